@@ -1,0 +1,214 @@
+"""Where things live on disk: the home folder, run folders, their state, locks and manifests, and atomic writes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from chatling.errors import DataError, MachineError, RunError
+
+STAGES = ("base", "mid", "sft", "dpo", "rl")
+MANIFEST = "manifest.json"
+
+
+def home() -> Path:
+    """`$CHATLING_HOME`, else `~/.chatling`; holds `cache/` and `runs/`."""
+    return Path(os.environ.get("CHATLING_HOME") or Path.home() / ".chatling").expanduser()
+
+
+def find_run(name: str | os.PathLike[str]) -> Path:
+    """A run's folder from its name, or from a path when it has a slash or exists as one."""
+    path = Path(name).expanduser()
+    return path if len(path.parts) > 1 or (path / "state.json").exists() else home() / "runs" / path
+
+
+def free_bytes(path: Path) -> int:
+    """Free disk space where `path` is or will be."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write into one clear sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise MachineError(f"The disk is full: could not write {path}.", "Free some space and start again; it resumes.") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+            raise RunError(f"Cannot write {path}: {error.strerror}.", "Choose a folder you may write to (CHATLING_HOME or --run-dir).") from error
+        raise
+
+
+def fsync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that a reader sees the old content or the new, never half: temp file, fsync, rename."""
+    data = data.encode() if isinstance(data, str) else data
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Raises DataError when the file is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not valid JSON ({error}).") from error
+
+
+def sha256_file(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def building_folder(path: Path) -> Iterator[Path]:
+    """Fill a temporary sibling folder; on success it gets a manifest, and replaces `path` in one rename."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with disk_errors(path):
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            yield temporary
+            write_manifest(temporary)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
+            fsync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_manifest(folder: Path) -> None:
+    """Record size and sha256 of every file below `folder`, after syncing them. The manifest is written last."""
+    files = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+    write_json(folder / MANIFEST, {"files": files})
+
+
+def manifest_fault(folder: Path, *, checksums: bool = True) -> str | None:
+    """What is wrong with a folder written by `building_folder`, or None when it is whole."""
+    try:
+        files = read_json(folder / MANIFEST)["files"]
+        for name, entry in files.items():
+            path = folder / name
+            if not path.exists():
+                return f"{path} is missing"
+            if path.stat().st_size != entry["bytes"]:
+                return f"{path} has {path.stat().st_size} bytes, expected {entry['bytes']}"
+            if checksums and sha256_file(path) != entry["sha256"]:
+                return f"{path} does not match its checksum"
+    except (DataError, KeyError, TypeError, AttributeError) as error:
+        return f"its manifest is missing or damaged ({error})"
+    return None
+
+
+class RunFolder:
+    """One run on disk. See DESIGN: recipe.toml, state.json, tokenizer/, data/, <stage>/, evals/, report/, exports/."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @staticmethod
+    def open(name: str | os.PathLike[str]) -> RunFolder:
+        """An existing run. Raises RunError naming the runs there are."""
+        path = find_run(name)
+        if not (path / "state.json").exists():
+            runs = sorted(p.parent.name for p in (home() / "runs").glob("*/state.json"))
+            known = f"Known runs: {', '.join(runs)}." if runs else "There are no runs yet: `chatling run pocket` makes one."
+            raise RunError(f"There is no run at {path}.", known)
+        return RunFolder(path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.path / "tokenizer"
+
+    @property
+    def data(self) -> Path:
+        """Token shards made from the corpora: `data/<stage>-<split>/`."""
+        return self.path / "data"
+
+    @property
+    def evals(self) -> Path:
+        return self.path / "evals"
+
+    def stage(self, name: str) -> Path:
+        return self.path / name
+
+    def model(self, stage: str) -> Path:
+        """The finished model of a stage: model.safetensors + config.json."""
+        return self.path / stage / "model"
+
+    def latest_stage(self) -> str:
+        """The most advanced stage that has a finished model. Raises RunError when there is none."""
+        for stage in reversed(STAGES):
+            if (self.model(stage) / MANIFEST).exists():
+                return stage
+        raise RunError(f"Run {self.name!r} has no finished model yet.", f"`chatling run {self.name}` goes on with it.")
+
+    def read_state(self) -> dict[str, Any]:
+        """`state.json`: {"stages": {name: {"status", "fingerprint", ...}}, "execution": {...}}; a fresh one when absent."""
+        path = self.path / "state.json"
+        return read_json(path) if path.exists() else {"stages": {}, "execution": {}}
+
+    def write_state(self, state: dict[str, Any]) -> None:
+        write_json(self.path / "state.json", state)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for writing. The kernel frees it when the process dies, so a kill leaves no stale lock."""
+        with disk_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            file = open(self.path / ".lock", "a+")  # noqa: SIM115 - held open for as long as the lock
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise RunError(f"Run {self.name!r} is in use by process {file.read().strip() or '?'}.",
+                               f"Wait for it, stop it, or choose another name with --run; `chatling status {self.name}` shows it.") from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
