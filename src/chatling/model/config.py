@@ -1,0 +1,169 @@
+"""The shape of a model: one dial (depth), two presets, and what follows from them in parameters and FLOPs."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from chatling.errors import DataError, RecipeError
+
+EPSILON_FP32 = 1.1920929e-07  # torch.finfo(float32).eps, what `transformers` needs for bit-equal logits
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that fixes a model's function. Defaults are the classic preset; `modern` sets the flags at the end."""
+
+    depth: int
+    width: int
+    heads: int
+    kv_heads: int
+    vocabulary: int
+    context: int
+    mlp_width: int
+    rope_theta: float = 10_000.0
+    norm_eps: float = EPSILON_FP32
+    softcap: float = 15.0
+    windows: tuple[int, ...] = ()  # attention window of each layer, 0 = full; empty = all full
+    qk_scale: float = 1.0
+    value_embeddings: bool = False  # a second embedding added to the values of every other layer, behind a gate
+    layer_scalars: bool = False  # learned scales of the residual stream and of a skip from the input, per layer
+    smear: bool = False  # each token also sees its predecessor's embedding
+    backout: bool = False  # part of the mid-layer residual is taken out before the head
+    modern_init: bool = False
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or self.heads % self.kv_heads:
+            raise RecipeError(
+                f"Width {self.width} does not divide into {self.heads} heads, or these into {self.kv_heads} key/value heads.",
+                "Choose model.width, model.head_width and model.kv_heads that divide.",
+            )
+        if self.head_width % 2:
+            raise RecipeError(f"Head width {self.head_width} is odd; rotary embeddings need an even one.", "Change model.head_width.")
+        if min(self.depth, self.width, self.vocabulary, self.context) < 1:
+            raise RecipeError("model.depth, width, vocabulary and context must all be positive.")
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    def window(self, layer: int) -> int:
+        """Attention window of a layer in tokens; 0 means full causal attention."""
+        return self.windows[layer] if self.windows else 0
+
+    def has_value_embedding(self, layer: int) -> bool:
+        """Every other layer, the last one included."""
+        return self.value_embeddings and layer % 2 == (self.depth - 1) % 2
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self) | {"windows": list(self.windows)}
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> ModelConfig:
+        """Raises DataError when a field is unknown or missing."""
+        unknown = set(data) - {field.name for field in fields(ModelConfig)}
+        if unknown:
+            raise DataError(f"Unknown model fields {sorted(unknown)}.", "The model was written by another version of chatling.")
+        try:
+            return ModelConfig(**{**data, "windows": tuple(data.get("windows", ()))})
+        except TypeError as error:
+            raise DataError(f"Incomplete model config ({error}).") from error
+
+
+@dataclass(frozen=True)
+class ModelRecipe:
+    """The `[model]` table. Everything follows from `depth`; the rest overrides what would follow."""
+
+    preset: Literal["classic", "modern"] = "classic"
+    depth: int = 20
+    context: int = 2048
+    width: int | None = None  # 64 x depth
+    head_width: int = 128
+    kv_heads: int | None = None  # as many as heads
+    rope_theta: float | None = None  # classic 10,000; modern 100,000
+    window_pattern: str | None = None  # S (short) and L (full), tiled over the layers; classic "L", modern "SSSL"
+
+    def resolve(self, vocabulary: int) -> ModelConfig:
+        """The full shape for a tokenizer's vocabulary."""
+        width = self.width or 64 * self.depth
+        heads = -(-width // self.head_width)
+        modern = self.preset == "modern"
+        pattern = (self.window_pattern or ("SSSL" if modern else "L")).upper()
+        if set(pattern) - {"S", "L"}:
+            raise RecipeError(f"model.window_pattern {pattern!r} holds letters other than S and L.", 'Write for example "SSSL".')
+        short = 3 * self.context // 8  # 768 of 2,048
+        windows = [short if pattern[layer % len(pattern)] == "S" else 0 for layer in range(self.depth)]
+        windows[-1] = 0
+        return ModelConfig(
+            depth=self.depth,
+            width=width,
+            heads=heads,
+            kv_heads=self.kv_heads or heads,
+            vocabulary=vocabulary,
+            context=self.context,
+            mlp_width=4 * width,
+            rope_theta=self.rope_theta or (100_000.0 if modern else 10_000.0),
+            windows=tuple(windows) if any(windows) else (),
+            qk_scale=1.2 if modern else 1.0,
+            value_embeddings=modern,
+            layer_scalars=modern,
+            smear=modern,
+            backout=modern,
+            modern_init=modern,
+        )
+
+
+VALUE_GATE_INPUTS = 12  # the gates look at the first few channels only: cheap, and enough
+SMEAR_GATE_INPUTS = 24
+
+
+def gate_inputs(config: ModelConfig, wanted: int) -> int:
+    return min(wanted, config.width)
+
+
+def parameter_counts(config: ModelConfig) -> dict[str, int]:
+    """Parameters by group: embedding, head, matrices, value_embeddings, scalars (gates included), and their total."""
+    c = config
+    kv_width = c.kv_heads * c.head_width
+    per_layer = 2 * c.width * c.width + 2 * c.width * kv_width + 2 * c.width * c.mlp_width
+    value_layers = sum(c.has_value_embedding(layer) for layer in range(c.depth))
+    scalars = value_layers * c.kv_heads * gate_inputs(c, VALUE_GATE_INPUTS)
+    scalars += 2 * c.depth if c.layer_scalars else 0
+    scalars += gate_inputs(c, SMEAR_GATE_INPUTS) + 1 if c.smear else 0
+    scalars += 1 if c.backout else 0
+    counts = {
+        "embedding": c.vocabulary * c.width,
+        "head": c.vocabulary * c.width,
+        "matrices": c.depth * per_layer,
+        "value_embeddings": value_layers * c.vocabulary * kv_width,
+        "scalars": scalars,
+    }
+    return counts | {"total": sum(counts.values())}
+
+
+def flops_per_token(config: ModelConfig, context: int | None = None) -> float:
+    """Training FLOPs a token, forward and backward: 6 per matrix weight, plus 12 x width x keys of attention a layer.
+
+    Keys are counted as min(window, context) without the causal half, as in PaLM (arXiv 2204.02311, appendix B), so that
+    utilisation figures compare with published ones.
+    """
+    context = context or config.context
+    counts = parameter_counts(config)
+    keys = sum(min(config.window(layer) or context, context) for layer in range(config.depth))
+    return 6 * (counts["matrices"] + counts["head"]) + 12 * config.width * keys
+
+
+def model_memory(config: ModelConfig, *, training: bool, weight_bytes: int = 4) -> int:
+    """Bytes of weights, and in training also of fp32 gradients and optimizer state (Muon 1 moment, AdamW 2)."""
+    counts = parameter_counts(config)
+    if not training:
+        return counts["total"] * weight_bytes
+    return 4 * (counts["matrices"] * 3 + (counts["total"] - counts["matrices"]) * 4)
+
+
+def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) -> int:
+    """Bytes kept for the backward pass of one micro-batch of `rows` x context tokens (fused attention, chunked loss)."""
+    c = config
+    kv_width = c.kv_heads * c.head_width
+    per_token_layer = 6 * c.width + 4 * kv_width + 2 * c.mlp_width  # residual, norms, q, k, v, attention output, MLP before and after
+    return rows * c.context * (c.depth * per_token_layer + 4 * c.width) * element_bytes
