@@ -1,0 +1,51 @@
+# make chat             install, train the pocket world's assistant (minutes), and talk to it
+# make chat PROMPT="…"  the same, but answer once and exit
+# make test             style, types, layers and tests
+# make bench            speed of this machine
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Raw text, passed through the environment, so that quotes, apostrophes and $ in a prompt survive make and the shell.
+override PROMPT := $(value PROMPT)
+export PROMPT
+
+.PHONY: help chat test bench
+help:
+	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
+
+chat: $(VENV)/.installed
+	@$(BIN)/chatling run pocket
+	@if [ -n "$$PROMPT" ]; then $(BIN)/chatling chat pocket --prompt="$$PROMPT"; else $(BIN)/chatling chat pocket; fi
+
+# One thread a worker: two workers already fill two cores. pytest's summary is the last line.
+test: $(VENV)/.installed-dev
+	@$(BIN)/ruff check src tests
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+bench: $(VENV)/.installed
+	@$(BIN)/chatling bench
+
+# Each stamp is written last, so that a broken installation starts again.
+$(VENV)/.created:
+	@for python in python3 python3.13 python3.12 python3.11; do \
+	    if "$$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+	        echo "Creating $(VENV) with $$("$$python" --version)"; \
+	        "$$python" -m venv $(VENV) && touch $@ && exit 0; \
+	        echo "Could not create $(VENV): install Python's venv module (on Debian and Ubuntu: apt install python3-venv)." >&2; \
+	        exit 1; \
+	    fi; \
+	done; \
+	echo "No Python 3.11, 3.12 or 3.13 found (tried python3, python3.13, python3.12, python3.11): install one and run make again." >&2; \
+	exit 1
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "Installing chatling into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.created pyproject.toml constraints.txt
+	@echo "Installing chatling and its test tools into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
