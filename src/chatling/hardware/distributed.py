@@ -1,0 +1,87 @@
+"""The processes of a run: who this one is, and the few collective operations that training needs."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers. A world of one needs no process group, and every operation is the identity."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """All-reduce in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def reduce_scatter(self, tensor: Tensor) -> Tensor:
+        """Sum (N, …) over the ranks, N divisible by their number; returns this rank's N / size rows."""
+        if self.size == 1:
+            return tensor
+        chunk = tensor.new_empty(tensor.shape[0] // self.size, *tensor.shape[1:])
+        dist.reduce_scatter_tensor(chunk, tensor.contiguous())
+        return chunk
+
+    def all_gather(self, chunk: Tensor) -> Tensor:
+        """Concatenate each rank's (N, …) along the first dimension."""
+        if self.size == 1:
+            return chunk
+        full = chunk.new_empty(chunk.shape[0] * self.size, *chunk.shape[1:])
+        dist.all_gather_into_tensor(full, chunk.contiguous())
+        return full
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def from_first(self, value: Any) -> Any:
+        """Rank 0's value, on every rank. Plain data only."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+def launched_rank() -> int:
+    """This process's rank as the launcher set it; 0 without one."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def launched_size() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[World]:
+    """Join the launcher's process group (NCCL on CUDA, else gloo) and leave it in the end."""
+    if launched_size() == 1:
+        yield World()
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=datetime.timedelta(hours=2), device_id=device if device.type == "cuda" else None)
+    try:
+        yield World(launched_rank(), launched_size())
+    finally:
+        dist.destroy_process_group()
