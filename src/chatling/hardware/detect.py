@@ -1,0 +1,132 @@
+"""What machine this is, by looking and by measuring: device, cores, memory, compiler, matrix-product rates."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+Device = Literal["cuda", "mps", "cpu"]
+UNIFIED_SHARE = 0.75  # of a unified memory: an out-of-memory there freezes the whole box, so a quarter stays free
+BF16_GAIN = 1.2  # bf16 must beat fp32 by this much to be worth its rounding
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Facts about the machine that a run would train on. Memory is what a run may use, in bytes; rates are in TFLOP/s."""
+
+    device: Device
+    name: str
+    cores: int
+    memory: int
+    unified: bool
+    compiler: bool
+    fp32_tflops: float
+    bf16_tflops: float
+
+    @property
+    def bf16_is_fast(self) -> bool:
+        return self.bf16_tflops >= BF16_GAIN * self.fp32_tflops
+
+    @property
+    def tflops(self) -> float:
+        """The measured rate in the dtype that `bf16_is_fast` chooses."""
+        return self.bf16_tflops if self.bf16_is_fast else self.fp32_tflops
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+Probe = Callable[[Device, torch.dtype], float]
+
+
+def detect(probe: Probe | None = None) -> Machine:
+    """Look at the machine and time matrix products on it: under a second on a CPU. `probe` replaces the timing in tests."""
+    probe = probe or gemm_tflops
+    device = find_device()
+    memory, unified = device_memory(device)
+    return Machine(
+        device=device,
+        name=device_name(device),
+        cores=usable_cores(),
+        memory=memory,
+        unified=unified,
+        compiler=has_compiler(),
+        fp32_tflops=probe(device, torch.float32),
+        bf16_tflops=probe(device, torch.bfloat16),
+    )
+
+
+def find_device() -> Device:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_name(device: Device) -> str:
+    if device == "cuda":
+        return torch.cuda.get_device_name()
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else f"{'Apple GPU' if device == 'mps' else os.uname().machine} ({sys.platform})"
+
+
+def usable_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores this process may run on: its affinity mask, and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = (cgroup.read_text() if cgroup.exists() else "max").strip().partition(" ")
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period or 100_000)))
+
+
+def system_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Bytes of main memory, or of the container's share of it."""
+    if meminfo.exists():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        total = int(fields["MemTotal"].split()[0]) * 1024
+    else:
+        total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = cgroup.read_text().strip() if cgroup.exists() else "max"
+    return total if limit == "max" else min(total, int(limit))
+
+
+def device_memory(device: Device) -> tuple[int, bool]:
+    """(bytes that a run may use, whether the device shares them with the processor)."""
+    if device == "cuda" and not torch.cuda.get_device_properties(0).is_integrated:
+        return torch.cuda.get_device_properties(0).total_memory, False
+    if device == "mps":
+        return int(torch.mps.recommended_max_memory()), True
+    # Integrated GPUs report no memory of their own through NVML; the processor's figure is theirs too.
+    return int(system_memory() * UNIFIED_SHARE), device == "cuda"
+
+
+def has_compiler() -> bool:
+    """Whether torch.compile can build for the CPU: it needs a C++ compiler and Python's own headers."""
+    compilers = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    return any(name and shutil.which(name) for name in compilers) and Path(sysconfig.get_paths()["include"], "Python.h").exists()
+
+
+def gemm_tflops(device: Device, dtype: torch.dtype, seconds: float = 0.1) -> float:
+    """Best rate over repeated square matrix products, in TFLOP/s. A size that fills the device, small enough for a slow CPU."""
+    size = {"cuda": 8192, "mps": 2048, "cpu": 1024}[device]
+    a, b = (torch.randn(size, size, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
+    best, end = float("inf"), time.perf_counter() + seconds
+    rounds = 0
+    while rounds < 3 or time.perf_counter() < end:  # the first round warms up; the best one is the least disturbed
+        start = time.perf_counter()
+        _ = a @ b
+        if device != "cpu":
+            getattr(torch, device).synchronize()
+        best = min(best, time.perf_counter() - start)
+        rounds += 1
+        if best > seconds:
+            break
+    return 2 * size**3 / best / 1e12
