@@ -1,0 +1,356 @@
+"""A corpus tokenised once: memory-mapped shards of token ids with document offsets, written so that a kill costs at most one shard.
+
+    corpus.json     written last: fingerprint, vocabulary, tokens, documents, what was replaced and dropped, the shards in order
+    shard_00000/    tokens.bin (uint16, or uint32 above 65,536 tokens), offsets.bin (int64, documents + 1), meta.json, manifest.json;
+                    shards of conversations also hold mask.bin (uint8, 1 where the token is learnt)
+
+Documents are stored without `<|bos|>`; packing and batching put it in front.
+"""
+
+from __future__ import annotations
+
+import bisect
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chatling.errors import DataError
+from chatling.workspace import building_folder, disk_errors, manifest_fault, read_json, write_json
+
+CORPUS = "corpus.json"
+FORMAT = 1  # part of every fingerprint: a change of layout writes shards again
+BLOCK_CHARACTERS = 4_000_000  # texts encoded at a time: enough to keep all cores busy, little memory
+CONVERSATIONS_PER_SHARD = 50_000
+Item = TypeVar("Item", covariant=True)
+Progress = Callable[[int, int], None]
+
+
+class Indexed(Protocol[Item]):
+    """Anything with a length and items by index: a list, a task, a mixture."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Item: ...
+
+
+class TextTokenizer(Protocol):
+    """What writing shards needs of a tokenizer."""
+
+    vocab_size: int
+    fingerprint: str
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]: ...
+
+
+class MaskedTokens(Protocol):
+    """A rendered conversation: `ids` begin with bos, `mask` is true where a token is learnt."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+    @property
+    def mask(self) -> Sequence[bool]: ...
+
+
+@dataclass
+class CorpusCounts:
+    """What reading a corpus met."""
+
+    documents: int = 0  # read and kept
+    characters: int = 0
+    empty: int = 0  # dropped: null, empty or only white space
+    invalid: int = 0  # kept, with each invalid UTF-8 sequence replaced by U+FFFD
+
+
+def list_parquet(folder: Path) -> tuple[list[Path], list[Path]]:
+    """(train, validation) files of a corpus folder, sorted by name; the last one is validation. DataError when there are fewer than two."""
+    files = sorted(folder.glob("*.parquet"))
+    if len(files) < 2:
+        raise DataError(f"{folder} holds {len(files)} parquet files; training needs at least two (the last one is for validation).",
+                        "Point [data] source at a folder of parquet files with a text column.")
+    return files[:-1], files[-1:]
+
+
+def iter_texts(files: Sequence[Path], column: str = "text", counts: CorpusCounts | None = None) -> Iterator[str]:
+    """The documents of parquet files in order, streamed row group by row group; `counts` is filled along the way.
+
+    Invalid UTF-8 is replaced, empty documents are dropped, both counted. Raises DataError naming the file when one is not a readable
+    parquet file or lacks the column.
+    """
+    counts = counts if counts is not None else CorpusCounts()
+    for file in files:
+        for values in _column_batches(file, column):
+            for value in values:
+                text, valid = _decoded(value)
+                if not text or text.isspace():
+                    counts.empty += 1
+                    continue
+                counts.documents += 1
+                counts.characters += len(text)
+                counts.invalid += not valid
+                yield text
+
+
+def _decoded(value: str | bytes | None) -> tuple[str, bool]:
+    if not isinstance(value, bytes):
+        return value or "", True
+    try:
+        return value.decode("utf-8"), True
+    except UnicodeDecodeError:
+        return value.decode("utf-8", errors="replace"), False
+
+
+def _column_batches(file: Path, column: str) -> Iterator[list[Any]]:
+    """Lists of str, or of bytes where the column is binary or holds invalid UTF-8."""
+    try:
+        with pq.ParquetFile(file) as parquet:
+            schema = parquet.schema_arrow
+            if column not in schema.names:
+                raise DataError(f"{file} has no column {column!r}; it has {', '.join(schema.names)}.", "Name one with --data.column.")
+            kind = schema.field(column).type
+            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+            if kind not in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
+                raise DataError(f"Column {column!r} of {file} holds {kind}, not text.", "Name a text column with --data.column.")
+            for batch in parquet.iter_batches(batch_size=1024, columns=[column]):
+                values = batch.column(0)
+                values = values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
+                try:
+                    yield values.to_pylist()
+                except UnicodeDecodeError:
+                    yield values.cast(pa.large_binary()).to_pylist()
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist.") from None
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).", "Fetch or write it again.") from error
+
+
+class TokenShards:
+    """Documents as token ids, in memory or memory-mapped. Positions count the tokens of the whole corpus in order."""
+
+    def __init__(self, parts: Sequence[np.ndarray], offsets: np.ndarray, vocab_size: int, masks: Sequence[np.ndarray] | None = None,
+                 fingerprint: str = "", counts: CorpusCounts | None = None):
+        """`parts` are each shard's ids; document i is at positions `offsets[i]` to `offsets[i + 1]` and never crosses a shard."""
+        self._parts, self._masks = list(parts), None if masks is None else list(masks)
+        self._begins = [0, *np.cumsum([len(part) for part in parts]).tolist()]  # shard -> its first position
+        self.offsets, self.vocab_size, self.fingerprint, self.counts = offsets, vocab_size, fingerprint, counts or CorpusCounts()
+        self.lengths: np.ndarray = np.diff(offsets)
+
+    @property
+    def tokens(self) -> int:
+        return int(self.offsets[-1])
+
+    @property
+    def documents(self) -> int:
+        return len(self.lengths)
+
+    @property
+    def has_mask(self) -> bool:
+        return self._masks is not None
+
+    def read(self, position: int, count: int) -> np.ndarray:
+        """`count` token ids from a position on, within one document; a view."""
+        shard = bisect.bisect_right(self._begins, position) - 1
+        begin = position - self._begins[shard]
+        return self._parts[shard][begin:begin + count]
+
+    def document(self, i: int) -> np.ndarray:
+        """The token ids of document i, without bos; a view."""
+        return self.read(int(self.offsets[i]), int(self.lengths[i]))
+
+    def mask(self, i: int) -> np.ndarray | None:
+        """uint8 of document i's length, 1 where the token is learnt; None for plain text."""
+        if self._masks is None:
+            return None
+        shard = bisect.bisect_right(self._begins, int(self.offsets[i])) - 1
+        begin = int(self.offsets[i]) - self._begins[shard]
+        return self._masks[shard][begin:begin + int(self.lengths[i])]
+
+    @staticmethod
+    def open(folder: Path, checksums: bool = False) -> TokenShards:
+        """Map a finished folder; sizes are always checked, checksums on request. DataError names what is missing or damaged."""
+        mend = f"`chatling run` writes it again; if it does not, delete {folder} first."
+        if not (folder / CORPUS).exists():
+            raise DataError(f"There are no finished token shards at {folder}.", mend)
+        corpus = read_json(folder / CORPUS)
+        parts, masks, offsets, total = [], [], [np.zeros(1, np.int64)], 0
+        for name, fingerprint in zip(corpus["shards"], corpus["fingerprints"], strict=True):
+            fault = _shard_fault(folder / name, fingerprint, checksums)
+            if fault:
+                raise DataError(f"A token shard is damaged: {fault}.", mend)
+            parts.append(_mapped(folder / name / "tokens.bin", _id_type(corpus["vocabulary"])))
+            if corpus["masked"]:
+                masks.append(_mapped(folder / name / "mask.bin", np.dtype(np.uint8)))
+            ends = np.fromfile(folder / name / "offsets.bin", np.dtype("<i8"))
+            if ends[-1] != len(parts[-1]) or (masks and len(masks[-1]) != len(parts[-1])):
+                raise DataError(f"A token shard is damaged: the files of {folder / name} do not agree in length.", mend)
+            offsets.append(ends[1:] + total)
+            total += len(parts[-1])
+        return TokenShards(parts, np.concatenate(offsets), corpus["vocabulary"], masks if corpus["masked"] else None, corpus["fingerprint"],
+                           CorpusCounts(**corpus["counts"]))
+
+
+def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:
+    # asarray: slices of the memmap subclass cost several times those of a plain array; an empty file cannot be mapped
+    return np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
+
+
+def _id_type(vocab_size: int) -> np.dtype:
+    return np.dtype("<u2" if vocab_size <= 65_536 else "<u4")
+
+
+def _shard_fault(shard: Path, fingerprint: str, checksums: bool) -> str | None:
+    fault = manifest_fault(shard, checksums=checksums)
+    if fault:
+        return f"{shard.name}: {fault}"
+    return None if read_json(shard / "meta.json")["fingerprint"] == fingerprint else f"{shard} was made from something else"
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """Name, size, and a hash of the first and last 64 KB (where a parquet file keeps its index): quick, and copies stay equal."""
+    try:
+        with open(path, "rb") as file:
+            size = path.stat().st_size
+            head = file.read(65_536)
+            file.seek(max(0, size - 65_536))
+            return _digest(path.name, size, hashlib.sha256(head + file.read()).hexdigest())
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
+
+
+class _ShardFiles:
+    """The open files of the shard being written."""
+
+    def __init__(self, tokens: IO[bytes], mask: IO[bytes] | None, vocab_size: int):
+        self.tokens, self.mask, self.vocab_size = tokens, mask, vocab_size
+        self.lengths: list[np.ndarray] = [np.zeros(1, np.int64)]
+
+    def add(self, ids: np.ndarray, lengths: np.ndarray, mask: np.ndarray | None = None) -> None:
+        if ids.size and int(ids.max()) >= self.vocab_size:
+            raise ValueError(f"token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}")
+        self.tokens.write(ids.astype(_id_type(self.vocab_size)).tobytes())
+        self.lengths.append(lengths)
+        if self.mask is not None and mask is not None:
+            self.mask.write(mask.astype(np.uint8).tobytes())
+
+
+def _write_corpus(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str],
+                  fill: Callable[[int, _ShardFiles], CorpusCounts], progress: Progress | None) -> TokenShards:
+    """Write the shards that are not there yet, then corpus.json. `fill(i, files)` adds the documents of shard i."""
+    fingerprint = _digest(vocab_size, masked, *fingerprints)
+    names = [f"shard_{i:05d}" for i in range(len(fingerprints))]
+    # a finished corpus is trusted by its sizes so that 20 GB open at once; what an interrupted run left is checked in full
+    finished = _finished(folder, fingerprint)
+    faults = [_shard_fault(folder / name, own, checksums=not finished) for name, own in zip(names, fingerprints, strict=True)]
+    if not finished or any(faults):
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CORPUS).unlink(missing_ok=True)
+            for stale in folder.iterdir():
+                if stale.name not in names and stale.name.startswith(("shard_", ".shard_")):
+                    shutil.rmtree(stale)
+        for i, (name, own) in enumerate(zip(names, fingerprints, strict=True)):
+            if progress:
+                progress(i, len(names))
+            if faults[i]:
+                _write_shard(folder / name, own, vocab_size, masked, partial(fill, i))
+        _write_index(folder, fingerprint, fingerprints, names, vocab_size, masked)
+    if progress:
+        progress(len(names), len(names))
+    return TokenShards.open(folder)
+
+
+def _finished(folder: Path, fingerprint: str) -> bool:
+    try:
+        return bool(read_json(folder / CORPUS)["fingerprint"] == fingerprint)
+    except (DataError, KeyError, TypeError):
+        return False
+
+
+def _write_shard(path: Path, fingerprint: str, vocab_size: int, masked: bool, fill: Callable[[_ShardFiles], CorpusCounts]) -> None:
+    with building_folder(path) as shard:
+        with ExitStack() as stack:
+            tokens = stack.enter_context(open(shard / "tokens.bin", "wb"))
+            mask = stack.enter_context(open(shard / "mask.bin", "wb")) if masked else None
+            files = _ShardFiles(tokens, mask, vocab_size)
+            counts = fill(files)
+        offsets = np.cumsum(np.concatenate(files.lengths))
+        (shard / "offsets.bin").write_bytes(offsets.astype("<i8").tobytes())
+        write_json(shard / "meta.json", {"fingerprint": fingerprint, "tokens": int(offsets[-1]), "documents": len(offsets) - 1,
+                                         "counts": asdict(counts)})
+
+
+def _write_index(folder: Path, fingerprint: str, fingerprints: Sequence[str], names: Sequence[str], vocab_size: int, masked: bool) -> None:
+    metas = [read_json(folder / name / "meta.json") for name in names]
+    documents = sum(meta["documents"] for meta in metas)
+    if documents == 0:
+        raise DataError(f"The corpus of {folder.name} is empty: no document with text.", "Check the files and the text column of [data].")
+    counts = {key: sum(meta["counts"][key] for meta in metas) for key in asdict(CorpusCounts())}
+    write_json(folder / CORPUS, {"fingerprint": fingerprint, "vocabulary": vocab_size, "masked": masked, "documents": documents,
+                                 "tokens": sum(meta["tokens"] for meta in metas), "counts": counts, "shards": names,
+                                 "fingerprints": list(fingerprints)})
+
+
+def write_token_shards(folder: Path, files: Sequence[Path], tokenizer: TextTokenizer, *, column: str = "text",
+                       progress: Progress | None = None) -> TokenShards:
+    """Tokenise parquet files into `folder`, one shard a file, and open it; valid shards of an earlier, interrupted call are kept.
+
+    `progress(done, total)` counts files. Raises DataError for unreadable files, a missing column or an empty corpus.
+    """
+    def fill(i: int, shard: _ShardFiles) -> CorpusCounts:
+        counts = CorpusCounts()
+        for texts in _blocks(iter_texts([files[i]], column, counts)):
+            ids, offsets = tokenizer.encode_flat(texts)
+            shard.add(ids, np.diff(offsets))
+        return counts
+
+    fingerprints = [_digest(tokenizer.fingerprint, column, file_fingerprint(file)) for file in files]
+    return _write_corpus(folder, tokenizer.vocab_size, False, fingerprints, fill, progress)
+
+
+def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:
+    block: list[str] = []
+    characters = 0
+    for text in texts:
+        block.append(text)
+        characters += len(text)
+        if characters >= BLOCK_CHARACTERS:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
+def write_conversation_shards(folder: Path, rendered: Indexed[MaskedTokens], vocab_size: int, *, fingerprint: str,
+                              progress: Progress | None = None) -> TokenShards:
+    """Write rendered conversations with their masks, and open them; shards that are valid already are kept and not rendered again.
+
+    `fingerprint` names what determines the content: tokenizer, data sets, seed. The leading bos of each is left out.
+    `progress(done, total)` counts shards.
+    """
+    total = len(rendered)
+
+    def fill(i: int, shard: _ShardFiles) -> CorpusCounts:
+        counts = CorpusCounts()
+        for index in range(i * CONVERSATIONS_PER_SHARD, min(total, (i + 1) * CONVERSATIONS_PER_SHARD)):
+            item = rendered[index]
+            ids, mask = np.asarray(item.ids[1:], np.int64), np.asarray(item.mask[1:], np.uint8)
+            if len(ids) != len(mask) or not len(ids):
+                raise ValueError(f"conversation {index} has {len(item.ids)} ids and {len(item.mask)} mask entries")
+            shard.add(ids, np.array([len(ids)]), mask)
+            counts.documents += 1
+        return counts
+
+    shards = range(-(-total // CONVERSATIONS_PER_SHARD))
+    return _write_corpus(folder, vocab_size, True, [_digest(fingerprint, vocab_size, total, i) for i in shards], fill, progress)
