@@ -1,0 +1,102 @@
+"""How a run executes on its machine: dtype, attention kernel, compilation, threads, micro-batch. Chosen once by measuring, then frozen."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+
+from chatling.errors import MachineError
+from chatling.hardware.detect import Machine
+from chatling.model.attention import Kernel, attend
+from chatling.model.config import ModelConfig, activation_memory, model_memory
+
+DTypeName = Literal["float32", "bfloat16", "float64"]
+CPU_MICRO_TOKENS = 8192  # enough to amortise each operation's overhead, little enough to stay near the caches
+GPU_MICRO_TOKENS = 65_536
+COMPILE_PAYS_AFTER = 150  # steps
+
+
+@dataclass(frozen=True)
+class MachineConfig:
+    """The `[machine]` table: what is otherwise chosen by measuring."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    kernel: Literal["auto", "sdpa", "plain", "flex"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    threads: int = 0  # 0 = all cores
+    rows: int = 0  # rows of a micro-batch, 0 = as many as fit
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The choices of one run, kept in its state.json: a resume reuses them, so that the bits stay the same."""
+
+    device: str
+    dtype: DTypeName
+    kernel: Kernel
+    compile: bool
+    threads: int
+    micro_tokens: int  # most tokens in a micro-batch
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[self.dtype]
+
+    def micro_rows(self, row_tokens: int, rows_per_rank: int) -> int:
+        """The largest divisor of a rank's rows whose micro-batch stays within `micro_tokens`."""
+        most = max(1, min(rows_per_rank, self.micro_tokens // row_tokens))
+        return next(rows for rows in range(most, 0, -1) if rows_per_rank % rows == 0)
+
+
+def choose_execution(config: MachineConfig, machine: Machine, model: ModelConfig, steps: int) -> Execution:
+    """Decide what the recipe leaves open. Raises MachineError for what this machine cannot do."""
+    device = machine.device if config.device == "auto" else config.device
+    if device != machine.device and device != "cpu":
+        raise MachineError(f"This machine has no {device} device.", "Leave machine.device at auto.")
+    if config.compile == "on" and device == "cpu" and not machine.compiler:
+        raise MachineError("machine.compile is on, but there is no C++ compiler.", "Install g++ or clang, or leave machine.compile at auto.")
+    dtype: DTypeName = config.dtype if config.dtype != "auto" else "bfloat16" if machine.bf16_is_fast else "float32"
+    compiles = config.compile == "on" or (config.compile == "auto" and device != "mps" and machine.compiler and steps >= COMPILE_PAYS_AFTER)
+    torch_dtype = getattr(torch, dtype)
+    kernel = fastest_kernel(device, torch_dtype, model) if config.kernel == "auto" else config.kernel
+    if config.kernel == "auto" and device == "cuda" and compiles and model.windows:
+        kernel = "flex"
+    micro = config.rows * model.context if config.rows else micro_tokens(machine, model)
+    return Execution(device, dtype, kernel, compiles, config.threads or machine.cores, micro)
+
+
+def micro_tokens(machine: Machine, model: ModelConfig) -> int:
+    """Tokens of the largest micro-batch that fits, a whole number of rows. Raises MachineError when not even one row does."""
+    fixed = model_memory(model, training=True)
+    row = activation_memory(model, rows=1, element_bytes=2 if machine.bf16_is_fast else 4)
+    fit = int((0.85 * machine.memory - fixed) // row)
+    if fit < 1:
+        raise MachineError(
+            f"Training this model needs about {(fixed + row) / 2**30:.1f} GiB, and {machine.memory / 2**30:.1f} GiB are there.",
+            "Choose a smaller model.depth or model.context.",
+        )
+    most = CPU_MICRO_TOKENS if machine.device == "cpu" else GPU_MICRO_TOKENS
+    return model.context * max(1, min(fit, most // model.context))
+
+
+def fastest_kernel(device: str, dtype: torch.dtype, model: ModelConfig) -> Kernel:
+    """Launch each attention kernel, forward and backward, at the model's shape; the fastest one that runs wins."""
+    times: dict[Kernel, float] = {}
+    candidates: tuple[Kernel, ...] = ("sdpa", "plain") if device == "cpu" and model.context <= 1024 else ("sdpa",)
+    rows = max(1, 4096 // model.context)
+    for kernel in candidates:
+        shape = (rows, model.context, model.heads, model.head_width)
+        q = torch.randn(shape, device=device).to(dtype).requires_grad_()
+        k, v = (torch.randn(rows, model.context, model.kv_heads, model.head_width, device=device).to(dtype).requires_grad_() for _ in range(2))
+        for _ in range(3):  # the last round counts: the first ones warm up
+            start = time.perf_counter()
+            attend(q, k, v, model.window(0), kernel).sum().backward()
+            times[kernel] = time.perf_counter() - start
+    return min(times, key=lambda kernel: times[kernel])

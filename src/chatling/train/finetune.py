@@ -1,0 +1,120 @@
+"""Mid-training and supervised fine-tuning: one stage file, two recipe tables. Mid packs conversations and learns from every token;
+SFT takes whole conversations and learns from the assistant's own tokens."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from chatling.conversation import Conversation
+from chatling.data.batches import BatchSource, ConversationBatches
+from chatling.data.mixtures import Mapped, Mixture, MixturePart
+from chatling.data.token_shards import Indexed, TokenShards, write_conversation_shards
+from chatling.errors import ChatlingError, DataError
+from chatling.model.config import ModelConfig, ModelRecipe
+from chatling.optim.groups import OptimConfig, resolve_rates
+from chatling.optim.schedule import Schedule
+from chatling.pocket.world import conversations as pocket_conversations
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.chat_format import render
+from chatling.train.base import packed_batches
+from chatling.train.stage import Context, first_micro_batches, train_stage
+from chatling.workspace import read_json
+
+POCKET = "pocket"
+
+
+@dataclass(frozen=True)
+class MixtureEntry:
+    """One part of a mixture: the built-in world ("pocket", which needs a count) or a jsonl file of conversations."""
+
+    task: str
+    epochs: int = 1
+    count: int | None = None
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """The `[mid]` or `[sft]` table."""
+
+    mixture: tuple[MixtureEntry, ...]
+    packed: bool  # rows packed end to end (mid), or whole conversations, padded (SFT)
+    learning_rate_fraction: float = 1.0  # of the base stage's rates
+    epochs: int = 1
+    batch_tokens: int = 524_288  # of a step, when packed
+    batch_conversations: int = 32  # of a step, when not
+    bucket: int = 64  # conversations are padded to multiples of this many tokens
+    warmup: int = 0  # steps
+    warmdown: float = 1.0  # fraction of the steps
+    validation_conversations: int = 500
+
+
+def load_source(entry: MixtureEntry, split: Literal["train", "validation"], seed: int) -> Indexed[Conversation]:
+    """The conversations that an entry names. Raises DataError when a file is missing or a line of it is not a conversation."""
+    if entry.task == POCKET:
+        # validation draws from a seed of its own: the same skills, other conversations
+        return pocket_conversations(seed if split == "train" else seed + 1_000_003, entry.count or 10_000)
+    path = Path(entry.task).expanduser()
+    if not path.is_file():
+        raise DataError(f"There is no task or file {entry.task!r}.", 'Write "pocket" or the path of a jsonl file of conversations.')
+    found = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if line.strip():
+            try:
+                found.append(Conversation.from_dict(json.loads(line)))
+            except (ValueError, AttributeError, ChatlingError) as error:
+                raise DataError(f"{path} line {number} is not a conversation: {error}", "Mend or delete the line.") from None
+    held_out = max(1, len(found) // 50)
+    return found[held_out:] if split == "train" else found[:held_out]
+
+
+def prepare_finetune(
+    config: FinetuneConfig, tokenizer: Tokenizer, seed: int, train: Path, validation: Path, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Render the mixture into token shards with loss masks, once."""
+    splits: tuple[tuple[Literal["train", "validation"], Path], ...] = (("train", train), ("validation", validation))
+    for split, folder in splits:
+        parts = []
+        for entry in config.mixture:
+            count = entry.count if split == "train" else config.validation_conversations // len(config.mixture)
+            parts.append(MixturePart(entry.task, load_source(entry, split, seed), entry.epochs, count))
+        rendered = Mapped(Mixture(parts, seed), lambda conversation: render(tokenizer, conversation))
+        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=f"{tokenizer.fingerprint}-{config}-{seed}-{split}", progress=progress)
+
+
+def train_finetune(
+    context: Context,
+    name: str,
+    start_from: str,
+    config: FinetuneConfig,
+    model_recipe: ModelRecipe,
+    optim: OptimConfig,
+    base_batch_tokens: int,
+    train: Path,
+    validation: Path,
+) -> None:
+    """Fine-tune the model of stage `start_from` on conversation shards; rates are the base stage's times the fraction. Writes `<name>/model`."""
+    model = ModelConfig.from_dict(read_json(context.run.model(start_from) / "config.json")["model"])
+    batches = finetune_batches(context, config, train, model)
+    per_step = config.batch_tokens // model.context if config.packed else config.batch_conversations
+    steps = max(1, config.epochs * batches.rows_per_epoch // per_step)
+    schedule = Schedule(steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction)
+    rates = resolve_rates(optim, model_recipe.preset, model.width, base_batch_tokens, 1, 0)
+    held_out = finetune_batches(context, config, validation, model, validation=True)
+    train_stage(context, name, model, start_from, rates, schedule, batches, first_micro_batches(held_out, 1 << 40))
+
+
+def finetune_batches(context: Context, config: FinetuneConfig, shards: Path, model: ModelConfig, *, validation: bool = False) -> BatchSource:
+    """Packed rows or padded conversations, as the config says; validation in steps of one micro-batch a rank."""
+    world = context.world
+    if config.packed:
+        return packed_batches(context, shards, world.size if validation else config.batch_tokens // model.context, model.context)
+    per_step = world.size if validation else config.batch_conversations
+    micro = context.execution.micro_rows(model.context, per_step // world.size)
+    corpus, bos = TokenShards.open(shards), context.tokenizer.bos
+    return ConversationBatches(
+        corpus, per_step, micro, world.rank, world.size, bos=bos, seed=context.seed, max_tokens=model.context, bucket=config.bucket
+    )

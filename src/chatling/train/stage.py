@@ -1,0 +1,101 @@
+"""What every training stage shares: the context it runs in, and the assembly of model, optimizer and loop around its data and loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from chatling.data.batches import BatchSource, MicroBatch
+from chatling.evals.bpb import score_tokens
+from chatling.hardware.distributed import World
+from chatling.model.config import ModelConfig
+from chatling.model.gpt import GPT
+from chatling.model.precision import Execution
+from chatling.optim.groups import Optimizer, Rates
+from chatling.optim.schedule import Schedule
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.train.checkpoint import load_weights, save_model
+from chatling.train.loop import LoopConfig, Progress, Trainer
+from chatling.workspace import RunFolder
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and how a stage runs. The process group, if any, has been joined."""
+
+    run: RunFolder
+    seed: int
+    tokenizer: Tokenizer
+    execution: Execution
+    world: World
+    progress: Progress
+    loop: LoopConfig
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.execution.device)
+
+
+def train_stage(
+    context: Context,
+    name: str,
+    config: ModelConfig,
+    start_from: str | None,
+    rates: Rates,
+    schedule: Schedule,
+    batches: BatchSource,
+    validation: Iterable[MicroBatch],
+) -> None:
+    """Train one next-token stage and write its finished model. `start_from` names the stage whose model it begins with."""
+    model, optimizer = build(context, config, rates)
+    if start_from is not None:
+        load_weights(model, context.run.model(start_from))
+    held_out = [tensors(micro, context.device) for micro in validation]
+    token_bytes = torch.from_numpy(context.tokenizer.token_bytes).to(context.device)
+
+    def evaluate() -> dict[str, float]:
+        scores = score_tokens(model, held_out, token_bytes, context.world)
+        return {"val_loss": scores.loss, "val_accuracy": scores.accuracy, "val_bpb": scores.bpb}
+
+    folder = context.run.stage(name)
+    trainer = Trainer(
+        name, folder, model, optimizer, schedule, batches, model.loss, evaluate, context.loop, context.world, context.progress
+    )
+    position = trainer.fit()
+    if context.world.first:
+        facts = {"stage": name, "step": position.step, "tokens": position.tokens, "seconds": position.seconds}
+        save_model(model, context.run.model(name), facts)
+    context.world.barrier()
+
+
+def build(context: Context, config: ModelConfig, rates: Rates) -> tuple[GPT, Optimizer]:
+    """A model with fresh weights (the same on every rank and device) and its optimizer, set up as the execution says."""
+    execution = context.execution
+    if execution.device == "cpu":
+        torch.set_num_threads(max(1, execution.threads // context.world.size))
+    model = GPT(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
+    model.initialise(torch.Generator().manual_seed(context.seed))
+    model = model.to(device=context.device, dtype=torch.float64 if execution.dtype == "float64" else torch.float32)
+    if execution.compile:
+        model.compile_training()
+    orthogonal = torch.bfloat16 if execution.dtype == "bfloat16" else torch.float32
+    return model, Optimizer(model.named_parameters(), rates, context.world, orthogonal)
+
+
+def tensors(micro: MicroBatch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(inputs, targets) of a micro-batch on a device."""
+    inputs, targets = (torch.from_numpy(getattr(micro, f.name)).to(device) for f in fields(micro))
+    return inputs, targets
+
+
+def first_micro_batches(batches: BatchSource, tokens: int) -> Iterator[MicroBatch]:
+    """This rank's micro-batches of the first steps that hold at least `tokens` tokens, but of no more than one epoch."""
+    seen = 0
+    for step in batches.steps():
+        yield from step.micro
+        seen += step.tokens
+        if seen >= tokens or step.state["epoch"] > 0:
+            return
