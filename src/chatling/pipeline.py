@@ -1,0 +1,250 @@
+"""The stage graph: what is done is skipped, what broke resumes, what changed runs again with all that depends on it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import functools
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chatling.errors import ChatlingError, Interrupted, MachineError, RunError
+from chatling.hardware.distributed import World
+from chatling.recipe import Recipe, fingerprint, from_toml, to_toml
+from chatling.terminal.progress import Progress
+from chatling.workspace import RunFolder, disk_errors, free_bytes, manifest_fault, write_atomic
+
+DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a stage's work is given.
+
+    `execution` holds the choices made by measuring, once `freeze` has stored them; `note` adds facts to the stage's entry in the state.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    world: World
+    progress: Progress
+    execution: Mapping[str, Any]
+    freeze: Callable[[Mapping[str, Any]], None]
+    note: Callable[[Mapping[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A node of the graph. `work` must go on where a broken attempt stopped, and leave each product as a whole folder."""
+
+    name: str
+    work: Callable[[Context], None]
+    parts: Callable[[Recipe], Any]  # what its result depends on, besides the stages before it
+    needs: tuple[str, ...] = ()  # those of them that are enabled count
+    products: tuple[str, ...] = ()  # folders with a manifest, relative to the run, that exist when it is done
+    scratch: tuple[str, ...] = ()  # what else it writes there
+    enabled: Callable[[Recipe], bool] = lambda recipe: True
+    every_rank: bool = False  # otherwise the first process works and the others wait
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage with what is to be done about it."""
+
+    stage: Stage
+    fingerprint: str
+    status: str | None  # as the state has it for this fingerprint; None for a stage that starts anew
+    fault: str | None = None  # why a stage that was done is not any more
+
+
+def schedule(recipe: Recipe, folder: RunFolder, state: Mapping[str, Any], stages: Sequence[Stage]) -> list[Step]:
+    """The enabled stages in order, each with its fingerprint and what is on disk for it."""
+    prints: dict[str, str] = {}
+    steps = []
+    for stage in stages:
+        if not stage.enabled(recipe):
+            continue
+        prints[stage.name] = fingerprint(stage.name, stage.parts(recipe), [prints[name] for name in stage.needs if name in prints])
+        entry = state["stages"].get(stage.name, {})
+        status = entry.get("status") if entry.get("fingerprint") == prints[stage.name] else None
+        fault = None
+        if status == DONE:
+            faults = (manifest_fault(folder.path / product, checksums=False) for product in stage.products)
+            fault = next((fault for fault in faults if fault), None)
+        steps.append(Step(stage, prints[stage.name], status, fault))
+    return steps
+
+
+def run(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage], progress: Progress, world: World, *, disk: int = 0) -> None:
+    """Bring every enabled stage to its end. Under several processes, all must call it; the first one decides and writes.
+
+    `disk` is the number of bytes that a fresh run would write. Raises Interrupted (exit code 75) after a signal, with everything saved.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_signals_as_interrupted())
+        state: dict[str, Any] = {"stages": {}, "execution": {}}
+        steps: list[Step] = []
+        with _together(world):
+            if world.first:
+                stack.enter_context(folder.lock())
+                state = _read_state(folder)
+                steps = schedule(recipe, folder, state, stages)
+                if any(step.status is None for step in steps):
+                    _check_space(folder, disk)
+                with disk_errors(folder.path):
+                    write_atomic(folder.path / "recipe.toml", to_toml(recipe))
+        # Only names and statuses travel: the stages themselves hold functions.
+        decided = world.from_first([(step.stage.name, step.fingerprint, step.status, step.fault) for step in steps])
+        by_name = {stage.name: stage for stage in stages}
+        first_training = next((name for name, *_ in decided if by_name[name].every_rank), None)
+        for name, mark, status, fault in decided:
+            step = Step(by_name[name], mark, status, fault)
+            if status == DONE and fault is None:
+                progress.message(f"{name}: done before, skipped")
+                continue
+            state = world.from_first(state)
+            _run_stage(step, Context(recipe, folder, world, progress, {}, _nothing, _nothing), state, anew=name == first_training)
+
+
+def _run_stage(step: Step, given: Context, state: dict[str, Any], *, anew: bool) -> None:
+    """`anew`: if the stage starts from nothing, what was chosen by measuring is chosen again."""
+    folder, world, progress = given.folder, given.world, given.progress
+    name, entry = step.stage.name, state["stages"].get(step.stage.name, {})
+    with _together(world):
+        if world.first:
+            if step.status is None:
+                if entry:
+                    progress.message(f"{name}: changed, runs again")
+                    _set_aside(step.stage, folder, entry["fingerprint"])
+                entry = {"fingerprint": step.fingerprint, "seconds": 0.0, "resumes": 0}
+                if anew:
+                    state["execution"] = {}
+            else:
+                progress.message(f"{name}: {step.fault or 'was ' + _story(step.status)}, goes on")
+                entry["resumes"] = entry.get("resumes", 0) + 1
+            entry |= {"status": RUNNING, "started": _now()}
+            entry.pop("error", None)
+            state["stages"][name] = entry
+            folder.write_state(state)
+    state = world.from_first(state)
+    entry = state["stages"][name]
+
+    def keep(table: dict[str, Any], facts: Mapping[str, Any]) -> None:
+        table.update(facts)
+        if world.first:
+            folder.write_state(state)
+
+    freeze, note = functools.partial(keep, state["execution"]), functools.partial(keep, entry)
+    context = dataclasses.replace(given, execution=dict(state["execution"]), freeze=freeze, note=note)
+    begun = time.monotonic()
+    try:
+        if step.stage.every_rank:
+            step.stage.work(context)
+        else:
+            with _together(world):
+                if world.first:
+                    step.stage.work(context)
+        entry |= {"status": DONE, "finished": _now()}
+    except BaseException as error:
+        entry["status"] = INTERRUPTED if isinstance(error, Interrupted | KeyboardInterrupt) else FAILED
+        entry["error"] = str(error).partition("\n")[0]
+        raise
+    finally:
+        entry["seconds"] = round(entry.get("seconds", 0.0) + time.monotonic() - begun, 3)
+        if world.first:
+            # A full disk must not hide the error that is on its way.
+            with contextlib.suppress(ChatlingError) if entry["status"] != DONE else contextlib.nullcontext():
+                folder.write_state(state)
+    progress.stage_done(name, entry["seconds"])
+
+
+def _nothing(facts: Mapping[str, Any]) -> None:
+    """For a context outside a stage."""
+
+
+def _story(status: str) -> str:
+    return {RUNNING: "cut off", INTERRUPTED: "interrupted", FAILED: "stopped by an error"}.get(status, status)
+
+
+def _read_state(folder: RunFolder) -> dict[str, Any]:
+    state = folder.read_state()
+    if not isinstance(state, dict) or not isinstance(state.get("stages"), dict) or not isinstance(state.get("execution"), dict):
+        raise RunError(f"{folder.path / 'state.json'} is not a run's state.", "Choose another run with --run, or remove that folder.")
+    return state
+
+
+def _set_aside(stage: Stage, folder: RunFolder, mark: str) -> None:
+    """Clear a stage's old outputs for its new run. A finished model may have cost days: it is kept, in `previous/`."""
+    with disk_errors(folder.path):
+        for name in (*stage.products, *stage.scratch):
+            path = folder.path / name
+            if path.name == "model" and path.exists():
+                kept = folder.path / "previous" / f"{stage.name}-{mark[:8]}"
+                shutil.rmtree(kept, ignore_errors=True)
+                kept.parent.mkdir(exist_ok=True)
+                path.rename(kept)
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _check_space(folder: RunFolder, needed: int) -> None:
+    free = free_bytes(folder.path)
+    if free < needed:
+        raise MachineError(
+            f"The run needs about {needed / 1e9:.1f} GB at {folder.path}, and {free / 1e9:.1f} GB are free.",
+            "Free some space, or put runs elsewhere with CHATLING_HOME.",
+        )
+
+
+@contextlib.contextmanager
+def _together(world: World) -> Iterator[None]:
+    """What fails on the first process fails on all, instead of leaving the others to wait. The body works on the first one only."""
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+    told = world.from_first(str(failure) if failure else None)
+    if failure is not None:
+        raise failure
+    if told is not None:
+        raise RunError(told)
+
+
+@contextlib.contextmanager
+def _signals_as_interrupted() -> Iterator[None]:
+    """Outside the training loop, which saves first, SIGTERM and SIGINT stop the run at once; each stage goes on from what it has."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise Interrupted(f"Stopped by {signal.Signals(number).name}.", "Start it again with the same command; it goes on.")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def frozen_recipe(folder: RunFolder) -> Recipe:
+    """The recipe as the run was last started with. Raises RunError when it is missing."""
+    path = folder.path / "recipe.toml"
+    try:
+        return from_toml(Recipe, path.read_text(encoding="utf-8"), str(path))
+    except OSError:
+        raise RunError(f"{path} does not exist.", f"Start the run again: `chatling run RECIPE --run {folder.name}`.") from None
