@@ -1,0 +1,1 @@
+"""Text to tokens and back: training (`train`), encoding (`bpe`), conversations as tokens (`chat_format`), figures (`metrics`)."""
