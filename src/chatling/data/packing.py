@@ -85,15 +85,15 @@ def best_fit(starts: np.ndarray, lengths: np.ndarray, row_tokens: int) -> tuple[
 class PackedRows:
     """The rows of a corpus, a pure function of (shards, seed, epoch, row): exactly T+1 tokens, `bos piece bos piece …`.
 
-    Documents are packed in blocks of 65,536 neighbours; which of equally long documents goes where, the order of pieces in a row and of
+    Documents are packed in blocks of neighbours; which of equally long documents goes where, the order of pieces in a row and of
     rows in a block depend on the seed and the epoch, the number of rows does not. A block's open row is packed again with the next block.
     """
 
-    def __init__(self, shards: TokenShards, row_tokens: int, bos: int, seed: int):
+    def __init__(self, shards: TokenShards, row_tokens: int, bos: int, seed: int, block_documents: int = BLOCK_DOCUMENTS):
         """`row_tokens` is T, the length of inputs and of targets. Raises DataError for an empty corpus."""
         if shards.tokens == 0:
             raise DataError("The corpus is empty: there are no tokens to pack.", "Check the files and the text column of [data].")
-        self.shards, self.row_tokens, self.bos, self.seed = shards, row_tokens, bos, seed
+        self.shards, self.row_tokens, self.bos, self.seed, self.block_documents = shards, row_tokens, bos, seed, block_documents
 
     @cached_property
     def row_count(self) -> int:
@@ -135,9 +135,9 @@ class PackedRows:
 
     def _plans(self, epoch: int) -> Iterator[tuple[int, Plan]]:
         open_starts = open_lengths = np.empty(0, np.int64)
-        blocks = range(0, self.shards.documents, BLOCK_DOCUMENTS)
+        blocks = range(0, self.shards.documents, self.block_documents)
         for block, first in enumerate(blocks):
-            lengths = self.shards.lengths[first:first + BLOCK_DOCUMENTS]
+            lengths = self.shards.lengths[first:first + self.block_documents]
             order = seeded_order(len(lengths), self.seed, epoch, block, 0)
             starts, lengths = _cut(self.shards.offsets[first:first + len(lengths)][order], lengths[order], self.row_tokens)
             pool = np.concatenate((open_starts, starts)), np.concatenate((open_lengths, lengths))

@@ -117,7 +117,7 @@ def _column_batches(file: Path, column: str) -> Iterator[list[Any]]:
                 raise DataError(f"{file} has no column {column!r}; it has {', '.join(schema.names)}.", "Name one with --data.column.")
             kind = schema.field(column).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if kind not in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()):
+            if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()):
                 raise DataError(f"Column {column!r} of {file} holds {kind}, not text.", "Name a text column with --data.column.")
             for batch in parquet.iter_batches(batch_size=1024, columns=[column]):
                 values = batch.column(0)

@@ -1,0 +1,280 @@
+"""Token shards: what is read, what is refused, what a kill leaves behind, and what damage is found."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chatling.data import token_shards
+from chatling.data.mixtures import Mapped
+from chatling.data.token_shards import CorpusCounts, TokenShards, iter_texts, list_parquet, write_conversation_shards, write_token_shards
+from chatling.errors import DataError, MachineError
+
+
+def corpus_files(write_texts, count=3):
+    return [write_texts(f"shard_{i:05d}.parquet", [f"file {i} document {j} " + "x" * j for j in range(7)]) for i in range(count)]
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# --- reading text ---------------------------------------------------------------------------------------------------------------
+
+def test_documents_come_in_order_and_empty_ones_are_counted(write_texts):
+    files = [write_texts("a.parquet", ["one", "", None, "two", " \n", "three", "four"]), write_texts("b.parquet", ["fünf 五"])]
+    counts = CorpusCounts()
+    assert list(iter_texts(files, counts=counts)) == ["one", "two", "three", "four", "fünf 五"]
+    assert counts == CorpusCounts(documents=5, characters=3 + 3 + 5 + 4 + 6, empty=3, invalid=0)
+
+
+@pytest.mark.parametrize("kind", ["binary", "string"])
+def test_invalid_utf8_is_replaced_and_counted(write_texts, kind):
+    raw = pa.array([b"good", b"bad \xff\xfe here", "五".encode(), b"cut \xe4\xba", None], pa.binary())
+    values = raw if kind == "binary" else pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())  # a string column that lies
+    counts = CorpusCounts()
+    texts = list(iter_texts([write_texts("a.parquet", values)], counts=counts))
+    assert texts == ["good", "bad \ufffd\ufffd here", "五", "cut \ufffd"]
+    assert (counts.invalid, counts.empty, counts.documents) == (2, 1, 4)
+
+
+@pytest.mark.parametrize("kind", [pa.large_string(), pa.large_binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()])
+def test_other_kinds_of_text_columns_are_read(write_texts, kind):
+    assert list(iter_texts([write_texts("a.parquet", pa.array(["a", "b", "a"], pa.string()).cast(kind))])) == ["a", "b", "a"]
+
+
+def test_a_file_is_streamed_not_loaded(write_texts):
+    """The first documents are there before a damaged end of the file is reached."""
+    path = write_texts("a.parquet", [os.urandom(4000).hex() for _ in range(30)])
+    data = bytearray(path.read_bytes())
+    data[len(data) * 3 // 4:len(data) * 3 // 4 + 5000] = bytes(5000)
+    path.write_bytes(data)
+    texts = iter_texts([path])
+    assert len(next(texts)) == 8000
+
+
+def test_bad_files_are_named_in_one_sentence(write_texts, tmp_path):
+    text = tmp_path / "notes.parquet"
+    text.write_text("this is no parquet file")
+    with pytest.raises(DataError, match=r"notes\.parquet is not a readable parquet file"):
+        list(iter_texts([text]))
+    with pytest.raises(DataError, match=r"gone\.parquet does not exist"):
+        list(iter_texts([tmp_path / "gone.parquet"]))
+    with pytest.raises(DataError, match=r"no column 'text'; it has body"):
+        list(iter_texts([write_texts("a.parquet", ["x"], column="body")]))
+    with pytest.raises(DataError, match="holds int64, not text"):
+        list(iter_texts([write_texts("b.parquet", [1, 2])]))
+    cut = write_texts("cut.parquet", ["some text"] * 50)
+    cut.write_bytes(cut.read_bytes()[:-30])
+    with pytest.raises(DataError, match=r"cut\.parquet is not a readable"):
+        list(iter_texts([cut]))
+
+
+def test_the_last_file_is_for_validation(write_texts, tmp_path):
+    files = corpus_files(write_texts)
+    assert list_parquet(files[0].parent) == (files[:2], files[2:])
+    with pytest.raises(DataError, match="holds 0 parquet files"):
+        list_parquet(tmp_path)
+    with pytest.raises(DataError, match="holds 0 parquet files"):
+        list_parquet(tmp_path / "nowhere")
+
+
+# --- writing and opening --------------------------------------------------------------------------------------------------------
+
+def test_what_is_written_is_what_is_read(write_texts, tmp_path, tokenizer):
+    files = corpus_files(write_texts)
+    done: list[tuple[int, int]] = []
+    shards = write_token_shards(tmp_path / "shards", files, tokenizer, progress=lambda *at: done.append(at))
+    texts = list(iter_texts(files))
+    assert [bytes(shards.document(i).tolist()).decode() for i in range(shards.documents)] == texts
+    assert shards.lengths.tolist() == [len(text) for text in texts]
+    assert shards.tokens == sum(map(len, texts))
+    assert shards.counts.documents == 21
+    assert shards.mask(0) is None
+    assert shards.document(0).dtype == np.uint16
+    assert done == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(("vocabulary", "dtype"), [(65_536, np.uint16), (65_537, np.uint32)])
+def test_ids_take_the_smaller_type_that_holds_the_vocabulary(tmp_path, vocabulary, dtype):
+    conversation = Conversation([1, vocabulary - 1, 0], [False, True, False])
+    shards = write_conversation_shards(tmp_path / "s", [conversation], vocabulary, fingerprint="x")
+    assert shards.document(0).dtype == dtype
+    assert shards.document(0).tolist() == [vocabulary - 1, 0]
+
+
+def test_a_token_outside_the_vocabulary_is_not_wrapped_around(tmp_path):
+    with pytest.raises(ValueError, match="outside the vocabulary"):
+        write_conversation_shards(tmp_path / "s", [Conversation([1, 70_000], [False, True])], 300, fingerprint="x")
+
+
+def test_an_empty_corpus_is_refused(write_texts, tmp_path, tokenizer):
+    with pytest.raises(DataError, match="empty"):
+        write_token_shards(tmp_path / "shards", [write_texts("a.parquet", ["", None], kind=pa.string())], tokenizer)
+    with pytest.raises(DataError, match="empty"):
+        write_conversation_shards(tmp_path / "none", [], 300, fingerprint="x")
+
+
+def test_a_file_without_documents_among_others_is_an_empty_shard(write_texts, tmp_path, tokenizer):
+    files = [write_texts("a.parquet", ["", " "]), write_texts("b.parquet", ["text"]), write_texts("c.parquet", [""])]
+    shards = write_token_shards(tmp_path / "shards", files, tokenizer)
+    assert bytes(shards.document(0).tolist()) == b"text"
+    assert (shards.documents, shards.counts.empty) == (1, 3)
+
+
+def test_finished_work_is_not_done_again_and_changed_files_are(write_texts, tmp_path, tokenizer):
+    files = corpus_files(write_texts)
+    before = content(write_token_shards(tmp_path / "shards", files, tokenizer) and tmp_path / "shards")
+    tokenizer.texts.clear()
+    os.utime(files[0])  # a copy or a touch changes no text
+    write_token_shards(tmp_path / "shards", files, tokenizer)
+    assert tokenizer.texts == []
+    files[1] = write_texts(files[1].name, ["something else"])
+    write_token_shards(tmp_path / "shards", files, tokenizer)
+    assert tokenizer.texts == ["something else"]
+    after = content(tmp_path / "shards")
+    assert after["shard_00000/tokens.bin"] == before["shard_00000/tokens.bin"]
+    tokenizer.fingerprint = "another"
+    tokenizer.texts.clear()
+    write_token_shards(tmp_path / "shards", files[:2], tokenizer)
+    assert len(tokenizer.texts) == 8
+    assert not (tmp_path / "shards" / "shard_00002").exists()  # no longer part of the corpus
+
+
+@dataclass
+class Conversation:
+    ids: list[int]
+    mask: list[bool]
+
+
+def test_conversations_keep_their_masks_and_lose_their_bos(tmp_path, monkeypatch):
+    monkeypatch.setattr(token_shards, "CONVERSATIONS_PER_SHARD", 4)
+    conversations = [Conversation([256, *range(i, i + 5)], [False, *(k % 2 == 0 for k in range(5))]) for i in range(10)]
+    shards = write_conversation_shards(tmp_path / "s", conversations, 257, fingerprint="x")
+    assert [shards.document(i).tolist() for i in range(10)] == [c.ids[1:] for c in conversations]
+    assert [shards.mask(i).tolist() for i in range(10)] == [c.mask[1:] for c in conversations]
+    # after damage, only the damaged shard's conversations are rendered again
+    (tmp_path / "s" / "shard_00001" / "mask.bin").unlink()
+    rendered: list[int] = []
+    write_conversation_shards(tmp_path / "s", Mapped(range(10), lambda i: rendered.append(i) or conversations[i]), 257, fingerprint="x")
+    assert rendered == [4, 5, 6, 7]
+    with pytest.raises(ValueError, match="mask entries"):
+        write_conversation_shards(tmp_path / "t", [Conversation([256, 1], [False])], 257, fingerprint="x")
+
+
+# --- damage and death -----------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("damage", ["truncated", "missing", "no shard", "no manifest", "foreign", "half index", "no index"])
+def test_damage_is_found_named_and_mended(write_texts, tmp_path, tokenizer, damage):
+    files, folder = corpus_files(write_texts), tmp_path / "shards"
+    write_token_shards(folder, files, tokenizer)
+    before = content(folder)
+    shard = folder / "shard_00001"
+    if damage == "truncated":
+        os.truncate(shard / "tokens.bin", 10)
+    elif damage == "missing":
+        (shard / "offsets.bin").unlink()
+    elif damage == "no shard":
+        shutil.rmtree(shard)
+    elif damage == "no manifest":
+        (shard / "manifest.json").unlink()
+    elif damage == "foreign":
+        shutil.rmtree(shard)
+        shutil.copytree(folder / "shard_00002", shard)
+    elif damage == "half index":
+        os.truncate(folder / "corpus.json", 50)
+    else:
+        (folder / "corpus.json").unlink()
+    with pytest.raises(DataError, match="corpus.json|no finished token shards" if "index" in damage else "shard_00001"):
+        TokenShards.open(folder)
+    tokenizer.texts.clear()
+    write_token_shards(folder, files, tokenizer)
+    assert len(tokenizer.texts) == (0 if "index" in damage else 7)  # the damaged shard alone
+    assert content(folder) == before
+
+
+def test_flipped_bits_are_found_when_asked_and_by_a_resume(write_texts, tmp_path, tokenizer):
+    files, folder = corpus_files(write_texts), tmp_path / "shards"
+    write_token_shards(folder, files, tokenizer)
+    path = folder / "shard_00001" / "tokens.bin"
+    path.write_bytes(path.read_bytes()[:-1] + b"\x01")
+    TokenShards.open(folder)  # sizes agree: 20 GB must open at once
+    with pytest.raises(DataError, match=r"shard_00001.*checksum"):
+        TokenShards.open(folder, checksums=True)
+    (folder / "corpus.json").unlink()  # as an interrupted writer leaves it
+    write_token_shards(folder, files, tokenizer)
+    TokenShards.open(folder, checksums=True)
+
+
+def test_a_full_disk_is_one_sentence_and_the_next_start_goes_on(write_texts, tmp_path, tokenizer):
+    files = corpus_files(write_texts)
+    encode = tokenizer.encode_flat
+
+    def full(texts):
+        if "file 1" in texts[0]:
+            raise OSError(28, "No space left on device")
+        return encode(texts)
+
+    tokenizer.encode_flat = full
+    with pytest.raises(MachineError, match="disk is full"):
+        write_token_shards(tmp_path / "shards", files, tokenizer)
+    tokenizer.encode_flat = encode
+    write_token_shards(tmp_path / "shards", files, tokenizer)
+    assert "file 0" not in "".join(tokenizer.texts[7:])
+
+
+WRITER = """
+import sys, time, numpy as np
+from pathlib import Path
+from chatling.data.token_shards import write_token_shards
+class Slow:
+    vocab_size, fingerprint = 257, "bytes"
+    def encode_flat(self, texts):
+        time.sleep(0.15)
+        raw = [text.encode() for text in texts]
+        return np.frombuffer(b"".join(raw), np.uint8).astype(np.uint32), np.concatenate(([0], np.cumsum([len(r) for r in raw])))
+folder, *files = map(Path, sys.argv[1:])
+write_token_shards(folder, files, Slow())
+"""
+
+
+@pytest.mark.parametrize("wait", [0.02, 0.11])
+def test_a_killed_writer_loses_at_most_one_shard(write_texts, tmp_path, tokenizer, wait):
+    files = corpus_files(write_texts, 5)
+    write_token_shards(tmp_path / "whole", files, tokenizer)
+    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "killed"), *map(str, files)])
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "killed" / "shard_00001").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.005)
+    time.sleep(wait)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    with pytest.raises(DataError, match="no finished token shards"):
+        TokenShards.open(tmp_path / "killed")
+    kept = [path for path in (tmp_path / "killed").iterdir() if path.name.startswith("shard_")]
+    assert 2 <= len(kept) < 5
+    tokenizer.texts.clear()
+    write_token_shards(tmp_path / "killed", files, tokenizer)
+    assert len(tokenizer.texts) == 7 * (5 - len(kept))
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+
+
+def test_real_text_survives(data_pack, tmp_path, tokenizer):
+    """Real shards, block after block: what the shards decode to is what the files hold."""
+    file = data_pack / "pretrain_en" / "shard_00005.parquet"
+    shards = write_token_shards(tmp_path / "shards", [file], tokenizer)
+    expected = pq.read_table(file)["text"].to_pylist()
+    assert [bytes(shards.document(i).tolist()).decode() for i in range(shards.documents)] == expected
+    assert json.loads((tmp_path / "shards" / "corpus.json").read_text())["documents"] == len(expected)
