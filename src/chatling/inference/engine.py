@@ -1,0 +1,168 @@
+"""The engine: many requests in one batch of fixed width, rows joining and leaving between steps.
+
+A request's tokens depend on the request and the engine's settings alone, never on what else runs. Matrix products of different
+shapes differ in their last bits, so every prefill has the same number of rows and a length that follows from the prompt's own, and
+every decoding step has `width` rows, of which the free ones compute garbage that nobody reads.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterator
+from collections.abc import Sequence as Several
+
+import torch
+from torch import nn
+
+from chatling.errors import ChatlingError
+from chatling.inference.kv_cache import KVCache
+from chatling.inference.sampling import Sampler, Sampling
+from chatling.inference.sequence import Completion, Event, Finish, Request, Sequence
+from chatling.model.gpt import GPT
+from chatling.tokenizer.bpe import Tokenizer
+
+__all__ = ["Completion", "Engine", "Event", "Finish", "Request", "Sampling", "Sequence"]
+
+PREFILL_ROWS = 8  # prompts read at once, at most
+PREFILL_STEP = 32  # prompts are padded to a multiple of this many tokens
+_FREE = Sampling(temperature=0.0)
+
+
+def in_dtype(model: GPT, dtype: torch.dtype) -> GPT:
+    """A model for inference with its parameters in `dtype`: those that already are share their memory with the original."""
+    cast = {id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False) for p in model.parameters()}
+    twin = copy.deepcopy(model, cast)  # the memo stands in for each parameter, so no fp32 copy is made on the way
+    twin.compute_dtype = dtype
+    return twin.eval()
+
+
+class Engine:
+    """Generates for one model. `submit`, `step` and `cancel` are the engine proper; `generate` and `stream` are ways to drive it.
+
+    Not for several threads at once.
+    """
+
+    def __init__(
+        self, model: GPT, tokenizer: Tokenizer, *, width: int = 1, context: int | None = None, dtype: torch.dtype | None = None
+    ):
+        """`width` rows are decoded together; more requests wait. `context` (default: the model's) bounds prompt and answer together.
+
+        Raises ChatlingError when the tokenizer is not the model's.
+        """
+        if model.config.vocabulary != tokenizer.vocab_size:
+            what = f"The model knows {model.config.vocabulary:,} tokens, the tokenizer {tokenizer.vocab_size:,}."
+            raise ChatlingError(what, "Load both from one run.")
+        self.model = in_dtype(model, dtype or model.compute_dtype)
+        self.device = self.model.embed_tokens.weight.device
+        self.tokenizer, self.width = tokenizer, width
+        self.context = min(context or model.config.context, model.config.context)
+        self.prefill_rows = min(width, PREFILL_ROWS)
+        self.cache = KVCache(model.config, width, self.context, self.model.compute_dtype, self.device)
+        self.slots: list[Sequence | None] = [None] * width
+        self.waiting: deque[Sequence] = deque()
+        self._sampler: Sampler | None = None  # of the decoding batch; made anew when its rows change
+
+    def submit(self, request: Request) -> Sequence:
+        """Queue a request. Raises ChatlingError when its prompt cannot be read."""
+        sequence = Sequence(request, self.tokenizer, self.context)
+        self.waiting.append(sequence)
+        return sequence
+
+    def cancel(self, sequence: Sequence) -> None:
+        """Take a request out, running or waiting; one that has ended stays as it is."""
+        if sequence in self.waiting:
+            self.waiting.remove(sequence)
+        elif sequence in self.slots:
+            self._free(sequence)
+        if sequence.completion.finish is None:
+            sequence.cancel()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting) or any(self.slots)
+
+    @torch.inference_mode()
+    def step(self) -> list[tuple[Sequence, Event]]:
+        """Read prompts into free rows where it pays, then decode one token for every row. One synchronisation with the device each."""
+        events = self._prefill() if self._worth_prefilling() else []
+        if any(self.slots):
+            events += self._decode()
+        return events
+
+    def generate(self, requests: Several[Request]) -> list[Completion]:
+        """Answer all requests, in their order. Raises ChatlingError, before any work, when one of them cannot be read."""
+        sequences = [Sequence(request, self.tokenizer, self.context) for request in requests]
+        self.waiting.extend(sorted(sequences, key=lambda sequence: self._padded(sequence)))  # alike lengths are read together
+        try:
+            while self.busy:
+                self.step()
+        finally:
+            for sequence in sequences:
+                self.cancel(sequence)
+        return [sequence.completion for sequence in sequences]
+
+    def stream(self, request: Request) -> Iterator[Event]:
+        """Answer one request event by event. Closing the iterator cancels the request and frees its row."""
+        sequence = self.submit(request)
+        try:
+            while sequence.completion.finish is None:
+                for owner, event in self.step():
+                    if owner is sequence:
+                        yield event
+        finally:
+            self.cancel(sequence)
+
+    def _padded(self, sequence: Sequence) -> int:
+        return -(-len(sequence.request.prompt) // PREFILL_STEP) * PREFILL_STEP
+
+    def _worth_prefilling(self) -> bool:
+        """A prefill costs the same for one prompt as for a whole group, so a batch that is running waits for a group's worth of rows."""
+        free = self.slots.count(None)
+        return bool(self.waiting) and (free == self.width or free >= min(self.prefill_rows, len(self.waiting)))
+
+    def _prefill(self) -> list[tuple[Sequence, Event]]:
+        """Read the first waiting prompt, and with it others that pad to its length."""
+        tokens = self._padded(self.waiting[0])
+        free = [slot for slot, sequence in enumerate(self.slots) if sequence is None][: self.prefill_rows]
+        group = [sequence for sequence in self.waiting if self._padded(sequence) == tokens][: len(free)]
+        for slot, sequence in zip(free, group, strict=False):
+            self.waiting.remove(sequence)
+            self.slots[slot] = sequence
+        self._sampler = None
+        empty = self.prefill_rows - len(group)
+        prompts = [sequence.request.prompt for sequence in group] + [()] * empty
+        ids = torch.tensor([[*prompt, *[0] * (tokens - len(prompt))] for prompt in prompts], device=self.device)
+        lengths = [len(prompt) for prompt in prompts]
+        self.cache.begin([0] * self.prefill_rows, tokens, rows=free[: len(group)] + [-1] * empty, lengths=lengths)
+        hidden = self.model(ids, self.cache)  # (B, T, D)
+        last = torch.tensor([max(length - 1, 0) for length in lengths], device=self.device)
+        logits = self.model.logits(hidden[torch.arange(self.prefill_rows, device=self.device), last])
+        rows: list[Sequence | None] = [*group, *[None] * empty]
+        return self._advance(rows, logits, self._sampler_for(rows))
+
+    def _decode(self) -> list[tuple[Sequence, Event]]:
+        self._sampler = self._sampler or self._sampler_for(self.slots)
+        ids = torch.tensor([[0 if row is None else row.next_input] for row in self.slots], device=self.device)
+        self.cache.begin([0 if row is None else row.position for row in self.slots])
+        logits = self.model.logits(self.model(ids, self.cache)[:, 0])
+        return self._advance(self.slots, logits, self._sampler)
+
+    def _sampler_for(self, rows: Several[Sequence | None]) -> Sampler:
+        return Sampler([_FREE if row is None else row.sampling for row in rows], self.model.config.vocabulary, self.device)
+
+    def _advance(self, rows: Several[Sequence | None], logits: torch.Tensor, sampler: Sampler) -> list[tuple[Sequence, Event]]:
+        """Sample (B, V) logits and give each row its token; rows that end leave."""
+        ids, logprobs = sampler(logits, [0 if row is None else len(row.completion.ids) for row in rows])
+        tokens, chances = torch.stack((ids.double(), logprobs.double())).tolist()  # the step's one synchronisation
+        events = []
+        for row, token, chance in zip(list(rows), tokens, chances, strict=True):
+            if row is not None:
+                events.append((row, row.advance(int(token), chance)))
+                if row.completion.finish is not None:
+                    self._free(row)
+        return events
+
+    def _free(self, sequence: Sequence) -> None:
+        self.slots[self.slots.index(sequence)] = None
+        self._sampler = None

@@ -1,0 +1,110 @@
+"""Choosing the next token: temperature, top-k, top-p, and a draw that depends on the request alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from chatling.errors import ChatlingError
+
+GREEDY_BELOW = 1e-5  # a temperature under this would overflow; it means the same as 0
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one request's tokens are chosen, and when it stops.
+
+    temperature 0 takes the most likely token (the lowest id on a tie); top_k 0 and top_p 1 are off. `max_tokens` counts sampled
+    tokens, not those that the calculator puts in. The text ends before the first of the `stop` strings. Raises ChatlingError on
+    values out of range.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+    max_tokens: int = 256
+    stop: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, good, wanted in (
+            ("temperature", 0 <= self.temperature <= 100, "between 0 and 100"),
+            ("top_k", self.top_k >= 0, "0 (off) or more"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("max_tokens", self.max_tokens >= 1, "at least 1"),
+            ("stop", all(self.stop), "without empty strings"),
+        ):
+            if not good:
+                raise ChatlingError(f"{name} is {getattr(self, name)!r}; it must be {wanted}.")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature < GREEDY_BELOW
+
+
+def uniform(seed: int, position: int) -> float:
+    """A number in [0, 1) with 48 random bits that depends on (seed, position) alone: two rounds of splitmix64 (Steele et al. 2014)."""
+    return (_mix(_mix(seed) ^ _mix(position + 0x5851F42D4C957F2D)) >> 16) / 2.0**48
+
+
+def _mix(x: int) -> int:
+    mask = (1 << 64) - 1
+    x = (x + 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+class Sampler:
+    """The settings of a batch's rows as tensors, made once for as long as the rows stay the same."""
+
+    def __init__(self, rows: Sequence[Sampling], vocabulary: int, device: torch.device):
+        # MPS has no float64, and its memory is the processor's anyway.
+        self.device = torch.device("cpu") if device.type == "mps" else device
+        self.rows = rows
+        self.all_greedy = all(row.greedy for row in rows)
+        self.greedy = torch.tensor([row.greedy for row in rows], device=self.device)
+        self.temperature = self._column([1.0 if row.greedy else row.temperature for row in rows])
+        limits = [row.top_k if 0 < row.top_k < vocabulary else vocabulary for row in rows]
+        filtered = [not row.greedy and (limit < vocabulary or row.top_p < 1) for row, limit in zip(rows, limits, strict=True)]
+        self.ranked = max((limit for limit, used in zip(limits, filtered, strict=True) if used), default=0)  # how many to sort, 0 = none
+        self.filtered, self.limits = self._column(filtered), self._column(limits)
+        self.top_p = self._column([row.top_p for row in rows])
+
+    def __call__(self, logits: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Logits (B, V) in fp32 and each row's position in its completion to token ids (B,) and their log-probabilities (B,).
+
+        Log-probabilities are the model's own: of the logits as they came, before temperature and filters. Every operation treats
+        rows apart, and the draw inverts the cumulative distribution in vocabulary order: no row depends on its neighbours.
+        """
+        logits = logits.to(self.device)
+        ids = logits.argmax(dim=-1)  # documented to return the first of equals
+        if not self.all_greedy:
+            ids = torch.where(self.greedy, ids, self._draw(logits, positions))
+        logprobs = logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(dim=-1)
+        return ids, logprobs
+
+    def _draw(self, logits: Tensor, positions: Sequence[int]) -> Tensor:
+        probabilities = ((logits - logits.amax(dim=-1, keepdim=True)) / self.temperature).softmax(dim=-1)
+        if self.ranked:
+            probabilities = probabilities * (probabilities >= self._threshold(probabilities))
+        # In float64 a 48-bit uniform times the total stays below the total, so a token of probability zero is never drawn.
+        cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
+        draws = [uniform(row.seed, position) for row, position in zip(self.rows, positions, strict=True)]
+        target = torch.tensor(draws, dtype=torch.float64, device=self.device)[:, None] * cumulative[:, -1:]
+        return torch.searchsorted(cumulative, target, right=True)[:, 0]
+
+    def _threshold(self, probabilities: Tensor) -> Tensor:
+        """(B, 1): the least probability that each row's top-k and then top-p keep; all that equal it are kept, too."""
+        ranked = probabilities.topk(self.ranked, dim=-1).values  # descending
+        within = torch.arange(self.ranked, device=self.device) < self.limits
+        cumulative = (ranked * within).cumsum(dim=-1, dtype=torch.float64)
+        kept = within & (cumulative - ranked < self.top_p * cumulative[:, -1:])  # the nucleus: what comes before is less than p
+        least = ranked.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True)
+        return torch.where(self.filtered, least, 0.0)
+
+    def _column(self, values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, device=self.device)[:, None]

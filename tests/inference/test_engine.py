@@ -1,0 +1,208 @@
+"""The engine: a request's answer is its own, whatever else runs; calculator, stops, limits, refill, errors."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from chatling.errors import ChatlingError
+from chatling.inference.engine import Completion, Engine, Request, Sampling, in_dtype
+from chatling.model.gpt import GPT
+from chatling.tokenizer.bpe import Tokenizer
+
+Make = Callable[..., GPT]
+Scripted = Callable[[Sequence[int], int], GPT]
+
+
+def some_requests(count: int, vocabulary: int, seed: int = 0) -> list[Request]:
+    draw = random.Random(seed)
+    settings: list[dict[str, Any]] = [{"temperature": 0.0}, {}, {"top_k": 5}, {"top_p": 0.7, "temperature": 1.3}]
+    settings += [{"top_k": 10**6}, {"top_k": 8, "top_p": 0.5}]
+    return [
+        Request(
+            tuple(draw.randrange(vocabulary) for _ in range(draw.choice([1, 3, 20, 31, 32, 33, 64, 90]))),
+            Sampling(**draw.choice(settings), seed=draw.randrange(10**12), max_tokens=draw.choice([1, 2, 10, 60])),
+        )
+        for _ in range(count)
+    ]
+
+
+def said(completions: Sequence[Completion]) -> list[tuple[list[int], str | None]]:
+    return [(completion.ids, completion.finish) for completion in completions]
+
+
+@pytest.mark.parametrize(("preset", "dtype"), [("classic", torch.float32), ("modern", torch.float32), ("modern", torch.bfloat16)])
+def test_batched_equals_single(make_model: Make, tokenizer: Tokenizer, preset: str, dtype: torch.dtype) -> None:
+    engine = Engine(make_model(preset), tokenizer, width=4, dtype=dtype)
+    requests = some_requests(24, tokenizer.vocab_size)
+    together = engine.generate(requests)
+    alone = [engine.generate([request])[0] for request in requests]
+    assert said(together) == said(alone)
+    assert [c.logprobs for c in together] == [c.logprobs for c in alone]
+    order = random.Random(1).sample(range(24), 24)
+    assert said(engine.generate([requests[i] for i in order])) == said([together[i] for i in order])
+    assert not engine.busy
+
+
+def test_greedy_equals_the_model_without_cache(make_model: Make, tokenizer: Tokenizer) -> None:
+    model = make_model("modern")
+    engine = Engine(model, tokenizer, width=3)
+    prompts = [tuple(range(5)), tuple(range(40, 110)), (7,)]
+    completions = engine.generate([Request(prompt, Sampling(temperature=0.0, max_tokens=20)) for prompt in prompts])
+    for prompt, completion in zip(prompts, completions, strict=True):
+        ids = list(prompt)
+        for token, logprob in zip(completion.ids, completion.logprobs, strict=True):
+            with torch.no_grad():
+                logits = model.logits(model(torch.tensor([ids])))[0, -1]
+            assert token == int(logits.argmax())
+            assert logprob == pytest.approx(float(logits.log_softmax(-1)[token]), abs=1e-4)
+            ids.append(token)
+
+
+def test_seed_decides(make_model: Make, tokenizer: Tokenizer) -> None:
+    engine = Engine(make_model(), tokenizer, width=2)
+    answers = engine.generate([Request((1, 2, 3), Sampling(seed=seed, max_tokens=30)) for seed in (5, 5, 6)])
+    assert answers[0].ids == answers[1].ids != answers[2].ids
+
+
+def run_script(scripted: Scripted, tokenizer: Tokenizer, script: Sequence[int], **settings: Any) -> tuple[Completion, list[int], str]:
+    """What the engine makes of a model that says `script`; also what the model read back, and the streamed text."""
+    prompt = (1, 2, 3)
+    engine = Engine(scripted(script, len(prompt)), tokenizer)
+    request = Request(prompt, Sampling(temperature=0.0, **settings))
+    events = list(engine.stream(request))
+    completion = engine.generate([request])[0]
+    assert [event.token for event in events if event.token is not None] == completion.ids
+    assert [event.finish for event in events] == [None] * (len(events) - 1) + [completion.finish]
+    text = "".join(event.text for event in events)
+    assert text == completion.text
+    return completion, engine.model.read, text  # type: ignore[return-value]
+
+
+def test_calculator_result_is_put_in(scripted: Scripted, tokenizer: Tokenizer) -> None:
+    t = tokenizer
+    result = [t.output_start, *t.encode("19"), t.output_end]
+    call = [t.python_start, *t.encode("12+7"), t.python_end]
+    # Where the result goes in, the script's own tokens are not heard.
+    script = [*t.encode("a "), *call, *[0] * len(result), *t.encode("!"), t.assistant_end]
+    completion, read, text = run_script(scripted, t, script)
+    assert completion.ids == [*t.encode("a "), *call, *result, *t.encode("!")]
+    assert completion.forced == [False] * (2 + len(call)) + [True] * len(result) + [False]
+    assert read[: len(completion.ids)] == completion.ids
+    assert text == "a 12+719!"
+    assert completion.finish == "stop"
+
+
+@pytest.mark.parametrize("expression", ["1/0", "import os", "", "<|python_start|>"])
+def test_nonsense_gets_no_result(scripted: Scripted, tokenizer: Tokenizer, expression: str) -> None:
+    t = tokenizer
+    script = [t.python_start, *t.encode(expression), t.python_end, *t.encode("ok"), t.assistant_end]
+    completion, _, _ = run_script(scripted, t, script)
+    assert completion.ids == script[:-1]
+    assert not any(completion.forced)
+
+
+def test_stray_tool_tokens_do_nothing(scripted: Scripted, tokenizer: Tokenizer) -> None:
+    t = tokenizer
+    script = [t.python_end, t.output_end, t.output_start, t.python_start, *t.encode("1+"), t.python_start, *t.encode("2"), t.python_end]
+    completion, _, _ = run_script(scripted, t, [*script, *[0] * 3, t.bos])
+    assert completion.ids == [*script, t.output_start, *t.encode("2"), t.output_end]  # the second start begins anew
+    assert completion.finish == "stop"
+
+
+def test_max_tokens_counts_sampled_tokens(scripted: Scripted, tokenizer: Tokenizer) -> None:
+    t = tokenizer
+    call = [t.python_start, *t.encode("1+1"), t.python_end]
+    completion, _, _ = run_script(scripted, t, [*call, *[0] * 3, *t.encode("abcdef")], max_tokens=len(call) + 2)
+    assert completion.text == "1+12ab"
+    assert completion.finish == "length"
+    assert completion.forced.count(False) == len(call) + 2
+
+
+@pytest.mark.parametrize(
+    ("text", "stop", "expected"),
+    [
+        ("hello the END of it", ("the E",), "hello "),  # over tokens ` the`, ` `, `END`
+        ("hello", ("lo", "he"), ""),
+        ("aab", ("ab",), "a"),
+        ("a the the", ("the the the",), "a the the"),
+        ("no", ("x", "yes"), "no"),
+        ("grüße 🎉!", ("🎉",), "grüße "),
+        ("ends on EN", ("END",), "ends on EN"),
+        ("END", ("E", "END"), ""),
+    ],
+)
+def test_stop_strings(scripted: Scripted, tokenizer: Tokenizer, text: str, stop: tuple[str, ...], expected: str) -> None:
+    completion, _, streamed = run_script(scripted, tokenizer, [*tokenizer.encode(text), tokenizer.assistant_end], stop=stop)
+    assert streamed == expected
+    assert completion.finish == "stop"
+
+
+def test_stream_keeps_characters_whole(scripted: Scripted, tokenizer: Tokenizer) -> None:
+    t = tokenizer
+    emoji = list("🎉".encode())
+    prompt = (1, 2, 3)
+    script = [*emoji, *emoji[:2], t.python_start, 65, *emoji[:3], t.assistant_end]
+    engine = Engine(scripted(script, 3), t)
+    events = list(engine.stream(Request(prompt, Sampling(temperature=0.0))))
+    assert [event.text for event in events] == ["", "", "", "🎉", "", "", "�", "A", "", "", "", "�"]
+
+
+def test_context_ends_an_answer_and_bounds_a_prompt(make_model: Make, tokenizer: Tokenizer) -> None:
+    engine = Engine(make_model(context=40), tokenizer, width=2)
+    for length in (39, 40):
+        completion = engine.generate([Request((3,) * length, Sampling(seed=1, max_tokens=100))])[0]
+        assert len(completion.ids) == 41 - length  # the last token need not be read
+        assert completion.finish == "length"
+    with pytest.raises(ChatlingError, match=r"41 tokens.* 40"):
+        engine.generate([Request((3,), Sampling(max_tokens=2)), Request((3,) * 41)])
+    assert not engine.busy
+    with pytest.raises(ChatlingError, match="empty"):
+        engine.submit(Request(()))
+    with pytest.raises(ChatlingError, match="vocabulary"):
+        engine.submit(Request((10**6,)))
+
+
+def test_cancel_frees_the_row(make_model: Make, tokenizer: Tokenizer) -> None:
+    engine = Engine(make_model(), tokenizer, width=1)
+    request = Request((1, 2), Sampling(seed=3, max_tokens=20))
+    whole = engine.generate([request])[0]
+    stream = engine.stream(request)
+    first = [next(stream).token for _ in range(5)]
+    waiting = engine.submit(request)
+    stream.close()
+    assert first == whole.ids[:5]
+    while waiting.completion.finish is None:
+        engine.step()
+    assert waiting.completion.ids == whole.ids
+    engine.cancel(waiting)
+    assert waiting.completion.finish == whole.finish
+    running = engine.submit(request)
+    queued = engine.submit(request)
+    engine.step()
+    engine.cancel(queued)
+    engine.cancel(running)
+    assert (running.completion.finish, queued.completion.finish) == ("cancelled", "cancelled")
+    assert not engine.busy
+
+
+def test_weights_are_cast_once_and_the_model_is_left_alone(make_model: Make, tokenizer: Tokenizer) -> None:
+    model = make_model("modern")
+    twin = in_dtype(model, torch.bfloat16)
+    assert {p.dtype for p in twin.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert twin.cos.dtype == torch.float32
+    same = in_dtype(model, torch.float32)
+    assert same.lm_head.weight.data_ptr() == model.lm_head.weight.data_ptr()
+    assert model.lm_head.weight.requires_grad
+    ids = torch.arange(20)[None]
+    with torch.no_grad():
+        close = torch.nn.functional.cosine_similarity(twin(ids).float().flatten(), model(ids).flatten(), dim=0)
+    assert close > 0.99
+
+
+def test_another_tokenizer_is_refused(make_model: Make) -> None:
+    with pytest.raises(ChatlingError, match="tokens"):
+        Engine(make_model(), Tokenizer([bytes([byte]) for byte in range(256)], digits=2))

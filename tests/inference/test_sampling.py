@@ -1,0 +1,102 @@
+"""Sampling: the right distribution, filters, ties, and rows that do not see each other."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatling.errors import ChatlingError
+from chatling.inference.sampling import Sampler, Sampling, uniform
+
+CPU = torch.device("cpu")
+
+
+def draw(logits: torch.Tensor, rows: list[Sampling], position: int = 0) -> list[int]:
+    return Sampler(rows, logits.shape[1], CPU)(logits, [position] * len(rows))[0].tolist()
+
+
+def test_uniform_is_uniform_and_fixed() -> None:
+    numbers = np.array([uniform(seed, position) for seed in range(100) for position in range(100)])
+    assert 0 <= numbers.min() < 0.001 < 0.999 < numbers.max() < 1
+    assert len(set(numbers)) == len(numbers)
+    counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
+    assert ((counts - 500) ** 2 / 500).sum() < 45  # chi-square with 19 degrees of freedom, p about 0.001
+    grid = numbers.reshape(100, 100)
+    assert abs(np.corrcoef(grid[:-1].ravel(), grid[1:].ravel())[0, 1]) < 0.04  # neighbouring seeds
+    assert abs(np.corrcoef(grid[:, :-1].ravel(), grid[:, 1:].ravel())[0, 1]) < 0.04  # neighbouring positions
+    assert uniform(-1, 0) == uniform(2**64 - 1, 0)  # any int is a seed
+    assert uniform(0, 0) == pytest.approx(uniform(0, 0), abs=0)
+
+
+def test_frequencies_follow_the_softmax() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
+    for temperature in (1.0, 2.0):
+        sampler = Sampler([Sampling(temperature=temperature, seed=9)], 4, CPU)
+        counts = Counter(int(sampler(logits, [i])[0]) for i in range(4000))
+        for token, share in enumerate((logits[0] / temperature).softmax(-1).tolist()):
+            assert counts[token] / 4000 == pytest.approx(share, abs=0.025)
+
+
+def brute_force_filter(logits: np.ndarray, top_k: int, top_p: float) -> set[int]:
+    """Tokens that may be drawn; no ties assumed."""
+    order = np.argsort(-logits)[: top_k or None]
+    shares = np.exp(logits[order] - logits[order].max())
+    shares /= shares.sum()
+    kept, total = set(), 0.0
+    for token, share in zip(order, shares, strict=True):
+        if total >= top_p:
+            break
+        kept.add(int(token))
+        total += share
+    return kept
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(0, 14), st.sampled_from([0.05, 0.3, 0.62, 0.9, 1.0]))
+def test_filters(seed: int, top_k: int, top_p: float) -> None:
+    logits = torch.tensor(np.random.default_rng(seed).normal(0, 2, (1, 12)), dtype=torch.float32)
+    allowed = brute_force_filter(logits[0].double().numpy(), top_k, top_p)
+    sampler = Sampler([Sampling(top_k=top_k, top_p=top_p, seed=seed)], 12, CPU)
+    drawn = {int(sampler(logits, [i])[0]) for i in range(60)}
+    assert drawn <= allowed
+    if len(allowed) > 1 and top_p < 1:
+        shares = logits[0, sorted(allowed)].softmax(-1)
+        if shares.min() > 0.15:
+            assert drawn == allowed
+
+
+def test_temperature_zero_is_argmax_and_ties_take_the_lowest() -> None:
+    logits = torch.zeros(3, 50)
+    logits[1, [7, 30]] = 2.0
+    logits[2, 49] = 1e-6
+    assert draw(logits, [Sampling(temperature=0.0, seed=i) for i in range(3)]) == [0, 7, 49]
+    assert draw(logits, [Sampling(temperature=1e-30, seed=i) for i in range(3)]) == [0, 7, 49]
+    assert draw(logits * 1e4, [Sampling(temperature=1e-4, seed=i) for i in range(3)])[2] == 49
+
+
+_kinds = st.sampled_from([{}, {"top_k": 3}, {"top_p": 0.5}, {"temperature": 0.0}, {"top_k": 10**9}])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.lists(_kinds, min_size=2, max_size=6))
+def test_rows_are_independent(seed: int, kinds: list[dict[str, Any]]) -> None:
+    logits = torch.randn(len(kinds), 300, generator=torch.Generator().manual_seed(seed)) * 3
+    rows = [Sampling(**kind, seed=seed + i) for i, kind in enumerate(kinds)]
+    ids, logprobs = Sampler(rows, 300, CPU)(logits, [seed % 17] * len(rows))
+    for i, row in enumerate(rows):
+        token, logprob = Sampler([row], 300, CPU)(logits[i : i + 1], [seed % 17])
+        assert (int(token), float(logprob)) == (int(ids[i]), float(logprobs[i]))
+        assert float(logprob) == pytest.approx(float(logits[i].log_softmax(-1)[token]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": -1}, {"max_tokens": 0}, {"stop": ("",)}],
+)
+def test_values_out_of_range_are_refused(bad: dict[str, Any]) -> None:
+    with pytest.raises(ChatlingError, match=next(iter(bad))):
+        Sampling(**bad)
