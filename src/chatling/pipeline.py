@@ -24,7 +24,7 @@ DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
 
 
 @dataclass(frozen=True)
-class Context:
+class Job:
     """What a stage's work is given.
 
     `execution` holds the choices made by measuring, once `freeze` has stored them; `note` adds facts to the stage's entry in the state.
@@ -44,12 +44,13 @@ class Stage:
     """A node of the graph. `work` must go on where a broken attempt stopped, and leave each product as a whole folder."""
 
     name: str
-    work: Callable[[Context], None]
+    work: Callable[[Job], None]
     parts: Callable[[Recipe], Any]  # what its result depends on, besides the stages before it
     needs: tuple[str, ...] = ()  # those of them that are enabled count
     products: tuple[str, ...] = ()  # folders with a manifest, relative to the run, that exist when it is done
     scratch: tuple[str, ...] = ()  # what else it writes there
     enabled: Callable[[Recipe], bool] = lambda recipe: True
+    prepare: Callable[[Job], None] | None = None  # what the first process does beforehand; quick when it was done before
     every_rank: bool = False  # otherwise the first process works and the others wait
 
 
@@ -90,7 +91,7 @@ def run(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage], progress: Pr
         stack.enter_context(_signals_as_interrupted())
         state: dict[str, Any] = {"stages": {}, "execution": {}}
         steps: list[Step] = []
-        with _together(world):
+        with together(world):
             if world.first:
                 stack.enter_context(folder.lock())
                 state = _read_state(folder)
@@ -109,14 +110,14 @@ def run(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage], progress: Pr
                 progress.message(f"{name}: done before, skipped")
                 continue
             state = world.from_first(state)
-            _run_stage(step, Context(recipe, folder, world, progress, {}, _nothing, _nothing), state, anew=name == first_training)
+            _run_stage(step, Job(recipe, folder, world, progress, {}, _nothing, _nothing), state, anew=name == first_training)
 
 
-def _run_stage(step: Step, given: Context, state: dict[str, Any], *, anew: bool) -> None:
+def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> None:
     """`anew`: if the stage starts from nothing, what was chosen by measuring is chosen again."""
     folder, world, progress = given.folder, given.world, given.progress
     name, entry = step.stage.name, state["stages"].get(step.stage.name, {})
-    with _together(world):
+    with together(world):
         if world.first:
             if step.status is None:
                 if entry:
@@ -141,15 +142,16 @@ def _run_stage(step: Step, given: Context, state: dict[str, Any], *, anew: bool)
             folder.write_state(state)
 
     freeze, note = functools.partial(keep, state["execution"]), functools.partial(keep, entry)
-    context = dataclasses.replace(given, execution=dict(state["execution"]), freeze=freeze, note=note)
+    job = dataclasses.replace(given, execution=dict(state["execution"]), freeze=freeze, note=note)
     begun = time.monotonic()
     try:
+        with together(world):
+            if world.first:
+                for work in (step.stage.prepare, None if step.stage.every_rank else step.stage.work):
+                    if work:
+                        work(job)
         if step.stage.every_rank:
-            step.stage.work(context)
-        else:
-            with _together(world):
-                if world.first:
-                    step.stage.work(context)
+            step.stage.work(job)
         entry |= {"status": DONE, "finished": _now()}
     except BaseException as error:
         entry["status"] = INTERRUPTED if isinstance(error, Interrupted | KeyboardInterrupt) else FAILED
@@ -165,7 +167,7 @@ def _run_stage(step: Step, given: Context, state: dict[str, Any], *, anew: bool)
 
 
 def _nothing(facts: Mapping[str, Any]) -> None:
-    """For a context outside a stage."""
+    """For a job outside a stage."""
 
 
 def _story(status: str) -> str:
@@ -205,7 +207,7 @@ def _check_space(folder: RunFolder, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def _together(world: World) -> Iterator[None]:
+def together(world: World) -> Iterator[None]:
     """What fails on the first process fails on all, instead of leaving the others to wait. The body works on the first one only."""
     failure: BaseException | None = None
     try:

@@ -262,7 +262,7 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
     flags = dict(_flags(recipe, ""))
     if {"-h", "--help"} & set(arguments):
         return typing.cast(T, _tyro(recipe, arguments, prog, quiet=False))
-    groups = list(_options(arguments))
+    groups = [(option, [_cased(value) for value in values]) for option, values in _options(arguments)]
     for option, values in groups:
         name = option.removeprefix("--").replace("-", "_")
         if name not in flags:
@@ -271,7 +271,7 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
             raise RecipeError(f"Unknown option {option!r}.", mend or f"`{prog} --help` lists them.")
         if not values:
             raise RecipeError(f"Option {option!r} needs a value: {describe(flags[name])}.")
-    result = _tyro(recipe, arguments, prog, quiet=True)
+    result = _tyro(recipe, [word for option, values in groups for word in (option, *values)], prog, quiet=True)
     for option, values in groups if result is None else ():
         if _tyro(recipe, [option, *values], prog, quiet=True) is None:
             name = option.removeprefix("--").replace("-", "_")
@@ -293,6 +293,11 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         else:
             raise RecipeError(f"Unexpected argument {argument!r}; overrides look like `--model.depth 12`.")
     return iter(groups)
+
+
+def _cased(word: str) -> str:
+    """TOML's true, false and none as tyro spells them."""
+    return word.capitalize() if word in ("true", "false", NONE) else word
 
 
 def _flags(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:

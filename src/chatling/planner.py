@@ -1,0 +1,209 @@
+"""What a recipe comes to on a machine, before anything runs: parameters, FLOPs, tokens, memory, disk, time. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from chatling.data.config import POCKET
+from chatling.hardware.detect import Machine
+from chatling.model.config import ModelConfig, activation_memory, flops_per_token, model_memory, parameter_counts
+from chatling.recipe import Recipe
+from chatling.terminal.progress import duration
+from chatling.train.base import base_steps
+from chatling.train.finetune import FinetuneConfig
+
+CHARACTERS_PER_TOKEN = 4.8  # English web text at vocabulary 65,536: the reference run's 54 B characters for 11.2 B tokens
+CHARACTERS_PER_SHARD = 225e6  # FineWeb-Edu's shuffled parquet shards: 54 B characters in 240
+BYTES_PER_SHARD = 100e6
+POCKET_TOKENS_PER_CONVERSATION = 45  # measured on the built-in world at vocabulary 2,048
+TOKENS_PER_CONVERSATION = 500  # of public chat data, roughly
+LOGIT_CHUNKS = 8  # the loss sees the vocabulary's logits for this share of a micro-batch's tokens at a time
+# Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in public runs; CPUs lose more to the rest.
+REACHED = {"cuda": 0.45, "mps": 0.4, "cpu": 0.45}
+
+
+@dataclass(frozen=True)
+class MachineFact:
+    """Dense bf16 TFLOP/s and memory GB/s as published. Trust a measurement over it."""
+
+    name: str
+    tflops: float
+    bandwidth: float
+    source: str
+
+
+MACHINES = (
+    MachineFact("GB10 (DGX Spark)", 125, 273, "NVIDIA DGX Spark data sheet: 1 PFLOP/s sparse FP4 / 8"),
+    MachineFact("RTX 3090", 71, 936, "NVIDIA Ampere GA102 white paper, FP16 accumulate FP32"),
+    MachineFact("RTX 4090", 165, 1010, "NVIDIA Ada white paper, appendix A"),
+    MachineFact("RTX 5090", 209, 1790, "NVIDIA RTX Blackwell white paper, appendix A"),
+    MachineFact("A100", 312, 2000, "NVIDIA A100 80GB data sheet"),
+    MachineFact("H100 SXM", 989, 3350, "NVIDIA H100 data sheet, without sparsity"),
+    MachineFact("H200", 989, 4800, "NVIDIA H200 data sheet, without sparsity"),
+    MachineFact("8 x H100 SXM", 8 * 989, 8 * 3350, "eight of the above"),
+    MachineFact("MI300X", 1300, 5300, "AMD Instinct MI300X data sheet"),
+)
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One training stage. `steps` and `tokens` of fine-tuning are estimates, since conversations differ in length."""
+
+    name: str
+    tokens: int
+    steps: int
+    flops: float
+    exact: bool
+
+    def seconds(self, tflops: float, reached: float) -> float:
+        return self.flops / (tflops * 1e12 * reached)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that follows from a recipe. Bytes, unless a name says otherwise."""
+
+    model: ModelConfig
+    parameters: dict[str, int]
+    flops_per_token: float
+    stages: tuple[StagePlan, ...]
+    characters: float  # of pretraining text, once through
+    shards: int | None  # parquet files of the reference corpus; None for the built-in world
+    download: float
+    memory: dict[str, int]
+    disk: int
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def work(self) -> dict[str, float]:
+        """FLOPs of each stage."""
+        return {stage.name: stage.flops for stage in self.stages}
+
+
+def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
+    """The numbers of a recipe; memory for micro-batches of `micro_rows` rows. Raises RecipeError for shapes that do not fit together."""
+    model = recipe.model.resolve(recipe.tokenizer.vocabulary)
+    per_token = flops_per_token(model)
+    steps = base_steps(recipe.base, model, recipe.model.preset)
+    stages = [StagePlan("base", steps * recipe.base.batch_tokens, steps, steps * recipe.base.batch_tokens * per_token, True)]
+    for name, config in (("mid", recipe.mid), ("sft", recipe.sft)):
+        if config is not None:
+            stages.append(_finetune_plan(name, config, per_token))
+    base_tokens = stages[0].tokens
+    pocket = recipe.data.source == POCKET
+    characters = base_tokens * CHARACTERS_PER_TOKEN
+    shards = None if pocket else max(2, round(characters / CHARACTERS_PER_SHARD))
+    training = model_memory(model, training=True)
+    weights = model_memory(model, training=False)
+    rows_tokens = micro_rows * model.context
+    memory = {
+        "weights, gradients, optimizer": training,
+        "activations": activation_memory(model, micro_rows),
+        "logits, one chunk": 3 * 4 * model.vocabulary * -(-rows_tokens // LOGIT_CHUNKS),
+    }
+    # A checkpoint holds weights and optimizer state but no gradients. One more than is kept exists while the next is written, and the best.
+    checkpoints = (training - weights) * (recipe.loop.keep + 2)
+    tokens_on_disk = 0 if pocket else min(base_tokens, 10**13) * (2 if model.vocabulary <= 65_536 else 4)
+    disk = checkpoints + len(stages) * weights + tokens_on_disk + 100_000_000
+    return Plan(
+        model, parameter_counts(model), per_token, tuple(stages), characters, shards, (shards or 0) * BYTES_PER_SHARD, memory, disk
+    )
+
+
+def _finetune_plan(name: str, config: FinetuneConfig, per_token: float) -> StagePlan:
+    conversations = tokens = 0
+    for entry in config.mixture:
+        count = (entry.count or 10_000) * entry.epochs * config.epochs
+        conversations += count
+        tokens += count * (POCKET_TOKENS_PER_CONVERSATION if entry.task == POCKET else TOKENS_PER_CONVERSATION)
+    steps = tokens // config.batch_tokens if config.packed else conversations // config.batch_conversations
+    return StagePlan(name, tokens, max(1, steps), tokens * per_token, False)
+
+
+def micro_rows_for(model: ModelConfig, machine: Machine, rows_per_step: int) -> int:
+    """Rows of the largest micro-batch that fits the machine's memory, at least 1 (which may still not fit)."""
+    fixed = model_memory(model, training=True)
+    row = activation_memory(model, 1) + 3 * 4 * model.vocabulary * model.context // LOGIT_CHUNKS
+    return int(max(1, min(rows_per_step, (0.85 * machine.memory - fixed) // row)))
+
+
+def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Console) -> None:
+    """Print the plan as tables: the model, the stages with times on this machine, memory and disk, other machines."""
+    c, flops = plan.model, sum(plan.work.values())
+    shape = f"depth {c.depth}, width {c.width}, {c.heads} heads, context {c.context:,}"
+    console.print(f"Model: {recipe.model.preset}, {shape}", style="bold", highlight=False)
+    console.print(_model_table(plan))
+    console.print("\nStages", style="bold")
+    console.print(_stage_table(plan, machine))
+    if machine:
+        rate = f"{REACHED[machine.device]:.0%} of the {machine.tflops:.3g} TFLOP/s measured here ({machine.name})"
+        console.print(f"Times are for {rate}.", style="dim", highlight=False)
+    console.print("\nMemory and disk", style="bold")
+    console.print(_memory_table(plan, machine))
+    if flops > 1e15:  # below that, any machine is done at once
+        console.print(f"\nThe whole run elsewhere, at {REACHED['cuda']:.0%} of the nominal rate", style="bold", highlight=False)
+        console.print(_machine_table(flops))
+
+
+def _table(columns: Sequence[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right")
+    return table
+
+
+def _model_table(plan: Plan) -> Table:
+    table = _table(["", "parameters"])
+    for group, count in plan.parameters.items():
+        if count:
+            table.add_row(group.replace("_", " "), f"{count:,}")
+    table.add_row("FLOPs a token", f"{plan.flops_per_token:,.3g}")
+    return table
+
+
+def _stage_table(plan: Plan, machine: Machine | None) -> Table:
+    table = _table(["", "tokens", "steps", "FLOPs", *(["time"] if machine else [])])
+    for stage in plan.stages:
+        about = "" if stage.exact else "~"
+        row = [stage.name, f"{about}{_short(stage.tokens)}", f"{about}{stage.steps:,}", f"{stage.flops:.2e}"]
+        if machine:
+            row.append(duration(stage.seconds(machine.tflops, REACHED[machine.device])))
+        table.add_row(*row)
+    if machine:
+        total = sum(stage.seconds(machine.tflops, REACHED[machine.device]) for stage in plan.stages)
+        table.add_row("all", "", "", f"{sum(plan.work.values()):.2e}", duration(total))
+    return table
+
+
+def _memory_table(plan: Plan, machine: Machine | None) -> Table:
+    table = _table(["", "GB"])
+    for name, size in plan.memory.items():
+        table.add_row(name, f"{size / 1e9:.2f}")
+    table.add_row("memory in all", f"{sum(plan.memory.values()) / 1e9:.2f}" + (f" of {machine.memory / 1e9:.1f}" if machine else ""))
+    if plan.shards is not None:
+        table.add_row(f"text: {_short(plan.characters)} characters, about {plan.shards:,} shards", f"{plan.download / 1e9:.1f}")
+    table.add_row("run folder", f"{plan.disk / 1e9:.2f}")
+    return table
+
+
+def _machine_table(flops: float) -> Table:
+    table = _table(["", "TFLOP/s", "GB/s", "time", "source"])
+    table.columns[-1].justify = "left"
+    for fact in MACHINES:
+        seconds = flops / (fact.tflops * 1e12 * REACHED["cuda"])
+        table.add_row(fact.name, f"{fact.tflops:,.0f}", f"{fact.bandwidth:,.0f}", duration(seconds), fact.source)
+    return table
+
+
+def _short(number: float) -> str:
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "K")):
+        if number >= size:
+            return f"{number / size:.1f} {letter}"
+    return f"{number:.0f}"

@@ -1,0 +1,170 @@
+"""chatling's own stages: what the pipeline runs, in order, composed of the rooms' functions."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chatling.data.config import POCKET, DataConfig
+from chatling.data.token_shards import file_fingerprint, iter_texts, list_parquet, write_token_shards
+from chatling.errors import MachineError
+from chatling.hardware.detect import Machine, detect
+from chatling.model.config import flops_per_token
+from chatling.model.precision import Execution, MachineConfig, choose_execution
+from chatling.pipeline import Job, Stage, together
+from chatling.planner import plan
+from chatling.pocket.world import write_corpus
+from chatling.recipe import Recipe
+from chatling.terminal.progress import Progress
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.train import train_tokenizer
+from chatling.train.base import train_base
+from chatling.train.finetune import prepare_finetune, train_finetune
+from chatling.train.stage import Context
+from chatling.workspace import building_folder, manifest_fault
+
+
+def chatling_stages() -> tuple[Stage, ...]:
+    """tokenizer, base, mid, sft; dpo and rl will join after these."""
+    prepare_mid, prepare_sft = (functools.partial(_prepare_finetune, name) for name in ("mid", "sft"))
+    mid, sft = (functools.partial(_finetune, name) for name in ("mid", "sft"))
+    return (
+        Stage(
+            name="tokenizer",
+            work=_make_tokenizer,
+            parts=lambda r: (r.seed, _corpus_mark(r.data), r.tokenizer),
+            products=("tokenizer",),
+            scratch=("corpus",),
+        ),
+        _training("base", _base, _prepare_base, lambda r: (r.seed, r.model, r.optim, r.base), ("tokenizer",)),
+        _training("mid", mid, prepare_mid, lambda r: (r.seed, r.optim, r.mid), ("base",), lambda r: r.mid is not None),
+        _training("sft", sft, prepare_sft, lambda r: (r.seed, r.optim, r.sft), ("base", "mid"), lambda r: r.sft is not None),
+    )
+
+
+def _training(
+    name: str,
+    work: Callable[[Job], None],
+    prepare: Callable[[Job], None],
+    parts: Callable[[Recipe], Any],
+    needs: tuple[str, ...],
+    enabled: Callable[[Recipe], bool] = lambda recipe: True,
+) -> Stage:
+    return Stage(name, work, parts, needs, (f"{name}/model",), (name,), enabled, prepare, every_rank=True)
+
+
+def _corpus_mark(data: DataConfig) -> Any:
+    """What tells one corpus from another: for files, their names, sizes and a hash of their ends."""
+    if data.source == POCKET:
+        return POCKET
+    train, validation = list_parquet(Path(data.source))
+    return [data.column, *(file_fingerprint(path) for path in (*train, *validation))]
+
+
+def _corpus(job: Job) -> tuple[list[Path], list[Path]]:
+    """(train, validation) parquet files; the pocket world is written into the run folder the first time."""
+    if job.recipe.data.source != POCKET:
+        return list_parquet(Path(job.recipe.data.source))
+    folder = job.folder.path / "corpus"
+    if manifest_fault(folder):
+        with building_folder(folder) as temporary:
+            write_corpus(temporary, job.recipe.seed)
+    return list_parquet(folder)
+
+
+def _make_tokenizer(job: Job) -> None:
+    files, _ = _corpus(job)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        tokenizer = train_tokenizer(iter_texts(files, job.recipe.data.column), job.recipe.tokenizer)
+    for warning in caught:
+        job.progress.message(f"tokenizer: {warning.message}")
+    tokenizer.save(job.folder.tokenizer)
+
+
+def _prepare_base(job: Job) -> None:
+    tokenizer = Tokenizer.load(job.folder.tokenizer)
+    for split, files in zip(("train", "validation"), _corpus(job), strict=True):
+        write_token_shards(_shards(job, "base", split), files, tokenizer, column=job.recipe.data.column)
+
+
+def _prepare_finetune(name: str, job: Job) -> None:
+    tokenizer = Tokenizer.load(job.folder.tokenizer)
+    prepare_finetune(getattr(job.recipe, name), tokenizer, job.recipe.seed, _shards(job, name, "train"), _shards(job, name, "validation"))
+
+
+def _base(job: Job) -> None:
+    recipe = job.recipe
+    train_base(_context(job), recipe.base, recipe.model, recipe.optim, _shards(job, "base", "train"), _shards(job, "base", "validation"))
+
+
+def _finetune(name: str, job: Job) -> None:
+    recipe = job.recipe
+    before = "mid" if name == "sft" and recipe.mid is not None else "base"
+    shards = _shards(job, name, "train"), _shards(job, name, "validation")
+    train_finetune(_context(job), name, before, getattr(recipe, name), recipe.model, recipe.optim, recipe.base.batch_tokens, *shards)
+
+
+def _shards(job: Job, stage: str, split: str) -> Path:
+    return job.folder.data / f"{stage}-{split}"
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """The loop's reporter, which also notes the number of steps in the state, for `chatling status`."""
+
+    progress: Progress
+    note: Callable[[Mapping[str, Any]], None]
+
+    def start(self, stage: str, steps: int, done: int) -> None:
+        self.note({"steps": steps})
+        self.progress.start(stage, steps, done)
+
+    def step(self, metrics: dict[str, Any]) -> None:
+        self.progress.step(metrics)
+
+    def message(self, text: str) -> None:
+        self.progress.message(text)
+
+
+def _context(job: Job) -> Context:
+    """What the training stages run in; on a run's first training stage, also the choice of how to execute it."""
+    recipe = job.recipe
+    tokenizer = Tokenizer.load(job.folder.tokenizer)
+    model = recipe.model.resolve(tokenizer.vocab_size)
+    machine: Machine | None = None
+    with together(job.world):
+        if job.world.first:  # the others would disturb the measurement
+            machine = detect()
+    machine = job.world.from_first(machine)
+    assert machine is not None
+    stored: dict[str, Any] | None = dict(job.execution) or None
+    with together(job.world):
+        if job.world.first:
+            if stored:
+                check_execution(stored, recipe.machine, machine, job.folder.name)
+            else:
+                stored = choose_execution(recipe.machine, machine, model, plan(recipe).steps).to_dict()
+    stored = job.world.from_first(stored)
+    assert stored is not None
+    job.freeze(stored)
+    job.progress.machine(flops_per_token(model), machine.tflops * 1e12)
+    return Context(job.folder, recipe.seed, tokenizer, Execution(**stored), job.world, _Noted(job.progress, job.note), recipe.loop)
+
+
+def check_execution(stored: Mapping[str, Any], config: MachineConfig, machine: Machine, run: str) -> None:
+    """Raises MachineError when a run cannot go on with the choices that it began with, since others would change its bits."""
+    mend = "Go on where it began, or start another with --run."
+    if stored["device"] not in (machine.device, "cpu"):
+        raise MachineError(f"Run {run!r} began on {stored['device']}, and this machine has {machine.device}.", mend)
+    if stored["compile"] and stored["device"] == "cpu" and not machine.compiler:
+        raise MachineError(f"Run {run!r} began with compiled code, and here is no C++ compiler.", mend)
+    asked = {"device": config.device, "dtype": config.dtype, "kernel": config.kernel, "threads": config.threads or "auto"}
+    asked["compile"] = config.compile if config.compile == "auto" else config.compile == "on"
+    for key, value in asked.items():
+        if value not in ("auto", stored[key]):
+            raise MachineError(f"Run {run!r} began with {key} {stored[key]}, so machine.{key} {value} would change it midway.", mend)
