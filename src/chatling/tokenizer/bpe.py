@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import os
 import warnings
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -73,22 +76,22 @@ class TiktokenEncoder:
         self._native = tiktoken.Encoding("chatling", pat_str=split_pattern(digits), mergeable_ranks=ranks, special_tokens={})
 
     def encode(self, text: str) -> list[int]:
-        text.encode()  # tiktoken would quietly repair surrogates in its own way
+        text.encode()  # tiktoken would repair surrogates in a way of its own
         try:
             return self._native.encode_ordinary(text)
         except BaseException as error:
-            # Its regex overflows its stack on a million spaces in a row; halves keep the text, if not the very same tokens.
-            if type(error).__name__ != "PanicException" or len(text) < 2:
+            # Its regex overflows its stack on a million spaces in a row: halves keep the text, if not the very same tokens.
+            if type(error).__name__ != "PanicException":
                 raise
-            middle = len(text) // 2
-            return self.encode(text[:middle]) + self.encode(text[middle:])
+        middle = len(text) // 2
+        return self.encode(text[:middle]) + self.encode(text[middle:])
 
     def encode_flat(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        rows = [self.encode(text) for text in texts]
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            rows = list(pool.map(self.encode, texts))
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
-        ids = np.fromiter((i for row in rows for i in row), np.uint32, count=int(offsets[-1]))
-        return ids, offsets
+        return np.fromiter(chain.from_iterable(rows), np.uint32, count=int(offsets[-1])), offsets
 
 
 class Tokenizer:
