@@ -1,0 +1,7 @@
+"""The built-in corpus: a seeded generator of a small true world, in the formats of the real data."""
+
+from chatling.pocket.corpus import write_corpus
+from chatling.pocket.heldout import SKILLS, hard_arithmetic, heldout
+from chatling.pocket.mixture import WEIGHTS, conversations
+
+__all__ = ["SKILLS", "WEIGHTS", "conversations", "hard_arithmetic", "heldout", "write_corpus"]

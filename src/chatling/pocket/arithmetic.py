@@ -1,0 +1,167 @@
+"""Word problems answered through the calculator: one step, two steps, and a hard split of unseen two-step templates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from zlib import crc32
+
+from chatling.conversation import Conversation, Message, Part
+
+NAMES = ("Tom", "Mia", "Ben", "Anna", "Sam", "Lily", "Max", "Emma", "Leo", "Nora", "Jack", "Ella")
+ITEMS = ("apples", "books", "coins", "pens", "balls", "eggs", "cards", "stones", "cakes", "flowers", "shells", "toys")
+HELD_OUT_ONE_IN = 5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A story template over the numbers a, b, c, the name n, another name m and the items i; `steps` are expressions in which x is the
+    result of the step before."""
+
+    story: str
+    steps: tuple[str, ...]
+
+
+def _problems(table: str) -> tuple[Problem, ...]:
+    """One problem a line: "a+b; x*c | story"."""
+    rows = (line.split(" | ") for line in table.strip().split("\n"))
+    return tuple(Problem(story, tuple(steps.split("; "))) for steps, story in rows)
+
+
+ONE_STEP = _problems("""
+a+b | {n} has {a} {i} and gets {b} more. How many {i} does {n} have now?
+a+b | {n} has {a} {i}. {m} has {b} {i}. How many {i} do they have together?
+a+b | {n} has {a} old {i} and {b} new ones. How many {i} does {n} have?
+a+b | {n} finds {a} {i} and then {b} more {i}. How many {i} is that?
+a+b | There are {a} {i} in a box. {n} puts in {b} more. How many {i} are in the box?
+a+b | {n} buys {a} {i} on Monday and {b} {i} on Tuesday. How many {i} did {n} buy in all?
+a+b | {m} gives {n} {b} {i}. {n} had {a} {i} before. How many {i} does {n} have now?
+a+b | What is {a} plus {b}?
+a+b | {a} + {b} = ?
+a+b | Add {a} and {b}.
+a+b | How much is {a} and {b}?
+a+b | What is the sum of {a} and {b}?
+a-b | {n} has {a} {i} and gives {b} to {m}. How many {i} are left?
+a-b | {n} had {a} {i} and lost {b}. How many {i} does {n} have now?
+a-b | There are {a} {i} on the table. {n} takes {b} away. How many {i} are left on the table?
+a-b | {n} has {a} {i}. {m} has {b} {i}. How many more {i} does {n} have?
+a-b | {n} has {a} {i} and sells {b}. How many {i} remain?
+a-b | From {a} {i}, {b} are used up. How many {i} are left over?
+a-b | What is {a} minus {b}?
+a-b | {a} - {b} = ?
+a-b | Take {b} away from {a}.
+a-b | How much is {a} less {b}?
+a*b | {n} has {a} boxes with {b} {i} in each. How many {i} does {n} have?
+a*b | There are {a} bags. Each bag holds {b} {i}. How many {i} are there?
+a*b | {n} buys {b} {i} every day for {a} days. How many {i} is that?
+a*b | {a} children have {b} {i} each. How many {i} do they have together?
+a*b | {n} puts {b} {i} in each of {a} rows. How many {i} are there in all?
+a*b | What is {a} times {b}?
+a*b | {a} * {b} = ?
+a*b | Multiply {a} by {b}.
+a*b | How much is {a} times {b}?
+a/b | {n} shares {a} {i} equally among {b} friends. How many {i} does each friend get?
+a/b | {n} puts {a} {i} into {b} equal bags. How many {i} are in each bag?
+a/b | {a} {i} are split between {b} children. How many {i} does each child get?
+a/b | {n} has {a} {i} and packs {b} in each box. How many boxes are needed?
+a/b | What is {a} divided by {b}?
+a/b | {a} / {b} = ?
+a/b | Divide {a} by {b}.
+""")
+
+TWO_STEPS = _problems("""
+a+b; x-c | {n} has {a} {i} and gets {b} more. Then {n} gives {c} to {m}. How many {i} are left?
+a-b; x+c | {n} has {a} {i} and loses {b}. Then {n} finds {c} more. How many {i} does {n} have now?
+a+b; x+c | {n} has {a} {i}. {n} buys {b} more and {m} gives {n} {c} more. How many {i} does {n} have now?
+a-b; x-c | {n} has {a} {i}. {n} sells {b} and gives {c} to {m}. How many {i} are left?
+a*b; x+c | {n} has {a} boxes with {b} {i} in each and {c} more {i}. How many {i} does {n} have?
+a*b; x-c | {n} has {a} bags with {b} {i} in each. {n} gives {c} {i} away. How many {i} are left?
+a+b; x*c | {n} gets {a} {i} and {b} coins every day for {c} days. How many things is that in all?
+a/b; x+c | {n} shares {a} {i} equally among {b} friends. {m} is one of them and had {c} {i} before. How many {i} does {m} have now?
+""")
+
+HARD_TRAIN = _problems("""
+a+b; x-c | There are {a} {i} in a box and {b} {i} on the table. {n} takes {c} of them. How many {i} are left?
+a-b; x+c | {n} had {a} {i}, lost {b} on Monday and got {c} on Tuesday. How many {i} does {n} have now?
+a-b; x-c | From {a} {i}, {n} takes {b} and {m} takes {c}. How many {i} remain?
+a+b; x+c | {n} finds {a} {i} on Monday, {b} on Tuesday and {c} on Friday. How many {i} is that in all?
+a*b; x+c | There are {a} bags. Each bag holds {b} {i}. {n} puts {c} more {i} on the table. How many {i} are there?
+a*b; x-c | {n} buys {b} {i} every day for {a} days, but loses {c}. How many {i} does {n} have?
+a*b; x-c | {a} children have {b} {i} each. They give {c} {i} to {n}. How many {i} do they have now?
+a+b; x*c | A box holds {a} {i} and a bag holds {b} {i}. {n} has {c} of each. How many {i} does {n} have?
+a-b; x*c | {n} buys {a} {i} every day and sells {b} of them. How many {i} does {n} have after {c} days?
+a*b; x+c | {n} has {c} {i}. {m} brings {a} boxes with {b} {i} in each. How many {i} do they have together?
+a+b; x-c | {n} had {a} {i} and {m} had {b}. Together they used up {c}. How many {i} are left over?
+a/b; x-c | {n} splits {a} {i} into {b} equal bags, then takes {c} {i} from one bag. How many {i} are left in that bag?
+""")
+
+HARD_TEST = _problems("""
+a+b; x-c | {n} puts {a} {i} in a bag and {m} puts in {b}. Then {c} are lost. How many {i} are in the bag?
+a-b; x+c | {n} sells {b} of {a} {i}, then buys {c} new ones. How many {i} does {n} have now?
+a-b; x-c | {m} takes {b} of the {a} {i} on the table and {n} takes {c}. How many {i} are left on the table?
+a+b; x+c | There are {a} {i} in the first box, {b} in the second and {c} in the third. How many {i} are there in all?
+a*b; x+c | {n} puts {b} {i} in each of {a} rows and has {c} left over. How many {i} does {n} have in all?
+a*b; x-c | Each of {a} friends gets {b} {i}. Then they lose {c} {i}. How many {i} do they have together?
+a*b; x-c | There are {a} boxes of {b} {i}. {m} sells {c} {i}. How many {i} remain?
+a+b; x*c | Each child has {a} {i} at home and {b} {i} at school. There are {c} children. How many {i} is that?
+a-b; x*c | {n} gets {a} {i} a day and gives {b} of them away. How many {i} is that in {c} days?
+a*b; x+c | {m} finds {c} {i}. {n} has {a} bags and each bag holds {b} {i}. How many {i} are there together?
+a+b; x-c | {n} has {a} {i} from Monday and {b} from Tuesday. {m} gets {c} of them. How many {i} does {n} have now?
+a/b; x-c | {b} friends share {a} {i} equally. {n} is one of them and loses {c}. How many {i} does {n} have now?
+""")
+
+
+def is_held_out(numbers: Sequence[int]) -> bool:
+    """Number combinations kept for tests."""
+    return crc32(",".join(map(str, numbers)).encode()) % HELD_OUT_ONE_IN == 0
+
+
+def _numbers(problem: Problem, rng: Random) -> tuple[int, ...]:
+    """Numbers whose every step is a whole number from 1 to 400."""
+    first, second = problem.steps[0], problem.steps[-1] if len(problem.steps) > 1 else ""
+    if first == "a*b":
+        a, b = rng.randint(2, 12), rng.randint(2, 20)
+    elif first == "a/b":
+        b = rng.randint(2, 12)
+        a = b * rng.randint(2, 12)
+    else:
+        a, b = rng.randint(2, 99), rng.randint(2, 99)
+        if first == "a-b" and b >= a:
+            a, b = (b, a) if a != b else (a + 5, b)
+    if not second:
+        return a, b
+    so_far = apply(first, a, b)
+    c = rng.randint(2, 9) if "*" in second else rng.randint(1, so_far - 1) if "-" in second and so_far > 1 else rng.randint(2, 60)
+    return a, b, c
+
+
+def apply(step: str, left: int, right: int) -> int:
+    """One step in whole numbers."""
+    operator = step[1]
+    return {"+": left + right, "-": left - right, "*": left * right, "/": left // right}[operator]
+
+
+def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conversation:
+    """A problem told with names and numbers, and its worked answer: "12+7=" calculator "19 apples.", then "#### 19"."""
+    while is_held_out(numbers := _numbers(problem, rng)) != held_out or (problem.steps[-1] == "x-c" and apply(problem.steps[0], *numbers[:2]) < 2):
+        pass
+    name, other = rng.sample(NAMES, 2)
+    item = rng.choice(ITEMS)
+    values = dict(zip("abc", numbers, strict=False))
+    question = problem.story.format(n=name, m=other, i=item, **values)
+    parts, lead = [], ""
+    for step in problem.steps:
+        left, right = values[step[0]], values[step[2]]
+        values["x"] = apply(step, left, right)
+        expression = f"{left}{step[1]}{right}"
+        parts += [Part("text", f"{lead}{expression}="), Part("python", expression), Part("output", str(values["x"]))]
+        lead = f"{values['x']}. "
+    unit = f" {item}" if f"How many {item}" in question else ""
+    parts.append(Part("text", f"{values['x']}{unit}.\n#### {values['x']}"))
+    return Conversation((Message.of("user", question), Message("assistant", tuple(parts))))
+
+
+def training_arithmetic(rng: Random) -> Conversation:
+    """Three in four take one step. Held-out numbers never come up."""
+    return problem_conversation(rng.choice(ONE_STEP if rng.random() < 0.75 else TWO_STEPS), rng, held_out=False)
