@@ -2,6 +2,6 @@
 
 from chatling.pocket.corpus import write_corpus
 from chatling.pocket.heldout import SKILLS, hard_arithmetic, heldout
-from chatling.pocket.mixture import WEIGHTS, conversations
+from chatling.pocket.world import WEIGHTS, conversations
 
 __all__ = ["SKILLS", "WEIGHTS", "conversations", "hard_arithmetic", "heldout", "write_corpus"]

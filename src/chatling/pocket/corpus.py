@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from chatling.conversation import Conversation
 from chatling.pocket.arithmetic import NAMES, training_arithmetic
-from chatling.pocket.mixture import facts_by_topic, fact_conversation, follow_up_conversation, identity_conversation, random_fact
+from chatling.pocket.world import facts_by_topic, fact_conversation, follow_up_conversation, identity_conversation, random_fact
 from chatling.pocket.relations import Fact, Relation, capitalised, relations
 from chatling.pocket.unknown import known_words, training_unknown
 from chatling.pocket.words import is_held_out, random_pair, spelled, tallied, words

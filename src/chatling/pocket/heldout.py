@@ -11,7 +11,7 @@ from chatling.conversation import Conversation, Part
 from chatling.errors import RecipeError
 from chatling.pocket import arithmetic, heldout_phrasings, words
 from chatling.pocket.asking import fill, sloppy
-from chatling.pocket.mixture import addressed, random_fact, same_relation, same_subject, subject
+from chatling.pocket.world import addressed, random_fact, same_relation, same_subject, subject
 from chatling.pocket.relations import Relation, capitalised, relations
 from chatling.pocket.smalltalk import intents
 from chatling.pocket.unknown import REPLIES, known_words, made_up, person, stranger_slots
