@@ -4,16 +4,21 @@ import gc
 import itertools
 import threading
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatling.conversation import Conversation, Message, Part
 from chatling.data.batches import ConversationBatches, PretrainBatches, prefetch
+from chatling.data.mixtures import Mapped
 from chatling.data.packing import IGNORE, PackedRows
-from chatling.data.token_shards import TokenShards
+from chatling.data.token_shards import TokenShards, write_conversation_shards
 from chatling.errors import DataError, RecipeError
+from chatling.tokenizer.chat_format import render
+from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 BOS = 100_000
 
@@ -97,6 +102,16 @@ def test_conversations_are_learnt_by_their_mask_once_an_epoch_by_any_number_of_p
         masked = [t for i in range(42) for t in shards.document(i)[shards.mask(i) == 1].tolist()]
         assert sorted(learnt) == sorted(masked)
         assert steps[0].state == {"epoch": 0, "row": 42}
+
+
+def test_conversations_come_in_another_order_each_epoch_and_seed():
+    def firsts(seed, epoch):
+        source = ConversationBatches(conversations(), 1, 1, bos=BOS, seed=seed, max_tokens=100, bucket=100)
+        return [step.micro[0].inputs[0, 1] for step in itertools.islice(source.steps({"epoch": epoch, "row": 0}), 40)]
+    orders = [firsts(0, 0), firsts(0, 1), firsts(1, 0)]
+    assert orders[0] == firsts(0, 0)
+    assert orders[0] != orders[1] != orders[2] != orders[0]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(orders[2])
 
 
 def test_a_conversation_row_is_bos_then_its_tokens_shifted_by_one():
@@ -190,3 +205,18 @@ class TestPrefetch:
     def test_an_unused_one_never_starts(self):
         prefetch(itertools.count())
         assert not prefetch_threads()
+
+
+def test_what_is_learnt_of_a_conversation_is_what_the_assistant_says(tmp_path):
+    """From conversation to targets through the real tokenizer and renderer: tool output, questions and padding are not learnt."""
+    text = "What is the capital of France? Paris. How much is 12 times 3? It is 36. " * 50
+    tokenizer = train_tokenizer(iter([text] * 5), TokenizerConfig(vocabulary=300))
+    tool = Conversation((Message.of("user", "How much is 12 times 3?"),
+                         Message("assistant", (Part("text", "It is "), Part("python", "12*3"), Part("output", "36"), Part("text", "36.")))))
+    examples = [Conversation.of("What is the capital of France?", "Paris."), tool]
+    shards = write_conversation_shards(tmp_path / "s", Mapped(examples, partial(render, tokenizer)), tokenizer.vocab_size, fingerprint="x")
+    step = next(ConversationBatches(shards, 2, 1, bos=tokenizer.bos, seed=0, max_tokens=512, bucket=32).steps())
+    said = {tokenizer.decode(targets[targets != IGNORE]) for micro in step.micro for targets in micro.targets}
+    assert said == {"Paris.<|assistant_end|>", "It is <|python_start|>12*3<|python_end|>36.<|assistant_end|>"}
+    rendered = sorted((render(tokenizer, example).ids[:-1] for example in examples), key=len)
+    assert [micro.inputs[0, :len(ids)].tolist() for micro, ids in zip(step.micro, rendered, strict=True)] == rendered

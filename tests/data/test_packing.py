@@ -102,6 +102,13 @@ def test_seeds_and_epochs_give_other_orders_and_the_same_call_the_same(numbered)
     assert not np.array_equal(all_rows(1, 0), all_rows(2, 0))
 
 
+def test_documents_keep_other_company_in_each_epoch(numbered):
+    lengths = np.random.default_rng(0).integers(1, 30, 500)
+    def company(epoch):
+        return {frozenset(start for start, _ in ref.pieces) for ref in packed(numbered, lengths, 64, 500, 1).refs(epoch)}
+    assert len(company(0) & company(1)) < 0.1 * len(company(0))
+
+
 def test_rows_of_a_block_are_stationary(numbered):
     """Best fit places the longest first; the seeded orders put long and short documents early and late, in rows and in the block."""
     lengths = np.random.default_rng(1).integers(1, 60, 4000)

@@ -1,5 +1,6 @@
 """Token shards: what is read, what is refused, what a kill leaves behind, and what damage is found."""
 
+import itertools
 import json
 import os
 import shutil
@@ -53,14 +54,18 @@ def test_other_kinds_of_text_columns_are_read(write_texts, kind):
     assert list(iter_texts([write_texts("a.parquet", pa.array(["a", "b", "a"], pa.string()).cast(kind))])) == ["a", "b", "a"]
 
 
-def test_a_file_is_streamed_not_loaded(write_texts):
-    """The first documents are there before a damaged end of the file is reached."""
-    path = write_texts("a.parquet", [os.urandom(4000).hex() for _ in range(30)])
+def test_a_file_is_streamed_not_loaded(tmp_path):
+    """All documents before a damaged row group come, then one sentence that names the file."""
+    path, expected = tmp_path / "a.parquet", [f"document {i}" for i in range(4096)]
+    pq.write_table(pa.table({"text": expected}), path, row_group_size=1024, use_dictionary=False)
+    begin = pq.ParquetFile(path).metadata.row_group(3).column(0).data_page_offset
     data = bytearray(path.read_bytes())
-    data[len(data) * 3 // 4:len(data) * 3 // 4 + 5000] = bytes(5000)
+    data[begin:begin + 1000] = b"\xff" * 1000
     path.write_bytes(data)
     texts = iter_texts([path])
-    assert len(next(texts)) == 8000
+    assert list(itertools.islice(texts, 3072)) == expected[:3072]
+    with pytest.raises(DataError, match=r"a\.parquet is not a readable parquet file"):
+        next(texts)
 
 
 def test_bad_files_are_named_in_one_sentence(write_texts, tmp_path):
@@ -231,6 +236,12 @@ def test_a_full_disk_is_one_sentence_and_the_next_start_goes_on(write_texts, tmp
     tokenizer.encode_flat = encode
     write_token_shards(tmp_path / "shards", files, tokenizer)
     assert "file 0" not in "".join(tokenizer.texts[7:])
+    # what is being replaced no longer counts as finished, from the first moment on
+    tokenizer.encode_flat, tokenizer.fingerprint = full, "another"
+    with pytest.raises(MachineError):
+        write_token_shards(tmp_path / "shards", files[1:], tokenizer)
+    with pytest.raises(DataError, match="no finished token shards"):
+        TokenShards.open(tmp_path / "shards")
 
 
 WRITER = """
