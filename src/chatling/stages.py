@@ -17,7 +17,7 @@ from chatling.model.config import flops_per_token
 from chatling.model.precision import Execution, MachineConfig, choose_execution
 from chatling.pipeline import Job, Stage, together
 from chatling.planner import plan
-from chatling.pocket.world import write_corpus
+from chatling.pocket.corpus import write_corpus
 from chatling.recipe import Recipe
 from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
@@ -25,7 +25,7 @@ from chatling.tokenizer.train import train_tokenizer
 from chatling.train.base import train_base
 from chatling.train.finetune import prepare_finetune, train_finetune
 from chatling.train.stage import Context
-from chatling.workspace import building_folder, manifest_fault
+from chatling.workspace import manifest_fault
 
 
 def chatling_stages() -> tuple[Stage, ...]:
@@ -71,8 +71,7 @@ def _corpus(job: Job) -> tuple[list[Path], list[Path]]:
         return list_parquet(Path(job.recipe.data.source))
     folder = job.folder.path / "corpus"
     if manifest_fault(folder):
-        with building_folder(folder) as temporary:
-            write_corpus(temporary, job.recipe.seed)
+        write_corpus(folder, job.recipe.seed)
     return list_parquet(folder)
 
 

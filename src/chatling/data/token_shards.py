@@ -45,9 +45,10 @@ class Indexed(Protocol[Item]):
 class TextTokenizer(Protocol):
     """What writing shards needs of a tokenizer."""
 
-    vocab_size: int
-    fingerprint: str
-
+    @property
+    def vocab_size(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
     def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]: ...
 
 

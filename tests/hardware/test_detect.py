@@ -1,0 +1,60 @@
+"""What the machine is said to be, from files and timings given by the test."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from chatling.hardware import detect as module
+from chatling.hardware.detect import Device, Machine, detect, gemm_tflops, system_memory, usable_cores
+
+
+def probe(fp32: float, bf16: float):  # type: ignore[no-untyped-def]
+    return lambda device, dtype: fp32 if dtype == torch.float32 else bf16
+
+
+def test_bf16_is_used_only_where_it_measures_faster() -> None:
+    fast, slow = detect(probe(0.1, 0.2)), detect(probe(0.1, 0.01))
+    assert (fast.bf16_is_fast, fast.tflops) == (True, 0.2)
+    assert (slow.bf16_is_fast, slow.tflops) == (False, 0.1)
+
+
+def test_memory_is_the_containers_share(tmp_path: Path) -> None:
+    meminfo, cgroup = tmp_path / "meminfo", tmp_path / "memory.max"
+    meminfo.write_text("MemTotal:       16000000 kB\nMemFree:         1000 kB\n")
+    assert system_memory(meminfo, cgroup) == 16_000_000 * 1024
+    cgroup.write_text("max\n")
+    assert system_memory(meminfo, cgroup) == 16_000_000 * 1024
+    cgroup.write_text("1073741824\n")
+    assert system_memory(meminfo, cgroup) == 1 << 30
+    assert system_memory(tmp_path / "none", tmp_path / "none") > 0
+
+
+def test_cores_heed_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    quota = tmp_path / "cpu.max"
+    for text, cores in (("max 100000\n", 8), ("200000 100000\n", 2), ("50000 100000\n", 1), ("9900000 100000\n", 8)):
+        quota.write_text(text)
+        assert usable_cores(quota) == cores
+    assert usable_cores(tmp_path / "none") == 8
+
+
+def test_a_real_probe_is_quick_and_plausible() -> None:
+    if module.find_device() != "cpu":
+        pytest.skip("times a CPU")
+    begun = time.monotonic()
+    machine = detect()
+    assert time.monotonic() - begun < 10  # under a second on a quiet machine
+    assert machine.fp32_tflops > 0
+    assert machine.memory > 1 << 28
+    assert Machine(**machine.to_dict()) == machine
+
+
+def test_the_rate_counts_two_operations_a_multiply(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1000))
+    monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))
+    device: Device = "cpu"
+    assert gemm_tflops(device, torch.float32, seconds=0.1) == pytest.approx(2 * 1024**3 / 1e12)
