@@ -130,9 +130,9 @@ class GPT(nn.Module):
         """Softcapped logits (..., V) in fp32 (or wider)."""
         return capped_logits(hidden, self.lm_head.weight, self.config.softcap)
 
-    def loss(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Next-token loss of ids (B, T) against targets (B, T): (sum in nats, count)."""
-        return next_token_loss(self(ids), self.lm_head.weight, targets, self.config.softcap, self.loss_chunk)
+    def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Next-token loss of inputs (B, T) against targets (B, T): (sum in nats, count)."""
+        return next_token_loss(self(inputs), self.lm_head.weight, targets, self.config.softcap, self.loss_chunk)
 
     def set_kernel(self, kernel: Kernel) -> None:
         for block in self.layers:
