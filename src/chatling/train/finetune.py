@@ -17,7 +17,7 @@ from chatling.errors import ChatlingError, DataError
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.optim.groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
-from chatling.pocket.world import conversations as pocket_conversations
+from chatling.pocket import conversations as pocket_conversations
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import render
 from chatling.train.base import packed_batches
