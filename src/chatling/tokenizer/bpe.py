@@ -87,8 +87,9 @@ class TiktokenEncoder:
         return self.encode(text[:middle]) + self.encode(text[middle:])
 
     def encode_flat(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        blocks = [texts[i : i + 64] for i in range(0, len(texts), 64)]  # a task a text would cost more than a short text
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            rows = list(pool.map(self.encode, texts))
+            rows = [row for block in pool.map(lambda block: [self.encode(text) for text in block], blocks) for row in block]
         offsets = np.zeros(len(rows) + 1, np.int64)
         np.cumsum([len(row) for row in rows], out=offsets[1:])
         return np.fromiter(chain.from_iterable(rows), np.uint32, count=int(offsets[-1])), offsets

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from chatling.errors import DataError
+
 # White_Space spelled out: PCRE2's \s also takes U+180E, which tiktoken and tokenizers call punctuation.
 _SPACE = r"\t-\r \x{85}\p{Z}"
 
@@ -39,7 +41,7 @@ def recover_merges(pieces: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     """The pair that each token was merged from, in rank order. `pieces` are the tokens by rank, single bytes first.
 
     Within a token only earlier merges apply, so byte-pair encoding its bytes with the earlier ranks leaves exactly the
-    pair. Raises ValueError when it does not: then these are not the ranks of a byte-pair encoding.
+    pair. Raises DataError when it does not: then these are not the ranks of a byte-pair encoding.
     """
     ranks = {piece: rank for rank, piece in enumerate(pieces)}
     merges = []
@@ -51,7 +53,7 @@ def recover_merges(pieces: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
         # Most tokens split in one way only; the others are replayed.
         parts = pairs[0] if len(pairs) == 1 else _replay(piece, rank, ranks)
         if len(parts) != 2:
-            raise ValueError(f"token {rank} ({piece!r}) is not a merge of two earlier tokens")
+            raise DataError(f"Token {rank} ({piece!r}) of the tokenizer is not a merge of two earlier tokens.")
         merges.append((parts[0], parts[1]))
     return merges
 
