@@ -54,7 +54,10 @@ def test_answers_hold_what_was_said(tokenizer: Tokenizer) -> None:
     assert answers[1].conversation == task[1]
 
 
-@pytest.mark.parametrize(("correct", "total", "low", "high"), [(81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718), (15, 148, 0.0624, 0.1605)])
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718), (15, 148, 0.0624, 0.1605)],
+)
 def test_wilson_interval_equals_the_published_examples(correct: int, total: int, low: float, high: float) -> None:
     """Newcombe (1998), Statistics in Medicine 17, table I, method 3."""
     assert Result("x", correct, total).interval == pytest.approx((low, high), abs=6e-5)

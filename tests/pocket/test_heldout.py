@@ -38,7 +38,8 @@ def training_templates(relation: Relation) -> set[str]:
     """Every training question of a relation with its slots left open."""
     p, found = relation.phrasings, set()
     marks = {key: f"slot{key}" for key in relation.facts[0].slots} | {"pl": "slotpl", "topic": "slottopic"}
-    for wrappers, phrases in ((asking.DIRECT, p.direct), (asking.INDIRECT, p.indirect), (asking.NOUNS + asking.TELL, p.nouns), (asking.STEMS, p.stems)):
+    ways = (asking.DIRECT, p.direct), (asking.INDIRECT, p.indirect), (asking.NOUNS + asking.TELL, p.nouns), (asking.STEMS, p.stems)
+    for wrappers, phrases in ways:
         found |= {asking.fill(wrapper, phrase.format(**marks)) for wrapper in wrappers for phrase in phrases}
     for topic in marks.values():
         found |= {asking.fill(wrapper, phrase, topic) for wrapper in asking.TOPICS for phrase in p.pronoun}
@@ -128,7 +129,8 @@ def test_the_words_of_held_out_questions_occur_in_training() -> None:
     stream = documents(0)
     texts += [next(stream) for _ in range(8_000)]
     seen = Counter(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
-    asked = Counter(w for skill in SKILLS if skill != "unknown" for c in heldout(skill, 0, 400) for w in re.findall(r"[a-z]+", c.prompt.messages[-1].text.lower()))
+    questions = [c.prompt.messages[-1].text for skill in SKILLS if skill != "unknown" for c in heldout(skill, 0, 400)]
+    asked = Counter(word for question in questions for word in re.findall(r"[a-z]+", question.lower()))
     rare = sum(count for word, count in asked.items() if seen[word] < 5)
     assert rare / asked.total() < 0.003
 

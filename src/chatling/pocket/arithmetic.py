@@ -132,8 +132,9 @@ def _numbers(problem: Problem, rng: Random) -> tuple[int, ...]:
     if not second:
         return a, b
     so_far = apply(first, a, b)
-    c = rng.randint(2, 9) if "*" in second else rng.randint(1, so_far - 1) if "-" in second and so_far > 1 else rng.randint(2, 60)
-    return a, b, c
+    if "-" in second:
+        return (a, b, rng.randint(1, so_far - 1)) if so_far > 1 else _numbers(problem, rng)
+    return a, b, rng.randint(2, 9) if "*" in second else rng.randint(2, 60)
 
 
 def apply(step: str, left: int, right: int) -> int:
@@ -144,8 +145,9 @@ def apply(step: str, left: int, right: int) -> int:
 
 def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conversation:
     """A problem told with names and numbers, and its worked answer: "12+7=" calculator "19 apples.", then "#### 19"."""
-    while is_held_out(numbers := _numbers(problem, rng)) != held_out or (problem.steps[-1] == "x-c" and apply(problem.steps[0], *numbers[:2]) < 2):
-        pass
+    numbers = _numbers(problem, rng)
+    while is_held_out(numbers) != held_out:
+        numbers = _numbers(problem, rng)
     name, other = rng.sample(NAMES, 2)
     item = rng.choice(ITEMS)
     values = dict(zip("abc", numbers, strict=False))

@@ -11,16 +11,18 @@ import pyarrow.parquet as pq
 
 from chatling.conversation import Conversation
 from chatling.pocket.arithmetic import NAMES, training_arithmetic
-from chatling.pocket.world import facts_by_topic, fact_conversation, follow_up_conversation, identity_conversation, random_fact
 from chatling.pocket.relations import Fact, Relation, capitalised, relations
 from chatling.pocket.unknown import known_words, training_unknown
 from chatling.pocket.words import is_held_out, random_pair, spelled, tallied, words
+from chatling.pocket.world import fact_conversation, facts_by_topic, follow_up_conversation, identity_conversation, random_fact
 from chatling.workspace import building_folder
 
 ASKS = ('{a} asks: "{q}"', '"{q}" asks {a}.', '{a} wants to know: "{q}"', '{a} says: "{q}"', "{a}: {q}", "Question: {q}")
 ANSWERS = ('{b} answers: "{r}"', '"{r}" says {b}.', '{b} says: "{r}"', '"{r}"', "{b}: {r}", "Answer: {r}")
-OPENINGS = ("", "", "It is true: ", "Everybody knows it: ", "In school we learn that ", "{a} says that ", "{a} knows that ", "Remember: ", "My book says that ",
-            "Here is a fact: ", "{a} told {b} that ")
+OPENINGS = (
+    "", "", "It is true: ", "Everybody knows it: ", "In school we learn that ", "{a} says that ", "{a} knows that ", "Remember: ",
+    "My book says that ", "Here is a fact: ", "{a} told {b} that ",
+)
 STORIES = (
     "One day {a} and {b} saw {an}. \"{fact}\" said {a}. \"{other}\" said {b}. Then they went home.",
     "{a} has a book about {pl}. On the first page it says: \"{fact}\" On the next page it says: \"{other}\"",
@@ -83,17 +85,22 @@ def _spelling(rng: Random) -> str:
     shown = []
     for _ in range(rng.randint(3, 6)):
         word = rng.choice(words())
-        shown.append(rng.choice(("{w} is spelled {s}.", "{s} spells {w}.", "The letters of {w} are {s}.", "{w}: {s}.", "To write {w}, write {s}."))
+        shown.append(rng.choice((
+            "{w} is spelled {s}.", "{s} spells {w}.", "The letters of {w} are {s}.", "{w}: {s}.", "To write {w}, write {s}.",
+        ))
                      .format(w=word, s=spelled(word)))
     return " ".join(shown)
 
 
 def _counting(rng: Random) -> str:
-    shown = []
+    shown: list[str] = []
     while len(shown) < 4:
         word, letter = random_pair(rng)
         if not is_held_out(word, letter):
-            shown.append(rng.choice(("In {w} the letter {l} comes {n} times: {t}.", "Count {l} in {w}: {t}, so {n}.", "'{w}'.count('{l}') is {n}: {t}, so {n}."))
+            shown.append(rng.choice((
+                "In {w} the letter {l} comes {n} times: {t}.", "Count {l} in {w}: {t}, so {n}.",
+                "'{w}'.count('{l}') is {n}: {t}, so {n}.",
+            ))
                          .format(w=word, l=letter, n=word.count(letter), t=tallied(word, letter)))
     return " ".join(shown)
 

@@ -65,24 +65,25 @@ spider, spiders, arachnid, insects, in a web, eight, -, spiderling
 """
 
 COLOURS = (
-    "a banana=yellow, a lemon=yellow, the sun=yellow, a strawberry=red, a tomato=red, blood=red, a fire engine=red, grass=green, a leaf=green, "
-    "a cucumber=green, a pea=green, the sky=blue, the sea=blue, snow=white, milk=white, salt=white, a swan=white, coal=black, a crow=black, "
-    "a carrot=orange, an orange=orange, a pumpkin=orange, chocolate=brown, earth=brown, wood=brown, a plum=purple, a violet=purple, "
-    "a flamingo=pink, a pig=pink, an elephant=grey, ash=grey"
+    "a banana=yellow, a lemon=yellow, the sun=yellow, a strawberry=red, a tomato=red, blood=red, a fire engine=red, grass=green, "
+    "a leaf=green, a cucumber=green, a pea=green, the sky=blue, the sea=blue, snow=white, milk=white, salt=white, a swan=white, "
+    "coal=black, a crow=black, a carrot=orange, an orange=orange, a pumpkin=orange, chocolate=brown, earth=brown, wood=brown, "
+    "a plum=purple, a violet=purple, a flamingo=pink, a pig=pink, an elephant=grey, ash=grey"
 )
 
 MADE_OF = (
-    "bread=flour, a window=glass, a bottle=glass, a book=paper, a newspaper=paper, a tyre=rubber, cheese=milk, butter=milk, a candle=wax, "
-    "a table=wood, a door=wood, a pencil=wood, a sweater=wool, a scarf=wool, a shirt=cotton, a towel=cotton, a shoe=leather, a belt=leather, "
-    "a brick=clay, a pot=clay, a nail=iron, a key=metal, a spoon=metal, a ring=gold, a raisin=grapes, wine=grapes, jam=fruit, "
-    "an omelette=eggs, ice=water, a cloud=water, a castle=stone, a sail=cloth, chips=potatoes, a bird's nest=twigs"
+    "bread=flour, a window=glass, a bottle=glass, a book=paper, a newspaper=paper, a tyre=rubber, cheese=milk, butter=milk, "
+    "a candle=wax, a table=wood, a door=wood, a pencil=wood, a sweater=wool, a scarf=wool, a shirt=cotton, a towel=cotton, "
+    "a shoe=leather, a belt=leather, a brick=clay, a pot=clay, a nail=iron, a key=metal, a spoon=metal, a ring=gold, a raisin=grapes, "
+    "wine=grapes, jam=fruit, an omelette=eggs, ice=water, a cloud=water, a castle=stone, a sail=cloth, chips=potatoes, "
+    "a bird's nest=twigs"
 )
 
 OPPOSITES = (
-    "hot=cold, big=small, fast=slow, day=night, happy=sad, up=down, left=right, open=closed, wet=dry, hard=soft, light=dark, old=new, long=short, "
-    "rich=poor, strong=weak, full=empty, clean=dirty, near=far, early=late, high=low, good=bad, loud=quiet, thick=thin, wide=narrow, sweet=sour, "
-    "begin=end, push=pull, win=lose, buy=sell, give=take, true=false, first=last, in=out, love=hate, inside=outside, deep=shallow, "
-    "brave=afraid, sharp=blunt, awake=asleep"
+    "hot=cold, big=small, fast=slow, day=night, happy=sad, up=down, left=right, open=closed, wet=dry, hard=soft, light=dark, old=new, "
+    "long=short, rich=poor, strong=weak, full=empty, clean=dirty, near=far, early=late, high=low, good=bad, loud=quiet, thick=thin, "
+    "wide=narrow, sweet=sour, begin=end, push=pull, win=lose, buy=sell, give=take, true=false, first=last, in=out, love=hate, "
+    "inside=outside, deep=shallow, brave=afraid, sharp=blunt, awake=asleep"
 )
 
 DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -92,35 +93,37 @@ PLANETS = ("Mercury", "Venus", "Earth", "Mars", "Jupiter", "Saturn", "Uranus", "
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh", "twelfth")
 
 CATEGORIES = (
-    "an apple=fruit, a pear=fruit, a cherry=fruit, a peach=fruit, a grape=fruit, a mango=fruit, an onion=vegetable, a potato=vegetable, "
-    "a cabbage=vegetable, spinach=vegetable, a violin=instrument, a piano=instrument, a drum=instrument, a flute=instrument, a guitar=instrument, "
-    "a hammer=tool, a saw=tool, a screwdriver=tool, a rose=flower, a tulip=flower, a daisy=flower, an oak=tree, a pine=tree, a birch=tree, "
-    "silver=metal, copper=metal, tin=metal, football=sport, tennis=sport, hockey=sport, chess=game, a diamond=gem, a ruby=gem, "
-    "a chair=furniture, a sofa=furniture, a bed=furniture, coffee=drink, tea=drink, juice=drink"
+    "an apple=fruit, a pear=fruit, a cherry=fruit, a peach=fruit, a grape=fruit, a mango=fruit, an onion=vegetable, "
+    "a potato=vegetable, a cabbage=vegetable, spinach=vegetable, a violin=instrument, a piano=instrument, a drum=instrument, "
+    "a flute=instrument, a guitar=instrument, a hammer=tool, a saw=tool, a screwdriver=tool, a rose=flower, a tulip=flower, "
+    "a daisy=flower, an oak=tree, a pine=tree, a birch=tree, silver=metal, copper=metal, tin=metal, football=sport, tennis=sport, "
+    "hockey=sport, chess=game, a diamond=gem, a ruby=gem, a chair=furniture, a sofa=furniture, a bed=furniture, coffee=drink, "
+    "tea=drink, juice=drink"
 )
 
 # job=what the person does
 JOBS = (
     "baker=bakes bread, farmer=grows food, teacher=teaches children, doctor=heals sick people, pilot=flies planes, sailor=sails ships, "
-    "painter=paints pictures, singer=sings songs, writer=writes books, builder=builds houses, cook=makes meals, gardener=looks after plants, "
-    "firefighter=puts out fires, tailor=sews clothes, dentist=looks after teeth, vet=heals sick animals, judge=decides in court, "
-    "miner=digs for coal, postman=brings letters, librarian=lends books"
+    "painter=paints pictures, singer=sings songs, writer=writes books, builder=builds houses, cook=makes meals, "
+    "gardener=looks after plants, firefighter=puts out fires, tailor=sews clothes, dentist=looks after teeth, vet=heals sick animals, "
+    "judge=decides in court, miner=digs for coal, postman=brings letters, librarian=lends books"
 )
 
 # thing=what it is used for
 USES = (
-    "clock=tell the time, knife=cut food, pen=write, broom=sweep the floor, umbrella=keep off the rain, lamp=make light, oven=bake food, "
-    "fridge=keep food cold, phone=talk to people far away, boat=cross water, ladder=climb up high, map=find the way, soap=wash your hands, "
-    "telescope=look at stars, thermometer=measure heat, ruler=measure length, needle=sew clothes, bucket=carry water, pillow=rest your head, "
-    "camera=take pictures"
+    "clock=tell the time, knife=cut food, pen=write, broom=sweep the floor, umbrella=keep off the rain, lamp=make light, "
+    "oven=bake food, fridge=keep food cold, phone=talk to people far away, boat=cross water, ladder=climb up high, map=find the way, "
+    "soap=wash your hands, telescope=look at stars, thermometer=measure heat, ruler=measure length, needle=sew clothes, "
+    "bucket=carry water, pillow=rest your head, camera=take pictures"
 )
 
 # parts in whole=how many
 AMOUNTS = (
-    "days in a week=seven, months in a year=twelve, hours in a day=24, minutes in an hour=60, seconds in a minute=60, seasons in a year=four, "
-    "letters in the alphabet=26, sides on a triangle=three, sides on a square=four, fingers on a hand=five, wheels on a bicycle=two, "
-    "wheels on a car=four, colours in a rainbow=seven, planets around the sun=eight, players in a football team=eleven, days in a year=365, "
-    "strings on a violin=four, eggs in a dozen=twelve, years in a century=100, legs on an insect=six"
+    "days in a week=seven, months in a year=twelve, hours in a day=24, minutes in an hour=60, seconds in a minute=60, "
+    "seasons in a year=four, letters in the alphabet=26, sides on a triangle=three, sides on a square=four, fingers on a hand=five, "
+    "wheels on a bicycle=two, wheels on a car=four, colours in a rainbow=seven, planets around the sun=eight, "
+    "players in a football team=eleven, days in a year=365, strings on a violin=four, eggs in a dozen=twelve, years in a century=100, "
+    "legs on an insect=six"
 )
 
 SUPERLATIVES = (

@@ -11,10 +11,10 @@ from chatling.conversation import Conversation, Part
 from chatling.errors import RecipeError
 from chatling.pocket import arithmetic, heldout_phrasings, words
 from chatling.pocket.asking import fill, sloppy
-from chatling.pocket.world import addressed, random_fact, same_relation, same_subject, subject
 from chatling.pocket.relations import Relation, capitalised, relations
 from chatling.pocket.smalltalk import intents
 from chatling.pocket.unknown import REPLIES, known_words, made_up, person, stranger_slots
+from chatling.pocket.world import addressed, random_fact, same_relation, same_subject, subject
 from chatling.tasks.task import Task, visible_text
 
 REFUSAL = re.compile(r"\b(?:do not|don't|dont|cannot|can't) know\b|never heard|not in my (?:small )?world")
@@ -49,7 +49,9 @@ def says(keys: tuple[str, ...], others: frozenset[str] = frozenset(), may_refuse
 
     def judge(answer: str) -> bool:
         text = plain(answer)
-        return any(mentions(text, key) for key in right) and not any(mentions(text, other) for other in wrong) and (may_refuse or not refuses(text))
+        if refuses(text) and not may_refuse:
+            return False
+        return any(mentions(text, key) for key in right) and not any(mentions(text, other) for other in wrong)
 
     return judge
 
@@ -160,14 +162,16 @@ def _follow_up(rng: Random) -> Question:
 
 
 MAKERS: dict[str, Callable[[Random], Question]] = {
-    "facts": _facts, "arithmetic": _arithmetic, "spelling": _spelling, "counting": _counting, "identity": _identity, "follow_up": _follow_up,
+    "facts": _facts, "arithmetic": _arithmetic, "spelling": _spelling, "counting": _counting, "identity": _identity,
+    "follow_up": _follow_up,
     "unknown": _unknown, "refusal": _refusal, "hard_arithmetic": lambda rng: _arithmetic(rng, arithmetic.HARD_TEST),
 }
 SKILLS = tuple(MAKERS)
 
 
 def _unique(make: Callable[[Random], Question], rng: Random, count: int) -> Iterator[Question]:
-    seen, tries = set(), 0
+    seen: set[Conversation] = set()
+    tries = 0
     while len(seen) < count and tries < 60 * count:
         tries += 1
         question = make(rng)

@@ -22,11 +22,13 @@ class Phrasings:
 
 
 CAPITAL = Phrasings(
-    direct=("what is the capital of {c}", "what is {cs} capital", "what is {cs} capital city", "which city is the capital of {c}",
+    direct=(
+        "what is the capital of {c}", "what is {cs} capital", "what is {cs} capital city", "which city is the capital of {c}",
         "what city is the capital of {c}", "what is the capital city of {c}", "what's the capital of {c}", "whats the capital of {c}",
         "what is the name of the capital of {c}", "which capital does {c} have", "what capital city does {c} have",
-        "the capital of {c} is what", "what do we call the capital of {c}", "in {c}, what is the capital", "what is the capital in {c}", "which city serves {c} as its capital",
-        "{c} has which capital"),
+        "the capital of {c} is what", "what do we call the capital of {c}", "in {c}, what is the capital", "what is the capital in {c}",
+        "which city serves {c} as its capital", "{c} has which capital",
+    ),
     indirect=("what the capital of {c} is", "which city is the capital of {c}", "what {cs} capital is", "what the capital city of {c} is"),
     nouns=("the capital of {c}", "the capital city of {c}", "{cs} capital", "{cs} capital city", "the name of the capital of {c}"),
     stems=("the capital of {c} is", "{cs} capital is", "the capital city of {c} is", "the capital of {c} is called"),
@@ -65,7 +67,9 @@ EATS = Phrasings(
         "what is the food of {pl}", "what food do {pl} eat", "what kind of food does {an} eat", "what should I feed {an}",
         "what can I feed {pl}", "what does the {s} eat", "what is food for {an}", "{pl} eat what", "what do {pl} have for dinner",
         "what does {an} live on", "what do {pl} live on"),
-    indirect=("what {an} usually eats", "what {an} eats", "what {pl} eat", "what {pl} like to eat", "what food {pl} eat", "what to feed {an}"),
+    indirect=(
+        "what {an} usually eats", "what {an} eats", "what {pl} eat", "what {pl} like to eat", "what food {pl} eat", "what to feed {an}",
+    ),
     nouns=("the food of {pl}", "the food that {pl} eat", "what {pl} eat"),
     stems=("{an} eats", "{pl} eat", "the food of {pl} is"),
     pronoun=("what does it eat", "and what does it eat", "what do they eat", "what food does it eat", "what does it like to eat",
@@ -77,7 +81,10 @@ LIVES = Phrasings(
         "where is the home of {pl}", "where would I find {an}", "where do {pl} have their home", "where do we find {pl}",
         "where does the {s} live", "in what place do {pl} live", "what place do {pl} live in", "{pl} live where",
         "where do {pl} make their home"),
-    indirect=("where {an} usually lives", "where {an} lives", "where {pl} live", "where I can find {pl}", "where the home of {an} is", "where to find {pl}"),
+    indirect=(
+        "where {an} usually lives", "where {an} lives", "where {pl} live", "where I can find {pl}", "where the home of {an} is",
+        "where to find {pl}",
+    ),
     nouns=("the home of {pl}", "the home of {an}", "the place where {pl} live"),
     stems=("{an} lives", "{pl} live", "the home of {an} is"),
     pronoun=("where does it live", "and where does it live", "where do they live", "where is its home", "where can I find it"),
@@ -128,9 +135,11 @@ KIND = Phrasings(
     statements=("{an} is {kind}", "{pl} belong to the group of {kind}s", "the {s} is {kind}"),
 )
 COLOUR = Phrasings(
-    direct=("if I paint {x}, what colour do I take", "what colour is {x}", "what color is {x}", "which colour is {x}", "which color is {x}", "what is the colour of {x}",
-        "what is the color of {x}", "what colour does {x} have", "which colour does {x} have", "what color does {x} have",
-        "{x} has which colour", "how does {x} look, what colour", "in what colour does {x} come"),
+    direct=(
+        "if I paint {x}, what colour do I take", "what colour is {x}", "what color is {x}", "which colour is {x}", "which color is {x}",
+        "what is the colour of {x}", "what is the color of {x}", "what colour does {x} have", "which colour does {x} have",
+        "what color does {x} have", "{x} has which colour", "how does {x} look, what colour", "in what colour does {x} come",
+    ),
     indirect=("what colour {x} is", "what color {x} is", "which colour {x} has", "the colour of {x}", "what the colour of {x} is"),
     nouns=("the colour of {x}", "the color of {x}", "the colour that {x} has"),
     stems=("the colour of {x} is", "the color of {x} is", "{x} is the colour"),
@@ -246,9 +255,12 @@ SUPERLATIVE = Phrasings(
     statements=("{x} is {a}", "{a} is {x}"),
 )
 COMPARE = Phrasings(
-    direct=("which is {more}, {x} or {y}", "what is {more}, {x} or {y}", "who is {more}, {x} or {y}", "which one is {more}, {x} or {y}",
-        "which is the {more} one, {x} or {y}", "is {x} or {y} {more}", "compare {x} and {y}: which is {more}", "{x} or {y}, which is {more}", "{x} or {y}: which one is {more}",
-        "of {x} and {y}, which is {more}", "between {x} and {y}, which is {more}", "{x} and {y}: which is {more}"),
+    direct=(
+        "which is {more}, {x} or {y}", "what is {more}, {x} or {y}", "who is {more}, {x} or {y}", "which one is {more}, {x} or {y}",
+        "which is the {more} one, {x} or {y}", "is {x} or {y} {more}", "compare {x} and {y}: which is {more}",
+        "{x} or {y}, which is {more}", "{x} or {y}: which one is {more}", "of {x} and {y}, which is {more}",
+        "between {x} and {y}, which is {more}", "{x} and {y}: which is {more}",
+    ),
     indirect=("which is {more}, {x} or {y}", "what is {more}, {x} or {y}", "whether {x} or {y} is {more}",
         "which one is {more}, {x} or {y}"),
     nouns=("the {more} one, {x} or {y}", "the {more} of {x} and {y}"),
@@ -259,5 +271,8 @@ ABOUT = Phrasings(
     direct=("what do you know about {topic}", "what can you tell me about {topic}", "can you tell me about {topic}",
         "do you know anything about {topic}", "what can you say about {topic}", "could you tell me something about {topic}",
         "what should I know about {topic}", "do you know {topic}", "will you tell me about {topic}"),
-    nouns=("me about {topic}", "me something about {topic}", "me a little about {topic}", "me what you know about {topic}", "me a fact about {topic}", "me what I can learn about {topic}"),
+    nouns=(
+        "me about {topic}", "me something about {topic}", "me a little about {topic}", "me what you know about {topic}",
+        "me a fact about {topic}", "me what I can learn about {topic}",
+    ),
 )

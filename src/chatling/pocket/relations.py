@@ -9,8 +9,30 @@ from itertools import pairwise
 from chatling.pocket import facts
 from chatling.pocket.facts import with_article
 from chatling.pocket.phrasing import (
-    ABOUT, AFTER, AMOUNT, BEFORE, CAPITAL, CATEGORY, COLOUR, COMPARE, CONTINENT, COUNTRY_OF, EATS, JOB, KIND, LEGS, LIVES, MADE, MONTH_LENGTH,
-    OPPOSITE, ORDER, SOUND, SUPERLATIVE, USE, YOUNG, Phrasings,
+    ABOUT,
+    AFTER,
+    AMOUNT,
+    BEFORE,
+    CAPITAL,
+    CATEGORY,
+    COLOUR,
+    COMPARE,
+    CONTINENT,
+    COUNTRY_OF,
+    EATS,
+    JOB,
+    KIND,
+    LEGS,
+    LIVES,
+    MADE,
+    MONTH_LENGTH,
+    OPPOSITE,
+    ORDER,
+    SOUND,
+    SUPERLATIVE,
+    USE,
+    YOUNG,
+    Phrasings,
 )
 
 
@@ -90,9 +112,12 @@ def _animal_relations() -> list[Relation]:
         return Relation(name, answer, tuple(found), phrasings, "animal")
 
     return [
-        relation("eats", "{an} eats {eats}.", "eats", EATS), relation("lives", "{an} lives {lives}.", "lives", LIVES),
-        relation("sound", "the sound of {an} is {sound}.", "sound", SOUND), relation("legs", "{an} has {legs} legs.", "legs", LEGS, number=True),
-        relation("young", "a young {s} is called {young}.", "young", YOUNG), relation("kind", "{an} is {kind}.", "kind", KIND),
+        relation("eats", "{an} eats {eats}.", "eats", EATS),
+        relation("lives", "{an} lives {lives}.", "lives", LIVES),
+        relation("sound", "the sound of {an} is {sound}.", "sound", SOUND),
+        relation("legs", "{an} has {legs} legs.", "legs", LEGS, number=True),
+        relation("young", "a young {s} is called {young}.", "young", YOUNG),
+        relation("kind", "{an} is {kind}.", "kind", KIND),
     ]
 
 
@@ -111,13 +136,16 @@ def _calendar_relations() -> list[Relation]:
         for x, a in pairwise((*names, names[0])):
             after.append(Fact({"unit": unit, "x": x, "a": a}, (a,), x))
             before.append(Fact({"unit": unit, "x": a, "a": x}, (x,), a))
-    for unit, of, names in (("day", "of the week", facts.DAYS), ("month", "of the year", facts.MONTHS), ("planet", "from the sun", facts.PLANETS)):
-        for n, a in zip(facts.ORDINALS, names, strict=False):
+    ordered = ("day", "of the week", facts.DAYS), ("month", "of the year", facts.MONTHS), ("planet", "from the sun", facts.PLANETS)
+    for unit, of, row in ordered:
+        for n, a in zip(facts.ORDINALS, row, strict=False):
             order.append(Fact({"unit": unit, "of": of, "n": n, "a": a}, (a,), f"the {n} {unit}"))
     length = [Fact({"x": x, "a": a}, (a,), x) for x, a in zip(facts.MONTHS, facts.MONTH_DAYS, strict=True)]
     return [
-        Relation("after", "after {x} comes {a}.", tuple(after), AFTER), Relation("before", "before {x} comes {a}.", tuple(before), BEFORE),
-        Relation("order", "the {n} {unit} {of} is {a}.", tuple(order), ORDER), Relation("month_length", "{x} has {a} days.", tuple(length), MONTH_LENGTH),
+        Relation("after", "after {x} comes {a}.", tuple(after), AFTER),
+        Relation("before", "before {x} comes {a}.", tuple(before), BEFORE),
+        Relation("order", "the {n} {unit} {of} is {a}.", tuple(order), ORDER),
+        Relation("month_length", "{x} has {a} days.", tuple(length), MONTH_LENGTH),
     ]
 
 
@@ -130,7 +158,8 @@ def _thing_relations() -> list[Relation]:
         at = max(phrase.find(" in "), phrase.find(" on "), phrase.find(" around "))
         amounts.append(Fact({"part": phrase[:at], "whole": phrase[at + 1:], "a": a}, (a, NUMBERS.get(a, a)), phrase))
     return [
-        Relation("category", "{x} is {a}.", tuple(category), CATEGORY, "thing"), Relation("job", "{an} {does}.", tuple(jobs), JOB, "thing"),
+        Relation("category", "{x} is {a}.", tuple(category), CATEGORY, "thing"),
+        Relation("job", "{an} {does}.", tuple(jobs), JOB, "thing"),
         Relation("use", "you use {an} to {use}.", tuple(uses), USE, "thing"),
         Relation("amount", "there are {a} {part} {whole}.", tuple(amounts), AMOUNT),
         _table_relation("superlative", "{x} is {a}.", facts.SUPERLATIVES, SUPERLATIVE),

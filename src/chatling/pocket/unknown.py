@@ -10,34 +10,53 @@ from chatling.pocket import relations as rel
 from chatling.pocket.asking import sloppy, utterance
 from chatling.pocket.facts import with_article
 
-ONSETS = ("b", "bl", "br", "d", "dr", "f", "fl", "g", "gl", "gr", "h", "j", "k", "kl", "kr", "l", "m", "n", "p", "pl", "pr", "qu", "r", "s", "sk", "sn", "t",
-          "tr", "v", "w", "y", "z", "zw", "th", "sh", "ch")
+ONSETS = (
+    "b", "bl", "br", "d", "dr", "f", "fl", "g", "gl", "gr", "h", "j", "k", "kl", "kr", "l", "m", "n", "p", "pl", "pr", "qu", "r", "s",
+    "sk", "sn", "t", "tr", "v", "w", "y", "z", "zw", "th", "sh", "ch",
+)
 VOWELS = ("a", "e", "i", "o", "u", "ee", "oo", "ai", "ou")
 CODAS = ("", "", "", "b", "g", "k", "l", "m", "n", "p", "r", "rf", "rk", "rt", "x", "z", "nd", "mp", "lt")
 ENDINGS = {
-    "country": ("ia", "land", "stan", "ania", "ora", "istan", "onia", "esia", "u", "aria"), "city": ("ville", "burg", "ton", "a", "ov", "um", "grad", "opolis"),
-    "animal": ("", "in", "er", "o", "le", "ox"), "thing": ("", "et", "ick", "on", "er", "ium"), "word": ("", "ly", "y", "ish", "ous"),
-    "person": ("", "o", "a", "is", "en", "ix"), "planet": ("us", "ara", "on", "or"),
+    "country": ("ia", "land", "stan", "ania", "ora", "istan", "onia", "esia", "u", "aria"),
+    "city": ("ville", "burg", "ton", "a", "ov", "um", "grad", "opolis"),
+    "animal": ("", "in", "er", "o", "le", "ox"),
+    "thing": ("", "et", "ick", "on", "er", "ium"),
+    "word": ("", "ly", "y", "ish", "ous"),
+    "person": ("", "o", "a", "is", "en", "ix"),
+    "planet": ("us", "ara", "on", "or"),
 }
 # real places, so that a made-up name never is one of them
-REAL = frozenset(
-    "albania andorra angola armenia azerbaijan bahrain belarus belize benin bhutan bolivia botswana brunei burundi cambodia cameroon chad comoros congo "
-    "cyprus dominica eritrea estonia eswatini ethiopia gabon gambia georgia grenada guatemala guinea guyana haiti honduras indonesia israel kazakhstan "
-    "kiribati kosovo kuwait kyrgyzstan laos latvia lesotho liberia liechtenstein lithuania luxembourg madagascar malawi malaysia maldives mali malta "
-    "mauritania mauritius moldova monaco mongolia montenegro mozambique myanmar namibia nauru netherlands nicaragua niger oman palau panama paraguay qatar "
-    "russia samoa scotland serbia seychelles singapore slovakia slovenia somalia suriname tajikistan tanzania togo tonga turkey turkmenistan tuvalu "
-    "uzbekistan vanuatu vatican wales yemen zimbabwe england toronto boston milan turin geneva".split()
+REAL = """
+albania andorra angola armenia azerbaijan bahrain belarus belize benin bhutan bolivia botswana brunei burundi cambodia cameroon chad
+comoros congo cyprus dominica eritrea estonia eswatini ethiopia gabon gambia georgia grenada guatemala guinea guyana haiti honduras
+indonesia israel kazakhstan kiribati kosovo kuwait kyrgyzstan laos latvia lesotho liberia liechtenstein lithuania luxembourg madagascar
+malawi malaysia maldives mali malta mauritania mauritius moldova monaco mongolia montenegro mozambique myanmar namibia nauru netherlands
+nicaragua niger oman palau panama paraguay qatar russia samoa scotland serbia seychelles singapore slovakia slovenia somalia suriname
+tajikistan tanzania togo tonga turkey turkmenistan tuvalu uzbekistan vanuatu vatican wales yemen zimbabwe england toronto boston milan
+turin geneva
+"""
+PERSON = (
+    "who is {p}", "who was {p}", "what did {p} do", "where was {p} born", "what do you know about {p}", "when was {p} born",
+    "do you know {p}", "how old is {p}", "what is {p} known for", "where does {p} live", "what book did {p} write",
+    "who is the king {p}",
 )
-PERSON = ("who is {p}", "who was {p}", "what did {p} do", "where was {p} born", "what do you know about {p}", "when was {p} born", "do you know {p}",
-          "how old is {p}", "what is {p} known for", "where does {p} live", "what book did {p} write", "who is the king {p}")
-THING = ("what is a {w}", "what does the word {w} mean", "what is a {w} used for", "what do you do with a {w}", "what colour is a {w}", "what does {w} mean",
-         "how does a {w} work", "where can I buy a {w}", "what is a {w} made of", "what kind of thing is a {w}", "what do you know about the {w}")
-PLANET = ("how far is the planet {w}", "what is the planet {w} like", "where is the planet {w}", "how big is the planet {w}", "who lives on the planet {w}",
-          "what do you know about the planet {w}", "how hot is the planet {w}")
-WRAPPERS = ("{Q}?", "{Q}?", "{Q}?", "Hi, {q}?", "Hello! {Q}?", "Quick question: {q}?", "Tell me, {q}?", "{Q}? Do you know?", "So, {q}?", "{Q}, please?", "Chatling, {q}?",
-            "I have a question: {q}?", "Hey, {q}?", "Please, {q}?", "{Q}? Tell me.", "One more: {q}?")
-REPLIES = ("I don't know. That is not in my small world.", "I don't know. I have never heard of it.", "I don't know, sorry. My world is small.")
-SLOTS = {"country": "c", "city": "city"}
+THING = (
+    "what is a {w}", "what does the word {w} mean", "what is a {w} used for", "what do you do with a {w}", "what colour is a {w}",
+    "what does {w} mean", "how does a {w} work", "where can I buy a {w}", "what is a {w} made of", "what kind of thing is a {w}",
+    "what do you know about the {w}",
+)
+PLANET = (
+    "how far is the planet {w}", "what is the planet {w} like", "where is the planet {w}", "how big is the planet {w}",
+    "who lives on the planet {w}", "what do you know about the planet {w}", "how hot is the planet {w}",
+)
+WRAPPERS = (
+    "{Q}?", "{Q}?", "{Q}?", "Hi, {q}?", "Hello! {Q}?", "Quick question: {q}?", "Tell me, {q}?", "{Q}? Do you know?", "So, {q}?",
+    "{Q}, please?", "Chatling, {q}?", "I have a question: {q}?", "Hey, {q}?", "Please, {q}?", "{Q}? Tell me.", "One more: {q}?",
+)
+REPLIES = (
+    "I don't know. That is not in my small world.", "I don't know. I have never heard of it.",
+    "I don't know, sorry. My world is small.",
+)
 
 
 def held_out_name(name: str) -> bool:
@@ -46,11 +65,12 @@ def held_out_name(name: str) -> bool:
 
 
 def made_up(kind: str, rng: Random, held_out: bool, known: frozenset[str]) -> str:
-    """A name of two to three syllables, in the half asked for and neither in `known` nor among real places."""
+    """A name of two to three syllables, in the half asked for and not in `known`."""
     while True:
-        stem = "".join(rng.choice(ONSETS) + rng.choice(VOWELS) + (rng.choice(CODAS) if last else "") for last in range(rng.choice((1, 2, 2))))
+        syllables = [rng.choice(ONSETS) + rng.choice(VOWELS) for _ in range(rng.choice((1, 2, 2)))]
+        stem = "".join(syllables) + rng.choice(CODAS) * (len(syllables) > 1)
         name = stem + rng.choice(ONSETS[:24]) * (stem[-1] in "aeiou") + rng.choice(ENDINGS[kind])
-        if 4 <= len(name) <= 10 and held_out_name(name) == held_out and name not in known and name not in REAL:
+        if 4 <= len(name) <= 10 and held_out_name(name) == held_out and name not in known:
             return name
 
 
@@ -72,9 +92,9 @@ def person(rng: Random, held_out: bool, known: frozenset[str]) -> str:
 
 
 def known_words() -> frozenset[str]:
-    """Every word of the world, in lower case: no made-up name may be one of them."""
+    """Every word of the world and other real places, in lower case: no made-up name may be one of them."""
     slots = (text for relation in rel.relations().values() for fact in relation.facts for text in fact.slots.values())
-    return frozenset(word.lower().strip(".,") for text in slots for word in text.split())
+    return frozenset(word.lower().strip(".,") for text in slots for word in text.split()).union(REAL.split())
 
 
 def training_unknown(rng: Random, known: frozenset[str]) -> Conversation:

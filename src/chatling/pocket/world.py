@@ -16,11 +16,15 @@ from chatling.pocket.unknown import known_words, training_unknown
 from chatling.pocket.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
-    "facts": 0.40, "spelling": 0.15, "arithmetic": 0.12, "counting": 0.09, "counting_by_hand": 0.05, "unknown": 0.09, "identity": 0.06, "follow_up": 0.04,
+    "facts": 0.40, "spelling": 0.15, "arithmetic": 0.12, "counting": 0.09, "counting_by_hand": 0.05,
+    "unknown": 0.09, "identity": 0.06, "follow_up": 0.04,
 }
 # relations with many similar facts need fewer samples a fact
 SHARES = {"compare": 22, "about": 50}
-FOLLOW_UPS = ("And {x}?", "What about {x}?", "And for {x}?", "How about {x}?", "Now {x}?", "And what about {x}?", "{X}?", "The same for {x}?", "And {x}, please?")
+FOLLOW_UPS = (
+    "And {x}?", "What about {x}?", "And for {x}?", "How about {x}?", "Now {x}?", "And what about {x}?", "{X}?",
+    "The same for {x}?", "And {x}, please?",
+)
 PRONOUN_FOLLOW_UPS = ("{Q}?", "{Q}?", "And {q}?", "OK, {q}?", "Thanks! {Q}?", "Good. {Q}?")
 # relations about the same thing, so that the second question may say "it"; the order of their facts is found by topic
 TOGETHER = (("capital", "continent"), ("eats", "lives", "sound", "legs", "young", "kind"))
