@@ -1,0 +1,204 @@
+"""The loop's promises: exact resume, fallback from damage, the guard against non-finite steps, clean stops."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from chatling.errors import Interrupted, MachineError, RunError
+from chatling.train.loop import LoopConfig, Trainer
+from chatling.train.metrics import read_metrics
+
+Make = Callable[..., Trainer]
+
+
+def weights(trainer: Trainer) -> list[Tensor]:
+    return [p.detach().clone() for p in trainer.model.parameters()]
+
+
+def same(a: Trainer, b: Trainer) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+def stop_after(trainer: Trainer, steps: int) -> Trainer:
+    """Make the trainer die (as by a bug) after some steps."""
+    inner, calls = trainer.loss, [0]
+
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        if calls[0] > steps * 4:  # four micro-batches a step
+            raise ZeroDivisionError
+        return inner(**tensors)
+
+    trainer.loss = loss
+    return trainer
+
+
+def test_it_learns(trainer: Make, tmp_path: Path) -> None:
+    done = trainer(tmp_path, steps=60)
+    done.fit()
+    losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert len(losses) == 60
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("at", [1, 4, 5, 11])
+def test_a_broken_run_ends_with_the_same_bits(trainer: Make, tmp_path: Path, at: int) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    with pytest.raises(ZeroDivisionError):
+        stop_after(trainer(tmp_path / "broken"), at).fit()
+    resumed = trainer(tmp_path / "broken")
+    position = resumed.fit()
+    assert same(whole, resumed)
+    lines = read_metrics(tmp_path / "broken" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(12))
+    expected = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert [line["loss"] for line in lines] == [line["loss"] for line in expected]
+    assert position.tokens == whole.position.tokens
+
+
+def test_resume_at_the_very_last_step_does_nothing_more(trainer: Make, tmp_path: Path) -> None:
+    first = trainer(tmp_path)
+    first.fit()
+    again = stop_after(trainer(tmp_path), 0)  # any further step would raise
+    assert again.fit().step == 12
+    assert same(first, again)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "no manifest", "half-written"])
+def test_a_damaged_newest_checkpoint_falls_back(trainer: Make, tmp_path: Path, damage: str) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    with pytest.raises(ZeroDivisionError):
+        stop_after(trainer(tmp_path / "broken"), 9).fit()
+    newest = tmp_path / "broken/checkpoints/step_000008"
+    target = newest / "optimizer.safetensors"
+    if damage == "truncate":
+        os.truncate(target, 100)
+    elif damage == "flip":
+        data = bytearray(target.read_bytes())
+        data[-5] ^= 1
+        target.write_bytes(data)
+    elif damage == "no manifest":
+        (newest / "manifest.json").unlink()
+    else:
+        shutil.copytree(newest, newest.with_name(".step_000010.1.tmp"))
+    resumed = trainer(tmp_path / "broken")
+    resumed.fit()
+    assert same(whole, resumed)
+    if damage in ("truncate", "flip"):
+        assert any("step_000008 is damaged" in message for message in resumed.progress.messages)  # type: ignore[attr-defined]
+
+
+def test_checkpoints_keep_the_newest_and_the_best(trainer: Make, tmp_path: Path) -> None:
+    losses = iter([5.0, 1.0, 2.0, 3.0, 4.0, 4.0])
+    made = trainer(tmp_path, steps=12, save_every=2, evaluate=lambda: {"val_loss": next(losses)}, config=LoopConfig(2, 2, 2))
+    made.fit()
+    assert made.checkpoints.steps() == [4, 10, 12]
+
+
+def poison(trainer: Trainer, bad: Callable[[int], bool]) -> Trainer:
+    """Make the loss of some calls (counted over the trainer's life, four a step) not a number."""
+    inner, calls = trainer.loss, [0]
+
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        value, count = inner(**tensors)
+        return value * (float("nan") if bad((calls[0] - 1) // 4) else 1.0), count
+
+    trainer.loss = loss
+    return trainer
+
+
+def test_one_bad_step_is_skipped_and_recorded(trainer: Make, tmp_path: Path) -> None:
+    made = poison(trainer(tmp_path), lambda step: step == 3)
+    assert made.fit().step == 12
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    skipped = [line for line in lines if "event" in line]
+    assert [(line["step"], line["rows"]) for line in skipped] == [(3, "0:24")]
+    assert all(torch.isfinite(weight).all() for weight in weights(made))
+
+
+def test_three_bad_steps_roll_back_and_leave_the_rows_out(trainer: Make, tmp_path: Path) -> None:
+    made = poison(trainer(tmp_path, save_every=4), lambda step: step in (6, 7, 8))
+    seen: list[Any] = []
+    steps = made.batches.steps
+
+    def recording(state: dict[str, int] | None = None) -> Any:
+        for step in steps(state):
+            seen.append((state, step.position))
+            yield step
+
+    made.batches.steps = recording  # type: ignore[method-assign]
+    assert made.fit().step == 12
+    assert made.guard.excluded == {"0:48", "0:56", "0:64"}
+    assert any("Rolled back to step 4" in message for message in made.progress.messages)  # type: ignore[attr-defined]
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == list(range(12))
+    # a kill now would not forget which rows are out
+    assert trainer(tmp_path).guard.excluded == made.guard.excluded
+
+
+def test_hopeless_divergence_stops_with_a_sentence(trainer: Make, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="not finite 3 steps in a row, after 2 rollbacks.*Lower the learning rates"):
+        poison(trainer(tmp_path), lambda step: True).fit()
+
+
+def test_sigterm_saves_and_goes_on_to_the_same_bits(trainer: Make, tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    stopped = trainer(tmp_path / "stopped", save_every=0)
+    inner, calls = stopped.loss, [0]
+
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        if calls[0] == 4 * 5 + 2:  # in the middle of the sixth step
+            os.kill(os.getpid(), signal.SIGTERM)
+        return inner(**tensors)
+
+    stopped.loss = loss
+    with pytest.raises(Interrupted, match="Stopped at step 6 of 12; saved") as caught:
+        stopped.fit()
+    assert caught.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    resumed = trainer(tmp_path / "stopped", save_every=0)
+    resumed.fit()
+    assert same(whole, resumed)
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    import chatling.train.checkpoint as checkpoint
+
+    real, calls = checkpoint.save_file, [0]
+
+    def full(*arguments: Any) -> None:
+        calls[0] += 1
+        if calls[0] == 5:
+            Path(arguments[1]).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        real(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(MachineError, match="disk is full"):
+        trainer(tmp_path / "full").fit()
+    monkeypatch.undo()
+    resumed = trainer(tmp_path / "full")
+    resumed.fit()
+    assert same(whole, resumed)
+    assert not list((tmp_path / "full/checkpoints").glob(".*tmp"))
+
+
+def test_an_unwritable_folder_is_one_sentence(trainer: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RunError, match="Cannot write"):
+        trainer(tmp_path / "file" / "run").fit()
