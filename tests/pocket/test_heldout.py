@@ -24,7 +24,7 @@ def normal(text: str) -> str:
 @pytest.fixture(scope="module")
 def trained() -> set[str]:
     """Every prompt of a lot of training conversations, its turns joined."""
-    return {normal(" / ".join(m.text for m in c.prompt.messages)) for seed in range(4) for c in conversations(seed, 40_000)}
+    return {normal(" / ".join(m.text for m in c.prompt.messages)) for seed in range(3) for c in conversations(seed, 25_000)}
 
 
 @pytest.mark.parametrize("skill", SKILLS)
@@ -125,7 +125,7 @@ def test_judges() -> None:
 
 def test_the_words_of_held_out_questions_occur_in_training() -> None:
     """Fair: a question may be new, its words are not."""
-    texts = [m.text for c in conversations(0, 60_000) for m in c.messages]
+    texts = [m.text for c in conversations(0, 40_000) for m in c.messages]
     stream = documents(0)
     texts += [next(stream) for _ in range(8_000)]
     seen = Counter(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))

@@ -43,7 +43,7 @@ class Result:
         p, n, z = self.accuracy, self.total, Z_95
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, middle - half), min(1.0, middle + half)
+        return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))  # p itself bounds the rounding errors
 
 
 @dataclass(frozen=True)

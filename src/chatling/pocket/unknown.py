@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from random import Random
 from zlib import crc32
 
@@ -91,6 +92,7 @@ def person(rng: Random, held_out: bool, known: frozenset[str]) -> str:
     return " ".join(made_up("person", rng, held_out, known).capitalize() for _ in range(rng.choice((1, 2, 2))))
 
 
+@cache
 def known_words() -> frozenset[str]:
     """Every word of the world and other real places, in lower case: no made-up name may be one of them."""
     slots = (text for relation in rel.relations().values() for fact in relation.facts for text in fact.slots.values())
