@@ -112,6 +112,12 @@ def test_long_runs(tokenizer: Tokenizer, backend: str, unit: str) -> None:
     assert encoder.decode(encoder.encode(text)) == text
 
 
+def test_run_beyond_the_regex_engine_limit(tokenizer: Tokenizer) -> None:
+    # Ten million spaces exceed fastokens' match limit; its neighbours in the batch must not suffer.
+    ids, offsets = tokenizer.encode_flat(["one", " " * 11_000_000, "two"])
+    assert [tokenizer.decode(ids[a:b]) for a, b in pairwise(offsets)] == ["one", " " * 11_000_000, "two"]
+
+
 def test_real_text_agrees_with_tiktoken(data_pack: Path) -> None:
     files = [data_pack / "pretrain_en" / "shard_00005.parquet", data_pack / "pretrain_zh" / "shard_00001.parquet"]
     texts = list(iter_texts(files))

@@ -58,11 +58,21 @@ class FastokensEncoder:
         self._native = fastokens.Tokenizer.from_json_str(tokenizer_json(pieces, digits, specials=()))
 
     def encode(self, text: str) -> list[int]:
-        ids: list[int] = self._native.encode_ordinary(text).ids
+        try:
+            ids: list[int] = self._native.encode_ordinary(text).ids
+        except UnicodeEncodeError:
+            raise
+        except ValueError:  # PCRE2's match limit: some ten million spaces in a row
+            return _encode_halves(self, text)
         return ids
 
     def encode_flat(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        ids, offsets = self._native.encode_batch_flat(texts, split_special_tokens=True)
+        try:
+            ids, offsets = self._native.encode_batch_flat(texts, split_special_tokens=True)
+        except UnicodeEncodeError:
+            raise
+        except ValueError:
+            return _flat([self.encode(text) for text in texts])
         return np.frombuffer(ids, "<u4"), np.frombuffer(offsets, "<u8").astype(np.int64)
 
 
@@ -80,19 +90,29 @@ class TiktokenEncoder:
         try:
             return self._native.encode_ordinary(text)
         except BaseException as error:
-            # Its regex overflows its stack on a million spaces in a row: halves keep the text, if not the very same tokens.
-            if type(error).__name__ != "PanicException":
+            if type(error).__name__ != "PanicException":  # its regex's stack overflow: a million spaces in a row
                 raise
-        middle = len(text) // 2
-        return self.encode(text[:middle]) + self.encode(text[middle:])
+            return _encode_halves(self, text)
 
     def encode_flat(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
         blocks = [texts[i : i + 64] for i in range(0, len(texts), 64)]  # a task a text would cost more than a short text
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            rows = [row for block in pool.map(lambda block: [self.encode(text) for text in block], blocks) for row in block]
-        offsets = np.zeros(len(rows) + 1, np.int64)
-        np.cumsum([len(row) for row in rows], out=offsets[1:])
-        return np.fromiter(chain.from_iterable(rows), np.uint32, count=int(offsets[-1])), offsets
+            return _flat([row for block in pool.map(lambda block: [self.encode(text) for text in block], blocks) for row in block])
+
+
+def _encode_halves(encoder: Encoder, text: str) -> list[int]:
+    """For text that is too much for a regex engine: nothing is lost, though the tokens at the cut may be others."""
+    if len(text) < 2:
+        raise DataError(f"The tokenizer cannot encode {text!r}.")
+    middle = len(text) // 2
+    return encoder.encode(text[:middle]) + encoder.encode(text[middle:])
+
+
+def _flat(rows: list[list[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Token rows end to end, uint32 (N,), and their offsets, int64 (rows + 1,)."""
+    offsets = np.zeros(len(rows) + 1, np.int64)
+    np.cumsum([len(row) for row in rows], out=offsets[1:])
+    return np.fromiter(chain.from_iterable(rows), np.uint32, count=int(offsets[-1])), offsets
 
 
 class Tokenizer:
