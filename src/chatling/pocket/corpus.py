@@ -30,6 +30,8 @@ STORIES = (
     "{a} dreams of {an}. In the dream {b} asks about {pl}. {fact} {other} Then {a} wakes up.",
     "In school {a} drew {an}. The teacher said: \"{fact}\" And {b} said: \"{other}\"",
 )
+SPELLINGS = ("{w} is spelled {s}.", "{s} spells {w}.", "The letters of {w} are {s}.", "{w}: {s}.", "To write {w}, write {s}.")
+COUNTS = ("In {w} the letter {l} comes {times}: {t}.", "Count {l} in {w}: {t}, so {n}.", "'{w}'.count('{l}') is {n}: {t}, so {n}.")
 SHARD_CHARACTERS = 1_000_000
 
 
@@ -82,14 +84,8 @@ def _talk(rng: Random) -> str:
 
 
 def _spelling(rng: Random) -> str:
-    shown = []
-    for _ in range(rng.randint(3, 6)):
-        word = rng.choice(words())
-        shown.append(rng.choice((
-            "{w} is spelled {s}.", "{s} spells {w}.", "The letters of {w} are {s}.", "{w}: {s}.", "To write {w}, write {s}.",
-        ))
-                     .format(w=word, s=spelled(word)))
-    return " ".join(shown)
+    chosen = [rng.choice(words()) for _ in range(rng.randint(3, 6))]
+    return " ".join(rng.choice(SPELLINGS).format(w=word, s=spelled(word)) for word in chosen)
 
 
 def _counting(rng: Random) -> str:
@@ -97,11 +93,9 @@ def _counting(rng: Random) -> str:
     while len(shown) < 4:
         word, letter = random_pair(rng)
         if not is_held_out(word, letter):
-            shown.append(rng.choice((
-                "In {w} the letter {l} comes {n} times: {t}.", "Count {l} in {w}: {t}, so {n}.",
-                "'{w}'.count('{l}') is {n}: {t}, so {n}.",
-            ))
-                         .format(w=word, l=letter, n=word.count(letter), t=tallied(word, letter)))
+            n = word.count(letter)
+            times = "1 time" if n == 1 else f"{n} times"
+            shown.append(rng.choice(COUNTS).format(w=word, l=letter, n=n, times=times, t=tallied(word, letter)))
     return " ".join(shown)
 
 

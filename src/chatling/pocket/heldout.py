@@ -158,7 +158,8 @@ def _follow_up(rng: Random) -> Question:
         again = fill(rng.choice(heldout_phrasings.PRONOUN_WRAPPERS), rng.choice(other.phrasings.pronoun).removeprefix("and "))
     opening = capitalised(rng.choice(heldout_phrasings.FACTS[relation.name]).format(**first.slots))
     conversation = Conversation.of(opening, relation.reply(first), sloppy(again, rng), other.reply(second))
-    return conversation, _fact_judge(other, second.keys, f"{opening} {relation.reply(first)} {again}" if other is not relation else again)
+    context = again if other is relation else f"{opening} {relation.reply(first)} {again}"
+    return conversation, _fact_judge(other, second.keys, context)
 
 
 MAKERS: dict[str, Callable[[Random], Question]] = {

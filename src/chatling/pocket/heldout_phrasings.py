@@ -77,7 +77,7 @@ FACTS: Mapping[str, tuple[str, ...]] = {
         "Which {unit} is just before {x}?",
     ),
     "order": (
-        "Do you happen to know the {n} {unit} {of}?", "What's the {n} {unit} {of}?", "Which {unit} is number {n} {of}?",
+        "Do you happen to know the {n} {unit} {of}?", "What's the {n} {unit} {of}?", "Which {unit} would be the {n} {of}?",
         "What {unit} comes {n} {of}?", "Remind me which {unit} is the {n} {of}.",
     ),
     "month_length": (
