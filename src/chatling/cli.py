@@ -6,10 +6,11 @@ import argparse
 import difflib
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chatling.errors import ChatlingError, RunError
 from chatling.workspace import MANIFEST, STAGES, RunFolder, find_run, home
@@ -17,6 +18,8 @@ from chatling.workspace import MANIFEST, STAGES, RunFolder, find_run, home
 if TYPE_CHECKING:
     from chatling.inference.engine import Engine
     from chatling.recipe import Recipe
+
+EVAL_WIDTH = 64  # questions answered together
 
 
 class UsageError(ChatlingError):
@@ -37,6 +40,7 @@ class Command:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    warnings.showwarning = _note
     try:
         if not words or words[0] in ("-h", "--help", "help"):
             print(_overview())
@@ -60,6 +64,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:  # argparse's and tyro's own help
         return done.code if isinstance(done.code, int) else 0
     return 0
+
+
+def _note(message: Warning | str, *where: Any, **more: Any) -> None:
+    """Warnings as sentences, without the line of code that gave them."""
+    print(f"chatling: {message}", file=sys.stderr)
 
 
 def _overview() -> str:
@@ -165,7 +174,7 @@ def _status(words: list[str]) -> None:
 
     from chatling.terminal.status import read_status, show_status
 
-    show_status(read_status(_open_run(given.run)), Console())
+    show_status(read_status(_open_run(given.run)), Console(width=None if sys.stdout.isatty() else 140))
 
 
 def _open_run(name: str | None) -> RunFolder:
@@ -228,9 +237,66 @@ def _chat(words: list[str]) -> None:
         Chat(engine, sampling).run()
 
 
+def _eval(words: list[str]) -> None:
+    parser = _parser("eval")
+    parser.add_argument("runs", nargs="+", metavar="RUN… chat", help="runs by name or folder, then the evaluation: chat")
+    parser.add_argument("--questions", type=int, default=400, metavar="N", help="held-out questions a skill and run (400)")
+    parser.add_argument("--stage", choices=STAGES, help="which model; the most advanced one")
+    given = parser.parse(words)
+    *names, evaluation = given.runs
+    if evaluation != "chat" or not names:
+        raise UsageError("Say which runs, then which evaluation.", "For example `chatling eval pocket chat`.")
+    if given.questions < 1:
+        raise UsageError("--questions must be at least 1.")
+    runs = [(folder, _stage_of(folder, given.stage)) for folder in map(RunFolder.open, names)]
+
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from chatling.evals.chat import evaluate_chat
+    from chatling.pipeline import frozen_recipe
+    from chatling.pocket import SKILLS, heldout
+    from chatling.terminal.evals import show_results
+    from chatling.workspace import write_json
+
+    results = {}
+    for folder, stage in runs:
+        seed = frozen_recipe(folder).seed
+        engine = _engine(folder, stage, width=EVAL_WIDTH)
+        found = evaluate_chat(engine, engine.tokenizer, [heldout(skill, seed, given.questions) for skill in SKILLS])
+        rows = [asdict(result) | {"accuracy": result.accuracy, "interval": result.interval} for result in found]
+        write_json(folder.evals / f"{stage}-chat.json", {"stage": stage, "seed": seed, "questions": given.questions, "results": rows})
+        results[f"{folder.name} {stage}"] = found
+    show_results(results, Console(width=max(120, 40 * (len(results) + 2))))
+
+
+def _bench(words: list[str]) -> None:
+    from chatling.bench.suite import BENCHES, run_benches, show_figures
+
+    parser = _parser("bench")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(BENCHES)}; all of them")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="parquet files for encode and bpe; the built-in world")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = parser.parse(words)
+    for name in given.names:
+        if name not in BENCHES:
+            raise UsageError(f"There is no benchmark {name!r}.", _nearest(name, list(BENCHES)) or f"There are {', '.join(BENCHES)}.")
+
+    import json
+
+    figures = run_benches(given.names or list(BENCHES), given.data)
+    if given.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        show_figures(figures)
+
+
 COMMANDS = {
     "run": Command("run RECIPE [--run NAME] [--table.field value …]", "train: the whole pipeline, or what is left of it", _run),
     "plan": Command("plan RECIPE [--table.field value …]", "what a recipe comes to: parameters, memory, time; nothing is run", _plan),
     "status": Command("status [RUN]", "where a live or dead run stands", _status),
     "chat": Command("chat [RUN] [--stage STAGE] [--prompt TEXT] …", "talk in the terminal", _chat),
+    "eval": Command("eval RUN… chat [--questions N] [--stage STAGE]", "held-out questions by skill, with 95 % intervals", _eval),
+    "bench": Command("bench [NAME…] [--data FOLDER] [--json]", "how fast this machine is at each part of the work", _bench),
 }
