@@ -66,9 +66,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _note(message: Warning | str, *where: Any, **more: Any) -> None:
-    """Warnings as sentences, without the line of code that gave them."""
-    print(f"chatling: {message}", file=sys.stderr)
+def _note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Warnings as sentences, without the line of code that gave them; those meant for developers are not shown."""
+    if not issubclass(category, DeprecationWarning | FutureWarning):
+        print(f"chatling: {message}", file=sys.stderr)
 
 
 def _overview() -> str:
