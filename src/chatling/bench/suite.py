@@ -39,7 +39,21 @@ def _packing(files: Sequence[Path]) -> Rows:
     return measure_packing()
 
 
-BENCHES: dict[str, Callable[[Sequence[Path]], Rows]] = {"decode": _decode, "encode": _encode, "bpe": _bpe, "packing": _packing}
+def _train(files: Sequence[Path]) -> Rows:
+    from chatling.bench.train import measure_training
+
+    return measure_training()
+
+
+def _loss(files: Sequence[Path]) -> Rows:
+    from chatling.bench.train import measure_loss_memory
+
+    return measure_loss_memory()
+
+
+BENCHES: dict[str, Callable[[Sequence[Path]], Rows]] = {
+    "train": _train, "loss": _loss, "decode": _decode, "encode": _encode, "bpe": _bpe, "packing": _packing,
+}
 
 
 def run_benches(names: Sequence[str], folder: Path | None) -> Rows:

@@ -98,6 +98,8 @@ class GPT(nn.Module):
             self.smear_scale = nn.Parameter(torch.empty(1))
         if config.backout:
             self.backout_scale = nn.Parameter(torch.empty(1))
+        self.cos: Tensor
+        self.sin: Tensor
         cos, sin = rotary_tables(config.context, config.head_width, config.rope_theta)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)

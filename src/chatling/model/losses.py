@@ -38,7 +38,7 @@ class _SoftcappedCrossEntropy(torch.autograd.Function):
     """Chunked so that the (N, V) logits never exist at once; the gradients are made on the way, where the logits still are."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, chunk: ChunkLoss, rows: int
     ) -> Tensor:
         compute_weight = weight.to(hidden.dtype)
@@ -55,7 +55,7 @@ class _SoftcappedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         d_hidden, d_weight = ctx.saved_tensors  # type: ignore[attr-defined]
         return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, None, None, None, None
 

@@ -80,7 +80,7 @@ class Guard:
 
     def __init__(self, path: Path):
         self.path = path
-        saved = read_json(path) if path.exists() else {"excluded": [], "rollbacks": 0}
+        saved: dict[str, Any] = read_json(path) if path.exists() else {"excluded": [], "rollbacks": 0}
         self.excluded: set[str] = set(saved["excluded"])
         self.rollbacks: int = saved["rollbacks"]
         self.streak: list[str] = []

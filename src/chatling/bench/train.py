@@ -1,0 +1,203 @@
+"""A whole training step beside its own matrix products, timed alone in the same process and dtype; and the memory of the loss."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from chatling.hardware.detect import detect
+from chatling.hardware.distributed import World
+from chatling.model.config import ModelConfig, ModelRecipe, flops_per_token
+from chatling.model.gpt import GPT
+from chatling.model.losses import next_token_loss
+from chatling.model.precision import Execution, MachineConfig, choose_execution
+from chatling.optim.groups import OptimConfig, Optimizer, resolve_rates
+from chatling.optim.muon import MuonGroup
+
+Rows = list[dict[str, str | float]]
+
+
+@dataclass(frozen=True)
+class Product:
+    """A batched matrix product (batch, m, k) @ (batch, k, n) that a step does `count` times."""
+
+    name: str
+    batch: int
+    m: int
+    k: int
+    n: int
+    count: int
+
+    @property
+    def flops(self) -> float:
+        return 2.0 * self.batch * self.m * self.k * self.n * self.count
+
+
+def step_products(config: ModelConfig, rows: int, micro_rows: int) -> list[Product]:
+    """Every matrix product of a step's forward and backward: the matrices', the head's, the attention's over the full square."""
+    c, tokens, times = config, micro_rows * config.context, rows // micro_rows
+    kv_width = c.kv_heads * c.head_width
+    shapes = [("q and o", c.width, c.width, 2 * c.depth), ("k and v", c.width, kv_width, 2 * c.depth)]
+    shapes += [("mlp up", c.width, c.mlp_width, c.depth), ("mlp down", c.mlp_width, c.width, c.depth), ("head", c.width, c.vocabulary, 1)]
+    products = []
+    for name, inputs, outputs, count in shapes:
+        products.append(Product(f"{name}, forward", 1, tokens, inputs, outputs, count * times))
+        products.append(Product(f"{name}, to input", 1, tokens, outputs, inputs, count * times))
+        products.append(Product(f"{name}, to weight", 1, outputs, tokens, inputs, count * times))
+    heads, length = micro_rows * c.heads, c.context
+    products.append(Product("attention, scores and the like", heads, length, c.head_width, length, 2 * c.depth * times))
+    products.append(Product("attention, values and the like", heads, length, length, c.head_width, 4 * c.depth * times))
+    return products
+
+
+def optimizer_products(optimizer: Optimizer) -> list[Product]:
+    """Muon's five orthogonalisation rounds: X X', its square, and their product with X."""
+    products = []
+    for group in optimizer.groups:
+        if isinstance(group, MuonGroup):
+            count = len(group.parameters)
+            short, long = sorted(group.parameters[0].shape)
+            products.append(Product(f"muon {short} x {long}, gram", count, short, long, short, 5))
+            products.append(Product(f"muon {short} x {long}, square", count, short, short, short, 5))
+            products.append(Product(f"muon {short} x {long}, apply", count, short, short, long, 5))
+    return products
+
+
+def time_product(product: Product, dtype: torch.dtype, device: torch.device) -> float:
+    """Seconds for all `count` of them, from the median of five."""
+    a = torch.randn(product.batch, product.m, product.k, device=device).to(dtype).squeeze(0)
+    b = torch.randn(product.batch, product.k, product.n, device=device).to(dtype).squeeze(0)
+    return product.count * median_seconds(lambda: a @ b, device)
+
+
+def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
+    """Median wall time of `work` after two warm-up calls, the device waited for."""
+    times = []
+    for _ in range(repeats + 2):
+        synchronize(device)
+        start = time.perf_counter()
+        work()
+        synchronize(device)
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[2:])
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type != "cpu":
+        getattr(torch, device.type).synchronize()
+
+
+def measure_training(
+    recipe: ModelRecipe | None = None, vocabulary: int = 8192, rows: int = 16, machine: MachineConfig | None = None
+) -> Rows:
+    """The step of a depth-4 model, width 256, context 512, 16 rows by default, set up as a run on this machine would be."""
+    recipe = recipe or ModelRecipe(depth=4, width=256, head_width=128, context=512)
+    config = recipe.resolve(vocabulary)
+    execution = choose_execution(machine or MachineConfig(), detect(), config, steps=1_000_000)
+    device, dtype = torch.device(execution.device), execution.torch_dtype
+    if device.type == "cpu":
+        torch.set_num_threads(execution.threads)
+    step, optimizer, micro = _step(recipe, config, execution, rows)
+    begun = time.perf_counter()
+    step()
+    compile_seconds = time.perf_counter() - begun
+    seconds = median_seconds(step, device, repeats=7)
+    products = step_products(config, rows, micro)
+    alone = {product.name: time_product(product, dtype, device) for product in products}
+    orthogonal = {product.name: time_product(product, dtype, device) for product in optimizer_products(optimizer)}
+    total, with_optimizer = sum(alone.values()), sum(alone.values()) + sum(orthogonal.values())
+    tokens = rows * config.context
+    figures: Rows = [
+        {"measure": f"training, {execution.dtype}, {execution.kernel}, {'compiled' if execution.compile else 'eager'}",
+         "value": tokens / seconds, "unit": "tokens/s"},
+        {"measure": "training, one step", "value": 1000 * seconds, "unit": "ms"},
+        {"measure": "training, first step (compilation)", "value": compile_seconds, "unit": "s"},
+        {"measure": "training, model FLOPs", "value": flops_per_token(config) * tokens / seconds / 1e12, "unit": "TFLOP/s"},
+    ]
+    for product in [*products, *optimizer_products(optimizer)]:
+        milliseconds = 1000 * (alone | orthogonal)[product.name]
+        figures.append({"measure": f"  {product.name} ({product.count} x {product.batch} x {product.m} x {product.k} x {product.n})",
+                        "value": milliseconds, "unit": "ms"})
+    figures += [
+        {"measure": "training, its matrix products alone", "value": 1000 * total, "unit": "ms"},
+        {"measure": "training, those and the optimizer's", "value": 1000 * with_optimizer, "unit": "ms"},
+        {"measure": "training, step / its matrix products", "value": seconds / total, "unit": "x"},
+        {"measure": "training, step / those and the optimizer's", "value": seconds / with_optimizer, "unit": "x"},
+    ]
+    return figures
+
+
+def _step(recipe: ModelRecipe, config: ModelConfig, execution: Execution, rows: int) -> tuple[Callable[[], None], Optimizer, int]:
+    """A training step as the loop does it, its optimizer, and the rows of a micro-batch."""
+    device = torch.device(execution.device)
+    model = GPT(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
+    model.initialise(torch.Generator().manual_seed(0))
+    model.to(device)
+    if execution.compile:
+        model.compile_training()
+    rates = resolve_rates(OptimConfig(), recipe.preset, config.width, rows * config.context, 1, 0)
+    optimizer = Optimizer(model.named_parameters(), rates, World(), execution.torch_dtype)
+    micro = execution.micro_rows(config.context, rows)
+    ids = torch.randint(0, config.vocabulary, (rows, config.context + 1), generator=torch.Generator().manual_seed(1)).to(device)
+    inputs, targets = ids[:, :-1].int().contiguous(), ids[:, 1:].contiguous()
+    count = targets.numel()
+
+    def step() -> None:
+        for part in range(0, rows, micro):
+            loss, _ = model.loss(inputs[part : part + micro], targets[part : part + micro])
+            (loss / count).backward()
+        norm = optimizer.reduce_gradients()
+        optimizer.step(norm, 1.0, 0.95, 1.0)
+        model.zero_grad(set_to_none=True)
+
+    return step, optimizer, micro
+
+
+def measure_loss_memory(vocabulary: int = 65_536, rows: int = 8, context: int = 2048, width: int = 64) -> Rows:
+    """Peak memory of the loss, forward and backward, chunked as in training and at once, by the allocator's own count.
+
+    The width is small so that the logits dominate, as they do in a real model.
+    """
+
+
+    peaks = {}
+    for name in ("chunked", "at once"):
+        hidden = torch.randn(rows, context, width).requires_grad_()
+        weight = torch.randn(vocabulary, width).requires_grad_()
+        targets = torch.randint(0, vocabulary, (rows, context))
+
+        def work(hidden: Tensor = hidden, weight: Tensor = weight, targets: Tensor = targets, chunked: bool = name == "chunked") -> None:
+            if chunked:
+                loss, _ = next_token_loss(hidden, weight, targets, 15.0)
+            else:
+                logits = 15.0 * torch.tanh((hidden.flatten(0, 1) @ weight.T) / 15.0)
+                loss = torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum")
+            loss.backward()
+
+        peaks[name] = peak_bytes(work)
+    figures: Rows = [
+        {"measure": f"loss memory, {name}, vocabulary {vocabulary:,}, {rows} x {context:,}", "value": peak / 2**20, "unit": "MiB"}
+        for name, peak in peaks.items()
+    ]
+    return [*figures, {"measure": "loss memory, chunked / at once", "value": peaks["chunked"] / peaks["at once"], "unit": "x"}]
+
+
+def peak_bytes(work: Callable[[], None]) -> int:
+    """Most bytes that torch's CPU allocator held for `work` above what it held before, from the profiler's allocation events."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        work()
+    held = peak = 0
+    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return int(peak)
+
+
