@@ -195,8 +195,10 @@ def test_weights_are_cast_once_and_the_model_is_left_alone(make_model: Make, tok
     assert {p.dtype for p in model.parameters()} == {torch.float32}
     assert twin.cos.dtype == torch.float32
     same = in_dtype(model, torch.float32)
-    assert same.lm_head.weight.data_ptr() == model.lm_head.weight.data_ptr()
+    assert torch.equal(same.lm_head.weight, model.lm_head.weight)
+    assert same.layers[0].mlp.fc2.weight.data_ptr() == model.layers[0].mlp.fc2.weight.data_ptr()
     assert model.lm_head.weight.requires_grad
+    assert not same.lm_head.weight.requires_grad
     ids = torch.arange(20)[None]
     with torch.no_grad():
         close = torch.nn.functional.cosine_similarity(twin(ids).float().flatten(), model(ids).flatten(), dim=0)

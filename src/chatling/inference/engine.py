@@ -30,11 +30,23 @@ _FREE = Sampling(temperature=0.0)
 
 
 def in_dtype(model: GPT, dtype: torch.dtype) -> GPT:
-    """A model for inference with its parameters in `dtype`: those that already are share their memory with the original."""
-    cast = {id(p): nn.Parameter(p.detach().to(dtype), requires_grad=False) for p in model.parameters()}
+    """A model for inference with its parameters in `dtype`; they may or may not share memory with the original's."""
+    matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
+    weights = ((p, p.detach().to(dtype)) for p in model.parameters())
+    cast = {id(p): nn.Parameter(_laid_out(w) if id(p) in matrices else w, requires_grad=False) for p, w in weights}
     twin = copy.deepcopy(model, cast)  # the memo stands in for each parameter, so no fp32 copy is made on the way
     twin.compute_dtype = dtype
     return twin.eval()
+
+
+def _laid_out(weight: torch.Tensor) -> torch.Tensor:
+    """The same values in the memory order that decodes fastest.
+
+    A processor's fp32 product of one row with a matrix of more outputs than inputs (the head above all) runs 2.5 to 3.6 times faster
+    when the matrix lies input by input: 8,192 x 256 in 0.26 ms rather than 0.95 ms on one core of an EPYC.
+    """
+    wide = weight.shape[0] > weight.shape[1]
+    return weight.t().contiguous().t() if wide and weight.device.type == "cpu" and weight.dtype == torch.float32 else weight
 
 
 class Engine:
