@@ -93,7 +93,8 @@ def _prepare_base(job: Job) -> None:
 
 def _prepare_finetune(name: str, job: Job) -> None:
     tokenizer = Tokenizer.load(job.folder.tokenizer)
-    prepare_finetune(getattr(job.recipe, name), tokenizer, job.recipe.seed, _shards(job, name, "train"), _shards(job, name, "validation"))
+    shards = _shards(job, name, "train"), _shards(job, name, "validation")
+    prepare_finetune(name, getattr(job.recipe, name), tokenizer, job.recipe.seed, *shards)
 
 
 def _base(job: Job) -> None:

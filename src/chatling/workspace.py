@@ -44,9 +44,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(f"The disk is full: could not write {path}.", "Free some space and start again; it resumes.") from error
+            raise MachineError(f"The disk is full: could not write {path}.", "Free some space; the same command goes on.") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise RunError(f"Cannot write {path}: {error.strerror}.", "Choose a folder you may write to (CHATLING_HOME or --run-dir).") from error
+            raise RunError(f"Cannot write {path}: {error.strerror}.", "Choose a folder you may write to, with CHATLING_HOME.") from error
         raise
 
 
@@ -206,8 +206,10 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 file.seek(0)
-                raise RunError(f"Run {self.name!r} is in use by process {file.read().strip() or '?'}.",
-                               f"Wait for it, stop it, or choose another name with --run; `chatling status {self.name}` shows it.") from None
+                raise RunError(
+                    f"Run {self.name!r} is in use by process {file.read().strip() or '?'}.",
+                    f"Wait for it, stop it, or choose another name with --run; `chatling status {self.name}` shows it.",
+                ) from None
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -148,7 +148,7 @@ def test_three_bad_steps_roll_back_and_leave_the_rows_out(trainer: Make, tmp_pat
 
 
 def test_hopeless_divergence_stops_with_a_sentence(trainer: Make, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="not finite 3 steps in a row, after 2 rollbacks.*Lower the learning rates"):
+    with pytest.raises(RunError, match=r"not finite 3 steps in a row, after 2 rollbacks.*Lower the learning rates"):
         poison(trainer(tmp_path), lambda step: True).fit()
 
 

@@ -61,7 +61,7 @@ def choose_execution(config: MachineConfig, machine: Machine, model: ModelConfig
     if device != machine.device and device != "cpu":
         raise MachineError(f"This machine has no {device} device.", "Leave machine.device at auto.")
     if config.compile == "on" and device == "cpu" and not machine.compiler:
-        raise MachineError("machine.compile is on, but there is no C++ compiler.", "Install g++ or clang, or leave machine.compile at auto.")
+        raise MachineError("machine.compile is on, but there is no C++ compiler.", "Install g++ or clang, or set machine.compile to auto.")
     dtype: DTypeName = config.dtype if config.dtype != "auto" else "bfloat16" if machine.bf16_is_fast else "float32"
     compiles = config.compile == "on" or (config.compile == "auto" and device != "mps" and machine.compiler and steps >= COMPILE_PAYS_AFTER)
     torch_dtype = getattr(torch, dtype)
@@ -94,7 +94,8 @@ def fastest_kernel(device: str, dtype: torch.dtype, model: ModelConfig) -> Kerne
     for kernel in candidates:
         shape = (rows, model.context, model.heads, model.head_width)
         q = torch.randn(shape, device=device).to(dtype).requires_grad_()
-        k, v = (torch.randn(rows, model.context, model.kv_heads, model.head_width, device=device).to(dtype).requires_grad_() for _ in range(2))
+        kv_shape = (rows, model.context, model.kv_heads, model.head_width)
+        k, v = (torch.randn(kv_shape, device=device).to(dtype).requires_grad_() for _ in range(2))
         for _ in range(3):  # the last round counts: the first ones warm up
             start = time.perf_counter()
             attend(q, k, v, model.window(0), kernel).sum().backward()

@@ -165,5 +165,5 @@ def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conve
 
 
 def training_arithmetic(rng: Random) -> Conversation:
-    """Three in four take one step. Held-out numbers never come up."""
-    return problem_conversation(rng.choice(ONE_STEP if rng.random() < 0.75 else TWO_STEPS), rng, held_out=False)
+    """Six in ten take one step. Held-out numbers never come up."""
+    return problem_conversation(rng.choice(ONE_STEP if rng.random() < 0.6 else TWO_STEPS), rng, held_out=False)

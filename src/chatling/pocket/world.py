@@ -16,8 +16,8 @@ from chatling.pocket.unknown import known_words, training_unknown
 from chatling.pocket.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
-    "facts": 0.40, "spelling": 0.15, "arithmetic": 0.12, "counting": 0.09, "counting_by_hand": 0.05,
-    "unknown": 0.09, "identity": 0.06, "follow_up": 0.04,
+    "facts": 0.35, "spelling": 0.14, "arithmetic": 0.14, "counting": 0.10, "counting_by_hand": 0.04, "unknown": 0.09,
+    "identity": 0.09, "follow_up": 0.05,
 }
 # relations with many similar facts need fewer samples a fact
 SHARES = {"compare": 22, "about": 50}

@@ -69,20 +69,21 @@ def train_base(context: Context, config: BaseConfig, model_recipe: ModelRecipe, 
     preset = model_recipe.preset
     steps = base_steps(config, model, preset)
     tokens = steps * config.batch_tokens
-    tokens_d12 = training_tokens(replace(config, steps=None, tokens=None), replace(model_recipe, depth=12).resolve(model.vocabulary), preset)
+    d12 = replace(model_recipe, depth=12, width=None).resolve(model.vocabulary)
+    tokens_d12 = training_tokens(replace(config, steps=None, tokens=None), d12, preset)
     rates = resolve_rates(optim, preset, model.width, config.batch_tokens, tokens, tokens_d12)
     batches = packed_batches(context, train, config.batch_tokens // model.context, model.context)
     held_out = packed_batches(context, validation, context.world.size, model.context)
-    train_stage(
-        context, "base", model, None, rates, base_schedule(config, steps, preset), batches, first_micro_batches(held_out, config.validation_tokens)
-    )
+    schedule, scored = base_schedule(config, steps, preset), first_micro_batches(held_out, config.validation_tokens)
+    train_stage(context, "base", model, None, rates, schedule, batches, scored)
 
 
 def packed_batches(context: Context, shards: Path, rows_per_step: int, row_tokens: int) -> PretrainBatches:
     """Packed rows of a token corpus, in micro-batches that fit this machine."""
     world = context.world
     if rows_per_step % world.size:
-        raise RecipeError(f"A step of {rows_per_step} rows does not divide over {world.size} processes.", "Change the batch or their number.")
+        message = f"A step of {rows_per_step} rows does not divide over {world.size} processes."
+        raise RecipeError(message, "Change the batch or their number.")
     rows = PackedRows(TokenShards.open(shards), row_tokens, context.tokenizer.bos, context.seed)
     micro = context.execution.micro_rows(row_tokens, rows_per_step // world.size)
     return PretrainBatches(rows, rows_per_step, micro, world.rank, world.size)

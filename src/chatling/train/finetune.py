@@ -11,8 +11,9 @@ from typing import Literal
 
 from chatling.conversation import Conversation
 from chatling.data.batches import BatchSource, ConversationBatches
+from chatling.data.config import POCKET
 from chatling.data.mixtures import Mapped, Mixture, MixturePart
-from chatling.data.token_shards import Indexed, TokenShards, write_conversation_shards
+from chatling.data.token_shards import Indexed, TokenShards, file_fingerprint, write_conversation_shards
 from chatling.errors import ChatlingError, DataError
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.optim.groups import OptimConfig, resolve_rates
@@ -22,9 +23,9 @@ from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import render
 from chatling.train.base import packed_batches
 from chatling.train.stage import Context, first_micro_batches, train_stage
-from chatling.workspace import read_json
+from chatling.workspace import STAGES, read_json
 
-POCKET = "pocket"
+Split = Literal["train", "validation"]
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,12 @@ class FinetuneConfig:
     validation_conversations: int = 500
 
 
-def load_source(entry: MixtureEntry, split: Literal["train", "validation"], seed: int) -> Indexed[Conversation]:
+def load_source(entry: MixtureEntry, stage: str, split: Split, seed: int) -> Indexed[Conversation]:
     """The conversations that an entry names. Raises DataError when a file is missing or a line of it is not a conversation."""
     if entry.task == POCKET:
-        # validation draws from a seed of its own: the same skills, other conversations
-        return pocket_conversations(seed if split == "train" else seed + 1_000_003, entry.count or 10_000)
+        # each stage and split draws from a seed of its own: the same skills, other conversations
+        own = 100 * seed + 10 * STAGES.index(stage) + (split == "validation")
+        return pocket_conversations(own, entry.count or 10_000)
     path = Path(entry.task).expanduser()
     if not path.is_file():
         raise DataError(f"There is no task or file {entry.task!r}.", 'Write "pocket" or the path of a jsonl file of conversations.')
@@ -72,17 +74,25 @@ def load_source(entry: MixtureEntry, split: Literal["train", "validation"], seed
 
 
 def prepare_finetune(
-    config: FinetuneConfig, tokenizer: Tokenizer, seed: int, train: Path, validation: Path, progress: Callable[[int, int], None] | None = None
+    name: str,
+    config: FinetuneConfig,
+    tokenizer: Tokenizer,
+    seed: int,
+    train: Path,
+    validation: Path,
+    progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Render the mixture into token shards with loss masks, once."""
-    splits: tuple[tuple[Literal["train", "validation"], Path], ...] = (("train", train), ("validation", validation))
+    """Render a stage's mixture into token shards with loss masks, once."""
+    splits: tuple[tuple[Split, Path], ...] = (("train", train), ("validation", validation))
+    files = [file_fingerprint(Path(entry.task)) for entry in config.mixture if entry.task != POCKET and Path(entry.task).is_file()]
     for split, folder in splits:
         parts = []
         for entry in config.mixture:
             count = entry.count if split == "train" else config.validation_conversations // len(config.mixture)
-            parts.append(MixturePart(entry.task, load_source(entry, split, seed), entry.epochs, count))
+            parts.append(MixturePart(entry.task, load_source(entry, name, split, seed), entry.epochs, count))
         rendered = Mapped(Mixture(parts, seed), lambda conversation: render(tokenizer, conversation))
-        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=f"{tokenizer.fingerprint}-{config}-{seed}-{split}", progress=progress)
+        fingerprint = f"{tokenizer.fingerprint}-{config.mixture}-{files}-{config.validation_conversations}-{seed}-{name}-{split}"
+        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=fingerprint, progress=progress)
 
 
 def train_finetune(
@@ -96,7 +106,10 @@ def train_finetune(
     train: Path,
     validation: Path,
 ) -> None:
-    """Fine-tune the model of stage `start_from` on conversation shards; rates are the base stage's times the fraction. Writes `<name>/model`."""
+    """Fine-tune the model of stage `start_from` on conversation shards; rates are the base stage's times the fraction.
+
+    Writes `<name>/model`.
+    """
     model = ModelConfig.from_dict(read_json(context.run.model(start_from) / "config.json")["model"])
     batches = finetune_batches(context, config, train, model)
     per_step = config.batch_tokens // model.context if config.packed else config.batch_conversations
@@ -107,7 +120,9 @@ def train_finetune(
     train_stage(context, name, model, start_from, rates, schedule, batches, first_micro_batches(held_out, 1 << 40))
 
 
-def finetune_batches(context: Context, config: FinetuneConfig, shards: Path, model: ModelConfig, *, validation: bool = False) -> BatchSource:
+def finetune_batches(
+    context: Context, config: FinetuneConfig, shards: Path, model: ModelConfig, *, validation: bool = False
+) -> BatchSource:
     """Packed rows or padded conversations, as the config says; validation in steps of one micro-batch a rank."""
     world = context.world
     if config.packed:

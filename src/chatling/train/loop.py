@@ -92,7 +92,8 @@ class Guard:
             return False
         if self.rollbacks == ROLLBACKS:
             raise RunError(
-                f"The loss or its gradient was not finite {BAD_STEPS_IN_A_ROW} steps in a row, after {ROLLBACKS} rollbacks (last rows {rows}).",
+                f"The loss or its gradient was not finite {BAD_STEPS_IN_A_ROW} steps in a row, after {ROLLBACKS} rollbacks "
+                f"(last rows {rows}).",
                 "Lower the learning rates ([optim] matrix_lr, embedding_lr, head_lr) or look at the data, then run again.",
             )
         self.excluded.update(self.streak)
@@ -136,8 +137,10 @@ def quiet_collector() -> Iterator[None]:
 
 @dataclass
 class Trainer:
-    """What a training run is made of. `loss` is called with a micro-batch's tensors; `evaluate` returns metrics, of which `val_loss` chooses
-    the best checkpoint; everything is kept under `folder`."""
+    """What a training run is made of; everything is kept under `folder`.
+
+    `loss` is called with a micro-batch's tensors; `evaluate` returns metrics, of which `val_loss` chooses the best checkpoint.
+    """
 
     name: str
     folder: Path
@@ -172,9 +175,8 @@ class Trainer:
                 self._restore()
                 if self.world.first:
                     self.guard.write()
-                self.progress.message(
-                    f"Rolled back to step {self.position.step}: {BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out."
-                )
+                why = f"{BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out"
+                self.progress.message(f"Rolled back to step {self.position.step}: {why}.")
         return self.position
 
     def _restore(self) -> None:
@@ -201,7 +203,8 @@ class Trainer:
                 count, stop = self.world.sum(facts).tolist()
                 if stop:
                     self._save()
-                    raise Interrupted(f"Stopped at step {position.step} of {schedule.steps}; saved.", "Run the same command again to go on.")
+                    saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
+                    raise Interrupted(saved, "Run the same command again to go on.")
                 mean, norm = self._gradients(micro_batches, count)
                 loss_value, norm_value = torch.stack([mean, norm.double()]).tolist()  # the step's one wait for the device
                 if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
