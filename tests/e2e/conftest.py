@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-TINY = ["--model.depth", "2", "--model.width", "32", "--model.head-width", "16", "--model.context", "64", "--tokenizer.vocabulary", "400", "--base.steps", "20", "--base.batch-tokens", "512", "--base.validation-tokens", "512", "--mid.batch-tokens", "512", "--mid.mixture.0.count", "300", "--mid.validation-conversations", "8", "--sft.batch-conversations", "8", "--sft.mixture.0.count", "128", "--sft.validation-conversations", "8", "--loop.save-every", "3", "--loop.evaluate-every", "9", "--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1"]
+TINY = [
+    *["--model.depth", "2", "--model.width", "32", "--model.head-width", "16", "--model.context", "64", "--tokenizer.vocabulary", "400"],
+    *["--base.steps", "20", "--base.batch-tokens", "512", "--base.validation-tokens", "512"],
+    *["--mid.batch-tokens", "512", "--mid.mixture.0.count", "300", "--mid.validation-conversations", "8"],
+    *["--sft.batch-conversations", "8", "--sft.mixture.0.count", "128", "--sft.validation-conversations", "8"],
+    *["--loop.save-every", "3", "--loop.evaluate-every", "9"],
+    *["--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1"],
+]
 
 Command = Callable[..., list[str]]
 
