@@ -16,9 +16,9 @@ def draw(rows: int, length: int, width: int, vocabulary: int, dtype: torch.dtype
     return hidden, weight, targets
 
 
-@pytest.mark.parametrize("chunk_elements", [1, 700, 1 << 25])
-def test_equals_autograd_in_float64(chunk_elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "CHUNK_ELEMENTS", chunk_elements)
+@pytest.mark.parametrize("chunk", [1, 700, 1 << 25])
+def test_equals_autograd_in_float64(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CPU_CHUNK", chunk)
     hidden, weight, targets = draw(3, 17, 8, 50, torch.float64)
     loss, count = next_token_loss(hidden, weight, targets, 15.0)
     (loss * 3.5).backward()

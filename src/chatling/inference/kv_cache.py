@@ -22,8 +22,12 @@ class KVCache:
     beginning at 0; what it held before is masked until it is overwritten.
     """
 
-    def __init__(self, config: ModelConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device):
-        self.rows, self.length = rows, length
+    def __init__(
+        self, config: ModelConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device, *, full_extent: bool = False
+    ):
+        """`full_extent` makes every decoding step read the whole length, masked: one shape, as compiled code wants it."""
+        self.rows, self.length, self.full_extent = rows, length, full_extent
+        self.windows = {config.window(layer) for layer in range(config.depth)}
         # On a CPU the skinny products of decoding are faster in fp32 than in bf16, and more exact.
         storage = torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
         reach = -(-length // EXTENT) * EXTENT
@@ -49,12 +53,13 @@ class KVCache:
         if longest > self.length:
             raise IndexError(f"{longest} tokens do not fit a cache of {self.length}.")
         device = self.keys.device
-        self.extent = -(-longest // EXTENT) * EXTENT
+        self.extent = self.keys.shape[3] if self.full_extent else -(-longest // EXTENT) * EXTENT
         self.batch = None if rows is None else torch.tensor([row % (self.rows + 1) for row in rows], device=device)
         origins = self.origins[: self.rows] if self.batch is None else self.origins[self.batch]
         self.positions = torch.tensor(starts, device=device)[:, None]
         self.place = origins[:, :, None] + self.positions[:, None]  # (B, K, T): where in a layer's storage each key goes
         self.ends = None
+        self.started = torch.tensor([start > 0 for start in starts], device=device)[:, None, None]
         if tokens > 1:
             steps = torch.arange(tokens, device=device)
             length = torch.tensor(counts, device=device)[:, None]
@@ -62,14 +67,13 @@ class KVCache:
             self.positions = (self.positions + steps).clamp_max(self.length - 1)
             self.ends = (length - 1).clamp_min(0)[:, :, None]
         self.place = self.place.flatten()
-        self.starts = starts
-        self.masks: dict[int, Tensor] = {}
+        self.masks = {window: self._mask(window) for window in self.windows}
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         """Store k and v (B, T, K, E) and attend with q (B, T, H, E) over everything cached; returns (B, T, H, E)."""
         keys, values = self._store(self.keys[layer], k), self._store(self.values[layer], v)
         out = F.scaled_dot_product_attention(
-            q.transpose(1, 2).to(keys.dtype), keys, values, attn_mask=self._mask(window, keys.dtype), enable_gqa=self.grouped
+            q.transpose(1, 2).to(keys.dtype), keys, values, attn_mask=self.masks[window], enable_gqa=self.grouped
         )
         return out.transpose(1, 2).to(q.dtype)
 
@@ -77,8 +81,7 @@ class KVCache:
         """(B, T, D) of each token's predecessor, zeros before the first; remembers the last one."""
         assert self.last is not None
         rows = slice(self.rows) if self.batch is None else self.batch
-        started = torch.tensor([start > 0 for start in self.starts], device=x.device)[:, None, None]
-        before = torch.cat((self.last[rows] * started, x[:, :-1]), dim=1)
+        before = torch.cat((self.last[rows] * self.started, x[:, :-1]), dim=1)
         self.last[rows] = x if self.ends is None else x.gather(1, self.ends.expand(-1, 1, x.shape[-1]))
         return before
 
@@ -89,12 +92,10 @@ class KVCache:
         held = storage[: self.rows] if self.batch is None else storage[self.batch]
         return held[:, :, : self.extent]
 
-    def _mask(self, window: int, dtype: torch.dtype) -> Tensor:
+    def _mask(self, window: int) -> Tensor:
         """(B, 1, T, extent): 0 where key j is visible to query i (j <= i; with a window, i - j < window), else -inf."""
-        if window not in self.masks:
-            distance = self.positions[:, None, :, None] - self.columns[: self.extent]
-            hidden = distance < 0
-            if window and window < self.extent:
-                hidden = hidden | (distance >= window)
-            self.masks[window] = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
-        return self.masks[window]
+        distance = self.positions[:, None, :, None] - self.columns[: self.extent]
+        hidden = distance < 0
+        if window and window < self.extent:
+            hidden = hidden | (distance >= window)
+        return torch.zeros(hidden.shape, dtype=self.keys.dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 IGNORE = -1  # a target that is not learnt
-CHUNK_ELEMENTS = 1 << 25  # logits held at once: 128 MiB of fp32
+CPU_CHUNK = 1 << 22  # logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
+GPU_CHUNK = 1 << 27  # 512 MiB: matrix products large enough to fill the device
 
 ChunkLoss = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]
 
@@ -67,9 +68,13 @@ def next_token_loss(
 
     hidden (B, T, D) after the last norm, weight (V, D) of the head, targets (B, T) int64 with IGNORE.
     """
-    rows = max(1, CHUNK_ELEMENTS // weight.shape[0])
-    loss = _SoftcappedCrossEntropy.apply(hidden.flatten(0, 1), weight, targets.flatten(), softcap, chunk, rows)
+    loss = _SoftcappedCrossEntropy.apply(hidden.flatten(0, 1), weight, targets.flatten(), softcap, chunk, chunk_rows(weight))
     return loss, (targets != IGNORE).sum()
+
+
+def chunk_rows(weight: Tensor) -> int:
+    """How many tokens' logits are made at once for a head of (V, D)."""
+    return max(1, (CPU_CHUNK if weight.device.type == "cpu" else GPU_CHUNK) // weight.shape[0])
 
 
 @torch.no_grad()
@@ -78,7 +83,7 @@ def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float
     flat, goals = hidden.flatten(0, 1), targets.flatten()
     weight = weight.to(hidden.dtype)
     losses, hits = [], []
-    rows = max(1, CHUNK_ELEMENTS // weight.shape[0])
+    rows = chunk_rows(weight)
     for part, goal in zip(flat.split(rows), goals.split(rows), strict=True):
         logits = capped_logits(part, weight, softcap)
         chosen = logits.gather(1, goal.clamp_min(0)[:, None])[:, 0]
