@@ -79,6 +79,34 @@ a*b; x+c | {n} has {a} boxes with {b} {i} in each and {c} more {i}. How many {i}
 a*b; x-c | {n} has {a} bags with {b} {i} in each. {n} gives {c} {i} away. How many {i} are left?
 a+b; x*c | {n} gets {a} {i} and {b} coins every day for {c} days. How many things is that in all?
 a/b; x+c | {n} shares {a} {i} equally among {b} friends. {m} is one of them and had {c} {i} before. How many {i} does {m} have now?
+a+b; x-c | A basket holds {a} red {i} and {b} blue ones. {n} picks out {c}. How many {i} stay in the basket?
+a+b; x-c | {n} is given {b} dollars on top of the {a} already saved, and pays {c} for a game. How much money is left?
+a+b; x+c | {m} owns {b} {i}, {n} owns {a} and Grandma owns {c}. How many {i} do the three of them own?
+a+b; x+c | Count the {i} of {n}: {a} white, {b} black and {c} green. What is the total?
+a-b; x-c | A shop has {a} {i}. It sells {b} before noon and {c} after noon. How many {i} does the shop still have?
+a-b; x-c | {n} gave {b} {i} to {m} and {c} to a neighbour. At the start there were {a}. How many {i} did {n} keep?
+a-b; x-c | A bus carries {a} people. At the school {b} get off, and {c} more leave at the park. How many people are still on the bus?
+a-b; x+c | A shelf is filled with {a} {i}. {n} clears away {b} and later adds {c}. How many {i} does the shelf hold?
+a-b; x+c | This morning {a} birds sat on a roof. Then {b} flew off, but {c} others landed there. How many birds sit on the roof now?
+a*b; x+c | Besides {c} loose {i}, {n} owns {a} packs of {b}. Find the total number of {i}.
+a*b; x+c | {n} earns {b} dollars an hour and works {a} hours. {m} adds a tip of {c} dollars. How much did {n} earn?
+a*b; x-c | A theatre has {a} rows of {b} seats. If {c} seats are taken, how many seats are free?
+a*b; x-c | {n} bakes {a} trays of {b} rolls and the family eats {c}. How many rolls can {n} sell?
+a+b; x*c | One ticket costs {a} dollars plus a fee of {b} dollars. What do {c} tickets cost?
+a+b; x*c | Every week {n} reads {a} pages in bed and {b} on the bus. How many pages does {n} read in {c} weeks?
+a-b; x*c | A coat usually costs {a} dollars but is {b} dollars cheaper today. How much do {c} of these coats cost today?
+a-b; x*c | A bus has {a} seats, of which {b} are broken. How many people can sit down in {c} such buses?
+a/b; x+c | A ride of {a} miles is cut into {b} equal parts. {n} finishes one part and rides {c} miles more. How many miles is that?
+a/b; x*c | If {b} tickets cost {a} dollars, how much do {c} tickets cost?
+a/b; x*c | A machine makes {a} {i} in {b} hours. How many {i} does it make in {c} hours?
+a/b; x-c | {n} spreads {a} pages evenly over {b} days. Today {c} pages are done. How many pages remain for today?
+a+b; x/c | {n} brings {a} {i} and {m} brings {b}. They hand all of them out equally to {c} children. How many {i} does each child get?
+a+b; x/c | A class has {a} girls and {b} boys. They form {c} equal teams. How many children are in each team?
+a-b; x/c | {n} baked {a} cookies, but {b} burned. The rest go onto {c} plates, the same number on each. How many cookies are on one plate?
+a-b; x/c | {n} had {a} dollars and spent {b} on a book. The rest paid for {c} equal gifts. How much did one gift cost?
+a*b; x/c | Someone hands out {a} sacks of {b} {i} evenly to {c} people. How many {i} does one person receive?
+a*b; x/c | A garden has {a} rows of {b} trees. If {c} workers share the trees equally, how many trees does each worker water?
+a/b; x/c | {n} lays {a} {i} on {b} tables, equally many on each. At one table {c} children share them fairly. What does each child get?
 """)
 
 HARD_TRAIN = _problems("""
@@ -134,6 +162,9 @@ def _numbers(problem: Problem, rng: Random) -> tuple[int, ...]:
     so_far = apply(first, a, b)
     if "-" in second:
         return (a, b, rng.randint(1, so_far - 1)) if so_far > 1 else _numbers(problem, rng)
+    if "/" in second:
+        divisors = [c for c in range(2, 13) if so_far % c == 0]
+        return (a, b, rng.choice(divisors)) if divisors else _numbers(problem, rng)
     return a, b, rng.randint(2, 9) if "*" in second else rng.randint(2, 60)
 
 

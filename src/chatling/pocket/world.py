@@ -49,13 +49,20 @@ def fact_conversation(rng: Random) -> Conversation:
     return Conversation.of(ask(relation, fact, rng), relation.reply(fact))
 
 
+OPENERS = ("Hey,", "OK,", "So,", "Well,", "Please,", "Chatling,", "By the way,", "Oh,")
+# only before questions
+ASKING_OPENERS = ("Tell me,", "Just wondering,", "Quick question:", "Excuse me,", "Let me ask:", "Now,", "One more thing:")
+I_WORDS = ("I ", "I'")
+
+
 def addressed(text: str, rng: Random, sloppiness: bool = True) -> str:
-    """Small talk as typed: now and then with the model's name or a greeting word."""
+    """Small talk as typed: now and then with the model's name or an opener."""
     luck = rng.random()
     if luck < 0.1 and text[-1] in "?.!" and "hatling" not in text:
         text = f"{text[:-1]}, chatling{text[-1]}"
-    elif luck < 0.2:
-        text = f"{rng.choice(('Hey', 'OK', 'So', 'Well', 'Please', 'Chatling'))}, {text[:1].lower() if text[:2] != 'I ' else 'I'}{text[1:]}"
+    elif luck < 0.3:
+        openers = OPENERS + ASKING_OPENERS if text.endswith("?") else OPENERS
+        text = f"{rng.choice(openers)} {text if text.startswith(I_WORDS) else text[:1].lower() + text[1:]}"
     return sloppy(text, rng) if sloppiness else text
 
 
