@@ -1,6 +1,7 @@
 """The cache: the same numbers as without it, rows at different places, extents that leave no trace."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -57,12 +58,13 @@ def test_a_slot_starts_over_clean(make_model: Make) -> None:
 def test_a_longer_neighbour_changes_no_bit(make_model: Make, dtype: torch.dtype, window: int) -> None:
     """What lets the engine read only as far as the longest row: extents that are multiples of EXTENT agree bit for bit."""
     config = make_model(kv_heads=2, context=700).config
+    config = replace(config, windows=(window,) * config.depth)
     generator = torch.Generator().manual_seed(0)
 
     def attend(position: int, longest: int) -> torch.Tensor:
         cache = KVCache(config, 2, 700, dtype, torch.device("cpu"))
-        cache.keys.normal_(generator=generator.manual_seed(0))
-        cache.values.normal_(generator=generator)
+        cache.keys[1].normal_(generator=generator.manual_seed(0))
+        cache.values[1].normal_(generator=generator)
         q, k, v = (torch.randn(2, 1, heads, config.head_width, generator=generator).to(dtype) for heads in (4, 2, 2))
         cache.begin([position, longest])
         assert cache.extent == (longest // EXTENT + 1) * EXTENT

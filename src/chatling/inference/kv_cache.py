@@ -31,9 +31,10 @@ class KVCache:
         # On a CPU the skinny products of decoding are faster in fp32 than in bf16, and more exact.
         storage = torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
         reach = -(-length // EXTENT) * EXTENT
-        shape = (config.depth, rows + 1, config.kv_heads, reach, config.head_width)  # the last row takes what padding writes
-        self.keys = torch.zeros(shape, dtype=storage, device=device)
-        self.values = torch.zeros(shape, dtype=storage, device=device)
+        shape = (rows + 1, config.kv_heads, reach, config.head_width)  # the last row takes what padding writes
+        # a tensor a layer: compiled code that writes into a part of one tensor copies the whole
+        self.keys = [torch.zeros(shape, dtype=storage, device=device) for _ in range(config.depth)]
+        self.values = [torch.zeros(shape, dtype=storage, device=device) for _ in range(config.depth)]
         self.last = torch.zeros(rows + 1, 1, config.width, dtype=dtype, device=device) if config.smear else None
         self.grouped = config.heads != config.kv_heads
         self.columns = torch.arange(reach, device=device)
@@ -52,8 +53,8 @@ class KVCache:
         longest = max(start + count for start, count in zip(starts, counts, strict=True))
         if longest > self.length:
             raise IndexError(f"{longest} tokens do not fit a cache of {self.length}.")
-        device = self.keys.device
-        self.extent = self.keys.shape[3] if self.full_extent else -(-longest // EXTENT) * EXTENT
+        device = self.columns.device
+        self.extent = len(self.columns) if self.full_extent else -(-longest // EXTENT) * EXTENT
         self.batch = None if rows is None else torch.tensor([row % (self.rows + 1) for row in rows], device=device)
         origins = self.origins[: self.rows] if self.batch is None else self.origins[self.batch]
         self.positions = torch.tensor(starts, device=device)[:, None]
@@ -98,4 +99,4 @@ class KVCache:
         hidden = distance < 0
         if window and window < self.extent:
             hidden = hidden | (distance >= window)
-        return torch.zeros(hidden.shape, dtype=self.keys.dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
+        return torch.zeros(hidden.shape, dtype=self.keys[0].dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
