@@ -23,7 +23,7 @@ from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import train_tokenizer
 from chatling.train.base import train_base
-from chatling.train.finetune import prepare_finetune, train_finetune
+from chatling.train.finetune import mixture_files, prepare_finetune, train_finetune
 from chatling.train.stage import Context
 from chatling.workspace import manifest_fault
 
@@ -41,8 +41,8 @@ def chatling_stages() -> tuple[Stage, ...]:
             scratch=("corpus",),
         ),
         _training("base", _base, _prepare_base, lambda r: (r.seed, r.model, r.optim, r.base), ("tokenizer",)),
-        _training("mid", mid, prepare_mid, lambda r: (r.seed, r.optim, r.mid), ("base",), lambda r: r.mid is not None),
-        _training("sft", sft, prepare_sft, lambda r: (r.seed, r.optim, r.sft), ("base", "mid"), lambda r: r.sft is not None),
+        _training("mid", mid, prepare_mid, functools.partial(_finetune_parts, "mid"), ("base",), lambda r: r.mid is not None),
+        _training("sft", sft, prepare_sft, functools.partial(_finetune_parts, "sft"), ("base", "mid"), lambda r: r.sft is not None),
     )
 
 
@@ -55,6 +55,11 @@ def _training(
     enabled: Callable[[Recipe], bool] = lambda recipe: True,
 ) -> Stage:
     return Stage(name, work, parts, needs, (f"{name}/model",), (name,), enabled, prepare, every_rank=True)
+
+
+def _finetune_parts(name: str, recipe: Recipe) -> Any:
+    config = getattr(recipe, name)
+    return recipe.seed, recipe.optim, config, mixture_files(config)
 
 
 def _corpus_mark(data: DataConfig) -> Any:

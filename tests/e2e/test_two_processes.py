@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-ONLY_BASE = ("--mid", "none", "--sft", "none")
-
 
 def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "base/metrics.jsonl").read_text().splitlines()]
@@ -30,7 +28,7 @@ def test_float64_weights_agree_after_twenty_steps(
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-8
 
 
-def test_fp32_losses_agree_and_a_run_resumes_on_another_number_of_processes(
+def test_fp32_losses_agree(
     tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], tmp_path: Path
 ) -> None:
     finish(tiny_run("one"))

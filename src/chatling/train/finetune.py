@@ -73,6 +73,12 @@ def load_source(entry: MixtureEntry, stage: str, split: Split, seed: int) -> Ind
     return found[held_out:] if split == "train" else found[:held_out]
 
 
+def mixture_files(config: FinetuneConfig) -> list[str]:
+    """What tells the mixture's files from others of the same name; a file that is missing has nothing to tell."""
+    paths = (Path(entry.task).expanduser() for entry in config.mixture if entry.task != POCKET)
+    return [str(file_fingerprint(path)) for path in paths if path.is_file()]
+
+
 def prepare_finetune(
     name: str,
     config: FinetuneConfig,
@@ -84,15 +90,14 @@ def prepare_finetune(
 ) -> None:
     """Render a stage's mixture into token shards with loss masks, once."""
     splits: tuple[tuple[Split, Path], ...] = (("train", train), ("validation", validation))
-    files = [file_fingerprint(Path(entry.task)) for entry in config.mixture if entry.task != POCKET and Path(entry.task).is_file()]
     for split, folder in splits:
         parts = []
         for entry in config.mixture:
             count = entry.count if split == "train" else config.validation_conversations // len(config.mixture)
             parts.append(MixturePart(entry.task, load_source(entry, name, split, seed), entry.epochs, count))
         rendered = Mapped(Mixture(parts, seed), lambda conversation: render(tokenizer, conversation))
-        fingerprint = f"{tokenizer.fingerprint}-{config.mixture}-{files}-{config.validation_conversations}-{seed}-{name}-{split}"
-        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=fingerprint, progress=progress)
+        facts = (tokenizer.fingerprint, config.mixture, mixture_files(config), config.validation_conversations, seed, name, split)
+        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=repr(facts), progress=progress)
 
 
 def train_finetune(
