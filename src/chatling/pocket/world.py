@@ -16,8 +16,8 @@ from chatling.pocket.unknown import known_words, training_unknown
 from chatling.pocket.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
-    "facts": 0.35, "spelling": 0.14, "arithmetic": 0.14, "counting": 0.10, "counting_by_hand": 0.04, "unknown": 0.09,
-    "identity": 0.09, "follow_up": 0.05,
+    "facts": 0.33, "spelling": 0.13, "arithmetic": 0.14, "counting": 0.10, "counting_by_hand": 0.03, "unknown": 0.09,
+    "identity": 0.12, "follow_up": 0.06,
 }
 # relations with many similar facts need fewer samples a fact
 SHARES = {"compare": 22, "about": 50}
@@ -28,6 +28,15 @@ FOLLOW_UPS = (
 PRONOUN_FOLLOW_UPS = ("{Q}?", "{Q}?", "And {q}?", "OK, {q}?", "Thanks! {Q}?", "Good. {Q}?")
 # relations about the same thing, so that the second question may say "it"; the order of their facts is found by topic
 TOGETHER = (("capital", "continent"), ("eats", "lives", "sound", "legs", "young", "kind"))
+
+
+FILLERS = frozenset((
+    "do", "does", "did", "can", "could", "would", "will", "you", "your", "is", "are", "am", "was", "were", "a", "an", "the", "me",
+    "my", "to", "of", "that", "it", "so", "be", "have", "has", "for",
+))
+QUESTION_WORDS = frozenset((
+    "what", "who", "which", "where", "when", "why", "how", "old", "big", "long", "many", "much",
+))
 
 
 @cache
@@ -66,9 +75,21 @@ def addressed(text: str, rng: Random, sloppiness: bool = True) -> str:
     return sloppy(text, rng) if sloppiness else text
 
 
+def terse(text: str, rng: Random) -> str:
+    """The text with a filler word or two left out, as people type in haste: what is left must carry the meaning."""
+    words = text.split()
+    fillers = [i for i, word in enumerate(words) if word.lower() in FILLERS]
+    if not any(word.lower().strip("?.!,") not in FILLERS | QUESTION_WORDS for word in words) or not fillers:
+        return text
+    dropped = set(rng.sample(fillers, min(len(fillers), rng.randint(1, 2))))
+    left = " ".join(word for i, word in enumerate(words) if i not in dropped)
+    return left[:1].upper() + left[1:]
+
+
 def identity_conversation(rng: Random) -> Conversation:
     intent = rng.choice(intents())
-    return Conversation.of(addressed(rng.choice(intent.training), rng), intent.answer)
+    text = rng.choice(intent.training)
+    return Conversation.of(addressed(terse(text, rng) if rng.random() < 0.3 else text, rng), intent.answer)
 
 
 @cache
