@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from chatling.data import IGNORE
 from chatling.model import losses
-from chatling.model.losses import IGNORE, capped_logits, next_token_loss, token_losses
+from chatling.model.losses import capped_logits, next_token_loss, token_losses
 
 
 def draw(rows: int, length: int, width: int, vocabulary: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:

@@ -15,8 +15,9 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from chatling.data import IGNORE
 from chatling.data.order import seeded_order
-from chatling.data.packing import IGNORE, PackedRows, RowRef
+from chatling.data.packing import PackedRows, RowRef
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
 

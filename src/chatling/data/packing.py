@@ -12,11 +12,11 @@ from functools import cached_property
 
 import numpy as np
 
+from chatling.data import IGNORE
 from chatling.data.order import random_words, seeded_order
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 
-IGNORE = -1  # a target that is not learnt
 BLOCK_DOCUMENTS = 65_536
 
 

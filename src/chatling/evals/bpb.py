@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from chatling.data import IGNORE
 from chatling.hardware.distributed import World
 from chatling.model.gpt import GPT
-from chatling.model.losses import IGNORE, token_losses
+from chatling.model.losses import token_losses
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-IGNORE = -1  # a target that is not learnt
+from chatling.data import IGNORE
+
 CPU_CHUNK = 1 << 22  # logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
 GPU_CHUNK = 1 << 27  # 512 MiB: matrix products large enough to fill the device
 
