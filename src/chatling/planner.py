@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from chatling.data.config import POCKET
+from chatling.errors import MachineError
 from chatling.hardware.detect import Machine
-from chatling.model.config import ModelConfig, activation_memory, flops_per_token, model_memory, parameter_counts
+from chatling.model.config import ModelConfig, activation_memory, flops_per_token, logits_memory, model_memory, parameter_counts
+from chatling.model.precision import micro_tokens
 from chatling.recipe import Recipe
 from chatling.terminal.progress import duration
 from chatling.train.base import base_steps
@@ -19,11 +21,10 @@ from chatling.train.finetune import FinetuneConfig
 CHARACTERS_PER_TOKEN = 4.8  # English web text at vocabulary 65,536: the reference run's 54 B characters for 11.2 B tokens
 CHARACTERS_PER_SHARD = 225e6  # FineWeb-Edu's shuffled parquet shards: 54 B characters in 240
 BYTES_PER_SHARD = 100e6
-POCKET_TOKENS_PER_CONVERSATION = 45  # measured on the built-in world at vocabulary 2,048
+POCKET_TOKENS_PER_CONVERSATION = 32  # 1,026 steps of 4,096 tokens from 130,000 conversations, vocabulary 2,048
 TOKENS_PER_CONVERSATION = 500  # of public chat data, roughly
-LOGIT_CHUNKS = 8  # the loss sees the vocabulary's logits for this share of a micro-batch's tokens at a time
 # Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in public runs; CPUs lose more to the rest.
-REACHED = {"cuda": 0.45, "mps": 0.4, "cpu": 0.45}
+REACHED = {"cuda": 0.45, "mps": 0.4, "cpu": 0.35}
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,10 @@ def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
     shards = None if pocket else max(2, round(characters / CHARACTERS_PER_SHARD))
     training = model_memory(model, training=True)
     weights = model_memory(model, training=False)
-    rows_tokens = micro_rows * model.context
     memory = {
         "weights, gradients, optimizer": training,
         "activations": activation_memory(model, micro_rows),
-        "logits, one chunk": 3 * 4 * model.vocabulary * -(-rows_tokens // LOGIT_CHUNKS),
+        "logits, one chunk": logits_memory(model, micro_rows),
     }
     # A checkpoint holds weights and optimizer state but no gradients. One more than is kept exists while the next is written, and the best.
     checkpoints = (training - weights) * (recipe.loop.keep + 2)
@@ -129,9 +129,11 @@ def _finetune_plan(name: str, config: FinetuneConfig, per_token: float) -> Stage
 
 def micro_rows_for(model: ModelConfig, machine: Machine, rows_per_step: int) -> int:
     """Rows of the largest micro-batch that fits the machine's memory, at least 1 (which may still not fit)."""
-    fixed = model_memory(model, training=True)
-    row = activation_memory(model, 1) + 3 * 4 * model.vocabulary * model.context // LOGIT_CHUNKS
-    return int(max(1, min(rows_per_step, (0.85 * machine.memory - fixed) // row)))
+    try:
+        most = micro_tokens(machine, model) // model.context
+    except MachineError:
+        return 1
+    return min(rows_per_step, most)
 
 
 def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Console) -> None:

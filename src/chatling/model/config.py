@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from chatling.errors import DataError, RecipeError
 
+LOGITS_CHUNK = 1 << 27  # logits that exist at once on a GPU: 512 MiB of fp32, matrix products large enough to fill it
 EPSILON_FP32 = 1.1920929e-07  # torch.finfo(float32).eps, what `transformers` needs for bit-equal logits
 
 
@@ -167,3 +168,8 @@ def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) ->
     kv_width = c.kv_heads * c.head_width
     per_token_layer = 6 * c.width + 4 * kv_width + 2 * c.mlp_width  # residual, norms, q, k, v, attention output, MLP before and after
     return rows * c.context * (c.depth * per_token_layer + 4 * c.width) * element_bytes
+
+
+def logits_memory(config: ModelConfig, rows: int) -> int:
+    """Bytes of the loss's logits and what is made of them, three fp32 tensors for one chunk of a micro-batch's tokens."""
+    return 3 * 4 * min(LOGITS_CHUNK, config.vocabulary * config.context * rows)

@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
 from chatling.data import IGNORE
+from chatling.model.config import LOGITS_CHUNK
 
 CPU_CHUNK = 1 << 22  # logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
-GPU_CHUNK = 1 << 27  # 512 MiB: matrix products large enough to fill the device
 
 ChunkLoss = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]
 
@@ -75,7 +75,7 @@ def next_token_loss(
 
 def chunk_rows(weight: Tensor) -> int:
     """How many tokens' logits are made at once for a head of (V, D)."""
-    return max(1, (CPU_CHUNK if weight.device.type == "cpu" else GPU_CHUNK) // weight.shape[0])
+    return max(1, (CPU_CHUNK if weight.device.type == "cpu" else LOGITS_CHUNK) // weight.shape[0])
 
 
 @torch.no_grad()

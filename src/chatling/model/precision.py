@@ -11,7 +11,7 @@ import torch
 from chatling.errors import MachineError
 from chatling.hardware.detect import Machine
 from chatling.model.attention import Kernel, attend
-from chatling.model.config import ModelConfig, activation_memory, model_memory
+from chatling.model.config import ModelConfig, activation_memory, logits_memory, model_memory
 
 DTypeName = Literal["float32", "bfloat16", "float64"]
 CPU_MICRO_TOKENS = 8192  # enough to amortise each operation's overhead, little enough to stay near the caches
@@ -76,7 +76,7 @@ def micro_tokens(machine: Machine, model: ModelConfig) -> int:
     """Tokens of the largest micro-batch that fits, a whole number of rows. Raises MachineError when not even one row does."""
     fixed = model_memory(model, training=True)
     row = activation_memory(model, rows=1, element_bytes=2 if machine.bf16_is_fast else 4)
-    fit = int((0.85 * machine.memory - fixed) // row)
+    fit = int((0.85 * machine.memory - fixed - logits_memory(model, rows=1)) // row)
     if fit < 1:
         raise MachineError(
             f"Training this model needs about {(fixed + row) / 2**30:.1f} GiB, and {machine.memory / 2**30:.1f} GiB are there.",
