@@ -82,3 +82,17 @@ def test_bfloat16_compute_keeps_fp32_weights() -> None:
     loss.backward()
     assert {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {torch.float32}
     assert (model.logits(model(torch.arange(16)[None])) - exact).abs().max() < 0.2
+
+
+def test_layers_alike_share_a_compiled_graph() -> None:
+    from torch._dynamo.testing import CompileCounter
+
+    torch._dynamo.reset()
+    model = GPT(ModelRecipe(preset="modern", depth=12, width=32, head_width=16, context=16).resolve(32), kernel="plain")
+    model.initialise(torch.Generator().manual_seed(0))
+    counter = CompileCounter()
+    for block in model.layers:
+        block.compile(dynamic=False, backend=counter)
+    model.loss(torch.zeros(2, 16, dtype=torch.int32), torch.zeros(2, 16, dtype=torch.int64))
+    assert counter.frame_count == 3  # short and full windows, with and without value embeddings: three of the four occur
+    torch._dynamo.reset()

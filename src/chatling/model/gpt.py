@@ -12,6 +12,8 @@ from chatling.model.attention import Cache, Kernel, attend, rotary_tables, rotat
 from chatling.model.config import SMEAR_GATE_INPUTS, VALUE_GATE_INPUTS, ModelConfig, gate_inputs
 from chatling.model.losses import ChunkLoss, capped_logits, next_token_loss, softcapped_chunk
 
+COMPILED_SHAPES = 64  # variants of a compiled layer: shapes, windows, with and without gradients
+
 
 class Linear(nn.Linear):
     """A matrix without bias, kept in its own dtype (fp32 in training) and used in that of its input."""
@@ -32,6 +34,7 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int, kernel: Kernel):
         super().__init__()
         self.config, self.layer, self.kernel = config, layer, kernel
+        self.window = config.window(layer)  # its own attribute: reading `layer` would make the compiler build a graph for each layer
         kv_width = config.kv_heads * config.head_width
         self.q_proj = Linear(config.width, config.width)
         self.k_proj = Linear(config.width, kv_width)
@@ -49,8 +52,7 @@ class Attention(nn.Module):
             v = v + gate[..., None] * value_embedding.view(heads)
         q, k = (norm(rotate(t, cos, sin), c.norm_eps) * c.qk_scale for t in (q, k))
         q, k = q.to(v.dtype), k.to(v.dtype)  # rotated and normed in fp32
-        window = c.window(self.layer)
-        y = attend(q, k, v, window, self.kernel) if cache is None else cache.attend(self.layer, q, k, v, window)
+        y = attend(q, k, v, self.window, self.kernel) if cache is None else cache.attend(self.layer, q, k, v, self.window)
         return self.o_proj(y.flatten(2))
 
 
@@ -141,7 +143,9 @@ class GPT(nn.Module):
             block.self_attn.kernel = kernel  # type: ignore[union-attr]
 
     def compile_training(self) -> None:
-        """Compile each block and the loss: every layer shares one graph, so this costs seconds, not a minute."""
+        """Compile each block and the loss: alike layers share one graph, so this costs seconds, not a minute."""
+        # beyond the limit (8) code runs uncompiled, and which shapes do would depend on their order: a resumed run's bits with it
+        torch._dynamo.config.recompile_limit = max(COMPILED_SHAPES, torch._dynamo.config.recompile_limit)
         for block in self.layers:
             block.compile(dynamic=False)
         self.loss_chunk = torch.compile(softcapped_chunk, dynamic=False)
