@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatling.errors import ChatlingError, Interrupted, MachineError, RunError
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import World, together
 from chatling.recipe import Recipe, fingerprint, from_toml, to_toml
 from chatling.terminal.progress import Progress
 from chatling.workspace import RunFolder, disk_errors, free_bytes, manifest_fault, write_atomic
@@ -204,21 +204,6 @@ def _check_space(folder: RunFolder, needed: int) -> None:
             f"The run needs about {needed / 1e9:.1f} GB at {folder.path}, and {free / 1e9:.1f} GB are free.",
             "Free some space, or put runs elsewhere with CHATLING_HOME.",
         )
-
-
-@contextlib.contextmanager
-def together(world: World) -> Iterator[None]:
-    """What fails on the first process fails on all, instead of leaving the others to wait. The body works on the first one only."""
-    failure: BaseException | None = None
-    try:
-        yield
-    except BaseException as error:
-        failure = error
-    told = world.from_first(str(failure) if failure else None)
-    if failure is not None:
-        raise failure
-    if told is not None:
-        raise RunError(told)
 
 
 @contextlib.contextmanager

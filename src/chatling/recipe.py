@@ -52,6 +52,10 @@ class Recipe:
     mid: FinetuneConfig | None = None
     sft: FinetuneConfig | None = None
 
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise RecipeError(f"seed is {self.seed}; it must be at least 0.")
+
 
 def builtin_recipes() -> dict[str, Path]:
     """The ready recipes by name."""

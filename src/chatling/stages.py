@@ -13,9 +13,10 @@ from chatling.data.config import POCKET, DataConfig
 from chatling.data.token_shards import file_fingerprint, iter_texts, list_parquet, write_token_shards
 from chatling.errors import MachineError
 from chatling.hardware.detect import Machine, detect
+from chatling.hardware.distributed import together
 from chatling.model.config import flops_per_token
 from chatling.model.precision import Execution, MachineConfig, choose_execution
-from chatling.pipeline import Job, Stage, together
+from chatling.pipeline import Job, Stage
 from chatling.planner import plan
 from chatling.pocket.corpus import write_corpus
 from chatling.recipe import Recipe
@@ -144,7 +145,7 @@ def _context(job: Job) -> Context:
     machine: Machine | None = None
     with together(job.world):
         if job.world.first:  # the others would disturb the measurement
-            machine = detect()
+            machine = detect(device="cpu" if recipe.machine.device == "cpu" else None)
     machine = job.world.from_first(machine)
     assert machine is not None
     stored: dict[str, Any] | None = dict(job.execution) or None

@@ -72,6 +72,26 @@ def same_step(a, b):
 
 
 @pytest.mark.parametrize("kind", ["packed", "conversations"])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_once_brings_each_row_once_for_any_number_of_processes(kind, world):
+    learnt = [micro.targets for rank in range(world) for micro in sources(world, rank, step=12)[kind].once()]
+    if kind == "packed":
+        expected = [row[1:] for row in sources()[kind].rows.rows(0)]
+    else:
+        shards = conversations()
+        expected = [shards.document(i)[:64][shards.mask(i)[:64] == 1] for i in range(shards.documents)]
+    found, wanted = (np.sort(np.concatenate([part[part != IGNORE] for part in parts])) for parts in (learnt, expected))
+    assert np.array_equal(found, wanted)
+
+
+def test_once_stops_after_enough_tokens_and_has_one_shape():
+    micro = list(PretrainBatches(sources()["packed"].rows, 12, 4).once(32 * 6))
+    assert [batch.inputs.shape for batch in micro] == [(4, 32), (4, 32)]
+    assert (micro[1].targets[2:] == IGNORE).all()
+    assert (micro[1].targets[:2] != IGNORE).all()
+
+
+@pytest.mark.parametrize("kind", ["packed", "conversations"])
 @pytest.mark.parametrize("after", [0, 3, 6, 17])
 def test_resuming_from_any_state_goes_on_with_the_same_steps(kind, after):
     whole = list(itertools.islice(sources()[kind].steps(), 24))

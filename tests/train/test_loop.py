@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from chatling.errors import Interrupted, MachineError, RunError
+from chatling.train.checkpoint import load_model, save_model
 from chatling.train.loop import LoopConfig, Trainer
 from chatling.train.metrics import read_metrics
 
@@ -185,7 +187,7 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(trainer: Make, tmp_path: 
         calls[0] += 1
         if calls[0] == 5:
             Path(arguments[1]).write_bytes(b"half")
-            raise OSError(28, "No space left on device")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")  # as it really comes
         real(*arguments)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
@@ -202,3 +204,47 @@ def test_an_unwritable_folder_is_one_sentence(trainer: Make, tmp_path: Path) -> 
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(RunError, match="Cannot write"):
         trainer(tmp_path / "file" / "run").fit()
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_no_memory_is_one_sentence(trainer: Make, tmp_path: Path, error: Exception) -> None:
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        raise error
+
+    with pytest.raises(MachineError, match="Memory ran out while training 'base'"):
+        trainer(tmp_path, loss=loss).fit()
+
+
+def test_saving_clears_what_kills_and_damage_left(trainer: Make, tmp_path: Path) -> None:
+    first = trainer(tmp_path, steps=12, save_every=4)
+    first.fit()
+    folder = tmp_path / "checkpoints"
+    (folder / "step_000012" / "model.safetensors").write_bytes(b"damaged")
+    (folder / ".step_000012.99999.tmp").mkdir()
+    again = trainer(tmp_path, steps=12, save_every=2, config=LoopConfig(save_every=2, evaluate_every=0, keep=1))
+    again._restore()
+    assert again.position.step == 8
+    again._save()
+    assert [path.name for path in folder.iterdir()] == ["step_000008"]
+
+
+def test_with_every_checkpoint_damaged_it_starts_anew_to_the_same_bits(trainer: Make, tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "run")
+    whole.fit()
+    for path in (tmp_path / "run" / "checkpoints").glob("*/model.safetensors"):
+        path.write_bytes(b"damaged")
+    again = trainer(tmp_path / "run")
+    assert not again._restore()
+    again.fit()
+    assert same(whole, again)
+    assert again.checkpoints.steps() == [8, 12]
+
+
+def test_a_bfloat16_model_keeps_its_rotary_tables(trainer: Make, tmp_path: Path) -> None:
+    model = trainer(tmp_path / "run").model
+    save_model(model, tmp_path / "model", {})
+    loaded = load_model(tmp_path / "model", dtype=torch.bfloat16)
+    assert {p.dtype for p in loaded.parameters()} == {torch.bfloat16}
+    assert torch.equal(loaded.cos, model.cos)

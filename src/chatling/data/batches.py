@@ -7,6 +7,7 @@ r on. So the whole state is {"epoch", "row"}, and means the same on another numb
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import threading
 from collections.abc import Generator, Iterator, Sequence
@@ -49,6 +50,7 @@ class BatchSource(Protocol):
     @property
     def rows_per_epoch(self) -> int: ...
     def steps(self, state: dict[str, int] | None = None) -> Iterator[Step]: ...
+    def once(self, tokens: int | None = None) -> Iterator[MicroBatch]: ...
 
 
 class PretrainBatches:
@@ -69,9 +71,15 @@ class PretrainBatches:
         while True:
             step = [next(refs) for _ in range(self.rows_per_step)]
             share = step[self.rank::self.world]
-            micro = tuple(self._micro(share[at:at + self.micro_rows]) for at in range(0, len(share), self.micro_rows))
+            micro = tuple(map(self._micro, _chunks(share, self.micro_rows)))
             count, tokens = sum(ref.targets for ref in share), sum(min(ref.targets + 1, self.rows.row_tokens) for ref in step)
             yield _step(micro, count, (step[0].epoch, step[0].row), (step[-1].epoch, step[-1].row + 1), tokens)
+
+    def once(self, tokens: int | None = None) -> Iterator[MicroBatch]:
+        """This rank's share of the first epoch's rows, each row once: all of them, or the first that hold `tokens` tokens."""
+        last = None if tokens is None else max(1, -(-tokens // self.rows.row_tokens))
+        share = list(itertools.islice(self.rows.refs(0), self.rank, last, self.world))
+        return (_filled(self._micro(chunk), self.micro_rows, self.rows.bos) for chunk in _chunks(share, self.micro_rows))
 
     def _refs(self, epoch: int, row: int) -> Iterator[RowRef]:
         while True:
@@ -119,10 +127,18 @@ class ConversationBatches:
         while True:
             step = [next(rows) for _ in range(self.rows_per_step)]
             share = sorted((int(lengths[document]), document) for _, _, document in step[self.rank::self.world])
-            micro = tuple(self._micro(share[at:at + self.micro_rows]) for at in range(0, len(share), self.micro_rows))
+            micro = tuple(map(self._micro, _chunks(share, self.micro_rows)))
             tokens = int(sum(lengths[document] for _, _, document in step))
             count = sum(int((batch.targets != IGNORE).sum()) for batch in micro)
             yield _step(micro, count, step[0][:2], (step[-1][0], step[-1][1] + 1), tokens)
+
+    def once(self, tokens: int | None = None) -> Iterator[MicroBatch]:
+        """This rank's share of the conversations, each once: all of them, or the first that hold `tokens` tokens."""
+        order = seeded_order(self.shards.documents, self.seed, 0)
+        lengths = np.minimum(self.shards.lengths, self.max_tokens)[order]
+        last = len(order) if tokens is None else int(np.searchsorted(np.cumsum(lengths), tokens)) + 1
+        share = sorted(zip(lengths[self.rank:last:self.world].tolist(), order[self.rank:last:self.world].tolist(), strict=True))
+        return (_filled(self._micro(chunk), self.micro_rows, self.bos) for chunk in _chunks(share, self.micro_rows))
 
     def _conversations(self, epoch: int, row: int) -> Iterator[tuple[int, int, int]]:
         """(epoch, row, document) from a place on, without end."""
@@ -142,6 +158,17 @@ class ConversationBatches:
             inputs[b, 1:length] = ids[:-1]  # bos stands in front
             targets[b, :length] = np.where(mask[:length], ids.astype(np.int64), IGNORE)
         return MicroBatch(inputs, targets)
+
+
+def _chunks(share: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
+    """Runs of `size`; the last may be shorter."""
+    return (share[at:at + size] for at in range(0, len(share), size))
+
+
+def _filled(micro: MicroBatch, rows: int, bos: int) -> MicroBatch:
+    """A micro-batch with rows of nothing to learn added up to `rows`: one shape, compiled once."""
+    missing = ((0, rows - len(micro.inputs)), (0, 0))
+    return MicroBatch(np.pad(micro.inputs, missing, constant_values=bos), np.pad(micro.targets, missing, constant_values=IGNORE))
 
 
 def _step(micro: tuple[MicroBatch, ...], count: int, first: tuple[int, int], after: tuple[int, int], tokens: int) -> Step:

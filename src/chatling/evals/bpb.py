@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from chatling.data import IGNORE
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import World, widest_float
 from chatling.model.gpt import GPT
 from chatling.model.losses import token_losses
 
@@ -30,12 +30,13 @@ def score_tokens(model: GPT, batches: Iterable[tuple[Tensor, Tensor]], token_byt
 
     bpb = nats of the tokens that stand for bytes / (ln 2 x their bytes).
     """
-    sums = torch.zeros(5, dtype=torch.float64, device=token_bytes.device)  # nats, hits, tokens, nats of byte tokens, bytes
+    wide = widest_float(token_bytes.device)
+    sums = torch.zeros(5, dtype=wide, device=token_bytes.device)  # nats, hits, tokens, nats of byte tokens, bytes
     for inputs, targets in batches:
         losses, hits = token_losses(model(inputs), model.lm_head.weight, targets, model.config.softcap)
         lengths = torch.where(targets != IGNORE, token_bytes[targets.clamp_min(0)], 0)
-        learnt, byte_losses = (targets != IGNORE).sum(), losses[lengths > 0].double().sum()
-        sums += torch.stack([losses.double().sum(), hits.sum().double(), learnt.double(), byte_losses, lengths.sum().double()])
+        learnt, byte_losses = (targets != IGNORE).sum(), (losses * (lengths > 0)).sum(dtype=wide)
+        sums += torch.stack([losses.sum(dtype=wide), hits.sum(dtype=wide), learnt.to(wide), byte_losses, lengths.sum(dtype=wide)])
     nats, hits_total, tokens, byte_nats, bytes_total = world.sum(sums).tolist()
     return TokenScores(
         loss=nats / tokens if tokens else math.nan,

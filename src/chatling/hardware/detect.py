@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+
+from chatling.errors import MachineError
 
 Device = Literal["cuda", "mps", "cpu"]
 UNIFIED_SHARE = 0.75  # of a unified memory: an out-of-memory there freezes the whole box, so a quarter stays free
@@ -48,10 +51,13 @@ class Machine:
 Probe = Callable[[Device, torch.dtype], float]
 
 
-def detect(probe: Probe | None = None) -> Machine:
-    """Look at the machine and time matrix products on it: under a second on a CPU. `probe` replaces the timing in tests."""
+def detect(probe: Probe | None = None, device: Device | None = None) -> Machine:
+    """Look at the machine and time matrix products on it: under a second on a CPU.
+
+    `device` looks at that one rather than the best; `probe` replaces the timing in tests.
+    """
     probe = probe or gemm_tflops
-    device = find_device()
+    device = device or find_device()
     memory, unified = device_memory(device)
     return Machine(
         device=device,
@@ -106,6 +112,18 @@ def device_memory(device: Device) -> tuple[int, bool]:
         return int(torch.mps.recommended_max_memory()), True
     # Integrated GPUs report no memory of their own through NVML; the processor's figure is theirs too.
     return int(system_memory() * UNIFIED_SHARE), device == "cuda"
+
+
+@contextlib.contextmanager
+def memory_errors(doing: str) -> Iterator[None]:
+    """Turn a device's or the processor's refusal of memory into one clear sentence."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            mend = "End what else uses it and go on with the same command, or choose a smaller model.depth or model.context."
+            raise MachineError(f"Memory ran out while {doing}.", mend) from error
+        raise
 
 
 def has_compiler() -> bool:

@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from chatling.errors import RunError
+
 
 @dataclass(frozen=True)
 class World:
@@ -47,10 +49,6 @@ class World:
         dist.all_gather_into_tensor(full, chunk.contiguous())
         return full
 
-    def barrier(self) -> None:
-        if self.size > 1:
-            dist.barrier()
-
     def from_first(self, value: Any) -> Any:
         """Rank 0's value, on every rank. Plain data only."""
         if self.size == 1:
@@ -58,6 +56,26 @@ class World:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+
+@contextmanager
+def together(world: World) -> Iterator[None]:
+    """What fails on the first process fails on all, instead of leaving the others to wait. The body works on the first one only."""
+    failure: BaseException | None = None
+    try:
+        yield
+    except BaseException as error:
+        failure = error
+    told = world.from_first(str(failure) if failure else None)
+    if failure is not None:
+        raise failure
+    if told is not None:
+        raise RunError(told)
+
+
+def widest_float(device: torch.device) -> torch.dtype:
+    """What sums are kept in: float64, which Apple's GPUs lack."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def launched_rank() -> int:
@@ -80,7 +98,8 @@ def process_group(device: torch.device) -> Iterator[World]:
         yield World()
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=datetime.timedelta(hours=2), device_id=device if device.type == "cuda" else None)
+    own = torch.device("cuda", local_rank()) if device.type == "cuda" else None  # NCCL wants to know which one
+    dist.init_process_group(backend, timeout=datetime.timedelta(hours=2), device_id=own)
     try:
         yield World(launched_rank(), launched_size())
     finally:

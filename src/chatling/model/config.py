@@ -34,6 +34,8 @@ class ModelConfig:
     modern_init: bool = False
 
     def __post_init__(self) -> None:
+        if min(self.width, self.heads, self.kv_heads, self.mlp_width) < 1:
+            raise RecipeError("model.width and model.kv_heads must be positive.")
         if self.width % self.heads or self.heads % self.kv_heads:
             raise RecipeError(
                 f"Width {self.width} does not divide into {self.heads} heads, or these into {self.kv_heads} key/value heads.",
@@ -86,6 +88,8 @@ class ModelRecipe:
 
     def resolve(self, vocabulary: int) -> ModelConfig:
         """The full shape for a tokenizer's vocabulary."""
+        if min(self.depth, self.head_width, self.context) < 1:
+            raise RecipeError("model.depth, head_width and context must all be positive.")
         width = self.width or 64 * self.depth
         heads = -(-width // self.head_width)
         modern = self.preset == "modern"

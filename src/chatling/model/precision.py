@@ -68,6 +68,10 @@ def choose_execution(config: MachineConfig, machine: Machine, model: ModelConfig
     kernel = fastest_kernel(device, torch_dtype, model) if config.kernel == "auto" else config.kernel
     if config.kernel == "auto" and device == "cuda" and compiles and model.windows:
         kernel = "flex"
+    if kernel == "flex" and not (device == "cuda" and compiles):
+        raise MachineError("The flex kernel trains only compiled and on CUDA.", "Leave machine.kernel at auto, or set it to sdpa.")
+    if device == "mps" and dtype == "float64":
+        raise MachineError("Apple's GPUs have no float64.", "Set machine.device to cpu, or leave machine.dtype at auto.")
     micro = config.rows * model.context if config.rows else micro_tokens(machine, model)
     return Execution(device, dtype, kernel, compiles, config.threads or machine.cores, micro)
 

@@ -12,7 +12,7 @@ from chatling.errors import RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe, parameter_counts
 from chatling.optim.groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
-from chatling.train.stage import Context, first_micro_batches, train_stage
+from chatling.train.stage import Context, train_stage
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def training_tokens(config: BaseConfig, model: ModelConfig, preset: str) -> int:
 
 def base_steps(config: BaseConfig, model: ModelConfig, preset: str) -> int:
     """Whole steps that cover the tokens. Raises RecipeError when the batch does not hold whole rows."""
-    if config.batch_tokens % model.context:
+    if config.batch_tokens < 1 or config.batch_tokens % model.context:
         raise RecipeError(
             f"base.batch_tokens {config.batch_tokens} is not a multiple of the context, {model.context}.",
             f"Choose {max(1, round(config.batch_tokens / model.context)) * model.context}.",
@@ -72,10 +72,10 @@ def train_base(context: Context, config: BaseConfig, model_recipe: ModelRecipe, 
     d12 = replace(model_recipe, depth=12, width=None).resolve(model.vocabulary)
     tokens_d12 = training_tokens(replace(config, steps=None, tokens=None), d12, preset)
     rates = resolve_rates(optim, preset, model.width, config.batch_tokens, tokens, tokens_d12)
-    batches = packed_batches(context, train, config.batch_tokens // model.context, model.context)
-    held_out = packed_batches(context, validation, context.world.size, model.context)
-    schedule, scored = base_schedule(config, steps, preset), first_micro_batches(held_out, config.validation_tokens)
-    train_stage(context, "base", model, None, rates, schedule, batches, scored)
+    rows = config.batch_tokens // model.context
+    batches, held_out = (packed_batches(context, shards, rows, model.context) for shards in (train, validation))
+    scored = held_out.once(config.validation_tokens)
+    train_stage(context, "base", model, None, rates, base_schedule(config, steps, preset), batches, scored)
 
 
 def packed_batches(context: Context, shards: Path, rows_per_step: int, row_tokens: int) -> PretrainBatches:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from chatling.errors import DataError
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import World, together
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.optim.groups import Optimizer
@@ -37,16 +39,22 @@ class Checkpoints:
     def save(self, step: int, model: GPT, optimizer: Optimizer, loop: dict[str, Any]) -> None:
         """A collective: every rank calls it; the first one writes. `loop` is JSON; `loop["best_step"]` is never deleted."""
         optimizer_state = {name: tensor.cpu().contiguous() for name, tensor in optimizer.state_dict().items()}
-        if self.world.first:
-            with building_folder(self.path(step)) as folder:
-                _save_weights(model, folder)
-                save_file(optimizer_state, folder / OPTIMIZER)
-                save_file({"cpu": torch.get_rng_state()}, folder / "rng.safetensors")
-                write_json(folder / LOOP, loop)
-            for old in self.steps()[: -self.keep]:
-                if old != loop.get("best_step"):
-                    shutil.rmtree(self.path(old))
-        self.world.barrier()
+        with together(self.world):
+            if self.world.first:
+                with building_folder(self.path(step)) as folder:
+                    _save_weights(model, folder)
+                    _save_file(optimizer_state, folder / OPTIMIZER)
+                    _save_file({"cpu": torch.get_rng_state()}, folder / "rng.safetensors")
+                    write_json(folder / LOOP, loop)
+                self._tidy(step, loop.get("best_step"))
+
+    def _tidy(self, step: int, best: int | None) -> None:
+        """Remove old checkpoints, damaged ones of later steps, and what a kill left half-written or half-removed."""
+        whole = [old for old in self.steps() if old <= step]
+        kept = {self.path(old).name for old in (*whole[-self.keep :], best) if old is not None}
+        for path in self.folder.iterdir():
+            if path.name.startswith(("step_", ".step_")) and path.name not in kept:
+                shutil.rmtree(path)
 
     def restore(self, model: GPT, optimizer: Optimizer, say: Callable[[str], None]) -> dict[str, Any] | None:
         """Load the newest whole checkpoint and return its loop state; None when there is none. Damaged ones are named and passed over."""
@@ -78,7 +86,9 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.
     config = ModelConfig.from_dict(read_json(folder / CONFIG)["model"])
     model = GPT(config, compute_dtype=dtype)
     load_weights(model, folder)
-    return model.to(device=device, dtype=dtype).eval()
+    for parameter in model.parameters():  # not the rotary tables, which compute in fp32 in training, too
+        parameter.data = parameter.data.to(dtype)
+    return model.to(device=device).eval()
 
 
 def load_weights(model: GPT, folder: Path) -> None:
@@ -90,8 +100,19 @@ def load_weights(model: GPT, folder: Path) -> None:
 
 
 def _save_weights(model: GPT, folder: Path, extra: dict[str, Any] | None = None) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / MODEL)
+    _save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / MODEL)
     write_json(folder / CONFIG, {"model": model.config.to_dict(), **(extra or {})})
+
+
+def _save_file(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    """Write tensors. What the operating system refuses raises OSError, which safetensors wraps in an error of its own."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
 def _load_file(path: Path) -> dict[str, torch.Tensor]:

@@ -14,7 +14,7 @@ from chatling.data.batches import BatchSource, ConversationBatches
 from chatling.data.config import POCKET
 from chatling.data.mixtures import Mapped, Mixture, MixturePart
 from chatling.data.token_shards import Indexed, TokenShards, file_fingerprint, write_conversation_shards
-from chatling.errors import ChatlingError, DataError
+from chatling.errors import ChatlingError, DataError, RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.optim.groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
@@ -22,7 +22,7 @@ from chatling.pocket import conversations as pocket_conversations
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import render
 from chatling.train.base import packed_batches
-from chatling.train.stage import Context, first_micro_batches, train_stage
+from chatling.train.stage import Context, train_stage
 from chatling.workspace import STAGES, read_json
 
 Split = Literal["train", "validation"]
@@ -52,6 +52,15 @@ class FinetuneConfig:
     warmdown: float = 1.0  # fraction of the steps
     validation_conversations: int = 500
 
+    def __post_init__(self) -> None:
+        """Raises RecipeError for an empty mixture and for numbers below 1."""
+        if not self.mixture:
+            raise RecipeError("The mixture of [mid] or [sft] is empty.", 'Write for example mixture = [{task = "pocket", count = 1000}].')
+        if min(self.batch_tokens, self.batch_conversations, self.bucket, self.epochs) < 1:
+            raise RecipeError("batch_tokens, batch_conversations, bucket and epochs of [mid] and [sft] must be at least 1.")
+        if self.validation_conversations < len(self.mixture):
+            raise RecipeError("validation_conversations must be at least 1 for each entry of the mixture.", "Raise it.")
+
 
 def load_source(entry: MixtureEntry, stage: str, split: Split, seed: int) -> Indexed[Conversation]:
     """The conversations that an entry names. Raises DataError when a file is missing or a line of it is not a conversation."""
@@ -63,7 +72,7 @@ def load_source(entry: MixtureEntry, stage: str, split: Split, seed: int) -> Ind
     if not path.is_file():
         raise DataError(f"There is no task or file {entry.task!r}.", 'Write "pocket" or the path of a jsonl file of conversations.')
     found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if line.strip():
             try:
                 found.append(Conversation.from_dict(json.loads(line)))
@@ -121,18 +130,15 @@ def train_finetune(
     steps = max(1, config.epochs * batches.rows_per_epoch // per_step)
     schedule = Schedule(steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction)
     rates = resolve_rates(optim, model_recipe.preset, model.width, base_batch_tokens, 1, 0)
-    held_out = finetune_batches(context, config, validation, model, validation=True)
-    train_stage(context, name, model, start_from, rates, schedule, batches, first_micro_batches(held_out, 1 << 40))
+    held_out = finetune_batches(context, config, validation, model).once()
+    train_stage(context, name, model, start_from, rates, schedule, batches, held_out)
 
 
-def finetune_batches(
-    context: Context, config: FinetuneConfig, shards: Path, model: ModelConfig, *, validation: bool = False
-) -> BatchSource:
-    """Packed rows or padded conversations, as the config says; validation in steps of one micro-batch a rank."""
-    world = context.world
+def finetune_batches(context: Context, config: FinetuneConfig, shards: Path, model: ModelConfig) -> BatchSource:
+    """Packed rows or padded conversations, as the config says."""
+    world, per_step = context.world, config.batch_conversations
     if config.packed:
-        return packed_batches(context, shards, world.size if validation else config.batch_tokens // model.context, model.context)
-    per_step = world.size if validation else config.batch_conversations
+        return packed_batches(context, shards, config.batch_tokens // model.context, model.context)
     micro = context.execution.micro_rows(model.context, per_step // world.size)
     corpus, bos = TokenShards.open(shards), context.tokenizer.bos
     return ConversationBatches(

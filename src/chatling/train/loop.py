@@ -18,7 +18,8 @@ from torch import Tensor
 
 from chatling.data.batches import BatchSource, Step, prefetch
 from chatling.errors import Interrupted, RunError
-from chatling.hardware.distributed import World
+from chatling.hardware.detect import memory_errors
+from chatling.hardware.distributed import World, together, widest_float
 from chatling.model.gpt import GPT
 from chatling.optim.groups import Optimizer
 from chatling.optim.schedule import Schedule
@@ -159,6 +160,7 @@ class Trainer:
         self.metrics = MetricsLog(self.folder / "metrics.jsonl")
         self.guard = Guard(self.folder / "guard.json")
         self.device = next(self.model.parameters()).device
+        self.wide = widest_float(self.device)
         self.position = Position()
 
     def fit(self) -> Position:
@@ -166,25 +168,28 @@ class Trainer:
 
         Saves and raises Interrupted on SIGTERM or SIGINT; raises RunError when training diverges for good.
         """
-        self._restore()
-        if not self.checkpoints.steps():
+        if not self._restore():
             self._save()  # a rollback needs one, and a full disk shows now
         self.progress.start(self.name, self.schedule.steps, self.position.step)
-        with stop_requests() as stopping, quiet_collector():
+        with memory_errors(f"training {self.name!r}"), stop_requests() as stopping, quiet_collector():
             while not self._run(stopping):
                 self._restore()
-                if self.world.first:
-                    self.guard.write()
+                with together(self.world):
+                    if self.world.first:
+                        self.guard.write()
                 why = f"{BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out"
                 self.progress.message(f"Rolled back to step {self.position.step}: {why}.")
         return self.position
 
-    def _restore(self) -> None:
+    def _restore(self) -> bool:
+        """Go back to the newest whole checkpoint; False when there is none."""
         saved = self.checkpoints.restore(self.model, self.optimizer, self.progress.message)
         if saved:
             self.position = Position.from_dict(saved)
-        if self.world.first:
-            self.metrics.cut(self.position.step)
+        with together(self.world):
+            if self.world.first:
+                self.metrics.cut(self.position.step)
+        return saved is not None
 
     def _save(self) -> None:
         self.checkpoints.save(self.position.step, self.model, self.optimizer, self.position.to_dict())
@@ -199,14 +204,14 @@ class Trainer:
                 if batch.position in self.guard.excluded:
                     continue
                 started = time.perf_counter()
-                facts = torch.tensor([batch.count, stopping()], dtype=torch.float64, device=self.device)
+                facts = torch.tensor([batch.count, stopping()], dtype=self.wide, device=self.device)
                 count, stop = self.world.sum(facts).tolist()
                 if stop:
                     self._save()
                     saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
                     raise Interrupted(saved, "Run the same command again to go on.")
                 mean, norm = self._gradients(micro_batches, count)
-                loss_value, norm_value = torch.stack([mean, norm.double()]).tolist()  # the step's one wait for the device
+                loss_value, norm_value = torch.stack([mean, norm.to(self.wide)]).tolist()  # the step's one wait for the device
                 if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
                     self.model.zero_grad(set_to_none=True)
                     if self.world.first:
@@ -245,7 +250,7 @@ class Trainer:
 
     def _gradients(self, micro_batches: list[dict[str, Tensor]], count: float) -> tuple[Tensor, Tensor]:
         """Accumulate the step's gradients, divided once by its global count; returns the mean loss and the gradient norm, on the device."""
-        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        total = torch.zeros((), dtype=self.wide, device=self.device)
         for tensors in micro_batches:
             value, _ = self.loss(**{key: tensor.to(self.device, non_blocking=True) for key, tensor in tensors.items()})
             (value / count).backward()
@@ -256,6 +261,8 @@ class Trainer:
 def _on_host(steps: Iterator[Step], device: torch.device) -> Iterator[tuple[Step, list[dict[str, Tensor]]]]:
     """Micro-batches as (pinned) tensors; runs in the prefetch thread."""
     pin = device.type == "cuda"
+    if pin:
+        torch.cuda.set_device(device)  # each thread has its own current device, and pinning opens a context there
     for step in steps:
         micro_batches = []
         for micro in step.micro:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from chatling.data.batches import BatchSource, MicroBatch
 from chatling.evals.bpb import score_tokens
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import World, together
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.model.precision import Execution
@@ -65,10 +65,10 @@ def train_stage(
         name, folder, model, optimizer, schedule, batches, model.loss, evaluate, context.loop, context.world, context.progress
     )
     position = trainer.fit()
-    if context.world.first:
-        facts = {"stage": name, "step": position.step, "tokens": position.tokens, "seconds": position.seconds}
-        save_model(model, context.run.model(name), facts)
-    context.world.barrier()
+    with together(context.world):
+        if context.world.first:
+            facts = {"stage": name, "step": position.step, "tokens": position.tokens, "seconds": position.seconds}
+            save_model(model, context.run.model(name), facts)
 
 
 def build(context: Context, config: ModelConfig, rates: Rates) -> tuple[GPT, Optimizer]:
@@ -89,13 +89,3 @@ def tensors(micro: MicroBatch, device: torch.device) -> tuple[Tensor, Tensor]:
     """(inputs, targets) of a micro-batch on a device."""
     inputs, targets = (torch.from_numpy(getattr(micro, f.name)).to(device) for f in fields(micro))
     return inputs, targets
-
-
-def first_micro_batches(batches: BatchSource, tokens: int) -> Iterator[MicroBatch]:
-    """This rank's micro-batches of the first steps that hold at least `tokens` tokens, but of no more than one epoch."""
-    seen = 0
-    for step in batches.steps():
-        yield from step.micro
-        seen += step.tokens
-        if seen >= tokens or step.state["epoch"] > 0:
-            return
