@@ -121,6 +121,11 @@ BAD_OVERRIDES = [
     (["depth=3"], "'depth=3'"),
     (["--mid.packed", "perhaps"], "true or false"),
     (["--tokenizer.vocabulary", "12"], "12"),
+    (["--base.steps", "0"], "base.steps"),
+    (["--base.warmdown", "1.5"], "warmdown"),
+    (["--sft.warmup", "-1"], "warmup"),
+    (["--loop.keep", "0"], "loop.keep"),
+    (["--loop.save_every", "-1"], "loop.save_every"),
 ]
 
 

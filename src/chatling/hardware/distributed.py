@@ -33,6 +33,13 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
+    def sum_numbers(self, values: list[float], device: torch.device) -> list[float]:
+        """Each value summed over the ranks; without others, no device is asked."""
+        if self.size == 1:
+            return values
+        summed: list[float] = self.sum(torch.tensor(values, dtype=widest_float(device), device=device)).tolist()
+        return summed
+
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
         """Sum (N, …) over the ranks, N divisible by their number; returns this rank's N / size rows."""
         if self.size == 1:

@@ -11,7 +11,7 @@ from chatling.data.token_shards import TokenShards
 from chatling.errors import RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe, parameter_counts
 from chatling.optim.groups import OptimConfig, resolve_rates
-from chatling.optim.schedule import Schedule
+from chatling.optim.schedule import Schedule, check_trapezoid
 from chatling.train.stage import Context, train_stage
 
 
@@ -27,6 +27,12 @@ class BaseConfig:
     warmdown: float | None = None  # fraction of the steps; classic 0.2, modern 0.65
     final: float | None = None  # rate at the end, a fraction; classic 0, modern 0.05
     validation_tokens: int = 10_485_760
+
+    def __post_init__(self) -> None:
+        lengths = (self.steps, self.tokens, self.tokens_per_parameter, self.batch_tokens, self.validation_tokens)
+        if any(length is not None and length <= 0 for length in lengths):
+            raise RecipeError("base.steps, tokens, tokens_per_parameter, batch_tokens and validation_tokens must be above 0.")
+        check_trapezoid("base", self.warmup or 0, self.warmdown or 0.0, self.final or 0.0)
 
 
 def training_tokens(config: BaseConfig, model: ModelConfig, preset: str) -> int:

@@ -17,7 +17,7 @@ from chatling.data.token_shards import Indexed, TokenShards, file_fingerprint, w
 from chatling.errors import ChatlingError, DataError, RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.optim.groups import OptimConfig, resolve_rates
-from chatling.optim.schedule import Schedule
+from chatling.optim.schedule import Schedule, check_trapezoid
 from chatling.pocket import conversations as pocket_conversations
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import render
@@ -60,6 +60,7 @@ class FinetuneConfig:
             raise RecipeError("batch_tokens, batch_conversations, bucket and epochs of [mid] and [sft] must be at least 1.")
         if self.validation_conversations < len(self.mixture):
             raise RecipeError("validation_conversations must be at least 1 for each entry of the mixture.", "Raise it.")
+        check_trapezoid("mid or sft", self.warmup, self.warmdown)
 
 
 def load_source(entry: MixtureEntry, stage: str, split: Split, seed: int) -> Indexed[Conversation]:

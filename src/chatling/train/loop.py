@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from chatling.data.batches import BatchSource, Step, prefetch
-from chatling.errors import Interrupted, RunError
+from chatling.errors import Interrupted, RecipeError, RunError
 from chatling.hardware.detect import memory_errors
 from chatling.hardware.distributed import World, together, widest_float
 from chatling.model.gpt import GPT
@@ -42,6 +42,10 @@ class LoopConfig:
     save_every: int = field(default=500, metadata={"inert": True})
     evaluate_every: int = field(default=250, metadata={"inert": True})
     keep: int = field(default=2, metadata={"inert": True})  # newest checkpoints kept; the best by validation is kept besides
+
+    def __post_init__(self) -> None:
+        if self.keep < 1 or min(self.save_every, self.evaluate_every) < 0:
+            raise RecipeError("loop.keep must be at least 1, loop.save_every and loop.evaluate_every at least 0.")
 
 
 class Progress(Protocol):
@@ -204,13 +208,12 @@ class Trainer:
                 if batch.position in self.guard.excluded:
                     continue
                 started = time.perf_counter()
-                facts = torch.tensor([batch.count, stopping()], dtype=self.wide, device=self.device)
-                count, stop = self.world.sum(facts).tolist()
+                count, stop = self.world.sum_numbers([float(batch.count), float(stopping())], self.device)
                 if stop:
                     self._save()
                     saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
                     raise Interrupted(saved, "Run the same command again to go on.")
-                mean, norm = self._gradients(micro_batches, count)
+                mean, norm = self._gradients(micro_batches, max(count, 1.0))  # a step may hold nothing to learn
                 loss_value, norm_value = torch.stack([mean, norm.to(self.wide)]).tolist()  # the step's one wait for the device
                 if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
                     self.model.zero_grad(set_to_none=True)

@@ -1,0 +1,28 @@
+"""Measure this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chatling.commands.common import Command, UsageError, command_parser, nearest
+
+
+def run(command: Command, words: list[str]) -> None:
+    from chatling.bench.suite import BENCHES, run_benches, show_figures
+
+    parser = command_parser(command)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(BENCHES)}; all of them")
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="parquet files for encode and bpe; the built-in world")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    given = parser.parse(words)
+    for name in given.names:
+        if name not in BENCHES:
+            raise UsageError(f"There is no benchmark {name!r}.", nearest(name, list(BENCHES)) or f"There are {', '.join(BENCHES)}.")
+
+    import json
+
+    figures = run_benches(given.names or list(BENCHES), given.data)
+    if given.json:
+        print(json.dumps(figures, indent=1))
+    else:
+        show_figures(figures)

@@ -1,0 +1,116 @@
+"""What the commands share: their table's row, their parser, and how they find runs, models and recipes."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from chatling.errors import ChatlingError, RunError
+from chatling.workspace import MANIFEST, STAGES, RunFolder, find_run, home
+
+if TYPE_CHECKING:
+    from chatling.inference.engine import Engine
+    from chatling.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: its name, how it is written after `chatling`, and what it does. `run` in the module of its name does it."""
+
+    name: str
+    usage: str
+    about: str
+
+
+class UsageError(ChatlingError):
+    """A command line that makes no sense."""
+
+    exit_code = 2
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"Did you mean {found[0]!r}?" if found else None
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors as sentences and the nearest option for an unknown one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message[:1].upper()}{message[1:]}.", f"`{self.prog} --help` tells more.")
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        given, unknown = self.parse_known_args(words)
+        if unknown:
+            option = unknown[0].partition("=")[0]
+            options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+            raise UsageError(f"`{self.prog}` does not know {option!r}.", nearest(option, options) or f"See `{self.prog} --help`.")
+        return given
+
+
+def command_parser(command: Command, *, help_option: bool = True) -> Parser:
+    program, usage = f"chatling {command.name}", f"chatling {command.usage}"
+    return Parser(prog=program, usage=usage, description=command.about, allow_abbrev=False, add_help=help_option)
+
+
+def recipe_and_run(command: Command, words: list[str]) -> tuple[Recipe, str | None]:
+    """The recipe that `[RECIPE] [--run NAME] [--table.field value …]` asks for, and the run's name.
+
+    RECIPE may also be the name of a run, which then goes on with its own recipe.
+    """
+    from chatling.recipe import builtin_recipes, load_recipe
+
+    parser = command_parser(command, help_option=False)
+    parser.add_argument("--run", metavar="NAME")
+    given, rest = parser.parse_known_args(words)
+    ready = ", ".join(builtin_recipes())
+    if not rest or rest[0].startswith("-"):
+        if {"-h", "--help"} & set(rest):
+            print(f"usage: chatling {command.usage}\n\n{command.about}\n")
+            print(f"Ready recipes: {ready}; the path of a TOML file works too.\n`chatling {command.name} RECIPE --help` lists every field.")
+            raise SystemExit(0)
+        raise UsageError("Which recipe?", f"Ready ones: {ready}; for example `chatling {command.name} pocket`.")
+    recipe_name, overrides, run = rest[0], rest[1:], given.run
+    frozen = find_run(recipe_name) / "recipe.toml"
+    if recipe_name not in builtin_recipes() and not Path(recipe_name).is_file() and frozen.is_file():
+        run, recipe_name = run or recipe_name, str(frozen)
+    return load_recipe(recipe_name, overrides, prog=f"chatling {command.name} {recipe_name}"), run
+
+
+def open_run(name: str | None) -> RunFolder:
+    """A run by name, or the one last worked on."""
+    if name is not None:
+        return RunFolder.open(name)
+    states = sorted((home() / "runs").glob("*/state.json"), key=lambda path: path.stat().st_mtime)
+    if not states:
+        raise RunError(f"There are no runs in {home() / 'runs'} yet.", "`chatling run pocket` makes one.")
+    return RunFolder(states[-1].parent)
+
+
+def load_engine(folder: RunFolder, stage: str, width: int) -> Engine:
+    """The finished model of a stage on this machine's device, in the dtype it was trained in if that is fast here."""
+    import torch
+
+    from chatling.hardware.detect import find_device
+    from chatling.inference.engine import Engine
+    from chatling.tokenizer.bpe import Tokenizer
+    from chatling.train.checkpoint import load_model
+
+    device, execution = find_device(), folder.read_state()["execution"]
+    in_bf16 = execution.get("dtype") == "bfloat16" and (execution.get("device") == device or device == "cuda")
+    model = load_model(folder.model(stage), device=device, dtype=torch.bfloat16 if in_bf16 else torch.float32)
+    return Engine(model, Tokenizer.load(folder.tokenizer), width=width)
+
+
+def stage_of(folder: RunFolder, name: str | None) -> str:
+    """The stage asked for, checked, or the most advanced one there is."""
+    if name is None:
+        return folder.latest_stage()
+    if not (folder.model(name) / MANIFEST).exists():
+        there = [stage for stage in STAGES if (folder.model(stage) / MANIFEST).exists()]
+        raise RunError(f"Run {folder.name!r} has no finished {name} model.", f"It has: {', '.join(there) or 'none'}.")
+    return name

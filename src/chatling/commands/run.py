@@ -1,0 +1,31 @@
+"""Train: the whole pipeline, or what is left of it."""
+
+from __future__ import annotations
+
+import time
+
+from chatling.commands.common import Command, recipe_and_run
+from chatling.workspace import RunFolder, find_run
+
+
+def run(command: Command, words: list[str]) -> None:
+    recipe, name = recipe_and_run(command, words)
+
+    import torch
+
+    from chatling import pipeline
+    from chatling.hardware.detect import find_device
+    from chatling.hardware.distributed import local_rank, process_group
+    from chatling.planner import plan
+    from chatling.stages import chatling_stages
+    from chatling.terminal.progress import Progress, duration
+
+    folder = RunFolder(find_run(name or recipe.name))
+    device = torch.device(find_device() if recipe.machine.device == "auto" else recipe.machine.device)
+    if device.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.set_device(local_rank())
+    begun, outline = time.monotonic(), plan(recipe)
+    with process_group(device) as world, Progress(silent=not world.first, work=outline.work) as progress:
+        progress.message(f"Run {folder.name!r} at {folder.path}")
+        pipeline.run(recipe, folder, chatling_stages(), progress, world, disk=outline.disk)
+        progress.message(f"Done in {duration(time.monotonic() - begun)}. Talk to it: chatling chat {name or recipe.name}")
