@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from chatling.cli import COMMANDS, main
+from chatling.commands.common import Command
 from chatling.errors import Interrupted
 from chatling.workspace import RunFolder, building_folder
 
@@ -93,10 +94,10 @@ def test_a_run_without_the_stage_asked_for(house: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize(("error", "code"), [(Interrupted("Stopped; saved."), 75), (KeyboardInterrupt(), 130)])
 def test_stopping_has_its_own_exit_code(error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(words: list[str]) -> None:
+    def stop(command: Command, words: list[str]) -> None:
         raise error
 
-    monkeypatch.setitem(COMMANDS, "status", type(COMMANDS["status"])("status", "", stop))
+    monkeypatch.setattr("chatling.commands.status.run", stop)
     assert main(["status"]) == code
 
 
