@@ -60,3 +60,25 @@ def test_views_nest_and_score_like_the_task() -> None:
 
 def test_visible_text_leaves_the_calculator_out() -> None:
     assert visible_text((Part("text", "1+1="), Part("python", "1+1"), Part("output", "2"), Part("text", "2."))) == "1+1=2."
+
+
+class Graded(Numbers):
+    """Pays for coming near, and knows what guessing among two gives."""
+
+    kind = "categorical"
+    baseline = 0.5
+    notes = ("one row left out",)
+
+    def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
+        return 0.25
+
+    def choices(self, conversation: Conversation) -> tuple[str, ...]:
+        return (conversation.messages[-1].text, "x")
+
+
+def test_reward_is_the_score_unless_a_task_grades_more_finely() -> None:
+    task = Numbers(3)
+    assert [task.reward(task[1], (Part("text", said),)) for said in ("1", "2")] == [1.0, 0.0]
+    view = Graded(3).sliced(1)
+    assert view.reward(view[0], ()) == 0.25
+    assert (view.kind, view.baseline, view.notes, view.choices(view[0])) == ("categorical", 0.5, ("one row left out",), ("1", "x"))

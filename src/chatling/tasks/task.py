@@ -13,12 +13,14 @@ from chatling.conversation import Conversation, Part
 class Task(ABC):
     """A fixed, indexable list of conversations, each ending on the assistant's reference answer.
 
-    A *generative* task lets the model write an answer and judges it with `score`; a *categorical* one compares the probabilities of a
-    few answers. Example i is the same in every process and on every call.
+    A *generative* task lets the model write an answer and judges it with `score`; a *categorical* one compares the probabilities of
+    the `choices`, each one token. Example i is the same in every process and on every call.
     """
 
     name: str
     kind: Literal["generative", "categorical"] = "generative"
+    baseline: float = 0.0  # accuracy of guessing; a centred accuracy is (accuracy - baseline) / (1 - baseline)
+    notes: tuple[str, ...] = ()  # what a person should know of its data, such as rows that were left out
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -30,6 +32,14 @@ class Task(ABC):
     @abstractmethod
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         """Whether `completion`, the model's answer to `conversation.prompt`, is right. `conversation` is one of this task's own."""
+
+    def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
+        """What reinforcement learning is paid for `completion`: 1 when right, else 0, unless a task grades more finely."""
+        return float(self.score(conversation, completion))
+
+    def choices(self, conversation: Conversation) -> tuple[str, ...]:
+        """The answers in play of a categorical example, each one token; the reference answer is the last message's text."""
+        raise NotImplementedError(f"{self.name} is a {self.kind} task")
 
     def __iter__(self) -> Iterator[Conversation]:
         return (self[i] for i in range(len(self)))
@@ -50,7 +60,7 @@ class Selection(Task):
 
     def __init__(self, task: Task, indices: Sequence[int]):
         self.task, self.indices = task, indices
-        self.name, self.kind = task.name, task.kind
+        self.name, self.kind, self.baseline, self.notes = task.name, task.kind, task.baseline, task.notes
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -62,6 +72,12 @@ class Selection(Task):
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         return self.task.score(conversation, completion)
+
+    def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
+        return self.task.reward(conversation, completion)
+
+    def choices(self, conversation: Conversation) -> tuple[str, ...]:
+        return self.task.choices(conversation)
 
 
 def visible_text(completion: Sequence[Part]) -> str:
