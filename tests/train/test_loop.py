@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from chatling.data.batches import Step
 from chatling.errors import Interrupted, MachineError, RunError
 from chatling.train.checkpoint import load_model, save_model
 from chatling.train.loop import LoopConfig, Trainer
@@ -50,6 +53,63 @@ def test_it_learns(trainer: Make, tmp_path: Path) -> None:
     losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert len(losses) == 60
     assert losses[-1] < 0.6 * losses[0]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A micro-batch with a field of its own."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    weight: np.ndarray
+
+
+class Reading:
+    """Batches that depend on the weights: each step notes the model's as it finds them, and some steps hold nothing to learn."""
+
+    def __init__(self, trainer: Trainer, empty: Container[int] = ()):
+        self.inner, self.model, self.empty = trainer.batches, trainer.model, empty
+        self.seen: list[float] = []
+
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
+        for step in self.inner.steps(state):
+            size = float(sum(p.detach().abs().sum() for p in self.model.parameters()))
+            self.seen.append(size)
+            micro = () if len(self.seen) in self.empty else tuple(Weighted(m.inputs, m.targets, np.ones(1, np.float32)) for m in step.micro)
+            yield replace(step, micro=micro, metrics={"size": size})
+
+
+def weighted(made: Trainer) -> Trainer:
+    made.loss = lambda inputs, targets, weight: tuple(x * weight[0] for x in made.model.loss(inputs, targets))
+    return made
+
+
+def test_without_prefetching_each_batch_sees_the_step_before_it(trainer: Make, tmp_path: Path) -> None:
+    made = weighted(trainer(tmp_path, prefetch=False))
+    made.batches = reading = Reading(made)
+    made.fit()
+    assert len(set(reading.seen)) == 12  # the weights as they were before each of the twelve steps
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["size"] for line in lines] == reading.seen
+    assert all(0 < line["batch_seconds"] < line["seconds"] for line in lines)
+
+
+def test_a_step_with_nothing_to_learn_leaves_the_weights(trainer: Make, tmp_path: Path) -> None:
+    made = weighted(trainer(tmp_path, prefetch=False))
+    made.batches = reading = Reading(made, empty=(5,))
+    made.fit()
+    assert reading.seen[5] == reading.seen[4]
+    assert len(set(reading.seen)) == 11
+    line = read_metrics(tmp_path / "metrics.jsonl")[4]
+    assert line["loss"] == line["gradient_norm"] == 0
+
+
+def test_an_evaluation_before_the_first_step_has_a_line_of_its_own(trainer: Make, tmp_path: Path) -> None:
+    trainer(tmp_path, evaluate_first=True).fit()
+    trainer(tmp_path, evaluate_first=True).fit()  # resumed at the end: nothing more
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert lines[0] == {"step": 0, "event": "start", "val_loss": 1.0}
+    assert [line["step"] for line in lines[1:]] == list(range(12))
 
 
 @pytest.mark.parametrize("at", [1, 4, 5, 11])

@@ -10,8 +10,8 @@ import contextlib
 import itertools
 import queue
 import threading
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -37,19 +37,25 @@ class MicroBatch:
 class Step:
     """One optimizer step's share of a rank."""
 
-    micro: tuple[MicroBatch, ...]
+    micro: tuple[Any, ...]  # dataclasses of numpy arrays, whose fields the loss takes by name; a MicroBatch for next-token stages
     count: int  # targets that are learnt, on this rank
-    state: dict[str, int]  # {"epoch", "row"} to go on after this step
+    state: dict[str, Any]  # JSON to go on after this step: {"epoch", "row"}, and what else the source needs
     position: str  # "epoch:row" of the step's first row
     tokens: int  # inputs of the whole step on all ranks, padding left out
+    metrics: Mapping[str, float] = field(default_factory=dict)  # join the step's line in metrics.jsonl; the same on every rank
 
 
-class BatchSource(Protocol):
+class StepSource(Protocol):
     """Steps without end, from the beginning or from the state after a step."""
+
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]: ...
+
+
+class BatchSource(StepSource, Protocol):
+    """Steps of rows that are counted, and can be read once, for validation."""
 
     @property
     def rows_per_epoch(self) -> int: ...
-    def steps(self, state: dict[str, int] | None = None) -> Iterator[Step]: ...
     def once(self, tokens: int | None = None) -> Iterator[MicroBatch]: ...
 
 
@@ -65,7 +71,7 @@ class PretrainBatches:
     def rows_per_epoch(self) -> int:
         return self.rows.row_count
 
-    def steps(self, state: dict[str, int] | None = None) -> Iterator[Step]:
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
         epoch, row = _position(state)
         refs = self._refs(epoch, row)
         while True:
@@ -120,7 +126,7 @@ class ConversationBatches:
     def rows_per_epoch(self) -> int:
         return self.shards.documents
 
-    def steps(self, state: dict[str, int] | None = None) -> Iterator[Step]:
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
         epoch, row = _position(state)
         rows = self._conversations(epoch, row)
         lengths = np.minimum(self.shards.lengths, self.max_tokens)
@@ -175,7 +181,7 @@ def _step(micro: tuple[MicroBatch, ...], count: int, first: tuple[int, int], aft
     return Step(micro, count, {"epoch": after[0], "row": after[1]}, f"{first[0]}:{first[1]}", tokens)
 
 
-def _position(state: dict[str, int] | None) -> tuple[int, int]:
+def _position(state: dict[str, Any] | None) -> tuple[int, int]:
     return (state["epoch"], state["row"]) if state else (0, 0)
 
 

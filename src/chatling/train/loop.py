@@ -7,7 +7,7 @@ import gc
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FrameType
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from chatling.data.batches import BatchSource, Step, prefetch
+from chatling.data.batches import Step, StepSource, prefetch
 from chatling.errors import Interrupted, RecipeError, RunError
 from chatling.hardware.detect import memory_errors
 from chatling.hardware.distributed import World, together, widest_float
@@ -145,6 +145,7 @@ class Trainer:
     """What a training run is made of; everything is kept under `folder`.
 
     `loss` is called with a micro-batch's tensors; `evaluate` returns metrics, of which `val_loss` chooses the best checkpoint.
+    `prefetch=False` is for batches that depend on the weights, such as rollouts: each is made when the step before it is done.
     """
 
     name: str
@@ -152,12 +153,14 @@ class Trainer:
     model: GPT
     optimizer: Optimizer
     schedule: Schedule
-    batches: BatchSource
+    batches: StepSource
     loss: Loss
     evaluate: Evaluate
     config: LoopConfig
     world: World
     progress: Progress
+    prefetch: bool = True
+    evaluate_first: bool = False  # also before the first step: a line of its own, with the event "start"
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.world, self.config.keep)
@@ -176,6 +179,8 @@ class Trainer:
             self._save()  # a rollback needs one, and a full disk shows now
         self.progress.start(self.name, self.schedule.steps, self.position.step)
         with memory_errors(f"training {self.name!r}"), stop_requests() as stopping, quiet_collector():
+            if self.evaluate_first and self.position.step == 0:
+                self._log({"step": 0, "event": "start", **self.evaluate()})
             while not self._run(stopping):
                 self._restore()
                 with together(self.world):
@@ -203,11 +208,13 @@ class Trainer:
         position, schedule = self.position, self.schedule
         if position.step == schedule.steps:
             return True
-        with contextlib.closing(prefetch(_on_host(self.batches.steps(position.data), self.device))) as ahead:
+        steps = _on_host(self.batches.steps(position.data), self.device)
+        started = time.perf_counter()
+        with contextlib.closing(prefetch(steps) if self.prefetch else steps) as ahead:
             for batch, micro_batches in ahead:
+                waited = time.perf_counter() - started
                 if batch.position in self.guard.excluded:
                     continue
-                started = time.perf_counter()
                 count, stop = self.world.sum_numbers([float(batch.count), float(stopping())], self.device)
                 if stop:
                     self._save()
@@ -217,21 +224,22 @@ class Trainer:
                 loss_value, norm_value = torch.stack([mean, norm.to(self.wide)]).tolist()  # the step's one wait for the device
                 if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
                     self.model.zero_grad(set_to_none=True)
-                    if self.world.first:
-                        self.metrics.append({"step": position.step, "event": "not finite, skipped", "rows": batch.position})
+                    self._log({"step": position.step, "event": "not finite, skipped", "rows": batch.position})
                     if self.guard.bad(batch.position):
                         return False
                     continue
                 self.guard.streak.clear()
                 rate = schedule.rate(position.step)
-                self.optimizer.step(norm, rate, schedule.momentum(position.step), schedule.weight_decay(position.step))
+                if norm_value:  # without a gradient, momentum alone would still move the matrices by a whole step
+                    self.optimizer.step(norm, rate, schedule.momentum(position.step), schedule.weight_decay(position.step))
                 self.model.zero_grad(set_to_none=True)
                 seconds = time.perf_counter() - started
                 line = {"step": position.step, "loss": loss_value, "rate": rate, "gradient_norm": norm_value}
-                line |= {"tokens": batch.tokens, "seconds": round(seconds, 6)}
+                line |= {"tokens": batch.tokens, "seconds": round(seconds, 6), "batch_seconds": round(waited, 6), **batch.metrics}
                 position.advance(batch.state, batch.tokens, seconds)
                 if self._finish_step(line):
                     return True
+                started = time.perf_counter()
         raise RunError(f"The training data of {self.name!r} ended before the last step.", "Check the corpus of this stage.")
 
     def _finish_step(self, line: dict[str, Any]) -> bool:
@@ -240,8 +248,7 @@ class Trainer:
         last = position.step == self.schedule.steps
         if last or (config.evaluate_every and position.step % config.evaluate_every == 0):
             line |= self.evaluate()
-        if self.world.first:
-            self.metrics.append(line)
+        self._log(line)
         self.progress.step(line)
         if last or (config.save_every and position.step % config.save_every == 0):
             if line.get("val_loss", math.inf) < position.best:
@@ -251,6 +258,10 @@ class Trainer:
             gc.collect()
         return last
 
+    def _log(self, line: dict[str, Any]) -> None:
+        if self.world.first:
+            self.metrics.append(line)
+
     def _gradients(self, micro_batches: list[dict[str, Tensor]], count: float) -> tuple[Tensor, Tensor]:
         """Accumulate the step's gradients, divided once by its global count; returns the mean loss and the gradient norm, on the device."""
         total = torch.zeros((), dtype=self.wide, device=self.device)
@@ -258,11 +269,14 @@ class Trainer:
             value, _ = self.loss(**{key: tensor.to(self.device, non_blocking=True) for key, tensor in tensors.items()})
             (value / count).backward()
             total += value.detach()
+        if not micro_batches:  # this rank has nothing to learn from, others may have
+            for parameter in self.model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
         return self.world.sum(total) / count, self.optimizer.reduce_gradients()
 
 
-def _on_host(steps: Iterator[Step], device: torch.device) -> Iterator[tuple[Step, list[dict[str, Tensor]]]]:
-    """Micro-batches as (pinned) tensors; runs in the prefetch thread."""
+def _on_host(steps: Iterator[Step], device: torch.device) -> Generator[tuple[Step, list[dict[str, Tensor]]]]:
+    """Micro-batches as (pinned) tensors; runs in the prefetch thread, where there is one."""
     pin = device.type == "cuda"
     if pin:
         torch.cuda.set_device(device)  # each thread has its own current device, and pinning opens a context there
