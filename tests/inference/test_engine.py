@@ -205,6 +205,37 @@ def test_weights_are_cast_once_and_the_model_is_left_alone(make_model: Make, tok
     assert close > 0.99
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_load_weights(make_model: Make, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
+    old, new = make_model("modern", seed=1), make_model("modern", seed=2)
+    engine, fresh = (Engine(model, tokenizer, width=2, dtype=dtype) for model in (old, new))
+    requests = some_requests(6, tokenizer.vocab_size)
+    before = engine.generate(requests)
+    engine.load_weights(new)
+    assert said(engine.generate(requests)) == said(fresh.generate(requests)) != said(before)
+    engine.submit(requests[0])
+    with pytest.raises(ChatlingError, match="requests run"):
+        engine.load_weights(old)
+
+
+def test_alternatives_and_the_prompts_own_scores(make_model: Make, tokenizer: Tokenizer) -> None:
+    model, prompt = make_model(), tuple(range(60, 100))
+    engine = Engine(model, tokenizer, width=2)
+    request = Request(prompt, Sampling(seed=3, max_tokens=5, top_logprobs=3, logit_bias=((tokenizer.assistant_end, -100.0),)), echo=True)
+    other = engine.submit(Request((1,), Sampling(seed=2)))
+    events = list(engine.stream(request))
+    engine.cancel(other)
+    done = engine.generate([request])[0]
+    with torch.no_grad():
+        expected = model.logits(model(torch.tensor([[*prompt, *done.ids]])))[0].log_softmax(-1)
+    tokens, logprobs = (*prompt, *done.ids)[1:], (*done.prompt_logprobs, *done.logprobs)
+    assert logprobs == pytest.approx([float(row[token]) for row, token in zip(expected, tokens, strict=False)], abs=1e-4)
+    for row, some in zip(expected, [*done.prompt_alternatives, *[event.alternatives for event in events]], strict=False):
+        chances, ids = row.topk(3)
+        assert [token for token, _ in some] == ids.tolist()
+        assert [chance for _, chance in some] == pytest.approx(chances.tolist(), abs=1e-4)
+
+
 def test_another_tokenizer_is_refused(make_model: Make) -> None:
     with pytest.raises(ChatlingError, match="tokens"):
         Engine(make_model(), Tokenizer([bytes([byte]) for byte in range(256)], digits=2))

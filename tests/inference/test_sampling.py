@@ -100,3 +100,33 @@ def test_rows_are_independent(seed: int, kinds: list[dict[str, Any]]) -> None:
 def test_values_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ChatlingError, match=next(iter(bad))):
         Sampling(**bad)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0.2, 3))
+def test_min_p(seed: int, min_p: float, temperature: float) -> None:
+    logits = torch.from_numpy(np.random.default_rng(seed).normal(0, 2, (1, 12))).float()
+    rows = [Sampling(temperature=temperature, min_p=min_p, seed=draw) for draw in range(300)]
+    drawn = set(draw(logits.expand(300, -1), rows))
+    shares = (logits[0] / temperature).softmax(-1)
+    assert drawn <= {token for token, share in enumerate(shares.tolist()) if share >= min_p * float(shares.max()) * (1 - 1e-5)}
+    assert min_p > 0.3 or len(drawn) > 1 or float(shares.max()) > 0.9
+
+
+def test_penalty_and_bias_move_one_row_alone() -> None:
+    logits = torch.tensor([[2.0, 1.9, -1.0, -1.1]] * 4)
+    rows = [Sampling(0), Sampling(0, repetition_penalty=1.5), Sampling(0, logit_bias=((3, 5.0), (99, 1.0)))]
+    rows.append(Sampling(0, repetition_penalty=0.5))
+    sampler = Sampler(rows, 4, CPU, [(0,), (0,), (0,), (2,)])
+    ids, logprobs = sampler(logits, [0] * 4)
+    assert ids.tolist() == [0, 1, 3, 0]
+    assert logprobs.tolist() == pytest.approx(logits.log_softmax(-1).gather(1, ids[:, None])[:, 0].tolist())  # the model's own
+    sampler.saw([1, 1, 1, 1])
+    assert sampler(logits, [1] * 4)[0].tolist() == [0, 0, 3, 1]  # both penalised: 1.33 before 1.27; rewarded: 3.8
+    assert sampler.likeliest(logits) == [()] * 4
+
+
+@pytest.mark.parametrize("wrong", [{"min_p": 1.5}, {"repetition_penalty": 0}, {"logit_bias": ((1, 200.0),)}, {"top_logprobs": 21}])
+def test_new_values_out_of_range(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ChatlingError, match=next(iter(wrong))):
+        Sampling(**wrong)

@@ -17,7 +17,7 @@ from torch import nn
 
 from chatling.errors import ChatlingError
 from chatling.inference.kv_cache import KVCache
-from chatling.inference.sampling import Sampler, Sampling
+from chatling.inference.sampling import Alternatives, Sampler, Sampling, alternatives, log_probability
 from chatling.inference.sequence import Completion, Event, Finish, Request, Sequence
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
@@ -86,20 +86,34 @@ class Engine:
         self.waiting: deque[Sequence] = deque()
         self._sampler: Sampler | None = None  # of the decoding batch; made anew when its rows change
 
-    def submit(self, request: Request) -> Sequence:
+    @torch.no_grad()
+    def load_weights(self, model: GPT) -> None:
+        """Take over the weights of a model of the same shape, as after each update in reinforcement learning.
+
+        Raises ChatlingError while requests run: their answers would be half one model's, half the other's.
+        """
+        if self.busy:
+            raise ChatlingError("The engine's weights cannot change while requests run.", "Let them end first.")
+        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+            mine.copy_(theirs)
+
+    def prepare(self, request: Request) -> Sequence:
+        """A request ready to be queued. Raises ChatlingError when its prompt cannot be read. Any thread may call it."""
+        return Sequence(request, self.tokenizer, self.context)
+
+    def submit(self, request: Request | Sequence) -> Sequence:
         """Queue a request. Raises ChatlingError when its prompt cannot be read."""
-        sequence = Sequence(request, self.tokenizer, self.context)
+        sequence = request if isinstance(request, Sequence) else self.prepare(request)
         self.waiting.append(sequence)
         return sequence
 
-    def cancel(self, sequence: Sequence) -> None:
-        """Take a request out, running or waiting; one that has ended stays as it is."""
+    def cancel(self, sequence: Sequence) -> Event | None:
+        """Take a request out, running or waiting, and return its last event; one that has ended stays as it is."""
         if sequence in self.waiting:
             self.waiting.remove(sequence)
         elif sequence in self.slots:
             self._free(sequence)
-        if sequence.completion.finish is None:
-            sequence.cancel()
+        return sequence.cancel() if sequence.completion.finish is None else None
 
     @property
     def busy(self) -> bool:
@@ -123,6 +137,9 @@ class Engine:
         finally:
             for sequence in sequences:
                 self.cancel(sequence)
+        for sequence in sequences:
+            if sequence.error:
+                raise sequence.error
         return [sequence.completion for sequence in sequences]
 
     def stream(self, request: Request) -> Iterator[Event]:
@@ -135,6 +152,8 @@ class Engine:
                         yield event
         finally:
             self.cancel(sequence)
+        if sequence.error:
+            raise sequence.error
 
     def _padded(self, sequence: Sequence) -> int:
         return -(-len(sequence.request.prompt) // PREFILL_STEP) * PREFILL_STEP
@@ -161,8 +180,18 @@ class Engine:
         hidden = self.model(ids, self.cache)  # (B, T, D)
         last = torch.tensor([max(length - 1, 0) for length in lengths], device=self.device)
         logits = self.model.logits(hidden[torch.arange(self.prefill_rows, device=self.device), last])
+        for sequence, row in zip(group, hidden, strict=False):
+            if sequence.request.echo:
+                self._echo(sequence, row)
         rows: list[Sequence | None] = [*group, *[None] * empty]
         return self._advance(rows, logits, self._sampler_for(rows))
+
+    def _echo(self, sequence: Sequence, hidden: torch.Tensor) -> None:
+        """The prompt's own scores from its hidden states (T, D)."""
+        prompt, done = sequence.request.prompt, sequence.completion
+        logits = self.model.logits(hidden[: len(prompt) - 1])
+        done.prompt_logprobs = log_probability(logits, torch.tensor(prompt[1:], device=logits.device)).tolist()
+        done.prompt_alternatives = alternatives(logits, sequence.sampling.top_logprobs)
 
     def _decode(self) -> list[tuple[Sequence, Event]]:
         self._sampler = self._sampler or self._sampler_for(self.slots)
@@ -175,19 +204,30 @@ class Engine:
         return self.model.logits(self.model(ids, self.cache)[:, 0])
 
     def _sampler_for(self, rows: Several[Sequence | None]) -> Sampler:
-        return Sampler([_FREE if row is None else row.sampling for row in rows], self.model.config.vocabulary, self.device)
+        settings = [_FREE if row is None else row.sampling for row in rows]
+        return Sampler(settings, self.model.config.vocabulary, self.device, [() if row is None else row.read for row in rows])
 
     def _advance(self, rows: Several[Sequence | None], logits: torch.Tensor, sampler: Sampler) -> list[tuple[Sequence, Event]]:
         """Sample (B, V) logits and give each row its token; rows that end leave."""
         ids, logprobs = sampler(logits, [0 if row is None else len(row.completion.ids) for row in rows])
+        others = sampler.likeliest(logits)
         tokens, chances = torch.stack((ids.double(), logprobs.double())).tolist()  # the step's one synchronisation
         events = []
-        for row, token, chance in zip(list(rows), tokens, chances, strict=True):
+        for row, token, chance, some in zip(list(rows), tokens, chances, others, strict=True):
             if row is not None:
-                events.append((row, row.advance(int(token), chance)))
+                events.append((row, self._advance_one(row, int(token), chance, some)))
                 if row.completion.finish is not None:
                     self._free(row)
+        sampler.saw([0 if row is None or not row.completion.ids else row.next_input for row in rows])
         return events
+
+    def _advance_one(self, row: Sequence, token: int, logprob: float, some: Alternatives) -> Event:
+        """A request that fails on its own token (its calculator, its text) ends alone."""
+        try:
+            return row.advance(token, logprob, some)
+        except Exception as error:
+            row.error = error
+            return row.cancel()
 
     def _free(self, sequence: Sequence) -> None:
         self.slots[self.slots.index(sequence)] = None

@@ -1,4 +1,4 @@
-"""Choosing the next token: temperature, top-k, top-p, and a draw that depends on the request alone."""
+"""Choosing the next token: penalties, temperature, top-k, top-p, min-p, and a draw that depends on the request alone."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from torch import Tensor
 from chatling.errors import ChatlingError
 
 GREEDY_BELOW = 1e-5  # a temperature under this would overflow; it means the same as 0
+MAX_BIAS, MAX_ALTERNATIVES = 100, 20  # as in the OpenAI API
+
+Alternatives = tuple[tuple[int, float], ...]  # (token id, log-probability), likeliest first
 
 
 @dataclass(frozen=True)
 class Sampling:
     """How one request's tokens are chosen, and when it stops.
 
-    temperature 0 takes the most likely token (the lowest id on a tie); top_k 0 and top_p 1 are off. `max_tokens` counts sampled
-    tokens, not those that the calculator puts in. The text ends before the first of the `stop` strings. Raises ChatlingError on
-    values out of range.
+    temperature 0 takes the most likely token (the lowest id on a tie); top_k 0, top_p 1, min_p 0 and repetition_penalty 1 are off.
+    min_p drops what is less likely than that share of the likeliest; the repetition penalty (CTRL, arXiv 1909.05858) acts on all tokens
+    of prompt and answer; `logit_bias` is pairs of (token id, what to add to its logit). `max_tokens` counts sampled tokens, not those
+    that the calculator puts in. The text ends before the first of the `stop` strings. `top_logprobs` likeliest tokens of each place come
+    with its event. Raises ChatlingError on values out of range.
     """
 
     temperature: float = 1.0
@@ -28,6 +33,10 @@ class Sampling:
     seed: int = 0
     max_tokens: int = 256
     stop: tuple[str, ...] = ()
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         for name, good, wanted in (
@@ -36,6 +45,10 @@ class Sampling:
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
             ("max_tokens", self.max_tokens >= 1, "at least 1"),
             ("stop", all(self.stop), "without empty strings"),
+            ("min_p", 0 <= self.min_p <= 1, "between 0 and 1"),
+            ("repetition_penalty", 0 < self.repetition_penalty <= 100, "above 0 and at most 100"),
+            ("logit_bias", all(token >= 0 and abs(bias) <= MAX_BIAS for token, bias in self.logit_bias), "token ids with -100 to 100"),
+            ("top_logprobs", 0 <= self.top_logprobs <= MAX_ALTERNATIVES, f"between 0 and {MAX_ALTERNATIVES}"),
         ):
             if not good:
                 raise ChatlingError(f"{name} is {getattr(self, name)!r}; it must be {wanted}.")
@@ -61,7 +74,8 @@ def _mix(x: int) -> int:
 class Sampler:
     """The settings of a batch's rows as tensors, made once for as long as the rows stay the same."""
 
-    def __init__(self, rows: Sequence[Sampling], vocabulary: int, device: torch.device):
+    def __init__(self, rows: Sequence[Sampling], vocabulary: int, device: torch.device, read: Sequence[Sequence[int]] | None = None):
+        """`read` is each row's tokens so far, for the repetition penalty; `saw` adds to them."""
         # MPS has no float64, and its memory is the processor's anyway.
         self.device = torch.device("cpu") if device.type == "mps" else device
         self.rows = rows
@@ -72,24 +86,45 @@ class Sampler:
         filtered = [not row.greedy and (limit < vocabulary or row.top_p < 1) for row, limit in zip(rows, limits, strict=True)]
         self.ranked = max((limit for limit, used in zip(limits, filtered, strict=True) if used), default=0)  # how many to sort, 0 = none
         self.filtered, self.limits = self._column(filtered), self._column(limits)
-        self.top_p = self._column([row.top_p for row in rows])
+        self.top_p, self.min_p = self._column([row.top_p for row in rows]), self._column([row.min_p for row in rows])
+        self.cuts = bool(self.ranked) or any(row.min_p for row in rows)
+        self.alternatives = max((row.top_logprobs for row in rows), default=0)
+        self.bias, self.penalty = self._biases(vocabulary), self._column([row.repetition_penalty for row in rows])
+        self.seen = self._seen(vocabulary, read) if any(row.repetition_penalty != 1 for row in rows) else None
 
     def __call__(self, logits: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Logits (B, V) in fp32 and each row's position in its completion to token ids (B,) and their log-probabilities (B,).
 
-        Log-probabilities are the model's own: of the logits as they came, before temperature and filters. Every operation treats
-        rows apart, and the draw inverts the cumulative distribution in vocabulary order: no row depends on its neighbours.
+        Log-probabilities are the model's own: of the logits as they came, before penalties, temperature and filters. Every operation
+        treats rows apart, and the draw inverts the cumulative distribution in vocabulary order: no row depends on its neighbours.
         """
         logits = logits.to(self.device)
-        ids = logits.argmax(dim=-1)  # documented to return the first of equals
+        wanted = self._penalised(logits)
+        ids = wanted.argmax(dim=-1)  # documented to return the first of equals
         if not self.all_greedy:
-            ids = torch.where(self.greedy, ids, self._draw(logits, positions))
-        logprobs = logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(dim=-1)
-        return ids, logprobs
+            ids = torch.where(self.greedy, ids, self._draw(wanted, positions))
+        return ids, log_probability(logits, ids)
+
+    def saw(self, tokens: Sequence[int]) -> None:
+        """Each row's next token, which need not be the one sampled."""
+        if self.seen is not None:
+            self.seen.scatter_(1, torch.tensor(tokens, device=self.device)[:, None], True)
+
+    def likeliest(self, logits: Tensor) -> list[Alternatives]:
+        """Each row's alternatives, as many as it asked for, by the logits (B, V) as they came; one synchronisation if there are any."""
+        if not self.alternatives:
+            return [()] * len(self.rows)
+        found = alternatives(logits.to(self.device), self.alternatives)
+        return [some[: row.top_logprobs] for row, some in zip(self.rows, found, strict=True)]
+
+    def _penalised(self, logits: Tensor) -> Tensor:
+        if self.seen is not None:
+            logits = torch.where(self.seen, torch.where(logits > 0, logits / self.penalty, logits * self.penalty), logits)
+        return logits if self.bias is None else logits + self.bias
 
     def _draw(self, logits: Tensor, positions: Sequence[int]) -> Tensor:
         probabilities = ((logits - logits.amax(dim=-1, keepdim=True)) / self.temperature).softmax(dim=-1)
-        if self.ranked:
+        if self.cuts:
             probabilities = probabilities * (probabilities >= self._threshold(probabilities))
         # In float64 a 48-bit uniform times the total stays below the total, so a token of probability zero is never drawn.
         cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
@@ -98,13 +133,44 @@ class Sampler:
         return torch.searchsorted(cumulative, target, right=True)[:, 0]
 
     def _threshold(self, probabilities: Tensor) -> Tensor:
-        """(B, 1): the least probability that each row's top-k and then top-p keep; all that equal it are kept, too."""
+        """(B, 1): the least probability that each row's top-k, then top-p, and min-p keep; all that equal it are kept, too."""
+        least = self.min_p * probabilities.amax(dim=-1, keepdim=True)
+        if not self.ranked:
+            return least
         ranked = probabilities.topk(self.ranked, dim=-1).values  # descending
         within = torch.arange(self.ranked, device=self.device) < self.limits
         cumulative = (ranked * within).cumsum(dim=-1, dtype=torch.float64)
         kept = within & (cumulative - ranked < self.top_p * cumulative[:, -1:])  # the nucleus: what comes before is less than p
-        least = ranked.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True)
-        return torch.where(self.filtered, least, 0.0)
+        nucleus = ranked.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True)
+        return torch.maximum(least, torch.where(self.filtered, nucleus, 0.0))
+
+    def _biases(self, vocabulary: int) -> Tensor | None:
+        """(B, V), or None where no row has any."""
+        pairs = [(i, token, bias) for i, row in enumerate(self.rows) for token, bias in row.logit_bias if token < vocabulary]
+        if not pairs:
+            return None
+        at, tokens, biases = zip(*pairs, strict=True)
+        bias = torch.zeros(len(self.rows), vocabulary)
+        bias[at, tokens] = torch.tensor(biases, dtype=torch.float32)
+        return bias.to(self.device)
+
+    def _seen(self, vocabulary: int, read: Sequence[Sequence[int]] | None) -> Tensor:
+        """(B, V) bool: which tokens each row has read."""
+        seen = torch.zeros(len(self.rows), vocabulary, dtype=torch.bool)
+        for row, tokens in zip(seen, read or (), strict=False):
+            row[list(tokens)] = True
+        return seen.to(self.device)
 
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self.device)[:, None]
+
+
+def log_probability(logits: Tensor, ids: Tensor) -> Tensor:
+    """(B,) log-probabilities of ids (B,) under logits (B, V)."""
+    return logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(dim=-1)
+
+
+def alternatives(logits: Tensor, count: int) -> list[Alternatives]:
+    """The `count` likeliest tokens of each row of logits (B, V)."""
+    chances, ids = logits.log_softmax(dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
+    return [tuple(zip(some, theirs, strict=True)) for some, theirs in zip(ids.tolist(), chances.tolist(), strict=True)]

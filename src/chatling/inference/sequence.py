@@ -8,19 +8,20 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chatling.errors import ChatlingError
-from chatling.inference.sampling import Sampling
+from chatling.inference.sampling import Alternatives, Sampling
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.calculator import calculate
 
-Finish = Literal["stop", "length", "cancelled"]
+Finish = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt that ends where the assistant begins to speak, and how to go on from it."""
+    """A prompt that ends where the assistant begins to speak, and how to go on from it. `echo` asks for the prompt's own scores, too."""
 
     prompt: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    echo: bool = False
 
 
 @dataclass(frozen=True)
@@ -35,17 +36,23 @@ class Event:
     text: str
     logprob: float  # of the token under the model; 0 when forced
     finish: Finish | None = None
+    alternatives: Alternatives = ()  # the likeliest tokens in its place, as many as `Sampling.top_logprobs`; none when forced
 
 
 @dataclass
 class Completion:
-    """An answer. `ids` holds sampled and forced tokens without the closing one; `text` is cut before a stop string, `ids` are not."""
+    """An answer. `ids` holds sampled and forced tokens without the closing one; `text` is cut before a stop string, `ids` are not.
+
+    With `Request.echo` the prompt's log-probabilities and alternatives are there before the first event, from its second token on.
+    """
 
     ids: list[int] = field(default_factory=list)
     forced: list[bool] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     text: str = ""
     finish: Finish | None = None
+    prompt_logprobs: list[float] = field(default_factory=list)
+    prompt_alternatives: list[Alternatives] = field(default_factory=list)
 
 
 class TextStream:
@@ -93,6 +100,7 @@ class Sequence:
         self.expression: list[int] | None = None  # what the open calculator call holds so far
         self.stream = TextStream(request.sampling.stop)
         self.sampled = 0
+        self.error: Exception | None = None  # what went wrong in this request alone
 
     @property
     def next_input(self) -> int:
@@ -104,15 +112,20 @@ class Sequence:
         """Where `next_input` goes."""
         return len(self.request.prompt) + len(self.completion.ids) - 1
 
-    def advance(self, token: int, logprob: float) -> Event:
+    @property
+    def read(self) -> list[int]:
+        """Prompt and answer so far."""
+        return [*self.request.prompt, *self.completion.ids]
+
+    def advance(self, token: int, logprob: float, alternatives: Alternatives = ()) -> Event:
         """Take the token that was sampled, unless the calculator has one to put in, whose turn it then is."""
         forced = bool(self.queue)
         if forced:
-            token, logprob = self.queue.popleft(), 0.0
+            token, logprob, alternatives = self.queue.popleft(), 0.0, ()
         else:
             self.sampled += 1
             if token in (self.tokenizer.assistant_end, self.tokenizer.bos):
-                return self._event(None, False, self.stream.push(b"", flush=True), logprob, "stop")
+                return self._event(None, False, self.stream.push(b"", flush=True), logprob, "stop", alternatives)
             self._calculator(token)
         done = self.completion
         done.ids.append(token)
@@ -126,16 +139,18 @@ class Sequence:
         elif self.sampled >= self.sampling.max_tokens or self.position >= self.context:
             finish = "length"
             text += self.stream.push(b"", flush=True)
-        return self._event(token, forced, text, logprob, finish)
+        return self._event(token, forced, text, logprob, finish, alternatives)
 
     def cancel(self) -> Event:
-        """End here; what was held back comes out."""
-        return self._event(None, False, self.stream.push(b"", flush=True), 0.0, "cancelled")
+        """End here, for its error if it has one; what was held back comes out."""
+        return self._event(None, False, self.stream.push(b"", flush=True), 0.0, "error" if self.error else "cancelled")
 
-    def _event(self, token: int | None, forced: bool, text: str, logprob: float, finish: Finish | None) -> Event:
+    def _event(
+        self, token: int | None, forced: bool, text: str, logprob: float, finish: Finish | None, alternatives: Alternatives = ()
+    ) -> Event:
         self.completion.text += text
         self.completion.finish = finish
-        return Event(token, forced, text, logprob, finish)
+        return Event(token, forced, text, logprob, finish, alternatives)
 
     def _special(self) -> str:
         """A special token has no text, and half a character before it stays half."""
