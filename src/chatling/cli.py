@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from chatling.commands.common import Command, UsageError, nearest
-from chatling.errors import ChatlingError
+from chatling.commands.common import Command, UsageError
+from chatling.errors import ChatlingError, nearest
 
 _COMMANDS = (
     Command("run", "run RECIPE [--run NAME] [--table.field value …]", "train: the whole pipeline, or what is left of it"),

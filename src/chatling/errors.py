@@ -1,5 +1,10 @@
 """The errors that people see: what was wrong and where, and the step that mends it."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class ChatlingError(Exception):
     """A problem the user can mend. Printed as one sentence without a traceback; the process exits with `exit_code`."""
@@ -34,3 +39,9 @@ class Interrupted(ChatlingError):
     """Stopped by SIGTERM or SIGINT after saving; exit code 75 (EX_TEMPFAIL) asks a scheduler to start it again."""
 
     exit_code = 75
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """"Did you mean …?" with the known word that is most like `word`, or None when none is."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"Did you mean {found[0]!r}?" if found else None

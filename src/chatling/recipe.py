@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 import io
 import json
@@ -15,13 +14,13 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from chatling.data.config import POCKET, DataConfig
-from chatling.errors import RecipeError
+from chatling.errors import RecipeError, nearest
 from chatling.model.config import ModelRecipe
 from chatling.model.precision import MachineConfig
 from chatling.optim.groups import OptimConfig
@@ -70,7 +69,7 @@ def find_recipe(name_or_path: str) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    mend = _suggest(name_or_path, ready) or f"Ready ones: {', '.join(ready)}."
+    mend = nearest(name_or_path, ready) or f"Ready ones: {', '.join(ready)}."
     raise RecipeError(f"There is no recipe {name_or_path!r}, by name or as a file.", mend)
 
 
@@ -141,7 +140,7 @@ def _read(kind: Any, value: Any, path: tuple[str, ...], source: _Source) -> Any:
         names = [f.name for f in dataclasses.fields(kind)]
         for key in value:
             if key not in names:
-                mend = _suggest(key, names) or f"Known here: {', '.join(names)}."
+                mend = nearest(key, names) or f"Known here: {', '.join(names)}."
                 raise RecipeError(f"Unknown key {'.'.join((*path, key))!r} in {source.where((*path, key))}.", mend)
         arguments = {name: _read(hints[name], value[name], (*path, name), source) for name in names if name in value}
         if missing := [f.name for f in dataclasses.fields(kind) if f.name not in value and _default(f) is dataclasses.MISSING]:
@@ -200,11 +199,6 @@ def describe(kind: Any) -> str:
 
 def _default(f: dataclasses.Field[Any]) -> Any:
     return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
-
-
-def _suggest(word: str, names: Iterable[str]) -> str | None:
-    nearest = difflib.get_close_matches(word, list(names), n=1, cutoff=0.5)
-    return f"Did you mean {nearest[0]!r}?" if nearest else None
 
 
 # ---- dataclasses to TOML ----
@@ -271,7 +265,7 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
         name = option.removeprefix("--").replace("-", "_")
         if name not in flags:
             leaf = [flag for flag in flags if flag.split(".")[-1] == name.split(".")[-1]]
-            mend = f"Did you mean {'--' + leaf[0]!r}?" if leaf else _suggest(option, [f"--{flag}" for flag in flags])
+            mend = f"Did you mean {'--' + leaf[0]!r}?" if leaf else nearest(option, [f"--{flag}" for flag in flags])
             raise RecipeError(f"Unknown option {option!r}.", mend or f"`{prog} --help` lists them.")
         if not values:
             raise RecipeError(f"Option {option!r} needs a value: {describe(flags[name])}.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chatling.commands.common import Command, UsageError, command_parser, nearest
+from chatling.commands.common import Command, UsageError, command_parser
+from chatling.errors import nearest
 
 
 def run(command: Command, words: list[str]) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from chatling.errors import ChatlingError, RunError
+from chatling.errors import ChatlingError, RunError, nearest
 from chatling.workspace import MANIFEST, STAGES, RunFolder, find_run, home
 
 if TYPE_CHECKING:
@@ -30,11 +29,6 @@ class UsageError(ChatlingError):
     """A command line that makes no sense."""
 
     exit_code = 2
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"Did you mean {found[0]!r}?" if found else None
 
 
 class Parser(argparse.ArgumentParser):
