@@ -1,0 +1,108 @@
+"""Conversations to learn from, without right answers: a jsonl file of your own, or any rows with messages."""
+
+from __future__ import annotations
+
+import json
+import mmap
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from chatling.conversation import Conversation, Part
+from chatling.data.shapes import parse_conversation
+from chatling.data.token_shards import Indexed
+from chatling.errors import ChatlingError, DataError
+from chatling.tasks.task import Task
+
+TOLERATED = 0.01  # share of bad lines that are left out with a note; above it something is wrong with the file as a whole
+SHOWN = 3  # bad lines that a note quotes
+
+
+class Talk(Task):
+    """Conversations to learn from; nothing to judge an answer by."""
+
+    def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
+        """Raises DataError: talk has no one right answer."""
+        raise DataError(f"{self.name!r} holds conversations to learn from, not questions that can be judged.", "Choose another task.")
+
+
+class Conversations(Talk):
+    """The rows that hold a conversation, in any of the shapes that `parse_conversation` knows."""
+
+    def __init__(self, name: str, rows: Indexed[Any], where: str, unit: str = "line"):
+        """Reads every row once. `where` names the rows in notes and errors.
+
+        Bad rows (not JSON, wrong roles, an empty turn, no answer) are left out and noted. Raises DataError when
+        more than TOLERATED of all are bad, or none is good.
+        """
+        self.name, self._rows = name, rows
+        good, bad = array("q"), 0
+        shown: list[str] = []
+        for i in range(len(rows)):
+            try:
+                parse_conversation(rows[i])
+                good.append(i)
+            except (ValueError, TypeError, AttributeError, RecursionError, ChatlingError) as error:
+                bad += 1
+                if len(shown) < SHOWN:
+                    number = rows.numbers[i] if isinstance(rows, JsonLines) else i + 1
+                    shown.append(f"{unit} {number} is not a conversation: {str(error).partition(chr(10))[0].rstrip('.')}")
+                if bad > TOLERATED * len(rows):
+                    many = f"more than {TOLERATED:.0%} of {len(rows):,} {unit}s are bad: " if bad > 1 else ""
+                    raise DataError(f"{where}: {many}{'; '.join(shown)}.", "Mend or delete them.") from None
+        if not good:
+            raise DataError(f"{where} holds no conversations.", "Write one JSON object a line, or take it out of the mixture.")
+        self._good: Sequence[int] = good
+        if bad:
+            more = "; …" if bad > len(shown) else ""
+            self.notes = (f"{where}: left out {bad:,} of {len(rows):,} {unit}s; {'; '.join(shown)}{more}.",)
+
+    def __len__(self) -> int:
+        return len(self._good)
+
+    def __getitem__(self, index: int) -> Conversation:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} conversations, asked for number {index}")
+        return parse_conversation(self._rows[self._good[index]])
+
+
+class JsonLines:
+    """The JSON values of a file's lines that are not blank, by index, parsed when asked for; the file is mapped, not read into memory."""
+
+    def __init__(self, path: Path):
+        """Raises DataError when there is no such file."""
+        try:
+            with open(path, "rb") as file:
+                self._data: mmap.mmap | bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+        except OSError as error:
+            raise DataError(f"Cannot read {path}: {error.strerror}.") from None
+        self._begins = array("q")
+        self.numbers = array("q")  # index -> line number as an editor shows it
+        at = 3 if self._data[:3] == b"\xef\xbb\xbf" else 0  # what some editors put at the beginning
+        number, size = 1, len(self._data)
+        while at < size:
+            end = self._data.find(b"\n", at)
+            end = size if end < 0 else end
+            if self._data[at:end].strip():
+                self._begins.append(at)
+                self.numbers.append(number)
+            at, number = end + 1, number + 1
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def __getitem__(self, index: int) -> Any:
+        """Raises ValueError when the line is not JSON in UTF-8."""
+        at = self._begins[index]
+        end = self._data.find(b"\n", at)
+        return json.loads(self._data[at:None if end < 0 else end].decode("utf-8"))
+
+
+class JsonlConversations(Conversations):
+    """A jsonl file; its first fiftieth (at least one) is for validation and tests, the rest for training."""
+
+    def __init__(self, path: Path, split: str):
+        super().__init__(str(path), JsonLines(path), str(path))
+        held_out = max(1, len(self._good) // 50)
+        self._good = self._good[held_out:] if split == "train" else self._good[:held_out]

@@ -1,0 +1,58 @@
+"""GSM8K: grade-school word problems with worked answers (Cobbe et al. 2021, arXiv:2110.14168); data set openai/gsm8k."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from chatling.conversation import Conversation, Message, Part
+from chatling.tasks.rows import Rows
+from chatling.tasks.task import Task, visible_text
+
+_CALL = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
+_MARKED = re.compile(r"####\s*\$?\s*(-?)\s*\$?([0-9][0-9,]{0,60}(?:\.[0-9]{1,60})?|\.[0-9]{1,60})(?![0-9])")
+
+
+class GSM8K(Task):
+    """The calculator annotations of the answers become tool calls; right is who gives the number behind ####."""
+
+    name = "GSM8K"
+
+    def __init__(self, files: Sequence[Path]):
+        self.rows = Rows(files, ("question", "answer"))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Conversation:
+        row = self.rows[index]
+        return Conversation((Message.of("user", row["question"]), Message("assistant", worked_answer(row["answer"]))))
+
+    def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
+        return same_number(conversation, completion)
+
+
+def worked_answer(text: str) -> tuple[Part, ...]:
+    """`12*3=<<12*3=36>>36` as parts: text, the expression as a python part, its annotated result as an output part, the text going on.
+
+    The result stays the annotated one, often rounded (3.33), since the text behind it goes on with that.
+    """
+    parts, at = [], 0
+    for call in _CALL.finditer(text):
+        parts += [Part("text", text[at:call.start()]), Part("python", call[1]), Part("output", call[2])]
+        at = call.end()
+    return tuple(part for part in (*parts, Part("text", text[at:])) if part.text)
+
+
+def marked_number(text: str) -> Fraction | None:
+    """The number behind the last `####`; thousands commas and a dollar sign are no matter."""
+    found = _MARKED.findall(text)
+    return Fraction(f"{found[-1][0]}{found[-1][1].replace(',', '')}") if found else None
+
+
+def same_number(conversation: Conversation, completion: tuple[Part, ...]) -> bool:
+    """Whether a completion marks the number that the reference answer marks."""
+    expected = marked_number(conversation.messages[-1].text)
+    return expected is not None and marked_number(visible_text(completion)) == expected

@@ -1,0 +1,138 @@
+"""Tasks by name: where their data come from, and how to open them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from chatling.errors import DataError, RecipeError, nearest
+from chatling.tasks.arc import arc
+from chatling.tasks.custom import JsonlConversations
+from chatling.tasks.gsm8k import GSM8K
+from chatling.tasks.humaneval import HumanEval
+from chatling.tasks.identity import Identity, IdentityConfig
+from chatling.tasks.mmlu import mmlu
+from chatling.tasks.smoltalk import smoltalk
+from chatling.tasks.spelling import WORDS_SHA256, WORDS_URL, SimpleSpelling, SpellingBee
+from chatling.tasks.task import Task
+
+if TYPE_CHECKING:
+    from chatling.data.fetch import Fetcher
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class HubTask:
+    """A data set on the Hub. A split is a pattern of paths in its repository, "{subset}" filled in; `rows` counts the full data."""
+
+    repo: str
+    splits: Mapping[str, str]
+    rows: Mapping[str, int]
+    open: Callable[[Sequence[Path]], Task]
+    subset: str | None = None  # what "{subset}" is by default
+
+
+# `[-.]` matches both the Hub's "train-00000-of-00001.parquet" and a plain "train.jsonl"
+HUB: Mapping[str, HubTask] = {
+    "SmolTalk": HubTask(
+        "HuggingFaceTB/smol-smoltalk", {"train": "data/train[-.]*", "test": "data/test[-.]*"}, {"train": 460_341, "test": 24_229}, smoltalk
+    ),
+    "MMLU": HubTask(
+        "cais/mmlu",
+        {"train": "all/auxiliary_train[-.]*", "validation": "{subset}/validation[-.]*", "test": "{subset}/test[-.]*"},
+        {"train": 99_842, "validation": 1_531, "test": 14_042},
+        mmlu,
+        subset="all",
+    ),
+    "ARC-Easy": HubTask(
+        "allenai/ai2_arc",
+        {split: f"ARC-Easy/{split}[-.]*" for split in ("train", "validation", "test")},
+        {"train": 2_251, "validation": 570, "test": 2_376},
+        lambda files: arc("ARC-Easy", files),
+    ),
+    "ARC-Challenge": HubTask(
+        "allenai/ai2_arc",
+        {split: f"ARC-Challenge/{split}[-.]*" for split in ("train", "validation", "test")},
+        {"train": 1_119, "validation": 299, "test": 1_172},
+        lambda files: arc("ARC-Challenge", files),
+    ),
+    "GSM8K": HubTask(
+        "openai/gsm8k",
+        {"train": "{subset}/train[-.]*", "test": "{subset}/test[-.]*"},
+        {"train": 7_473, "test": 1_319},
+        GSM8K,
+        subset="main",
+    ),
+    "HumanEval": HubTask("openai/openai_humaneval", {"test": "openai_humaneval/test[-.]*"}, {"test": 164}, HumanEval),
+}
+MADE: Mapping[str, int] = {"SimpleSpelling": 200_000, "SpellingBee": 80_000, "identity": 1_000}  # made here; name -> size for training
+MADE_HELD_OUT = 256  # size of a made task for validation and tests
+CHAT_TASKS = ("ARC-Easy", "ARC-Challenge", "MMLU", "GSM8K", "HumanEval", "SpellingBee")  # of the reference's chat evaluation
+
+
+def load_task(
+    name: str,
+    split: Split,
+    fetcher: Fetcher,
+    *,
+    subset: str | None = None,
+    size: int | None = None,
+    identity: IdentityConfig | None = None,
+) -> Task:
+    """A task by name, or a jsonl file of conversations by path; its files are fetched when they are not there yet.
+
+    `subset` names a part of the data set (of MMLU a subject, of GSM8K "main" or "socratic"), `size` the number of examples of a task that
+    is made here, `identity` who the task "identity" speaks of. A data set without a validation split gives its test split for it.
+    Raises RecipeError for an unknown name, subset or split, DataError for data that cannot be had or read.
+    """
+    files = task_files(name, split, fetcher, subset=subset)
+    if name in HUB:
+        return HUB[name].open(files)
+    if name not in MADE:
+        return JsonlConversations(files[0], split)
+    count = expected_length(name, split) if size is None else size
+    assert count is not None
+    if name == "identity":
+        return Identity(identity or IdentityConfig(), split, count)
+    return {"SimpleSpelling": SimpleSpelling, "SpellingBee": SpellingBee}[name](files[0], split, count)
+
+
+def task_files(name: str, split: Split, fetcher: Fetcher, *, subset: str | None = None) -> list[Path]:
+    """The files behind a task, fetched; none for what is made from nothing. Raises as `load_task` does."""
+    if subset is not None and (name not in HUB or HUB[name].subset is None):
+        raise RecipeError(f"The task {name!r} has no subsets, so not {subset!r} either.", "Leave subset out.")
+    if name in HUB:
+        task = HUB[name]
+        pattern = task.splits[_split_of(name, split)].format(subset=subset or task.subset)
+        files = fetcher.dataset(task.repo, pattern)
+        if not files:
+            raise DataError(f"There is no {pattern} in the data set {task.repo}.", "Check the subset, or the folder that it is read from.")
+        return files
+    if name == "identity":
+        return []
+    if name in MADE:
+        return [fetcher.url(WORDS_URL, WORDS_SHA256)]
+    path = Path(name).expanduser()
+    if not path.is_file():
+        known = [*HUB, *MADE]
+        mend = nearest(name, known) or f"Tasks are {', '.join(known)}, and the path of a jsonl file of conversations."
+        raise DataError(f"There is no task or file {name!r}.", mend)
+    return [path]
+
+
+def expected_length(name: str, split: Split) -> int | None:
+    """How many examples a task has when its data are complete; None for a file of your own."""
+    if name in MADE:
+        return MADE[name] if split == "train" else MADE_HELD_OUT
+    return HUB[name].rows[_split_of(name, split)] if name in HUB else None
+
+
+def _split_of(name: str, split: Split) -> str:
+    known = HUB[name].splits
+    found = "test" if split == "validation" and split not in known else split
+    if found not in known:
+        raise RecipeError(f"{name} has no split {split!r}.", f"It has {', '.join(known)}.")
+    return found
