@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from chatling.data import IGNORE
 from chatling.model import losses
-from chatling.model.losses import capped_logits, next_token_loss, token_losses
+from chatling.model.losses import capped_logits, next_token_loss, policy_gradient_loss, token_logprobs, token_losses
 
 
 def draw(rows: int, length: int, width: int, vocabulary: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -56,3 +56,49 @@ def test_token_losses_sum_to_the_loss() -> None:
     assert each[targets == IGNORE].abs().sum() == 0
     expected = (capped_logits(hidden, weight, 15.0).argmax(-1) == targets) & (targets != IGNORE)
     assert torch.equal(hits, expected)
+
+
+@pytest.mark.parametrize("chunk", [1, 700, 1 << 25])
+def test_token_logprobs_equal_autograd_in_float64(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(losses, "CPU_CHUNK", chunk)
+    hidden, weight, targets = draw(3, 17, 8, 50, torch.float64)
+    upstream = torch.randn(targets.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    found = token_logprobs(hidden, weight, targets, 15.0)
+    (found * upstream).sum().backward()
+    ours = (found.detach(), hidden.grad.clone(), weight.grad.clone())
+    hidden.grad = weight.grad = None
+    logprobs = (15.0 * torch.tanh((hidden @ weight.T) / 15.0)).log_softmax(-1)
+    reference = logprobs.gather(-1, targets.clamp_min(0)[..., None])[..., 0] * (targets != IGNORE)
+    (reference * upstream).sum().backward()
+    for mine, theirs in zip(ours, (reference.detach(), hidden.grad, weight.grad), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-11, atol=1e-12)
+
+
+def test_policy_gradient_clips_and_leashes_as_written_out() -> None:
+    generator = torch.Generator().manual_seed(3)
+    logprobs, old, reference = (-3 * torch.rand(4, 6, dtype=torch.float64, generator=generator) for _ in range(3))
+    targets = torch.randint(-1, 2, (4, 6), generator=generator)
+    advantages = torch.tensor([0.5, -0.5, 0.25, -2.0], dtype=torch.float64)
+    total = 0.0
+    for b in range(4):
+        for t in range(6):
+            if targets[b, t] == IGNORE:
+                continue
+            p, q, a = logprobs[b, t].exp().item(), old[b, t].exp().item(), advantages[b].item()
+            surrogate = min(p / q * a, max(0.8, min(1.2, p / q)) * a)
+            d = (reference[b, t] - logprobs[b, t]).item()
+            total += -surrogate + 0.1 * (2.718281828459045**d - d - 1)
+    value, count = policy_gradient_loss(logprobs, targets, advantages, old, reference, clip=0.2, kl=0.1)
+    assert value.item() == pytest.approx(total, rel=1e-12)
+    assert int(count) == int((targets != IGNORE).sum())
+
+
+def test_a_ratio_of_one_has_the_plain_gradient() -> None:
+    generator = torch.Generator().manual_seed(4)
+    logprobs = (-3 * torch.rand(2, 5, dtype=torch.float64, generator=generator)).requires_grad_()
+    targets, advantages = torch.randint(-1, 2, (2, 5), generator=generator), torch.tensor([0.5, -0.5], dtype=torch.float64)
+    (plain,) = torch.autograd.grad(policy_gradient_loss(logprobs, targets, advantages)[0], logprobs)
+    clipped, _ = policy_gradient_loss(logprobs, targets, advantages, logprobs.detach(), logprobs.detach(), clip=0.2, kl=0.1)
+    (leashed,) = torch.autograd.grad(clipped, logprobs)
+    torch.testing.assert_close(plain, leashed)
+    assert plain.abs().sum() > 0

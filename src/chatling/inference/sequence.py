@@ -53,6 +53,7 @@ class Completion:
     finish: Finish | None = None
     prompt_logprobs: list[float] = field(default_factory=list)
     prompt_alternatives: list[Alternatives] = field(default_factory=list)
+    closing: int | None = None  # the sampled token that ended it, where one did
 
 
 class TextStream:
@@ -125,6 +126,7 @@ class Sequence:
         else:
             self.sampled += 1
             if token in (self.tokenizer.assistant_end, self.tokenizer.bos):
+                self.completion.closing = token
                 return self._event(None, False, self.stream.push(b"", flush=True), logprob, "stop", alternatives)
             self._calculator(token)
         done = self.completion

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from chatling.model.attention import Cache, Kernel, attend, rotary_tables, rotate
 from chatling.model.config import SMEAR_GATE_INPUTS, VALUE_GATE_INPUTS, ModelConfig, gate_inputs
-from chatling.model.losses import ChunkLoss, capped_logits, next_token_loss, softcapped_chunk
+from chatling.model.losses import ChunkLoss, capped_logits, next_token_loss, softcapped_chunk, token_logprobs
 
 COMPILED_SHAPES = 64  # variants of a compiled layer: shapes, windows, with and without gradients
 
@@ -137,6 +137,10 @@ class GPT(nn.Module):
     def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Next-token loss of inputs (B, T) against targets (B, T): (sum in nats, count)."""
         return next_token_loss(self(inputs), self.lm_head.weight, targets, self.config.softcap, self.loss_chunk)
+
+    def logprobs(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """Log-probability of each of targets (B, T) after inputs (B, T), 0 where ignored; differentiable."""
+        return token_logprobs(self(inputs), self.lm_head.weight, targets, self.config.softcap)
 
     def set_kernel(self, kernel: Kernel) -> None:
         for block in self.layers:

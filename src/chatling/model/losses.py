@@ -78,6 +78,77 @@ def chunk_rows(weight: Tensor) -> int:
     return max(1, (CPU_CHUNK if weight.device.type == "cpu" else LOGITS_CHUNK) // weight.shape[0])
 
 
+class _TokenLogprobs(torch.autograd.Function):
+    """Chunked like the loss. What comes back for each token is known only in the backward pass, which makes the logits again."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, rows: int) -> Tensor:
+        compute_weight = weight.to(hidden.dtype)
+        ctx.save_for_backward(hidden, weight, targets)
+        ctx.softcap, ctx.rows = softcap, rows
+        parts = []
+        for part, goal in zip(hidden.split(rows), targets.split(rows), strict=True):
+            logits = capped_logits(part, compute_weight, softcap)
+            parts.append(logits.gather(1, goal[:, None])[:, 0] - logits.logsumexp(dim=-1))
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+        hidden, weight, targets = ctx.saved_tensors
+        compute_weight = weight.to(hidden.dtype)
+        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        for start in range(0, hidden.shape[0], ctx.rows):
+            part = slice(start, start + ctx.rows)
+            logits = capped_logits(hidden[part], compute_weight, ctx.softcap)
+            d_logits = -logits.softmax(dim=-1)
+            d_logits.scatter_add_(1, targets[part, None], torch.ones_like(d_logits[:, :1]))
+            d_logits *= (1 - (logits / ctx.softcap).square()) * gradient[part, None]  # through the cap: its slope is 1 - tanh²
+            d_logits = d_logits.to(hidden.dtype)
+            d_hidden[part] = d_logits @ compute_weight
+            d_weight += d_logits.T @ hidden[part]
+        return d_hidden, d_weight, None, None, None
+
+
+def token_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> Tensor:
+    """Log-probability of each target (B, T), in at least fp32, 0 where it is IGNORE; differentiable.
+
+    hidden (B, T, D) after the last norm, weight (V, D) of the head, targets (B, T) int64. Logits are made for the targets alone.
+    """
+    wanted = targets.flatten() != IGNORE
+    found = _TokenLogprobs.apply(hidden.flatten(0, 1)[wanted], weight, targets.flatten()[wanted], softcap, chunk_rows(weight))
+    return found.new_zeros(targets.numel()).masked_scatter(wanted, found).view_as(targets)
+
+
+def policy_gradient_loss(
+    logprobs: Tensor,
+    targets: Tensor,
+    advantages: Tensor,
+    old: Tensor | None = None,
+    reference: Tensor | None = None,
+    *,
+    clip: float = 0.0,
+    kl: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Summed policy-gradient loss of sampled tokens, and their number.
+
+    logprobs (B, T) of the targets (B, T), IGNORE where nothing was sampled; advantages (B,). Each token's loss is -A log p, whose gradient
+    is REINFORCE's (Williams 1992). With `clip` it is the smaller of r A and r A with r = p / p_old kept in 1 ± clip, negated (PPO, arXiv
+    1707.06347), which needs `old` (B, T). With `kl` comes that many times e^d - d - 1, d = log p_reference - log p: an estimate of the
+    divergence from `reference` (B, T) that is never negative (as in GRPO, arXiv 2402.03300).
+    """
+    sampled = targets != IGNORE
+    each = -logprobs * advantages[:, None]
+    if clip:
+        assert old is not None
+        ratio = (logprobs - old).exp()
+        each = -torch.minimum(ratio * advantages[:, None], ratio.clamp(1 - clip, 1 + clip) * advantages[:, None])
+    if kl:
+        assert reference is not None
+        distance = reference - logprobs
+        each = each + kl * (distance.exp() - distance - 1)
+    return (each * sampled).sum(), sampled.sum()
+
+
 @torch.no_grad()
 def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
     """For evaluation, each token alone: its loss in nats (B, T), 0 where ignored, and whether it is the most likely one (B, T) bool."""
