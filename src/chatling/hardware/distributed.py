@@ -56,6 +56,14 @@ class World:
         dist.all_gather_into_tensor(full, chunk.contiguous())
         return full
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in the order of the ranks, on each of them. Plain data only."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
     def from_first(self, value: Any) -> Any:
         """Rank 0's value, on every rank. Plain data only."""
         if self.size == 1:

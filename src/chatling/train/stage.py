@@ -18,7 +18,7 @@ from chatling.optim.groups import Optimizer, Rates
 from chatling.optim.schedule import Schedule
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_weights, save_model
-from chatling.train.loop import LoopConfig, Progress, Trainer
+from chatling.train.loop import LoopConfig, Position, Progress, Trainer
 from chatling.workspace import RunFolder
 
 
@@ -64,7 +64,11 @@ def train_stage(
     trainer = Trainer(
         name, folder, model, optimizer, schedule, batches, model.loss, evaluate, context.loop, context.world, context.progress
     )
-    position = trainer.fit()
+    save_finished(context, name, model, trainer.fit())
+
+
+def save_finished(context: Context, name: str, model: GPT, position: Position) -> None:
+    """Write a stage's finished model, with what it took. Every rank calls it; the first one writes."""
     with together(context.world):
         if context.world.first:
             facts = {"stage": name, "step": position.step, "tokens": position.tokens, "seconds": position.seconds}
