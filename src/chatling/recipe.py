@@ -24,6 +24,7 @@ from chatling.errors import RecipeError, nearest
 from chatling.model.config import ModelRecipe
 from chatling.model.precision import MachineConfig
 from chatling.optim.groups import OptimConfig
+from chatling.tasks.identity import IdentityConfig
 from chatling.tokenizer.train import TokenizerConfig
 from chatling.train.base import BaseConfig
 from chatling.train.finetune import FinetuneConfig
@@ -47,6 +48,7 @@ class Recipe:
     optim: OptimConfig = field(default_factory=OptimConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
     mid: FinetuneConfig | None = None
     sft: FinetuneConfig | None = None
@@ -87,9 +89,10 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, prog: str |
     if not re.search(r"^name\s*=", text, re.MULTILINE):
         recipe = dataclasses.replace(recipe, name=path.stem)
     recipe = override(recipe, overrides, prog=prog or f"chatling run {name_or_path}")
+    # The frozen recipe must mean the same from another working directory.
+    recipe = dataclasses.replace(recipe, mid=recipe.mid and recipe.mid.anchored(), sft=recipe.sft and recipe.sft.anchored())
     if recipe.data.source == POCKET:
         return recipe
-    # The frozen recipe must mean the same from another working directory.
     return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=str(Path(recipe.data.source).expanduser().absolute())))
 
 

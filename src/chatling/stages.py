@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chatling.data.config import POCKET, DataConfig
 from chatling.data.token_shards import file_fingerprint, iter_texts, list_parquet, write_token_shards
@@ -24,9 +24,13 @@ from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import train_tokenizer
 from chatling.train.base import train_base
-from chatling.train.finetune import mixture_files, prepare_finetune, train_finetune
+from chatling.train.finetune import prepare_finetune, source_facts, train_finetune
+from chatling.train.sources import Sources
 from chatling.train.stage import Context
 from chatling.workspace import manifest_fault
+
+if TYPE_CHECKING:
+    from chatling.data.fetch import Fetcher
 
 
 def chatling_stages() -> tuple[Stage, ...]:
@@ -60,7 +64,7 @@ def _training(
 
 def _finetune_parts(name: str, recipe: Recipe) -> Any:
     config = getattr(recipe, name)
-    return recipe.seed, recipe.optim, config, mixture_files(config)
+    return recipe.seed, recipe.optim, config, source_facts(config, recipe.identity)
 
 
 def _corpus_mark(data: DataConfig) -> Any:
@@ -100,7 +104,14 @@ def _prepare_base(job: Job) -> None:
 def _prepare_finetune(name: str, job: Job) -> None:
     tokenizer = Tokenizer.load(job.folder.tokenizer)
     shards = _shards(job, name, "train"), _shards(job, name, "validation")
-    prepare_finetune(name, getattr(job.recipe, name), tokenizer, job.recipe.seed, *shards)
+    sources = Sources(functools.partial(_fetcher, job), job.recipe.identity, job.recipe.seed)
+    prepare_finetune(name, getattr(job.recipe, name), tokenizer, sources, *shards, note=job.progress.message)
+
+
+def _fetcher(job: Job) -> Fetcher:
+    from chatling.data.fetch import Fetcher  # here: a run without downloads needs none of what it imports
+
+    return Fetcher(note=job.progress.message)
 
 
 def _base(job: Job) -> None:

@@ -1,36 +1,18 @@
-"""Sources of fine-tuning: what a jsonl file may hold, and what is refused."""
+"""The fine-tuning stages' tables, and the conversations that they prepare."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chatling.conversation import Conversation
-from chatling.errors import DataError, RecipeError
-from chatling.train.finetune import FinetuneConfig, MixtureEntry, load_source
-
-
-def test_line_separators_inside_a_text_do_not_cut_it(tmp_path: Path) -> None:
-    said = [Conversation.of(f"Say {i}\u2028now\x85", "Yes\u2029.") for i in range(3)]
-    path = tmp_path / "chat.jsonl"
-    path.write_text("\n".join(json.dumps(one.to_dict(), ensure_ascii=False) for one in said), encoding="utf-8")
-    entry = MixtureEntry(str(path))
-    assert [*load_source(entry, "sft", "validation", 0), *load_source(entry, "sft", "train", 0)] == said
-
-
-@pytest.mark.parametrize(
-    "line", [b"{", b"[1]", b"3", b'{"messages": 3}', b'{"messages": []}', b'{"messages": [{"role": "user"}]}', b"\xff\xfe"]
-)
-def test_a_bad_line_is_named(tmp_path: Path, line: bytes) -> None:
-    path = tmp_path / "chat.jsonl"
-    path.write_bytes(json.dumps(Conversation.of("Hi", "Yes").to_dict()).encode() + b"\n" + line)
-    with pytest.raises(DataError, match="line 2 is not a conversation"):
-        load_source(MixtureEntry(str(path)), "sft", "train", 0)
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"There is no task or file '.*gone\.jsonl'"):
-        load_source(MixtureEntry(str(tmp_path / "gone.jsonl")), "sft", "train", 0)
+from chatling.data.token_shards import TokenShards
+from chatling.errors import RecipeError
+from chatling.tasks.identity import IdentityConfig
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
+from chatling.train.finetune import FinetuneConfig, prepare_finetune, source_facts
+from chatling.train.sources import MixtureEntry, Sources
 
 
 @pytest.mark.parametrize(
@@ -39,3 +21,81 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_senseless_numbers_are_refused(changes: dict) -> None:
     with pytest.raises(RecipeError):
         FinetuneConfig(**{"mixture": (MixtureEntry("pocket", count=1),), "packed": False, **changes})
+
+
+class Counting(Sources):
+    """Twelve conversations a source; notes what it was asked for."""
+
+    def load(self, entry: MixtureEntry, stage: str, split: str) -> list[Conversation]:
+        self.identity.asked.append((entry.task, split))
+        return [Conversation.of(f"{entry.task} {split} {i}?", f"{i}.") for i in range(12)]
+
+    def files(self, entries: Any, split: str) -> list[Path]:
+        return []
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return train_tokenizer(iter(["a b c train validation 0 1 2 3?"] * 50), TokenizerConfig(vocabulary=300))
+
+
+def prepared(folder: Path, tokenizer: Tokenizer, config: FinetuneConfig) -> tuple[int, int, list[tuple[str, str]]]:
+    """(training, validation) conversations and what was loaded."""
+    identity: Any = type("Noted", (), {"asked": [], "__repr__": lambda self: "noted"})()
+    folders = folder / "sft-train", folder / "sft-validation"
+    prepare_finetune("sft", config, tokenizer, Counting(None, identity, 1), *folders, note=print)  # type: ignore[arg-type]
+    train, validation = (TokenShards.open(path).documents for path in folders)
+    return train, validation, identity.asked
+
+
+def test_validation_takes_as_much_of_each_part_as_it_has(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    config = FinetuneConfig((MixtureEntry("a", epochs=2), MixtureEntry("b", count=5, split="test")), packed=False, validation_conversations=20)
+    assert prepared(tmp_path, tokenizer, config) == (29, 20, [("a", "train"), ("b", "test"), ("a", "validation"), ("b", "validation")])
+
+
+def test_a_validation_set_of_its_own_is_taken_whole(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    own = MixtureEntry("a", split="test"), MixtureEntry("c", count=7)
+    config = FinetuneConfig((MixtureEntry("a"),), packed=False, validation=own, validation_conversations=1)
+    assert prepared(tmp_path, tokenizer, config) == (12, 19, [("a", "train"), ("a", "test"), ("c", "validation")])
+
+
+def test_what_is_finished_is_not_loaded_again_until_it_changes(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    config = FinetuneConfig((MixtureEntry("a"),), packed=False)
+    assert prepared(tmp_path, tokenizer, config)[2]
+    assert prepared(tmp_path, tokenizer, config) == (12, 12, [])
+    (tmp_path / "sft-train/shard_00000/tokens.bin").write_bytes(b"")
+    assert prepared(tmp_path, tokenizer, config)[2]
+    changed = FinetuneConfig((MixtureEntry("a", count=3),), packed=False)
+    assert prepared(tmp_path, tokenizer, changed)[0] == 3
+
+
+def test_the_identity_counts_only_where_it_is_taught(tmp_path: Path) -> None:
+    ada, bob = IdentityConfig(name="Ada"), IdentityConfig(name="Bob")
+    without, taught = (FinetuneConfig((MixtureEntry(task),), packed=False) for task in ("GSM8K", "identity"))
+    assert source_facts(without, ada) == source_facts(without, bob)
+    assert source_facts(taught, ada) != source_facts(taught, bob)
+
+
+def test_a_changed_file_of_ones_own_changes_the_stage(tmp_path: Path) -> None:
+    path = tmp_path / "talks.jsonl"
+    config = FinetuneConfig((MixtureEntry("pocket"),), packed=False, validation=(MixtureEntry(str(path)),))
+    seen = {repr(source_facts(config, IdentityConfig()))}
+    for text in ("1", "2"):
+        path.write_text(text)
+        seen.add(repr(source_facts(config, IdentityConfig())))
+    assert len(seen) == 3
+
+
+def test_relative_paths_are_anchored_and_names_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("talks.jsonl").write_text("")
+    entries = MixtureEntry("talks.jsonl"), MixtureEntry("GSM8K"), MixtureEntry("pocket"), MixtureEntry("SmolTlk")
+    anchored = FinetuneConfig(entries, packed=False, validation=entries[:1]).anchored()
+    assert [entry.task for entry in anchored.mixture] == [str(tmp_path / "talks.jsonl"), "GSM8K", "pocket", "SmolTlk"]
+    assert anchored.validation[0].task == str(tmp_path / "talks.jsonl")
+
+
+@pytest.mark.parametrize("numbers", [{"count": -1}, {"epochs": -2}])
+def test_negative_numbers_are_refused(numbers: dict[str, int]) -> None:
+    with pytest.raises(RecipeError, match="at least 0"):
+        MixtureEntry("GSM8K", **numbers)

@@ -3,38 +3,26 @@ SFT takes whole conversations and learns from the assistant's own tokens."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from chatling.conversation import Conversation
 from chatling.data.batches import BatchSource, ConversationBatches
-from chatling.data.config import POCKET
-from chatling.data.mixtures import Mapped, Mixture, MixturePart
-from chatling.data.token_shards import Indexed, TokenShards, file_fingerprint, write_conversation_shards
-from chatling.errors import ChatlingError, DataError, RecipeError
+from chatling.data.mixtures import Mapped
+from chatling.data.token_shards import TokenShards, file_fingerprint, write_conversation_shards
+from chatling.errors import DataError, RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.optim.groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule, check_trapezoid
-from chatling.pocket import conversations as pocket_conversations
+from chatling.tasks.identity import IdentityConfig
+from chatling.tasks.registry import Split
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import render
 from chatling.train.base import packed_batches
+from chatling.train.sources import MixtureEntry, Sources, notes, own_files
 from chatling.train.stage import Context, train_stage
-from chatling.workspace import STAGES, read_json
-
-Split = Literal["train", "validation"]
-
-
-@dataclass(frozen=True)
-class MixtureEntry:
-    """One part of a mixture: the built-in world ("pocket", which needs a count) or a jsonl file of conversations."""
-
-    task: str
-    epochs: int = 1
-    count: int | None = None
+from chatling.workspace import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,8 @@ class FinetuneConfig:
     bucket: int = 64  # conversations are padded to multiples of this many tokens
     warmup: int = 0  # steps
     warmdown: float = 1.0  # fraction of the steps
-    validation_conversations: int = 500
+    validation: tuple[MixtureEntry, ...] = ()  # a validation set of its own; else it is taken from what the mixture holds out
+    validation_conversations: int = 500  # in all, when it is
 
     def __post_init__(self) -> None:
         """Raises RecipeError for an empty mixture and for numbers below 1."""
@@ -58,56 +47,68 @@ class FinetuneConfig:
             raise RecipeError("The mixture of [mid] or [sft] is empty.", 'Write for example mixture = [{task = "pocket", count = 1000}].')
         if min(self.batch_tokens, self.batch_conversations, self.bucket, self.epochs) < 1:
             raise RecipeError("batch_tokens, batch_conversations, bucket and epochs of [mid] and [sft] must be at least 1.")
-        if self.validation_conversations < len(self.mixture):
+        if not self.validation and self.validation_conversations < len(self.mixture):
             raise RecipeError("validation_conversations must be at least 1 for each entry of the mixture.", "Raise it.")
         check_trapezoid("mid or sft", self.warmup, self.warmdown)
 
+    @property
+    def held_out(self) -> tuple[MixtureEntry, ...]:
+        """What is validated on: its own set, or what the parts of the mixture hold out."""
+        return self.validation or tuple(replace(entry, epochs=1, split=None) for entry in self.mixture)
 
-def load_source(entry: MixtureEntry, stage: str, split: Split, seed: int) -> Indexed[Conversation]:
-    """The conversations that an entry names. Raises DataError when a file is missing or a line of it is not a conversation."""
-    if entry.task == POCKET:
-        # each stage and split draws from a seed of its own: the same skills, other conversations
-        own = 100 * seed + 10 * STAGES.index(stage) + (split == "validation")
-        return pocket_conversations(own, entry.count or 10_000)
-    path = Path(entry.task).expanduser()
-    if not path.is_file():
-        raise DataError(f"There is no task or file {entry.task!r}.", 'Write "pocket" or the path of a jsonl file of conversations.')
-    found = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        if line.strip():
-            try:
-                found.append(Conversation.from_dict(json.loads(line)))
-            except (ValueError, AttributeError, ChatlingError) as error:
-                raise DataError(f"{path} line {number} is not a conversation: {error}", "Mend or delete the line.") from None
-    held_out = max(1, len(found) // 50)
-    return found[held_out:] if split == "train" else found[:held_out]
+    def anchored(self) -> FinetuneConfig:
+        """With the paths of its own files made absolute."""
+        mixture, validation = (tuple(entry.anchored() for entry in entries) for entries in (self.mixture, self.validation))
+        return replace(self, mixture=mixture, validation=validation)
 
 
-def mixture_files(config: FinetuneConfig) -> list[str]:
-    """What tells the mixture's files from others of the same name; a file that is missing has nothing to tell."""
-    paths = (Path(entry.task).expanduser() for entry in config.mixture if entry.task != POCKET)
-    return [str(file_fingerprint(path)) for path in paths if path.is_file()]
+def source_facts(config: FinetuneConfig, identity: IdentityConfig) -> tuple[Any, ...]:
+    """What a stage's conversations depend on, besides the seed: the mixtures, files of its own, and who it is where that is taught."""
+    entries = (*config.mixture, *config.validation)
+    taught = identity if any(entry.task == "identity" for entry in entries) else None
+    return config.mixture, config.validation, config.validation_conversations, own_files(entries), taught
 
 
 def prepare_finetune(
     name: str,
     config: FinetuneConfig,
     tokenizer: Tokenizer,
-    seed: int,
+    sources: Sources,
     train: Path,
     validation: Path,
+    note: Callable[[str], None],
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Render a stage's mixture into token shards with loss masks, once."""
-    splits: tuple[tuple[Split, Path], ...] = (("train", train), ("validation", validation))
-    for split, folder in splits:
-        parts = []
-        for entry in config.mixture:
-            count = entry.count if split == "train" else config.validation_conversations // len(config.mixture)
-            parts.append(MixturePart(entry.task, load_source(entry, name, split, seed), entry.epochs, count))
-        rendered = Mapped(Mixture(parts, seed), lambda conversation: render(tokenizer, conversation))
-        facts = (tokenizer.fingerprint, config.mixture, mixture_files(config), config.validation_conversations, seed, name, split)
-        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=repr(facts), progress=progress)
+    """Render a stage's mixture into token shards with loss masks, once; `note` hears what is worth knowing of the data.
+
+    What was finished is not looked at again, so a run goes on without its data sets, and as it began when they change on the Hub.
+    """
+    facts = repr((name, tokenizer.fingerprint, sources.seed, source_facts(config, sources.identity)))
+    finished = train.with_name(f"{name}.json")
+    if _is_finished(finished, facts, (train, validation)):
+        return
+    some = None if config.validation else config.validation_conversations // len(config.mixture)
+    splits: tuple[tuple[Path, tuple[MixtureEntry, ...], Split, int | None], ...] = (
+        (train, config.mixture, "train", None),
+        (validation, config.held_out, "validation", some),
+    )
+    for folder, entries, split, most in splits:
+        mixture = sources.mixture(entries, name, split, most)
+        for line in notes(mixture):
+            note(line)
+        rendered = Mapped(mixture, lambda conversation: render(tokenizer, conversation))
+        marks = [file_fingerprint(path) for path in sources.files(entries, split)]
+        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=repr((facts, split, marks)), progress=progress)
+    write_json(finished, {"of": facts})
+
+
+def _is_finished(file: Path, facts: str, folders: Sequence[Path]) -> bool:
+    try:
+        for folder in folders:
+            TokenShards.open(folder)
+        return bool(read_json(file)["of"] == facts)
+    except (DataError, KeyError, TypeError):
+        return False
 
 
 def train_finetune(

@@ -1,0 +1,107 @@
+"""Where the conversations of a fine-tuning mixture come from: tasks by name, jsonl files, the built-in world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chatling.conversation import Conversation
+from chatling.data.config import POCKET
+from chatling.data.mixtures import Mixture, MixturePart
+from chatling.data.token_shards import Indexed, file_fingerprint
+from chatling.errors import RecipeError
+from chatling.pocket import conversations as pocket_conversations
+from chatling.tasks.identity import IdentityConfig
+from chatling.tasks.registry import MADE, Split, expected_length, load_task, task_files
+from chatling.tasks.task import Task
+from chatling.workspace import STAGES
+
+if TYPE_CHECKING:
+    from chatling.data.fetch import Fetcher
+
+POCKET_CONVERSATIONS = 10_000  # of the built-in world, which has no end, when no count is given
+
+
+@dataclass(frozen=True)
+class MixtureEntry:
+    """One part of a mixture."""
+
+    task: str
+    """A task by name, the path of a jsonl file of conversations, or "pocket"."""
+    epochs: int = 1
+    """How many times it is gone through."""
+    count: int | None = None
+    """Conversations taken each time, all by default: a random part of data; of what is generated, so many are."""
+    split: Split | None = None
+    """"train" in mixtures and "validation" in validation sets, unless said otherwise."""
+    subset: str | None = None
+    """A named part of the data set, where it has such."""
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError for numbers that make no mixture."""
+        if self.epochs < 0 or (self.count is not None and self.count < 0):
+            raise RecipeError(f"A mixture has count {self.count} and epochs {self.epochs} of {self.task!r}.", "Give numbers of at least 0.")
+
+    @property
+    def is_file(self) -> bool:
+        return self.task != POCKET and expected_length(self.task, "test") is None
+
+    @property
+    def expected(self) -> int | None:
+        """Conversations that it comes to, when its data are complete; None where only the file can tell."""
+        length = POCKET_CONVERSATIONS if self.task == POCKET else expected_length(self.task, self.split or "train")
+        each = length if self.count is None else self.count
+        return None if each is None else each * self.epochs
+
+    def anchored(self) -> MixtureEntry:
+        """With the path of a file made absolute, so that it means the same from another working directory."""
+        path = Path(self.task).expanduser()
+        return replace(self, task=str(path.absolute())) if self.is_file and path.exists() else self
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What tasks are made and fetched with."""
+
+    fetcher: Callable[[], Fetcher]
+    """Called when something is to be fetched."""
+    identity: IdentityConfig
+    seed: int
+
+    def load(self, entry: MixtureEntry, stage: str, split: Split) -> Indexed[Conversation]:
+        """The conversations that an entry draws on. Raises RecipeError and DataError as `load_task` does."""
+        if entry.task == POCKET:
+            # each stage and split draws from a seed of its own: the same skills, other conversations
+            own = 100 * self.seed + 10 * STAGES.index(stage) + (split != "train")
+            return pocket_conversations(own, POCKET_CONVERSATIONS if entry.count is None else entry.count)
+        size = entry.count if entry.task in MADE else None
+        return load_task(entry.task, split, self.fetcher(), subset=entry.subset, size=size, identity=self.identity)
+
+    def files(self, entries: Sequence[MixtureEntry], split: Split) -> list[Path]:
+        """The files behind a mixture, fetched."""
+        tasks = (entry for entry in entries if entry.task != POCKET)
+        return [path for e in tasks for path in task_files(e.task, e.split or split, self.fetcher(), subset=e.subset)]
+
+    def mixture(self, entries: Sequence[MixtureEntry], stage: str, split: Split, most: int | None = None) -> Mixture:
+        """The entries' conversations, interleaved in proportion; of each entry at most `most`, if given, and none twice then."""
+        parts = []
+        for entry in entries:
+            source = self.load(entry, stage, entry.split or split)
+            count = None if entry.count is None else entry.count * entry.epochs
+            parts.append(MixturePart(entry.task, source, entry.epochs, count if most is None else min(most, len(source))))
+        return Mixture(parts, self.seed)
+
+
+def notes(mixture: Mixture) -> Iterator[str]:
+    """What the tasks of a mixture have to say of their data."""
+    for part in mixture.parts:
+        if isinstance(part.source, Task):
+            yield from part.source.notes
+
+
+def own_files(entries: Sequence[MixtureEntry]) -> list[str]:
+    """What tells files of your own from others of the same name; a file that is missing has nothing to tell."""
+    paths = (Path(entry.task).expanduser() for entry in entries if entry.is_file)
+    return [str(file_fingerprint(path)) for path in paths if path.is_file()]

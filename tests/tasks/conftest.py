@@ -1,0 +1,55 @@
+"""The data pack's files where a fetcher would put them, without a network."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+# path in the data pack -> repository and path in it, as on the Hub
+PLACES = {
+    "sft/train.parquet": "HuggingFaceTB/smol-smoltalk/data/train-00000-of-00001.parquet",
+    "sft/test.parquet": "HuggingFaceTB/smol-smoltalk/data/test-00000-of-00001.parquet",
+    "mmlu/auxiliary_train.parquet": "cais/mmlu/all/auxiliary_train-00000-of-00001.parquet",
+    "mmlu/validation.parquet": "cais/mmlu/all/validation-00000-of-00001.parquet",
+    "mmlu/test.parquet": "cais/mmlu/all/test-00000-of-00001.parquet",
+    **{
+        f"arc/{name}/{split}.parquet": f"allenai/ai2_arc/{name}/{split}-00000-of-00001.parquet"
+        for name in ("ARC-Easy", "ARC-Challenge")
+        for split in ("train", "validation", "test")
+    },
+    "gsm8k/train.jsonl": "openai/gsm8k/main/train.jsonl",
+    "gsm8k/test.jsonl": "openai/gsm8k/main/test.jsonl",
+    "humaneval/HumanEval.jsonl.gz": "openai/openai_humaneval/openai_humaneval/test.jsonl.gz",
+}
+
+
+class FolderFetcher:
+    """`Fetcher` over a folder laid out as <owner>/<name>/<path in repository>, with plain addresses by their last part."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def dataset(self, repo: str, pattern: str, revision: str = "main") -> list[Path]:
+        root = self.folder / repo
+        return [path for path in sorted(root.rglob("*")) if fnmatch.fnmatch(str(path.relative_to(root)), pattern)]
+
+    def url(self, url: str, sha256: str) -> Path:
+        return self.folder / url.rpartition("/")[2]
+
+
+@pytest.fixture(scope="session")
+def fetcher(data_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> FolderFetcher:
+    folder = tmp_path_factory.mktemp("hub")
+    for source, place in PLACES.items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).symlink_to(data_pack / source)
+    (folder / "words_alpha.txt").symlink_to(data_pack / "words/words_alpha.txt")
+    return FolderFetcher(folder)
+
+
+@pytest.fixture
+def folder_fetcher(tmp_path: Path) -> Callable[[], FolderFetcher]:
+    return lambda: FolderFetcher(tmp_path)
