@@ -10,6 +10,8 @@ from chatling.errors import DataError
 
 Role = Literal["system", "user", "assistant"]
 PartKind = Literal["text", "python", "output"]
+ROLES: tuple[str, ...] = get_args(Role)
+PART_KINDS: tuple[str, ...] = get_args(PartKind)
 
 
 @dataclass(frozen=True)
@@ -59,8 +61,8 @@ class Conversation:
             if not any(part.text.strip() for part in message.parts):
                 raise DataError(f"A conversation has an empty {message.role} message.")
             for part in message.parts:
-                if part.kind not in get_args(PartKind):
-                    raise DataError(f"Unknown message part {part.kind!r}; known are {', '.join(get_args(PartKind))}.")
+                if part.kind not in PART_KINDS:
+                    raise DataError(f"Unknown message part {part.kind!r}; known are {', '.join(PART_KINDS)}.")
                 if part.kind != "text" and message.role != "assistant":
                     raise DataError(f"A {message.role} message holds a {part.kind} part; only the assistant uses tools.")
 
@@ -90,8 +92,8 @@ class Conversation:
 
 
 def _message(entry: Any) -> Message:
-    if not isinstance(entry, Mapping) or entry.get("role") not in get_args(Role):
-        raise DataError(f"A message needs a role among {', '.join(get_args(Role))}; got {str(entry)[:80]!r}.")
+    if not isinstance(entry, Mapping) or entry.get("role") not in ROLES:
+        raise DataError(f"A message needs a role among {', '.join(ROLES)}; got {str(entry)[:80]!r}.")
     content = entry.get("content")
     if isinstance(content, str):
         return Message.of(entry["role"], content)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
+import itertools
 from pathlib import Path
 
 import pytest
+
+from chatling.data.token_shards import iter_texts
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 # path in the data pack -> repository and path in it, as on the Hub
 PLACES = {
@@ -50,6 +54,8 @@ def fetcher(data_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Folder
     return FolderFetcher(folder)
 
 
-@pytest.fixture
-def folder_fetcher(tmp_path: Path) -> Callable[[], FolderFetcher]:
-    return lambda: FolderFetcher(tmp_path)
+@pytest.fixture(scope="session")
+def letter_tokenizer(data_pack: Path) -> Tokenizer:
+    """Trained on some real text."""
+    texts = iter_texts([data_pack / "pretrain_en/shard_00005.parquet"])
+    return train_tokenizer(itertools.islice(texts, 300), TokenizerConfig(vocabulary=2048))

@@ -49,7 +49,8 @@ def prepared(folder: Path, tokenizer: Tokenizer, config: FinetuneConfig) -> tupl
 
 
 def test_validation_takes_as_much_of_each_part_as_it_has(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    config = FinetuneConfig((MixtureEntry("a", epochs=2), MixtureEntry("b", count=5, split="test")), packed=False, validation_conversations=20)
+    parts = MixtureEntry("a", epochs=2), MixtureEntry("b", count=5, split="test")
+    config = FinetuneConfig(parts, packed=False, validation_conversations=20)
     assert prepared(tmp_path, tokenizer, config) == (29, 20, [("a", "train"), ("b", "test"), ("a", "validation"), ("b", "validation")])
 
 

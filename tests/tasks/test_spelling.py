@@ -1,0 +1,109 @@
+"""The made tasks over words: determinism, splits without a word in common, answers that add up."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chatling.conversation import Part
+from chatling.errors import DataError
+from chatling.tasks.registry import load_task
+from chatling.tasks.spelling import SHARES, WORDS_SHA256, SimpleSpelling, SpellingBee, counted, split_words
+from chatling.tools.calculator import calculate
+from chatling.workspace import sha256_file
+
+
+@pytest.fixture(scope="module")
+def words(data_pack: Path) -> Path:
+    return data_pack / "words/words_alpha.txt"
+
+
+def test_the_pinned_checksum_is_the_file_s(words: Path) -> None:
+    assert sha256_file(words) == WORDS_SHA256
+
+
+def test_no_word_is_in_two_splits_and_none_is_lost(words: Path) -> None:
+    splits = {split: split_words(words, split) for split in SHARES}
+    met = Counter(word for found in splits.values() for word in found)
+    assert set(met.values()) == {1}
+    assert set(met) == set(words.read_text().split())
+    assert len(splits["train"]) > 300_000
+    assert all(len(splits[split]) > 18_000 for split in ("validation", "test"))
+
+
+@pytest.mark.parametrize("kind", [SimpleSpelling, SpellingBee])
+def test_examples_depend_on_the_index_alone(words: Path, kind: Any) -> None:
+    task, again = kind(words, "train", 500), kind(words, "train", 1000)
+    assert [task[i] for i in range(500)] == [again[i] for i in reversed(range(500))][::-1]
+    assert len(set(task)) == 500
+    assert not set(task) & set(kind(words, "test", 500))
+
+
+def test_two_hundred_thousand_words_are_spelled_once_each(words: Path) -> None:
+    task = SimpleSpelling(words, "train", 200_000)
+    assert len({task.draw(i)[0] for i in range(0, 200_000, 10)}) == 20_000
+    word, letters = task[7].messages[1].text.split(": ")
+    assert letters.split(",") == list(word)
+    assert word in task[7].messages[0].text
+    assert task.score(task[7], (Part("text", f"{word}: {', '.join(word)}"),))
+    assert not task.score(task[7], (Part("text", f"{word}: {','.join(word[1:])}"),))
+
+
+def test_a_bee_counts_checks_and_answers(words: Path) -> None:
+    task = SpellingBee(words, "train", 2_000)
+    numbers: Counter[str] = Counter()
+    for i, example in enumerate(task):
+        word = task.draw(i)[0]
+        head, check, output, answer = example.messages[1].parts
+        assert word in example.messages[0].text.lower()
+        assert calculate(check.text) == output.text
+        assert answer.text == f"\n\n#### {output.text}"
+        counts = re.findall(r"=(\d+)$", head.text, re.MULTILINE)
+        assert counts == [str(n) for n in range(1, int(output.text) + 1)]
+        numbers[output.text] += 1
+        assert task.score(example, example.messages[1].parts)
+        assert not task.score(example, (Part("text", f"#### {int(output.text) + 1}"),))
+    assert max(numbers.values()) < 0.65 * len(task)
+    assert numbers["0"] > 0.04 * len(task)
+    assert len({example.messages[0].text for example in task}) > 1_900
+
+
+def test_a_whole_answer_reads_well() -> None:
+    text = "".join(part.text for part in counted("berry", "r"))
+    assert text == (
+        "berry: b,e,r,r,y\n\nCounting r:\n1. b\n2. e\n3. r=1\n4. r=2\n5. y\n\n"
+        "That makes 2. Let me check: 'berry'.count('r')2\n\n#### 2"
+    )  # fmt: skip
+
+
+@given(st.text("abc", min_size=1, max_size=30), st.sampled_from("abcd"))
+def test_any_word_and_letter_add_up(word: str, letter: str) -> None:
+    parts = counted(word, letter)
+    assert parts[2].text == str(word.count(letter)) == calculate(parts[1].text)
+
+
+def test_windows_line_ends_are_the_same_words(words: Path, tmp_path: Path) -> None:
+    (tmp_path / "words.txt").write_bytes(words.read_bytes().replace(b"\n", b"\r\n"))
+    assert split_words(tmp_path / "words.txt", "test") == split_words(words, "test")
+
+
+def test_a_list_without_words_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    with pytest.raises(DataError, match=r"Cannot read the word list .*words\.txt"):
+        split_words(path, "test")
+    path.write_text("123 ABC don't\n")
+    with pytest.raises(DataError, match=r"words\.txt holds no words"):
+        split_words(path, "test")
+    with pytest.raises(DataError, match="no split 'dev' of words"):
+        split_words(path, "dev")
+
+
+def test_the_size_is_chosen_by_whoever_asks(fetcher: Any) -> None:
+    assert len(load_task("SpellingBee", "train", fetcher)) == 80_000
+    assert len(load_task("SimpleSpelling", "train", fetcher, size=300)) == 300
