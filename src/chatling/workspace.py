@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from chatling.errors import DataError, MachineError, RunError
 
@@ -140,6 +141,19 @@ def manifest_fault(folder: Path, *, checksums: bool = True) -> str | None:
     return None
 
 
+def _locked(file: IO[str]) -> bool:
+    """Lock for writing. Tries for a moment, since whoever asks whether a run lives (`train/status.py`) holds its lock that long."""
+    for pause in (0.02, 0.05, 0.1, None):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is not None:
+                time.sleep(pause)
+        else:
+            return True
+    return False
+
+
 class RunFolder:
     """One run on disk. See DESIGN: recipe.toml, state.json, tokenizer/, data/, <stage>/, evals/, report/, exports/."""
 
@@ -202,14 +216,12 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             file = open(self.path / ".lock", "a+")  # noqa: SIM115 - held open for as long as the lock
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not _locked(file):
                 file.seek(0)
                 raise RunError(
                     f"Run {self.name!r} is in use by process {file.read().strip() or '?'}.",
                     f"Wait for it, stop it, or choose another name with --run; `chatling status {self.name}` shows it.",
-                ) from None
+                )
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from chatling.terminal.status import read_status, show_status
+from chatling.terminal.status import show_status
+from chatling.train.status import read_status
 from chatling.workspace import RunFolder
 
 

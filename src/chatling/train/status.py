@@ -1,0 +1,79 @@
+"""Where a run stands, as its folder tells it: read only, while training goes on in another process."""
+
+from __future__ import annotations
+
+import fcntl
+from dataclasses import dataclass
+from typing import Any
+
+from chatling.train.metrics import read_metrics
+from chatling.workspace import RunFolder
+
+RECENT = 50  # steps that the speed is measured over
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage. `steps` and `left` are None where they are not known: the stage has not begun, or does not count steps."""
+
+    name: str
+    status: str
+    step: int | None
+    steps: int | None
+    seconds: float
+    left: float | None
+    resumes: int
+    metrics: dict[str, Any]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """A run as its folder tells it. `process` is the one that holds the lock, None when nothing runs."""
+
+    name: str
+    path: str
+    alive: bool
+    process: str | None
+    stages: tuple[StageStatus, ...]
+
+
+def read_status(folder: RunFolder) -> RunStatus:
+    """Raises DataError when state.json is damaged."""
+    state = folder.read_state()
+    process = _holder(folder)
+    stages = tuple(_stage(folder, name, entry, alive=process is not None) for name, entry in state["stages"].items())
+    return RunStatus(folder.name, str(folder.path), process is not None, process, stages)
+
+
+def _holder(folder: RunFolder) -> str | None:
+    """The process that holds the run's lock. Asks the kernel, since a dead process leaves its number in the file."""
+    path = folder.path / ".lock"
+    if not path.exists():
+        return None
+    with open(path) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "?"
+    return None
+
+
+def _stage(folder: RunFolder, name: str, entry: dict[str, Any], *, alive: bool) -> StageStatus:
+    lines = [line for line in read_metrics(folder.stage(name) / "metrics.jsonl") if "loss" in line]
+    status = "cut off" if entry["status"] == "running" and not alive else entry["status"]
+    step = lines[-1]["step"] + 1 if lines else None
+    steps = entry.get("steps")
+    metrics: dict[str, Any] = {}
+    for line in lines[-RECENT:]:
+        metrics.update(line)
+    metrics |= {key: line[key] for line in lines for key in line if key.startswith("val_")}
+    seconds = sum(line.get("seconds", 0.0) for line in lines[-RECENT:])
+    left = None
+    if seconds:
+        metrics["tokens_per_second"] = sum(line.get("tokens", 0) for line in lines[-RECENT:]) / seconds
+        if steps and step is not None and status != "done":
+            left = (steps - step) * seconds / len(lines[-RECENT:])
+    # What a killed attempt spent is not in the state; its steps tell it.
+    spent = max(entry.get("seconds", 0.0), sum(line.get("seconds", 0.0) for line in lines))
+    return StageStatus(name, status, step, steps, spent, left, entry.get("resumes", 0), metrics, entry.get("error"))
