@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from chatling.conversation import Conversation
 from chatling.errors import DataError
-from chatling.tasks.custom import Conversations, JsonLines, JsonlConversations
+from chatling.tasks.custom import Conversations, JsonlConversations, JsonLines
 from chatling.tasks.registry import load_task
 
 GOOD = json.dumps(Conversation.of("Hi", "Yes").to_dict()).encode()
+USER = b'{"role": "user", "content": "a"}'
 BAD_LINES = [
     (b"{", "Expecting property name"),
     (b"[1]", "list"),
@@ -25,11 +26,11 @@ BAD_LINES = [
     (b'{"messages": [{"role": "user"}]}', "no conversation"),
     (b'{"messages": [{"role": "user", "content": "only a question"}]}', "no user message"),
     (b'{"messages": [{"role": "assistant", "content": "first"}]}', "from 'assistant', expected 'user'"),
-    (b'{"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}]}', "from 'user'"),
+    (b'{"messages": [%s, %s, {"role": "assistant", "content": "c"}]}' % (USER, USER), "from 'user', expected 'assistant'"),
     (b'{"messages": [{"role": "narrator", "content": "a"}]}', "from 'narrator'"),
-    (b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "  "}]}', "empty assistant message"),
-    (b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": 5}]}', "content"),
-    (b'{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": [{"type": "sound", "text": "x"}]}]}', "'sound'"),
+    (b'{"messages": [%s, {"role": "assistant", "content": "  "}]}' % USER, "empty assistant message"),
+    (b'{"messages": [%s, {"role": "assistant", "content": 5}]}' % USER, "content"),
+    (b'{"messages": [%s, {"role": "assistant", "content": [{"type": "sound", "text": "x"}]}]}' % USER, "'sound'"),
     (b"\xff\xfe", "utf-8"),
     (b"[" * 100_000, ""),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_all_tool_calls_evaluate_to_the_annotated_result(fetcher: Any) -> None:
         for example in load_task("GSM8K", split, fetcher):
             items += 1
             parts = example.messages[1].parts
-            for part, following in zip(parts, parts[1:], strict=False):
+            for part, following in itertools.pairwise(parts):
                 if part.kind == "python":
                     calls += 1
                     assert following.kind == "output"
@@ -73,11 +74,14 @@ def test_any_text_is_taken(text: str) -> None:
     assert "".join(part.text for part in worked_answer(text) if part.kind == "text") is not None
 
 
-@given(st.lists(st.tuples(st.text("abc \n", max_size=5), st.text("0123456789+*", min_size=1), st.text("0123456789.", min_size=1)), max_size=5))
+annotations = st.tuples(st.text("abc \n", max_size=5), st.text("0123456789+*", min_size=1), st.text("0123456789.", min_size=1))
+
+
+@given(st.lists(annotations, max_size=5))
 def test_annotations_are_taken_apart_where_they_stand(pieces: list[tuple[str, str, str]]) -> None:
     text = "".join(f"{before}<<{expression}={result}>>{result}" for before, expression, result in pieces)
     parts = worked_answer(text)
-    assert [(p.text, q.text) for p, q in zip(parts, parts[1:], strict=False) if p.kind == "python"] == [piece[1:] for piece in pieces]
+    assert [(p.text, q.text) for p, q in itertools.pairwise(parts) if p.kind == "python"] == [piece[1:] for piece in pieces]
     assert "".join(part.text for part in parts if part.kind == "text") == "".join(before + result for before, _, result in pieces)
 
 

@@ -150,7 +150,7 @@ def test_files_in_parts_are_read_in_order(tmp_path: Path) -> None:
     (tmp_path / "3.jsonl").write_text(json.dumps({"question": "3 0", "answer": "#### 1"}) + "\n\n")
     rows = Rows([*files, tmp_path / "3.jsonl"], ("question", "answer"))
     assert [rows[i] for i in range(len(rows))] == [
-        {"question": q, "answer": "#### 1"} for q in "0 0,0 1,1 0,1 1,1 2,2 0,2 1,2 2,2 3,3 0".split(",")
+        {"question": q, "answer": "#### 1"} for q in ["0 0", "0 1", "1 0", "1 1", "1 2", "2 0", "2 1", "2 2", "2 3", "3 0"]
     ]
 
 
