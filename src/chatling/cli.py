@@ -17,6 +17,7 @@ _COMMANDS = (
     Command("status", "status [RUN]", "where a live or dead run stands"),
     Command("chat", "chat [RUN] [--stage STAGE] [--prompt TEXT] …", "talk in the terminal"),
     Command("eval", "eval RUN… chat [--questions N] [--stage STAGE]", "held-out questions by skill, with 95 % intervals"),
+    Command("data", "data import|inspect SOURCE …", "bring your own text or conversations, and see what is in them"),
     Command("bench", "bench [NAME…] [--data FOLDER] [--json]", "how fast this machine is at each part of the work"),
 )
 COMMANDS = {command.name: command for command in _COMMANDS}

@@ -1,0 +1,135 @@
+"""Bring your own text or conversations, and look at what they hold."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chatling.commands.common import Command, Parser, UsageError, command_parser, nearest
+from chatling.errors import DataError
+from chatling.workspace import RunFolder, home
+
+if TYPE_CHECKING:
+    from chatling.data.reading import Found
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+HUB_PATTERNS = ("*.parquet", "*.jsonl*", "*.json*", "*.csv*", "*.txt*")
+
+
+def run(command: Command, words: list[str]) -> None:
+    if not words or words[0] in ("-h", "--help"):
+        print(f"usage: chatling {command.usage}\n\n{command.about}\n")
+        print("\n".join(f"  chatling {action.usage}\n      {action.about}" for action, _ in _ACTIONS.values()))
+        print("\nEach has --help.")
+        return
+    if words[0] not in _ACTIONS:
+        raise UsageError(f"`chatling data` does not know {words[0]!r}.", nearest(words[0], _ACTIONS) or f"It knows {', '.join(_ACTIONS)}.")
+    action, act = _ACTIONS[words[0]]
+    act(command_parser(action), words[1:])
+
+
+def _import(parser: Parser, words: Sequence[str]) -> None:
+    parser.add_argument("source", metavar="PATH|OWNER/NAME", help="a file or folder, or a data set of the Hub")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to; data/<name> in the home folder")
+    parser.add_argument("--files", metavar="PATTERN", help="of a Hub data set, such as 'data/train-*.parquet'; its training files")
+    parser.add_argument("--column", metavar="NAME", help="the column of the text; found by name and length")
+    parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files; UTF-8, or what a byte order mark says")
+    parser.add_argument("--allow-bad", type=float, default=0.01, metavar="SHARE", help="of rows that may be unusable and skipped (0.01)")
+    given = parser.parse(words)
+    if not 0 <= given.allow_bad < 1:
+        raise UsageError("--allow-bad must be at least 0 and below 1.")
+
+    from rich.console import Console
+
+    from chatling.data.importing import import_data
+    from chatling.terminal.data import reading, show_import
+
+    found = _source(given.source, given.files)
+    target = given.to or home() / "data" / _plain_name(given.source)
+    with reading("Importing") as progress:
+        counts = import_data(found, target.expanduser(), source=given.source, column=given.column, encoding=given.encoding,
+                             allow_bad=given.allow_bad, progress=progress)
+    show_import(counts, found.passed, Console())
+
+
+def _inspect(parser: Parser, words: Sequence[str]) -> None:
+    parser.add_argument("source", metavar="PATH", help="a file, a folder, the name of an import, or a run's token shards")
+    parser.add_argument("--run", metavar="RUN", help="count tokens by this run's tokenizer; an estimate")
+    parser.add_argument("--column", metavar="NAME", help="the column of the text; found by name and length")
+    parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files; UTF-8, or what a byte order mark says")
+    parser.add_argument("--against", type=Path, metavar="PATH", help="test sets to look for in the text; those in the cache")
+    given = parser.parse(words)
+
+    from rich.console import Console
+
+    from chatling.data.importing import iter_planned, plan_files
+    from chatling.data.inspect import inspect_data
+    from chatling.data.overlap import TestGrams, find_test_sets
+    from chatling.data.reading import Ledger
+    from chatling.data.token_shards import CORPUS, TokenShards
+    from chatling.terminal.data import reading, show_inspection
+    from chatling.tokenizer.bpe import Tokenizer
+
+    named = home() / "data" / given.source
+    path = named if named.exists() and not Path(given.source).exists() else Path(given.source).expanduser()
+    shards = (path / CORPUS).exists()
+    folder = RunFolder.open(given.run).tokenizer if given.run else path.parent.parent / "tokenizer" if shards else None
+    tokenizer = Tokenizer.load(folder) if folder else None
+    tests = find_test_sets(given.against.expanduser() if given.against else home() / "cache")
+    if given.against and not tests:
+        raise DataError(f"There are no test sets in {given.against}.", "They are files with 'test' in the name, and a CORE bundle's.")
+    against = TestGrams(tests) if tests else None
+    ledger = Ledger(allow_bad=float("inf"))
+    if shards:
+        assert tokenizer
+        corpus = TokenShards.open(path)
+        items = (tokenizer.decode(corpus.document(i)) for i in range(corpus.documents))
+        seen = inspect_data(items, ledger, tokenizer=tokenizer, against=against)
+    else:
+        plans = plan_files(_source(str(path), None).files, given.column, given.encoding)
+        with reading("Reading") as progress:
+            total, done = sum(plan.file.stat().st_size for plan in plans), [0]
+
+            def tick(count: int) -> None:
+                done[0] += count
+                progress(done[0], total)
+
+            seen = inspect_data(iter_planned(plans, ledger, given.encoding, tick), ledger, tokenizer=tokenizer, against=against)
+    show_inspection(seen, Console())
+
+
+def _source(source: str, pattern: str | None) -> Found:
+    """The files of a path, or of a data set on the Hub, fetched: its training files where their names tell."""
+    from chatling.data.reading import Found, find_files
+
+    path = Path(source).expanduser()
+    if path.exists() or not HUB_ID.fullmatch(source):
+        return find_files(path)
+
+    from collections import Counter
+
+    from chatling.data.fetch import Fetcher
+
+    fetcher = Fetcher(note=print)
+    files: list[Path] = []
+    for candidate in (pattern,) if pattern else HUB_PATTERNS:
+        files = fetcher.dataset(source, candidate)
+        if files:
+            break
+    training = [file for file in files if "train" in file.name]
+    return Found(tuple(training or files), Counter())
+
+
+def _plain_name(source: str) -> str:
+    """`corpus.jsonl.gz` and `owner/corpus` are both `corpus`."""
+    return Path(source).expanduser().resolve().name.partition(".")[0] or "imported"
+
+
+_ACTIONS: dict[str, tuple[Command, Callable[[Parser, Sequence[str]], None]]] = {
+    "import": (Command("data import", "data import PATH|OWNER/NAME [--to FOLDER] …",
+                       "txt, md, jsonl, json, csv, parquet (also .gz, .zst) or a folder of them, as what runs train on"), _import),
+    "inspect": (Command("data inspect", "data inspect PATH [--run RUN] [--against PATH] …",
+                        "documents, tokens, lengths, samples, and what is likely to be wrong"), _inspect),
+}

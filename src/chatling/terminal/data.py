@@ -1,0 +1,98 @@
+"""What an import did, and what a corpus holds, for the terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+from chatling.data.importing import CONVERSATIONS, LONGEST, Imported
+from chatling.data.inspect import Inspection
+
+SAMPLE_CHARACTERS = 300
+BAR = 40  # characters of the histogram's longest bar
+
+
+@contextmanager
+def reading(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar of bytes with rate and time left, on a terminal; the callback takes (done, total)."""
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    console = Console()
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def show_import(counts: Imported, passed: Counter[str], console: Console) -> None:
+    """What was written, dropped, skipped and passed over, and how to train on it."""
+    talk = counts.kind == "conversations"
+    what = "conversations" if talk else "documents"
+    columns = f", column {', '.join(map(repr, counts.columns))}" if counts.columns else ""
+    lines = [
+        f"{counts.documents:,} {what}, {counts.characters:,} characters, from {counts.files:,} file{'s' * (counts.files != 1)}{columns}: "
+        f"{counts.documents - counts.validation:,} to train on, {counts.validation:,} for validation."
+    ]
+    dropped = {"empty": counts.empty, f"longer than {LONGEST:,} characters": counts.long, "2,000 characters without a space": counts.blobs}
+    if any(dropped.values()):
+        lines.append(f"Dropped: {', '.join(f'{count:,} {why}' for why, count in dropped.items() if count)}.")
+    if counts.bad:
+        lines += [f"Skipped: {counts.bad:,} rows that could not be used.", *(f"  {example}" for example in counts.examples)]
+    if counts.unreadable:
+        lines.append(f"Unreadable characters (U+FFFD) in {counts.unreadable:,} {what}; if they are many, name the --encoding.")
+    if passed:
+        lines.append(f"Passed over: {', '.join(f'{count:,} {name}' for name, count in passed.most_common(8))}.")
+    folder = Path(counts.folder)
+    lines.append(f"Written to {folder}.")
+    lines.append(f'Learn from them with mixture = [{{task = "{folder / CONVERSATIONS}"}}] in [mid] or [sft].' if talk else
+                 f"Train on it: chatling run folder --data.source {folder} --run {folder.name}")
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def show_inspection(seen: Inspection, console: Console) -> None:
+    """Counts, histogram of lengths, samples, test sets looked for, warnings."""
+    tokens = f"{seen.tokens:,}" if seen.counted else f"about {seen.tokens:,} (at 4 bytes a token; --run RUN counts them)"
+    mean = seen.characters / max(1, seen.documents)
+    facts = [
+        (seen.what, f"{seen.documents:,}"),
+        ("characters", f"{seen.characters:,} ({seen.bytes:,} bytes)"),
+        ("tokens", tokens),
+        ("characters each", f"{seen.shortest:,} to {seen.longest:,}, mean {mean:,.0f}"),
+    ]
+    if seen.counted:
+        facts.append(("bytes per token", f"{seen.bytes / max(1, seen.tokens):.2f}"))
+    if seen.conversations:
+        facts.append(("answers", f"{seen.turns:,}"))
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in facts:
+        table.add_row(name, value)
+    console.print(table)
+    console.print(_histogram(seen))
+    for text in seen.samples:
+        shown = text if len(text) <= SAMPLE_CHARACTERS else f"{text[:SAMPLE_CHARACTERS]} …"
+        console.print(Text.assemble(("\nSample: ", "bold"), shown), soft_wrap=True)
+    console.print()
+    if seen.overlap:
+        console.print(Text(f"Looked for the questions of {', '.join(seen.overlap)}."), soft_wrap=True)
+    for warning in seen.warnings:
+        console.print(Text.assemble(("Warning: ", "bold yellow"), warning), soft_wrap=True)
+    if not seen.warnings:
+        console.print("Nothing looks wrong.")
+
+
+def _histogram(seen: Inspection) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("characters", justify="right")
+    table.add_column("", justify="right")
+    table.add_column("")
+    most = max(seen.histogram.values(), default=1)
+    for k in range(min(seen.histogram, default=0), max(seen.histogram, default=-1) + 1):
+        count = seen.histogram.get(k, 0)
+        table.add_row("0" if k < 0 else f"{1 << k:,}–{(2 << k) - 1:,}", f"{count:,}", "█" * round(BAR * count / most) or "▏" * (count > 0))
+    return table
