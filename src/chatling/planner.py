@@ -14,15 +14,20 @@ from chatling.hardware.detect import Machine
 from chatling.model.config import ModelConfig, activation_memory, flops_per_token, logits_memory, model_memory, parameter_counts
 from chatling.model.precision import micro_tokens
 from chatling.recipe import Recipe
+from chatling.tasks.registry import expected_length
 from chatling.terminal.progress import duration
 from chatling.train.base import base_steps
 from chatling.train.finetune import FinetuneConfig
+from chatling.train.rl import POCKET_QUESTIONS, rl_steps
+from chatling.train.rollouts import RLConfig
 
 CHARACTERS_PER_TOKEN = 4.8  # English web text at vocabulary 65,536: the reference run's 54 B characters for 11.2 B tokens
 CHARACTERS_PER_SHARD = 225e6  # FineWeb-Edu's shuffled parquet shards: 54 B characters in 240
 BYTES_PER_SHARD = 100e6
 POCKET_TOKENS_PER_CONVERSATION = 32  # 1,026 steps of 4,096 tokens from 130,000 conversations, vocabulary 2,048
 TOKENS_PER_CONVERSATION = 500  # of public chat data, roughly
+TOKENS_PER_QUESTION = 100  # of GSM8K, roughly; an answer takes about half of what it may
+ROLLOUTS = 3  # times as long as learning from them, about: decoding waits for memory, training for arithmetic
 # Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in public runs; CPUs lose more to the rest.
 REACHED = {"cuda": 0.45, "mps": 0.4, "cpu": 0.35}
 
@@ -97,6 +102,8 @@ def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
     for name, config in (("mid", recipe.mid), ("sft", recipe.sft)):
         if config is not None:
             stages.append(_finetune_plan(name, config, per_token))
+    if recipe.rl is not None:
+        stages.append(_rl_plan(recipe.rl, per_token))
     base_tokens = stages[0].tokens
     pocket = recipe.data.source == POCKET
     characters = base_tokens * CHARACTERS_PER_TOKEN
@@ -125,6 +132,13 @@ def _finetune_plan(name: str, config: FinetuneConfig, per_token: float) -> Stage
         tokens += count * (POCKET_TOKENS_PER_CONVERSATION if entry.task == POCKET else TOKENS_PER_CONVERSATION)
     steps = tokens // config.batch_tokens if config.packed else conversations // config.batch_conversations
     return StagePlan(name, tokens, max(1, steps), tokens * per_token, False)
+
+
+def _rl_plan(config: RLConfig, per_token: float) -> StagePlan:
+    questions = config.questions or (POCKET_QUESTIONS if config.task == POCKET else expected_length(config.task, "train")) or 0
+    steps = rl_steps(config, questions)
+    tokens = steps * config.questions_per_step * config.samples * (TOKENS_PER_QUESTION + config.max_tokens // 2)
+    return StagePlan("rl", tokens, steps, tokens * per_token * (1 + ROLLOUTS), False)
 
 
 def micro_rows_for(model: ModelConfig, machine: Machine, rows_per_step: int) -> int:

@@ -29,6 +29,7 @@ from chatling.tokenizer.train import TokenizerConfig
 from chatling.train.base import BaseConfig
 from chatling.train.finetune import FinetuneConfig
 from chatling.train.loop import LoopConfig
+from chatling.train.rollouts import RLConfig
 
 T = TypeVar("T")
 NONE = "none"  # TOML has no null; this string stands for it where a field may be empty
@@ -52,6 +53,7 @@ class Recipe:
     base: BaseConfig = field(default_factory=BaseConfig)
     mid: FinetuneConfig | None = None
     sft: FinetuneConfig | None = None
+    rl: RLConfig | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:

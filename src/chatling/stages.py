@@ -20,21 +20,23 @@ from chatling.pipeline import Job, Stage
 from chatling.planner import plan
 from chatling.pocket.corpus import write_corpus
 from chatling.recipe import Recipe
+from chatling.tasks.task import Task
 from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import train_tokenizer
 from chatling.train.base import train_base
 from chatling.train.finetune import prepare_finetune, source_facts, train_finetune
+from chatling.train.rl import open_task, train_rl
 from chatling.train.sources import Sources
 from chatling.train.stage import Context
-from chatling.workspace import manifest_fault
+from chatling.workspace import STAGES, manifest_fault
 
 if TYPE_CHECKING:
     from chatling.data.fetch import Fetcher
 
 
 def chatling_stages() -> tuple[Stage, ...]:
-    """tokenizer, base, mid, sft; dpo and rl will join after these."""
+    """tokenizer, base, mid, sft, rl; dpo will stand before rl."""
     prepare_mid, prepare_sft = (functools.partial(_prepare_finetune, name) for name in ("mid", "sft"))
     mid, sft = (functools.partial(_finetune, name) for name in ("mid", "sft"))
     return (
@@ -48,6 +50,9 @@ def chatling_stages() -> tuple[Stage, ...]:
         _training("base", _base, _prepare_base, lambda r: (r.seed, r.model, r.optim, r.base), ("tokenizer",)),
         _training("mid", mid, prepare_mid, functools.partial(_finetune_parts, "mid"), ("base",), lambda r: r.mid is not None),
         _training("sft", sft, prepare_sft, functools.partial(_finetune_parts, "sft"), ("base", "mid"), lambda r: r.sft is not None),
+        _training(
+            "rl", _rl, _prepare_rl, lambda r: (r.seed, r.optim, r.identity, r.rl), ("base", "mid", "sft"), lambda r: r.rl is not None
+        ),
     )
 
 
@@ -104,8 +109,11 @@ def _prepare_base(job: Job) -> None:
 def _prepare_finetune(name: str, job: Job) -> None:
     tokenizer = Tokenizer.load(job.folder.tokenizer)
     shards = _shards(job, name, "train"), _shards(job, name, "validation")
-    sources = Sources(functools.partial(_fetcher, job), job.recipe.identity, job.recipe.seed)
-    prepare_finetune(name, getattr(job.recipe, name), tokenizer, sources, *shards, note=job.progress.message)
+    prepare_finetune(name, getattr(job.recipe, name), tokenizer, _sources(job), *shards, note=job.progress.message)
+
+
+def _sources(job: Job) -> Sources:
+    return Sources(functools.partial(_fetcher, job), job.recipe.identity, job.recipe.seed)
 
 
 def _fetcher(job: Job) -> Fetcher:
@@ -121,9 +129,32 @@ def _base(job: Job) -> None:
 
 def _finetune(name: str, job: Job) -> None:
     recipe = job.recipe
-    before = "mid" if name == "sft" and recipe.mid is not None else "base"
     shards = _shards(job, name, "train"), _shards(job, name, "validation")
-    train_finetune(_context(job), name, before, getattr(recipe, name), recipe.model, recipe.optim, recipe.base.batch_tokens, *shards)
+    config, before = getattr(recipe, name), _before(name, recipe)
+    train_finetune(_context(job), name, before, config, recipe.model, recipe.optim, recipe.base.batch_tokens, *shards)
+
+
+def _before(name: str, recipe: Recipe) -> str:
+    """The stage whose model a stage begins with: the last one before it that the recipe has."""
+    return [stage for stage in STAGES[: STAGES.index(name)] if getattr(recipe, stage, None) is not None][-1]
+
+
+def _rl_tasks(job: Job) -> tuple[Task, Task]:
+    """What reinforcement learning trains on, and what it is evaluated on."""
+    assert job.recipe.rl is not None
+    sources = _sources(job)
+    return open_task(job.recipe.rl, "train", sources), open_task(job.recipe.rl, "test", sources)
+
+
+def _prepare_rl(job: Job) -> None:
+    _rl_tasks(job)  # fetched by one process
+
+
+def _rl(job: Job) -> None:
+    recipe = job.recipe
+    assert recipe.rl is not None
+    start = _before("rl", recipe)
+    train_rl(_context(job), start, recipe.rl, recipe.model, recipe.optim, recipe.base.batch_tokens, *_rl_tasks(job))
 
 
 def _shards(job: Job, stage: str, split: str) -> Path:

@@ -1,0 +1,296 @@
+"""Rollouts as batches: sample several answers to each question with the present weights, judge them, and learn from what differs."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from chatling.data import IGNORE
+from chatling.data.batches import Step
+from chatling.data.order import seeded_order
+from chatling.errors import DataError, RecipeError
+from chatling.evals.sampled import judge
+from chatling.hardware.distributed import World
+from chatling.inference.engine import Completion, Engine, Request, Sampling
+from chatling.model.gpt import GPT
+from chatling.optim.schedule import check_trapezoid
+from chatling.tasks.task import Task
+from chatling.tokenizer.chat_format import render_prompt
+
+ROOM_FOR_TOOLS = 128  # tokens that the calculator may put in, beyond those that are sampled
+
+
+@dataclass(frozen=True)
+class RLConfig:
+    """The `[rl]` table."""
+
+    task: str = "GSM8K"  # any task with a reward; "pocket" is the built-in world's hard arithmetic
+    questions: int | None = None  # how many to make or use of the task; None: all there are
+    questions_per_step: int = 16  # on all ranks
+    samples: int = 16  # answers to each question: a group
+    temperature: float = 1.0
+    top_k: int = 50
+    max_tokens: int = 256  # sampled tokens of an answer
+    learning_rate_fraction: float = 0.05  # of the base stage's rates
+    warmup: int = 0  # steps
+    warmdown: float = 1.0  # fraction of the steps
+    epochs: int = 1
+    steps: int | None = None  # instead of epochs
+    normalise_advantage: bool = False  # divide by the group's standard deviation
+    kl: float = 0.0  # weight of the divergence from the model that RL began with
+    clip: float = 0.0  # keep probability ratios in 1 ± clip; for several updates
+    updates: int = 1  # passes over each step's answers
+    rows: int = 256  # answers decoded at once
+    bucket: int = 64  # answers are padded to multiples of this many tokens
+    evaluate_every: int = field(default=60, metadata={"inert": True})  # steps
+    evaluate_questions: int = field(default=400, metadata={"inert": True})
+    evaluate_samples: int = field(default=8, metadata={"inert": True})  # pass@1 to pass@ this
+    save_every: int = field(default=20, metadata={"inert": True})  # steps
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError for numbers out of range, and for several updates without a clip."""
+        counts = (self.questions_per_step, self.max_tokens, self.epochs, self.updates, self.rows, self.bucket, self.evaluate_questions)
+        if min(counts) < 1 or min(self.steps or 1, self.questions or 1, self.evaluate_samples) < 1:
+            raise RecipeError("Every count in [rl] must be at least 1.")
+        if self.samples < 2:
+            raise RecipeError(f"rl.samples is {self.samples}; an answer is judged against others to its question: at least 2.")
+        if self.temperature <= 0 or self.top_k < 0 or self.kl < 0 or not 0 <= self.clip < 1:
+            raise RecipeError("rl.temperature must be above 0, top_k and kl at least 0, clip from 0 to below 1.")
+        if self.updates > 1 and not self.clip:
+            raise RecipeError(
+                "rl.updates above 1 learn from answers of older weights, which wants rl.clip.", "Set rl.clip, for example 0.2."
+            )
+        check_trapezoid("rl", self.warmup, self.warmdown)
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """A question with one answer, and what it was worth."""
+
+    ids: list[int]  # prompt and answer, the closing token included
+    learnt: list[bool]  # which of them the model sampled
+    advantage: float
+    reward: float
+    old: list[float] | None = None  # log-probabilities of the learnt ones before the first update
+
+    @property
+    def count(self) -> int:
+        return sum(self.learnt)
+
+
+@dataclass(frozen=True)
+class PolicyBatch:
+    """What one forward and backward pass takes."""
+
+    inputs: np.ndarray  # (B, T) int32
+    targets: np.ndarray  # (B, T) int64, IGNORE where not sampled
+    advantages: np.ndarray  # (B,) float32
+
+
+@dataclass(frozen=True)
+class AnchoredBatch(PolicyBatch):
+    """With the log-probabilities that clip and KL refer to."""
+
+    old: np.ndarray  # (B, T) float32
+    reference: np.ndarray  # (B, T) float32
+
+
+def advantages(rewards: Sequence[float], normalise: bool) -> list[float]:
+    """How much better than its group's mean each answer was; divided by the group's standard deviation where asked (GRPO)."""
+    mean = sum(rewards) / len(rewards)
+    if max(rewards) == min(rewards):
+        return [0.0] * len(rewards)  # exactly, whatever the mean rounds to
+    scale = math.sqrt(sum((reward - mean) ** 2 for reward in rewards) / len(rewards)) if normalise else 1.0
+    return [(reward - mean) / scale for reward in rewards]
+
+
+def sample_seed(*place: int | str) -> int:
+    """A seed of its own for each answer of a run."""
+    return int.from_bytes(hashlib.sha256(" ".join(map(str, place)).encode()).digest()[:7], "big")
+
+
+class RolloutBatches:
+    """Steps of rollouts. Each is made with the weights that the step before it left: never prefetch them.
+
+    Question number g of the run (g counts on over the epochs) is the same on any number of ranks, and answer j to it is sampled with a
+    seed of (run, g, j): with the engine's promise, a step's answers depend on weights and place alone. All answers to a question stay
+    on one rank. The state is the place, and within several updates of one step also its answers, of all ranks.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        engine: Engine,
+        task: Task,
+        config: RLConfig,
+        world: World,
+        seed: int,
+        micro_tokens: int,
+        *,
+        one_shape: bool = False,
+        reference: GPT | None = None,
+    ):
+        """`micro_tokens` bounds a micro-batch; `one_shape` pads all of them alike, for compiled models. `reference` is needed by `kl`.
+
+        Raises RecipeError when the questions of a step do not divide over the ranks, DataError when no question fits the context.
+        """
+        if config.questions_per_step % world.size:
+            what = f"{config.questions_per_step} questions a step do not divide over {world.size} processes."
+            raise RecipeError(what, "Change rl.questions_per_step or their number.")
+        self.model, self.engine, self.config, self.world, self.seed = model, engine, config, world, seed
+        self.task, self.reference, self.micro_tokens = task, reference, micro_tokens
+        self.longest = engine.context
+        self.width_step = -(-self.longest // config.bucket) * config.bucket if one_shape else config.bucket
+        self.one_shape = one_shape
+        prompts = [tuple(render_prompt(engine.tokenizer, question.prompt)) for question in task]
+        self.usable = [i for i, prompt in enumerate(prompts) if len(prompt) < engine.context]
+        self.prompts = prompts
+        if not self.usable:
+            raise DataError(f"No question of {task.name} fits the model's context of {engine.context} tokens.", "Choose a longer context.")
+
+    @property
+    def left_out(self) -> int:
+        """Questions that are too long for the context."""
+        return len(self.prompts) - len(self.usable)
+
+    def question(self, place: int) -> int:
+        """Which question of the task stands at a place of the run."""
+        epoch, row = divmod(place, len(self.usable))
+        return self.usable[int(seeded_order(len(self.usable), self.seed, epoch)[row])]
+
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
+        """Without end, from the beginning or from the state after a step."""
+        state = state or {"place": 0, "update": 0}
+        place, update = state["place"], state["update"]
+        while True:
+            metrics: dict[str, float] = {}
+            if update:  # in the middle of several updates: their answers were kept
+                held = [[Rollout(**saved) for saved in group] for group in state["rollouts"]]
+                groups = held[self.world.rank :: self.world.size]
+            else:
+                groups, metrics = self._roll_out(place)
+                held = self._gathered(groups) if self.config.updates > 1 else []
+            rollouts = [rollout for group in groups for rollout in group]
+            used = rollouts if self.config.kl else [rollout for rollout in rollouts if rollout.advantage]
+            micro = tuple(self._micro(part) for part in self._parts(used))
+            count = sum(rollout.count for rollout in rollouts)
+            tokens = int(self.world.sum_numbers([float(sum(len(rollout.ids) for rollout in rollouts))], self.engine.device)[0])
+            for at in range(update, self.config.updates):
+                if at + 1 < self.config.updates:
+                    after = {"place": place, "update": at + 1, "rollouts": [[vars(rollout) for rollout in group] for group in held]}
+                else:
+                    after = {"place": place + self.config.questions_per_step, "update": 0}
+                yield Step(micro, count, after, f"{place}:{at}", tokens, metrics if at == update else {})
+            place, update = place + self.config.questions_per_step, 0
+
+    def _roll_out(self, place: int) -> tuple[list[list[Rollout]], dict[str, float]]:
+        """This rank's groups of the step at a place, and what to log of all ranks' together."""
+        config = self.config
+        self.engine.load_weights(self.model)
+        share = range(place + self.world.rank, place + config.questions_per_step, self.world.size)
+        requests, questions = [], [self.question(at) for at in share]
+        for at, question in zip(share, questions, strict=True):
+            for sample in range(config.samples):
+                sampling = Sampling(config.temperature, config.top_k, seed=sample_seed(self.seed, at, sample), max_tokens=config.max_tokens)
+                requests.append(Request(self.prompts[question], sampling))
+        completions = iter(self.engine.generate(requests))
+        groups = []
+        for question in questions:
+            answers = [next(completions) for _ in range(config.samples)]
+            rewards = [judge(self.engine.tokenizer, self.task, self.task[question], answer) for answer in answers]
+            worth = advantages(rewards, config.normalise_advantage)
+            prompt = self.prompts[question]
+            groups.append([rollout(prompt, answer, *each) for answer, each in zip(answers, zip(worth, rewards, strict=True), strict=True)])
+        if config.clip or config.kl:
+            groups = self._with_old(groups)
+        return groups, self._metrics(groups)
+
+    def _with_old(self, groups: list[list[Rollout]]) -> list[list[Rollout]]:
+        """The same rollouts with the log-probabilities that the training model gives them before it learns from them."""
+        flat = [rollout for group in groups for rollout in group]
+        old: dict[int, list[float]] = {}
+        for part in self._parts(flat):
+            batch = self._plain(part)
+            logprobs = self._score(self.model, batch)
+            for b, each in enumerate(part):
+                old[id(each)] = logprobs[b][batch.targets[b] != IGNORE].tolist()
+        return [[replace(each, old=old[id(each)]) for each in group] for group in groups]
+
+    @torch.no_grad()
+    def _score(self, model: GPT, batch: PolicyBatch) -> np.ndarray:
+        """(B, T) log-probabilities of a batch's targets."""
+        inputs, targets = (torch.from_numpy(array).to(self.engine.device) for array in (batch.inputs, batch.targets))
+        return model.logprobs(inputs, targets).float().cpu().numpy()
+
+    def _metrics(self, groups: list[list[Rollout]]) -> dict[str, float]:
+        flat = [rollout for group in groups for rollout in group]
+        equal = sum(not any(rollout.advantage for rollout in group) for group in groups)
+        totals = [sum(each.reward for each in flat), len(flat), equal, len(groups), sum(each.count for each in flat)]
+        if self.config.kl:
+            totals.append(self._divergence(flat))
+        reward, answers, alike, questions, sampled, *divergence = self.world.sum_numbers([float(x) for x in totals], self.engine.device)
+        found = {"reward": reward / answers, "equal_groups": alike / questions, "answer_tokens": sampled / answers}
+        if divergence:
+            found["kl"] = divergence[0] / max(sampled, 1.0)
+        return found
+
+    def _divergence(self, rollouts: list[Rollout]) -> float:
+        """Sum over the sampled tokens of log p - log p_reference: an unbiased estimate, before the update."""
+        total = 0.0
+        for part in self._parts(rollouts):
+            batch = self._micro(part)
+            assert isinstance(batch, AnchoredBatch)
+            total += float((batch.old - batch.reference).sum())
+        return total
+
+    def _gathered(self, groups: list[list[Rollout]]) -> list[list[Rollout]]:
+        """The groups of all ranks in the order of their questions."""
+        shares = self.world.gather(groups)
+        return [group for each in zip(*shares, strict=True) for group in each]
+
+    def _parts(self, rollouts: Sequence[Rollout]) -> Iterator[list[Rollout]]:
+        """Micro-batches of answers alike in length, the longest first, so that memory runs out at once or not at all."""
+        left = sorted(rollouts, key=lambda each: -len(each.ids))
+        while left:
+            rows = max(1, self.micro_tokens // self._width(left))
+            yield left[:rows]
+            left = left[rows:]
+
+    def _width(self, part: Sequence[Rollout]) -> int:
+        return -(-(len(part[0].ids) - 1) // self.width_step) * self.width_step
+
+    def _plain(self, part: Sequence[Rollout]) -> PolicyBatch:
+        width = self._width(part)
+        rows = max(1, self.micro_tokens // width) if self.one_shape else len(part)
+        inputs = np.full((rows, width), self.engine.tokenizer.bos, np.int32)
+        targets = np.full((rows, width), IGNORE, np.int64)
+        worth = np.zeros(rows, np.float32)
+        for b, each in enumerate(part):
+            length = len(each.ids) - 1
+            inputs[b, :length] = each.ids[:-1]
+            targets[b, :length] = np.where(each.learnt[1:], each.ids[1:], IGNORE)
+            worth[b] = each.advantage
+        return PolicyBatch(inputs, targets, worth)
+
+    def _micro(self, part: Sequence[Rollout]) -> PolicyBatch:
+        batch = self._plain(part)
+        if not (self.config.clip or self.config.kl):
+            return batch
+        old = np.zeros(batch.targets.shape, np.float32)
+        for b, each in enumerate(part):
+            old[b, batch.targets[b] != IGNORE] = each.old
+        reference = old if self.reference is None else self._score(self.reference, batch)
+        return AnchoredBatch(batch.inputs, batch.targets, batch.advantages, old, reference)
+
+
+def rollout(prompt: Sequence[int], answer: Completion, advantage: float, reward: float) -> Rollout:
+    """What is learnt from an answer: its sampled tokens and the one that closed it; neither the prompt nor what the calculator put in."""
+    closing = [] if answer.closing is None else [answer.closing]
+    learnt = [*[False] * len(prompt), *(not forced for forced in answer.forced), *[True] * len(closing)]
+    return Rollout([*prompt, *answer.ids, *closing], learnt, advantage, reward)
