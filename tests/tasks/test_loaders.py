@@ -123,7 +123,7 @@ def test_subsets_and_splits_that_are_not_there_are_named(fetcher: Any) -> None:
         load_task("ARC-Easy", "test", fetcher, subset="main")
     with pytest.raises(DataError, match=r"no astrology/test\[-\.\]\* in the data set cais/mmlu"):
         load_task("MMLU", "test", fetcher, subset="astrology")
-    with pytest.raises(DataError, match=r"no task or file 'GSMK8'\. Did you mean 'GSM8K'\?"):
+    with pytest.raises(RecipeError, match=r"no task 'GSMK8'\. Did you mean 'GSM8K'\?"):
         load_task("GSMK8", "test", fetcher)
     with pytest.raises(DataError, match=r"no task or file '.*gone.jsonl'\. Tasks are SmolTalk"):
         load_task("/nowhere/at/all/gone.jsonl", "test", fetcher)

@@ -49,24 +49,25 @@ def prepared(folder: Path, tokenizer: Tokenizer, config: FinetuneConfig) -> tupl
 
 
 def test_validation_takes_as_much_of_each_part_as_it_has(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    parts = MixtureEntry("a", epochs=2), MixtureEntry("b", count=5, split="test")
+    parts = MixtureEntry("a.jsonl", epochs=2), MixtureEntry("b.jsonl", count=5, split="test")
     config = FinetuneConfig(parts, packed=False, validation_conversations=20)
-    assert prepared(tmp_path, tokenizer, config) == (29, 20, [("a", "train"), ("b", "test"), ("a", "validation"), ("b", "validation")])
+    asked = [("a.jsonl", "train"), ("b.jsonl", "test"), ("a.jsonl", "validation"), ("b.jsonl", "validation")]
+    assert prepared(tmp_path, tokenizer, config) == (29, 20, asked)
 
 
 def test_a_validation_set_of_its_own_is_taken_whole(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    own = MixtureEntry("a", split="test"), MixtureEntry("c", count=7)
-    config = FinetuneConfig((MixtureEntry("a"),), packed=False, validation=own, validation_conversations=1)
-    assert prepared(tmp_path, tokenizer, config) == (12, 19, [("a", "train"), ("a", "test"), ("c", "validation")])
+    own = MixtureEntry("a.jsonl", split="test"), MixtureEntry("c.jsonl", count=7)
+    config = FinetuneConfig((MixtureEntry("a.jsonl"),), packed=False, validation=own, validation_conversations=1)
+    assert prepared(tmp_path, tokenizer, config) == (12, 19, [("a.jsonl", "train"), ("a.jsonl", "test"), ("c.jsonl", "validation")])
 
 
 def test_what_is_finished_is_not_loaded_again_until_it_changes(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    config = FinetuneConfig((MixtureEntry("a"),), packed=False)
+    config = FinetuneConfig((MixtureEntry("a.jsonl"),), packed=False)
     assert prepared(tmp_path, tokenizer, config)[2]
     assert prepared(tmp_path, tokenizer, config) == (12, 12, [])
     (tmp_path / "sft-train/shard_00000/tokens.bin").write_bytes(b"")
     assert prepared(tmp_path, tokenizer, config)[2]
-    changed = FinetuneConfig((MixtureEntry("a", count=3),), packed=False)
+    changed = FinetuneConfig((MixtureEntry("a.jsonl", count=3),), packed=False)
     assert prepared(tmp_path, tokenizer, changed)[0] == 3
 
 
@@ -90,10 +91,24 @@ def test_a_changed_file_of_ones_own_changes_the_stage(tmp_path: Path) -> None:
 def test_relative_paths_are_anchored_and_names_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("talks.jsonl").write_text("")
-    entries = MixtureEntry("talks.jsonl"), MixtureEntry("GSM8K"), MixtureEntry("pocket"), MixtureEntry("SmolTlk")
+    entries = MixtureEntry("talks.jsonl"), MixtureEntry("GSM8K"), MixtureEntry("pocket"), MixtureEntry("gone.jsonl")
     anchored = FinetuneConfig(entries, packed=False, validation=entries[:1]).anchored()
-    assert [entry.task for entry in anchored.mixture] == [str(tmp_path / "talks.jsonl"), "GSM8K", "pocket", "SmolTlk"]
+    assert [entry.task for entry in anchored.mixture] == [str(tmp_path / "talks.jsonl"), "GSM8K", "pocket", "gone.jsonl"]
     assert anchored.validation[0].task == str(tmp_path / "talks.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("entry", "complaint"),
+    [
+        ({"task": "SmolTlk"}, r"no task 'SmolTlk'. Did you mean 'SmolTalk'\?"),
+        ({"task": "HumanEval"}, "HumanEval has no split 'train'"),
+        ({"task": "pocket2"}, "no task 'pocket2'. Tasks are"),
+        ({"task": "SmolTalk", "subset": "main"}, "'SmolTalk' has no subsets"),
+    ],
+)
+def test_tasks_that_there_are_not_are_refused_before_anything_runs(entry: dict[str, str], complaint: str) -> None:
+    with pytest.raises(RecipeError, match=complaint):
+        FinetuneConfig((MixtureEntry(**entry),), packed=True)
 
 
 @pytest.mark.parametrize("numbers", [{"count": -1}, {"epochs": -2}])

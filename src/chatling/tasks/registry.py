@@ -102,8 +102,7 @@ def load_task(
 
 def task_files(name: str, split: Split, fetcher: Fetcher, *, subset: str | None = None) -> list[Path]:
     """The files behind a task, fetched; none for what is made from nothing. Raises as `load_task` does."""
-    if subset is not None and (name not in HUB or HUB[name].subset is None):
-        raise RecipeError(f"The task {name!r} has no subsets, so not {subset!r} either.", "Leave subset out.")
+    check_task(name, split, subset)
     if name in HUB:
         task = HUB[name]
         pattern = task.splits[_split_of(name, split)].format(subset=subset or task.subset)
@@ -117,14 +116,26 @@ def task_files(name: str, split: Split, fetcher: Fetcher, *, subset: str | None 
         return [fetcher.url(WORDS_URL, WORDS_SHA256)]
     path = Path(name).expanduser()
     if not path.is_file():
-        known = [*HUB, *MADE]
-        mend = nearest(name, known) or f"Tasks are {', '.join(known)}, and the path of a jsonl file of conversations."
-        raise DataError(f"There is no task or file {name!r}.", mend)
+        raise DataError(f"There is no task or file {name!r}.", _known(name))
     return [path]
 
 
+def check_task(name: str, split: Split, subset: str | None = None) -> None:
+    """Raises RecipeError for what can be told to be wrong without looking at any data: a name, split or subset that there is not."""
+    if name not in HUB and name not in MADE and not Path(name).suffix and len(Path(name).parts) == 1 and not Path(name).is_file():
+        raise RecipeError(f"There is no task {name!r}.", _known(name))
+    if subset is not None and (name not in HUB or HUB[name].subset is None):
+        raise RecipeError(f"The task {name!r} has no subsets, so not {subset!r} either.", "Leave subset out.")
+    expected_length(name, split)
+
+
+def _known(name: str) -> str:
+    known = [*HUB, *MADE]
+    return nearest(name, known) or f"Tasks are {', '.join(known)}, and the path of a jsonl file of conversations."
+
+
 def expected_length(name: str, split: Split) -> int | None:
-    """How many examples a task has when its data are complete; None for a file of your own."""
+    """How many examples a task has when its data are complete; None for a file of your own. Raises RecipeError for an unknown split."""
     if name in MADE:
         return MADE[name] if split == "train" else MADE_HELD_OUT
     return HUB[name].rows[_split_of(name, split)] if name in HUB else None

@@ -42,13 +42,17 @@ class FinetuneConfig:
     validation_conversations: int = 500  # in all, when it is
 
     def __post_init__(self) -> None:
-        """Raises RecipeError for an empty mixture and for numbers below 1."""
+        """Raises RecipeError for an empty mixture, tasks that there are not, and numbers below 1."""
         if not self.mixture:
             raise RecipeError("The mixture of [mid] or [sft] is empty.", 'Write for example mixture = [{task = "pocket", count = 1000}].')
         if min(self.batch_tokens, self.batch_conversations, self.bucket, self.epochs) < 1:
             raise RecipeError("batch_tokens, batch_conversations, bucket and epochs of [mid] and [sft] must be at least 1.")
         if not self.validation and self.validation_conversations < len(self.mixture):
             raise RecipeError("validation_conversations must be at least 1 for each entry of the mixture.", "Raise it.")
+        for entry in self.mixture:
+            entry.check("train")
+        for entry in self.validation:
+            entry.check("validation")
         check_trapezoid("mid or sft", self.warmup, self.warmdown)
 
     @property

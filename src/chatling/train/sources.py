@@ -14,7 +14,7 @@ from chatling.data.token_shards import Indexed, file_fingerprint
 from chatling.errors import RecipeError
 from chatling.pocket import conversations as pocket_conversations
 from chatling.tasks.identity import IdentityConfig
-from chatling.tasks.registry import MADE, Split, expected_length, load_task, task_files
+from chatling.tasks.registry import MADE, Split, check_task, expected_length, load_task, task_files
 from chatling.tasks.task import Task
 from chatling.workspace import STAGES
 
@@ -43,6 +43,11 @@ class MixtureEntry:
         """Raises RecipeError for numbers that make no mixture."""
         if self.epochs < 0 or (self.count is not None and self.count < 0):
             raise RecipeError(f"A mixture has count {self.count} and epochs {self.epochs} of {self.task!r}.", "Give numbers of at least 0.")
+
+    def check(self, split: Split) -> None:
+        """Raises RecipeError for what can be told to be wrong without looking at data; `split` is the one taken when none is named."""
+        if self.task != POCKET:
+            check_task(self.task, self.split or split, self.subset)
 
     @property
     def is_file(self) -> bool:
