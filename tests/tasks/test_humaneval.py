@@ -10,6 +10,7 @@ from chatling.conversation import Part
 from chatling.errors import MachineError
 from chatling.tasks.humaneval import HumanEval, extract_code
 from chatling.tasks.registry import load_task
+from chatling.tools.sandbox import Sandbox
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,22 @@ def test_an_unindented_body_is_indented(task: HumanEval) -> None:
     assert passes(program)
 
 
-def test_no_sandbox_no_score(task: HumanEval) -> None:
-    with pytest.raises(MachineError, match="no sandbox"):
-        task.score(task[0], task[0].messages[1].parts)
+def test_answers_are_judged_in_the_sandbox(task: HumanEval) -> None:
+    try:
+        name = task.sandbox.name
+    except MachineError as error:
+        pytest.skip(str(error))
+    assert name
+    for i in (0, 32, 81):
+        assert task.score(task[i], task[i].messages[1].parts)
+        assert task.reward(task[i], said("    return 'something else'")) == 0.0
+    assert not task.score(task[0], said("    raise SystemExit(0)"))
+    assert not task.score(task[0], said("    while True: pass"))
+
+
+def test_without_a_sandbox_there_is_no_score(task: HumanEval, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Sandbox, "_holds", lambda self, name: False)
+    weak = HumanEval(task.rows.files, allow_weak=True)
+    assert weak.score(weak[0], weak[0].messages[1].parts)
+    with pytest.raises(MachineError, match="cannot be shut off"):
+        HumanEval(task.rows.files).score(task[0], task[0].messages[1].parts)

@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from chatling.conversation import Conversation, Part
-from chatling.errors import MachineError
 from chatling.tasks.rows import Rows
 from chatling.tasks.task import Task, visible_text
+from chatling.tools.sandbox import Sandbox
 
 _FENCED = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
@@ -22,7 +23,8 @@ class HumanEval(Task):
 
     name = "HumanEval"
 
-    def __init__(self, files: Sequence[Path]):
+    def __init__(self, files: Sequence[Path], *, allow_weak: bool = False):
+        self.allow_weak = allow_weak
         self.rows = Rows(files, ("prompt", "canonical_solution", "test", "entry_point"))
         self._by_prompt = {row["prompt"]: row for row in (self.rows[i] for i in range(len(self.rows)))}
 
@@ -39,8 +41,12 @@ class HumanEval(Task):
         return f"{_whole(row, visible_text(completion))}\n\n{row['test']}\n\ncheck({row['entry_point']})\n"
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
-        """Raises MachineError where there is no sandbox to run a model's code in."""
-        raise MachineError("HumanEval runs code that a model wrote, and there is no sandbox for it yet.", "Choose other tasks.")
+        """Raises MachineError where nothing keeps a model's code from files and network, unless `allow_weak`."""
+        return self.sandbox.run(self.program(conversation, completion)).passed
+
+    @cached_property
+    def sandbox(self) -> Sandbox:
+        return Sandbox(allow_weak=self.allow_weak)  # at the first answer, since finding one that holds starts processes
 
 
 def extract_code(text: str, entry_point: str) -> str:
