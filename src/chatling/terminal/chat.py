@@ -13,7 +13,7 @@ from rich.console import Console
 from chatling.conversation import Conversation, Message
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Engine, Event, Request, Sampling
-from chatling.tokenizer.chat_format import parse_completion, render_prompt
+from chatling.tokenizer.chat_format import fit, parse_completion, render_prompt
 from chatling.workspace import write_json
 
 HELP = """\
@@ -174,10 +174,7 @@ class Chat:
     def _fitting(self, messages: list[Message]) -> Conversation:
         """Without as many of the oldest turns as the context has no room for, some room kept for the answer."""
         room = self.engine.context - min(self.sampling.max_tokens, self.engine.context // 4)
-        for first in range(0, len(messages), 2):
-            conversation = Conversation((*self.system, *messages[first:]))
-            if len(render_prompt(self.engine.tokenizer, conversation)) <= room:
-                break
+        conversation, first = fit(self.engine.tokenizer, Conversation((*self.system, *messages)), room)
         if first:
             self.note(f"(The context is full: the model no longer sees the first {first} messages.)")
         return conversation

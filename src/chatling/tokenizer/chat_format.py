@@ -52,6 +52,20 @@ def render_prompt(tokenizer: Tokenizer, conversation: Conversation) -> list[int]
     return [*render(tokenizer, conversation).ids, tokenizer.assistant_start]
 
 
+def fit(tokenizer: Tokenizer, conversation: Conversation, room: int) -> tuple[Conversation, int]:
+    """A conversation that ends on the user without as many of its oldest turns as do not fit `room` tokens, and how many those are.
+
+    The system message and the last question stay, whatever their length.
+    """
+    turns = [message for message in conversation.messages if message.role != "system"]
+    system = conversation.messages[: len(conversation.messages) - len(turns)]
+    for first in range(0, len(turns), 2):
+        kept = Conversation((*system, *turns[first:]))
+        if len(render_prompt(tokenizer, kept)) <= room:
+            break
+    return kept, first
+
+
 def parse_completion(tokenizer: Tokenizer, ids: Iterable[int]) -> tuple[Part, ...]:
     """The parts of an assistant message from the ids after `<|assistant_start|>`; the inverse of `render` on one message.
 

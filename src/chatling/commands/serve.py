@@ -1,0 +1,112 @@
+"""Web chat, OpenAI-compatible API and live dashboard."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chatling.commands.common import Command, UsageError, command_parser, load_engine, open_run, stage_of
+from chatling.errors import DataError
+from chatling.workspace import STAGES, RunFolder, home
+
+if TYPE_CHECKING:
+    from chatling.inference.service import EngineService
+
+PORT = 8421
+WIDTH = 32  # answers decoded together
+
+
+def run(command: Command, words: list[str]) -> None:
+    from dataclasses import fields
+
+    from chatling.serve.limits import Limits
+
+    parser = command_parser(command)
+    parser.add_argument("run", nargs="?", metavar="RUN", help="the default model's run; the one last worked on")
+    parser.add_argument("--stage", choices=STAGES, help="the default model's stage; the most advanced one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is everywhere (127.0.0.1)")
+    parser.add_argument("--port", type=int, default=PORT, help=f"0 takes any free one ({PORT})")
+    parser.add_argument("--api-key", metavar="KEY", help="ask clients for this bearer key; @FILE reads it from a file")
+    parser.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="let this origin's pages call the API; repeatable")
+    parser.add_argument("--width", type=int, default=WIDTH, help=f"answers decoded together, a model ({WIDTH})")
+    parser.add_argument("--log-text", action="store_true", help="write messages and answers into the access log, too")
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
+    for field in fields(Limits):
+        about = f"{field.metadata['help']} ({field.default:,})"
+        parser.add_argument(f"--max-{field.name}", type=int, default=field.default, metavar="N", help=about)
+    given = parser.parse(words)
+    if given.width < 1 or not 0 <= given.port < 65_536:
+        raise UsageError("--width must be at least 1, --port between 0 and 65535.")
+    limits = Limits(**{field.name: getattr(given, f"max_{field.name}") for field in fields(Limits)})
+    key = _key(given.api_key)
+    first = _first(given.run, given.stage)
+
+    import logging
+
+    import torch
+
+    from chatling.hardware.detect import memory_errors
+    from chatling.inference.service import EngineService
+    from chatling.serve.app import create_app
+    from chatling.serve.server import is_loopback, listen, serve
+    from chatling.serve.shelf import Shelf
+
+    def load(folder: RunFolder, stage: str) -> EngineService:
+        with memory_errors("loading a model"):
+            return EngineService([load_engine(folder, stage, given.width)], queue_limit=limits.waiting)
+
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to the clients
+    listener = listen(given.host, given.port)
+    port, local = listener.getsockname()[1], is_loopback(listener)
+    if not local and key is None:
+        print("chatling: anybody who reaches this machine can use the server; --api-key KEY keeps others out.", file=sys.stderr)
+    shelf = Shelf(home() / "runs", load, limits.models, first)
+    app = create_app(shelf, limits, key=key, origins=given.cors, local_only=local and key is None, log_text=given.log_text)
+    address = f"http://{'localhost' if local else given.host}:{port}"
+    print(f"Chat {address}    runs {address}/runs    OpenAI API {address}/v1    Ctrl-C stops", flush=True)
+    if first is None:
+        print("There is no finished model yet: `chatling run pocket` makes one, and /runs shows it growing.", flush=True)
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
+    logging.getLogger("chatling.access").setLevel(logging.INFO)
+    if given.open:
+        _open_when_listening(address)
+    serve(app, shelf, listener)
+
+
+def _key(given: str | None) -> str | None:
+    if given is None:
+        return None
+    if given.startswith("@"):
+        try:
+            given = Path(given[1:]).expanduser().read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"Cannot read the key from {given[1:]}: {error}.") from None
+    if not given:
+        raise UsageError("--api-key is empty.")
+    return given
+
+
+def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:
+    """The default model: as asked, or the last stage of the run worked on last that has one; None where there is none at all."""
+    if name is not None or stage is not None:
+        folder = open_run(name)
+        return folder, stage_of(folder, stage)
+    from chatling.errors import RunError
+
+    states = sorted((home() / "runs").glob("*/state.json"), key=lambda path: -path.stat().st_mtime)
+    for state in states:
+        folder = RunFolder(state.parent)
+        try:
+            return folder, folder.latest_stage()
+        except RunError:
+            continue
+    return None
+
+
+def _open_when_listening(address: str) -> None:
+    """In the background, since a browser may take its time; the socket listens already when it asks."""
+    import threading
+    import webbrowser
+
+    threading.Timer(1.0, webbrowser.open, [address]).start()

@@ -1,0 +1,123 @@
+"""The application: routes, gate, errors in one shape, and what happens at its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from chatling import __version__
+from chatling.errors import ChatlingError
+from chatling.serve import dashboard, openai, pages
+from chatling.serve.exchange import Service
+from chatling.serve.gate import Gate
+from chatling.serve.limits import ApiError, Limits
+from chatling.serve.metrics import Metrics
+from chatling.serve.shelf import Shelf
+from chatling.tokenizer.bpe import valid_text
+
+log = logging.getLogger(__name__)
+
+
+def create_app(
+    shelf: Shelf,
+    limits: Limits,
+    *,
+    key: str | None = None,
+    origins: Sequence[str] = (),
+    local_only: bool = False,
+    log_text: bool = False,
+) -> FastAPI:
+    """The server. `key` asks for a bearer key, `origins` may call it from their web pages, `local_only` refuses other hosts' names.
+
+    `log_text` writes messages and answers into the access log.
+    """
+    metrics = Metrics()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.service = Service(shelf, limits, metrics, log_text)
+        warming = asyncio.ensure_future(_warm(shelf))
+        yield
+        warming.cancel()
+        await shelf.close()
+
+    middleware = [Middleware(Gate, metrics=metrics, key=key, local_only=local_only)]
+    if origins:  # outside the gate: a browser asks before it sends the key
+        allowed: dict[str, Any] = {"allow_origins": list(origins), "allow_methods": ["GET", "POST"], "allow_headers": ["*"]}
+        middleware.insert(0, Middleware(CORSMiddleware, **allowed))
+    app = FastAPI(
+        title="chatling", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, middleware=middleware,
+        max_body_size=limits.body,
+    )  # fmt: skip
+    for router in (openai.router, pages.router, dashboard.router):
+        app.include_router(router)
+    app.mount("/ui", pages.files(), name="ui")
+    for kind, handler in _HANDLERS.items():
+        app.add_exception_handler(kind, handler)
+    return app
+
+
+async def _warm(shelf: Shelf) -> None:
+    """Load the default model before anybody asks for it."""
+    if shelf.first is None:
+        return
+    run, stage = shelf.first
+    try:
+        async with shelf.borrow(f"{run.name}/{stage}"):
+            pass
+    except ApiError as error:
+        log.warning("%s", error.message)
+
+
+def _response(error: ApiError) -> JSONResponse:
+    body = error.body
+    body["error"]["message"] = valid_text(error.message)  # it may quote half a surrogate pair, which UTF-8 cannot hold
+    return JSONResponse(body, error.status, error.headers)
+
+
+async def _api_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ApiError)
+    return _response(error)
+
+
+async def _mendable(_: Request, error: Exception) -> JSONResponse:
+    """What a person can mend in their request."""
+    return _response(ApiError(400, str(error)))
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    """A body that does not fit the schema: the first fault, by its path."""
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        return _response(ApiError(400, f"The body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}."))
+    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    param = ".".join(part for part in where if "[" not in part) or None  # union members are named like list[str]
+    message = first["msg"].removeprefix("Value error, ")
+    return _response(ApiError(400, f"{param}: {message}." if param else f"{message}.", param=param and valid_text(param)))
+
+
+async def _http_error(_: Request, error: Exception) -> JSONResponse:
+    """What the framework refuses: unknown paths, methods, bodies that are too large or come too slowly."""
+    assert isinstance(error, HTTPException)
+    return _response(ApiError(error.status_code, f"{error.detail}.".replace("..", "."), headers=dict(error.headers or {})))
+
+
+async def _defect(_: Request, error: Exception) -> JSONResponse:
+    """Our own fault; the log has the traceback."""
+    return _response(ApiError(500, f"The server failed on this request ({type(error).__name__})."))
+
+
+_HANDLERS = {
+    ApiError: _api_error, ChatlingError: _mendable, RequestValidationError: _invalid, HTTPException: _http_error, Exception: _defect,
+}  # fmt: skip

@@ -1,0 +1,60 @@
+// The list of conversations: open, rename, delete, export.
+
+import { ask, byId, el, t } from "./common.js";
+import * as store from "./store.js";
+
+let actions; // what the page does: {open, startNew, removed, current, redraw}
+
+export function wireSidebar(given) {
+  actions = given;
+  byId("new").addEventListener("click", () => { slide(false); actions.startNew(); });
+  byId("open-sidebar").addEventListener("click", () => slide(true));
+  byId("close-sidebar").addEventListener("click", () => slide(false));
+  byId("veil").addEventListener("click", () => slide(false));
+  byId("export-all").addEventListener("click", () => download("conversations.jsonl", store.all().map(store.exported)));
+  addEventListener("keydown", (event) => { if (event.key === "Escape") slide(false); });
+  addEventListener("storage", () => { store.reload(); drawSidebar(actions.current()); });
+}
+
+export function drawSidebar(current) {
+  byId("conversations").replaceChildren(...store.all().map((conversation) => {
+    const title = conversation.title || t("untitled");
+    const chosen = conversation.id === current.id;
+    const open = el("button", { type: "button", class: "title", text: title, "aria-current": chosen && "true", onclick: () => { slide(false); actions.open(conversation); } });
+    const tool = (name, sign, onclick) =>
+      el("button", { type: "button", class: "icon", title: t(name), "aria-label": `${t(name)}: ${title}`, text: sign, onclick });
+    return el("li", { class: chosen ? "chosen" : "" }, open,
+      tool("rename", "✎", () => rename(conversation)), tool("export", "⤓", () => download(`${title}.json`, [store.exported(conversation)])),
+      tool("delete", "✕", () => remove(conversation)));
+  }));
+  byId("export-all").disabled = !store.all().length;
+}
+
+async function rename(conversation) {
+  const title = await ask(t("renameAsk"), t("save"), { value: conversation.title });
+  if (!title) return;
+  conversation.title = title;
+  store.save(conversation);
+  actions.redraw();
+}
+
+async function remove(conversation) {
+  if (!(await ask(t("deleteAsk", { title: conversation.title || t("untitled") }), t("delete")))) return;
+  store.remove(conversation.id);
+  if (conversation.id === actions.current().id) actions.removed();
+  else actions.redraw();
+}
+
+function download(name, rows) {
+  const url = URL.createObjectURL(new Blob(rows.map((row) => `${JSON.stringify(row)}\n`), { type: "application/json" }));
+  el("a", { href: url, download: name.replace(/[^\p{L}\p{N}. _-]/gu, "") }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 1000);
+}
+
+// On a phone the list slides in over the page.
+function slide(open) {
+  document.body.classList.toggle("sidebar-open", open);
+  byId("veil").hidden = !open;
+  byId("open-sidebar").setAttribute("aria-expanded", String(open));
+  if (open) byId("close-sidebar").focus();
+}
