@@ -16,6 +16,7 @@ _COMMANDS = (
     Command("plan", "plan RECIPE [--table.field value …]", "what a recipe comes to: parameters, memory, time; nothing is run"),
     Command("status", "status [RUN]", "where a live or dead run stands"),
     Command("chat", "chat [RUN] [--stage STAGE] [--prompt TEXT] …", "talk in the terminal"),
+    Command("serve", "serve [RUN] [--port N] [--api-key KEY] …", "web chat, OpenAI-compatible API, live dashboard"),
     Command("eval", "eval RUN… chat [--questions N] [--stage STAGE]", "held-out questions by skill, with 95 % intervals"),
     Command("data", "data import|inspect SOURCE …", "bring your own text or conversations, and see what is in them"),
     Command("bench", "bench [NAME…] [--data FOLDER] [--json]", "how fast this machine is at each part of the work"),
