@@ -122,8 +122,8 @@ def _beginning(shards: TokenShards, tokenizer: Tokenizer) -> list[str]:
 def load_peers(quick: float = QUICK_SECONDS, patient: float = PATIENT_SECONDS) -> tuple[dict[str, Peer], str | None]:
     """GPT-2's and GPT-4's encodings, and why some are missing, if so.
 
-    tiktoken keeps what it fetched. It knows no time limit, so it works in a thread: given up after `quick` seconds when its host does not
-    answer in as many, else after `patient` seconds.
+    tiktoken keeps what it fetched. It knows no time limit, so it works in a thread, which is given up after some `patient` seconds, or,
+    when its host does not answer, after three times `quick`: time enough for what was fetched before.
     """
     import tiktoken
 
@@ -140,8 +140,8 @@ def load_peers(quick: float = QUICK_SECONDS, patient: float = PATIENT_SECONDS) -
     thread = Thread(target=load, daemon=True)
     thread.start()
     thread.join(quick)
-    if thread.is_alive() and _answers(quick):
-        thread.join(patient)
+    if thread.is_alive():
+        thread.join(patient if _answers(quick) else quick)
     there = dict(found)  # the thread may still be at it
     missing = [label for label in PEERS if label not in there]
     if not missing:

@@ -14,12 +14,11 @@ def show_tokenizer(report: TokenizerReport, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     others = [name for name in report.tokenizers if name != OURS]
-    for title in ("bytes", "tokens", "bytes/token", "uniform bpb"):
+    for title in ("bytes", "tokens", "bytes/token", "uniform\nbpb"):
         table.add_column(title, justify="right")
     for name in others:
-        table.add_column(f"{name}:", justify="right", no_wrap=True)
-        table.add_column("uniform bpb", justify="right", no_wrap=True)
-        table.add_column("our tokens", justify="right", no_wrap=True)
+        for title in (f"{name}\nbytes/token", "uniform\nbpb", f"our tokens\nagainst {name}"):
+            table.add_column(title, justify="right", no_wrap=True)
     for text in report.texts:
         ours = report.row(text)
         cells = [f"{ours.bytes:,}", f"{ours.tokens:,}", f"{ours.bytes_per_token:.2f}", f"{ours.bound:.2f}"]
