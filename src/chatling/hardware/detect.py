@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import sys
 import sysconfig
@@ -112,6 +113,14 @@ def device_memory(device: Device) -> tuple[int, bool]:
         return int(torch.mps.recommended_max_memory()), True
     # Integrated GPUs report no memory of their own through NVML; the processor's figure is theirs too.
     return int(system_memory() * UNIFIED_SHARE), device == "cuda"
+
+
+def peak_memory(device: str) -> int:
+    """Most bytes that this process has held so far: of the GPU's memory on CUDA, else of main memory."""
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from chatling.optim.groups import Optimizer
 from chatling.optim.schedule import Schedule
 from chatling.train.checkpoint import Checkpoints
 from chatling.train.metrics import MetricsLog
+from chatling.train.trackers import Tracker, TrackerName
 from chatling.workspace import read_json, write_json
 
 BAD_STEPS_IN_A_ROW = 3
@@ -42,6 +43,7 @@ class LoopConfig:
     save_every: int = field(default=500, metadata={"inert": True})
     evaluate_every: int = field(default=250, metadata={"inert": True})
     keep: int = field(default=2, metadata={"inert": True})  # newest checkpoints kept; the best by validation is kept besides
+    tracker: TrackerName = field(default="none", metadata={"inert": True})  # gets the lines of metrics.jsonl besides
 
     def __post_init__(self) -> None:
         if self.keep < 1 or min(self.save_every, self.evaluate_every) < 0:
@@ -54,6 +56,16 @@ class Progress(Protocol):
     def start(self, stage: str, steps: int, done: int) -> None: ...
     def step(self, metrics: dict[str, Any]) -> None: ...
     def message(self, text: str) -> None: ...
+
+
+class Watch(Protocol):
+    """Looks at the model at every evaluation, and keeps files of its own; see train/live.py."""
+
+    def look(self, step: int) -> dict[str, float]:
+        """After `step` steps; returns metrics that join the line. Every rank calls it."""
+
+    def cut(self, step: int) -> None:
+        """Training goes on after `step` steps: what was kept of later ones is void. The first rank calls it."""
 
 
 @dataclass
@@ -161,10 +173,14 @@ class Trainer:
     progress: Progress
     prefetch: bool = True
     evaluate_first: bool = False  # also before the first step: a line of its own, with the event "start"
+    watch: Watch | None = None
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.world, self.config.keep)
         self.metrics = MetricsLog(self.folder / "metrics.jsonl")
+        run = self.folder.parent
+        name = self.config.tracker if self.world.first else "none"
+        self.tracker = Tracker(name, run.name, self.name, run / "tracker" / self.name, self.progress.message)
         self.guard = Guard(self.folder / "guard.json")
         self.device = next(self.model.parameters()).device
         self.wide = widest_float(self.device)
@@ -178,9 +194,11 @@ class Trainer:
         if not self._restore():
             self._save()  # a rollback needs one, and a full disk shows now
         self.progress.start(self.name, self.schedule.steps, self.position.step)
-        with memory_errors(f"training {self.name!r}"), stop_requests() as stopping, quiet_collector():
+        self.tracker.start(self.position.step)
+        closing = contextlib.closing(self.tracker)
+        with memory_errors(f"training {self.name!r}"), stop_requests() as stopping, quiet_collector(), closing:
             if self.evaluate_first and self.position.step == 0:
-                self._log({"step": 0, "event": "start", **self.evaluate()})
+                self._log({"step": 0, "event": "start", **self._evaluate()})
             while not self._run(stopping):
                 self._restore()
                 with together(self.world):
@@ -198,6 +216,8 @@ class Trainer:
         with together(self.world):
             if self.world.first:
                 self.metrics.cut(self.position.step)
+                if self.watch:
+                    self.watch.cut(self.position.step)
         return saved is not None
 
     def _save(self) -> None:
@@ -247,7 +267,7 @@ class Trainer:
         position, config = self.position, self.config
         last = position.step == self.schedule.steps
         if last or (config.evaluate_every and position.step % config.evaluate_every == 0):
-            line |= self.evaluate()
+            line |= self._evaluate()
         self._log(line)
         self.progress.step(line)
         if last or (config.save_every and position.step % config.save_every == 0):
@@ -258,9 +278,13 @@ class Trainer:
             gc.collect()
         return last
 
+    def _evaluate(self) -> dict[str, float]:
+        return self.evaluate() | (self.watch.look(self.position.step) if self.watch else {})
+
     def _log(self, line: dict[str, Any]) -> None:
         if self.world.first:
             self.metrics.append(line)
+            self.tracker.log(line)
 
     def _gradients(self, micro_batches: list[dict[str, Tensor]], count: float) -> tuple[Tensor, Tensor]:
         """Accumulate the step's gradients, divided once by its global count; returns the mean loss and the gradient norm, on the device."""

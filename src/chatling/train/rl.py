@@ -26,6 +26,7 @@ from chatling.tasks.registry import MADE, load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_format import render_prompt
 from chatling.train.checkpoint import load_model, load_weights
+from chatling.train.live import LiveEvals
 from chatling.train.loop import Trainer
 from chatling.train.rollouts import ROOM_FOR_TOOLS, RLConfig, RolloutBatches, sample_seed
 from chatling.train.sources import Sources
@@ -110,6 +111,7 @@ def train_rl(
         context.progress,
         prefetch=False,
         evaluate_first=True,
+        watch=LiveEvals(context, "rl", model),
     )
     save_finished(context, "rl", model, trainer.fit())
 

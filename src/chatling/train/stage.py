@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from chatling.data.batches import BatchSource, MicroBatch
 from chatling.evals.bpb import score_tokens
+from chatling.evals.config import EvalConfig
+from chatling.hardware.detect import peak_memory
 from chatling.hardware.distributed import World, together
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
@@ -18,6 +21,7 @@ from chatling.optim.groups import Optimizer, Rates
 from chatling.optim.schedule import Schedule
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_weights, save_model
+from chatling.train.live import LiveEvals
 from chatling.train.loop import LoopConfig, Position, Progress, Trainer
 from chatling.workspace import RunFolder
 
@@ -33,6 +37,8 @@ class Context:
     world: World
     progress: Progress
     loop: LoopConfig
+    evals: EvalConfig | None = None
+    core: Path | None = None  # the CORE bundle, if there is one
 
     @property
     def device(self) -> torch.device:
@@ -62,7 +68,18 @@ def train_stage(
 
     folder = context.run.stage(name)
     trainer = Trainer(
-        name, folder, model, optimizer, schedule, batches, model.loss, evaluate, context.loop, context.world, context.progress
+        name,
+        folder,
+        model,
+        optimizer,
+        schedule,
+        batches,
+        model.loss,
+        evaluate,
+        context.loop,
+        context.world,
+        context.progress,
+        watch=LiveEvals(context, name, model),
     )
     save_finished(context, name, model, trainer.fit())
 
@@ -72,7 +89,7 @@ def save_finished(context: Context, name: str, model: GPT, position: Position) -
     with together(context.world):
         if context.world.first:
             facts = {"stage": name, "step": position.step, "tokens": position.tokens, "seconds": position.seconds}
-            save_model(model, context.run.model(name), facts)
+            save_model(model, context.run.model(name), facts | {"peak_memory": peak_memory(context.execution.device)})
 
 
 def build(context: Context, config: ModelConfig, rates: Rates) -> tuple[GPT, Optimizer]:

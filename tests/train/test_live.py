@@ -1,0 +1,138 @@
+"""Looking at a model while it trains: kept, exact on resume, without a trace in the weights, and never the end of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from chatling.data.batches import PretrainBatches
+from chatling.data.packing import PackedRows
+from chatling.data.token_shards import write_conversation_shards
+from chatling.evals import samples
+from chatling.hardware.distributed import World
+from chatling.model.config import ModelRecipe
+from chatling.model.precision import Execution
+from chatling.optim.groups import OptimConfig, resolve_rates
+from chatling.optim.schedule import Schedule
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.chat_format import Rendered
+from chatling.train import live, stage
+from chatling.train.checkpoint import load_model
+from chatling.train.loop import LoopConfig, Trainer
+from chatling.train.stage import Context, train_stage
+from chatling.workspace import RunFolder
+
+from .conftest import Silent
+
+
+class Died(Exception):
+    pass
+
+
+def train(folder: Path, name: str = "base", *, steps: int = 12, die_at: int | None = None, compiled: bool = False) -> Context:
+    """A tiny stage that saves every 4 steps, evaluates every 2, and may die in the middle of a step."""
+    tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], digits=1)
+    ids = [[tokenizer.bos, *tokenizer.encode(f"{i} is one more than {i - 1}. ")] for i in range(60)]
+    documents = [Rendered(row, [True] * len(row)) for row in ids]
+    shards = write_conversation_shards(folder / "shards", documents, tokenizer.vocab_size, fingerprint="test")
+    execution = Execution("cpu", "float32", "plain", compiled, 1, 128)
+    loop = LoopConfig(save_every=4, evaluate_every=2)
+    context = Context(RunFolder(folder), 3, tokenizer, execution, World(), Silent(), loop)
+    model = ModelRecipe(depth=2, width=32, head_width=16, context=64).resolve(tokenizer.vocab_size)
+    batches = PretrainBatches(PackedRows(shards, 64, tokenizer.bos, 7), 4, 2, 0, 1)
+
+    class Dying:
+        def steps(self, state: dict[str, Any] | None = None) -> Any:
+            for count, step in enumerate(batches.steps(state)):
+                if count == die_at:
+                    raise Died
+                yield step
+
+    rates = resolve_rates(OptimConfig(), "classic", 32, 192, 1, 0)
+    train_stage(context, name, model, None, rates, Schedule(steps), Dying() if die_at else batches, batches.once(128))  # type: ignore[arg-type]
+    return context
+
+
+def kept(folder: Path, name: str = "base") -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / f"evals/{name}-samples.jsonl").read_text().splitlines()]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder / "base/model").state_dict()
+
+
+def test_samples_are_kept_at_every_evaluation_and_a_resume_leaves_the_same_file(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    lines = kept(tmp_path / "whole")
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
+    assert [each["prompt"] for each in lines[0]["samples"]] == [probe.opening for probe in samples.PROBES]
+    with pytest.raises(Died):
+        train(tmp_path / "cut", die_at=7)  # after the evaluation at 6, which step 4's checkpoint does not know of
+    assert [line["step"] for line in kept(tmp_path / "cut")] == [2, 4, 6]
+    train(tmp_path / "cut")
+    assert kept(tmp_path / "cut") == lines
+
+
+def test_a_chat_stage_is_asked_questions(tmp_path: Path) -> None:
+    train(tmp_path, "sft", steps=2)
+    assert [each["prompt"] for each in kept(tmp_path, "sft")[0]["samples"]] == [probe.question for probe in samples.PROBES]
+
+
+def test_looking_leaves_no_trace_in_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = live.sample
+
+    def careless(*args: Any, **options: Any) -> Any:
+        torch.rand(7)  # an evaluation that draws random numbers
+        return drawn(*args, **options)
+
+    monkeypatch.setattr(live, "sample", careless)
+    torch.manual_seed(1)
+    train(tmp_path / "watched")
+    after = torch.get_rng_state()
+    torch.manual_seed(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "LiveEvals", lambda *args: None)
+        train(tmp_path / "alone")
+    assert not (tmp_path / "alone/evals").exists()
+    assert torch.equal(torch.get_rng_state(), after)
+    watched, alone = weights(tmp_path / "watched"), weights(tmp_path / "alone")
+    assert all(torch.equal(watched[name], alone[name]) for name in alone)
+
+
+def test_a_failing_look_is_told_of_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **options: Any) -> Any:
+        raise ValueError("no such prompt")
+
+    monkeypatch.setattr(live, "sample", broken)
+    context = train(tmp_path, steps=4)
+    told = [message for message in context.progress.messages if "samples failed" in message]  # type: ignore[attr-defined]
+    assert told == ["base: samples failed (ValueError: no such prompt); training goes on."] * 2
+    assert weights(tmp_path)
+    assert not (tmp_path / "evals/base-samples.jsonl").exists()
+
+
+def test_a_compiled_model_is_looked_at_uncompiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(engine: Any, **options: Any) -> list[Any]:
+        seen.append([block._compiled_call_impl for block in engine.model.layers])
+        return []
+
+    monkeypatch.setattr(live, "sample", look)
+    made = Trainer.__post_init__
+
+    def spy(self: Trainer) -> None:
+        made(self)
+        for block in self.model.layers:
+            block._compiled_call_impl = block._call_impl  # as Module.compile leaves it
+        self.watch.look(0)  # type: ignore[union-attr]
+        raise Died
+
+    monkeypatch.setattr(Trainer, "__post_init__", spy)
+    with pytest.raises(Died):
+        train(tmp_path)
+    assert seen == [[None, None]]
