@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -139,6 +139,18 @@ def manifest_fault(folder: Path, *, checksums: bool = True) -> str | None:
     except (DataError, KeyError, TypeError, AttributeError) as error:
         return f"its manifest is missing or damaged ({error})"
     return None
+
+
+@contextlib.contextmanager
+def waiting_lock(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Hold a lock between threads and processes, waiting for whoever has it; a kill frees it. `check` may raise to end the wait."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a")  # noqa: SIM115 - held open for as long as the lock
+    with file:
+        while not _locked(file):
+            check()
+        yield
 
 
 def _locked(file: IO[str]) -> bool:
