@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import itertools
 from pathlib import Path
 
 import pytest
 
+from chatling.data.fetch import Fetcher
 from chatling.data.token_shards import iter_texts
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
@@ -30,28 +30,14 @@ PLACES = {
 }
 
 
-class FolderFetcher:
-    """`Fetcher` over a folder laid out as <owner>/<name>/<path in repository>, with plain addresses by their last part."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def dataset(self, repo: str, pattern: str, revision: str = "main") -> list[Path]:
-        root = self.folder / repo
-        return [path for path in sorted(root.rglob("*")) if fnmatch.fnmatch(str(path.relative_to(root)), pattern)]
-
-    def url(self, url: str, sha256: str) -> Path:
-        return self.folder / url.rpartition("/")[2]
-
-
 @pytest.fixture(scope="session")
-def fetcher(data_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> FolderFetcher:
+def fetcher(data_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Fetcher:
     folder = tmp_path_factory.mktemp("hub")
     for source, place in PLACES.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).symlink_to(data_pack / source)
     (folder / "words_alpha.txt").symlink_to(data_pack / "words/words_alpha.txt")
-    return FolderFetcher(folder)
+    return Fetcher(local=folder)
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def load_task(
     """A task by name, or a jsonl file of conversations by path; its files are fetched when they are not there yet.
 
     `subset` names a part of the data set (of MMLU a subject, of GSM8K "main" or "socratic"), `size` the number of examples of a task that
-    is made here, `identity` who the task "identity" speaks of; `allow_weak` lets HumanEval run programs without a sandbox that holds. A data
+    is made here, `identity` who the task "identity" speaks of; `allow_weak` lets HumanEval run programs where no sandbox holds. A data
     set without a validation split gives its test split for it.
     Raises RecipeError for an unknown name, subset or split, DataError for data that cannot be had or read.
     """

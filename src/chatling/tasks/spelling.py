@@ -13,7 +13,7 @@ from chatling.tasks.gsm8k import same_number
 from chatling.tasks.task import Task, visible_text
 
 WORDS_URL = "https://raw.githubusercontent.com/dwyl/english-words/20f5cc9b3f0ccc8ce45d814c532b7c2031bba31c/words_alpha.txt"
-WORDS_SHA256 = "1d38cea916253d11d9cc47788e37aa7e16e91edf90ef75ea76ee8f168b54506b"
+WORDS_SHA256 = "2d8cf2326673fa0c179bdc3a58053872d16bff5352331580955ae62101f6a34d"  # with the line ends of Windows that it has there
 SHARES = {"test": range(0, 5), "validation": range(5, 10), "train": range(10, 100)}  # of a hundred hash values: a word is in one split only
 
 SPELL = (
