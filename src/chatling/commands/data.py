@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from chatling.data.reading import Found
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-HUB_PATTERNS = ("*.parquet", "*.jsonl*", "*.json*", "*.csv*", "*.txt*")
 
 
 def run(command: Command, words: list[str]) -> None:
@@ -101,7 +101,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
 
 
 def _source(source: str, pattern: str | None) -> Found:
-    """The files of a path, or of a data set on the Hub, fetched: its training files where their names tell."""
+    """The files of a path, or of a data set on the Hub, fetched."""
     from chatling.data.reading import Found, find_files
 
     path = Path(source).expanduser()
@@ -113,13 +113,24 @@ def _source(source: str, pattern: str | None) -> Found:
     from chatling.data.fetch import Fetcher
 
     fetcher = Fetcher(note=print)
-    files: list[Path] = []
-    for candidate in (pattern,) if pattern else HUB_PATTERNS:
-        files = fetcher.dataset(source, candidate)
-        if files:
-            break
-    training = [file for file in files if "train" in file.name]
-    return Found(tuple(training or files), Counter())
+    return Found(tuple(fetcher.paths(source, hub_files(source, fetcher.names(source), pattern))), Counter())
+
+
+def hub_files(repo: str, names: Sequence[str], pattern: str | None) -> list[str]:
+    """Which files of a data set to import: those that match the pattern, else the parquet ones, or the others if there are none; of
+    these, the training files where names tell them. Raises DataError when there are none."""
+    from chatling.data.reading import NOT_DATA, file_format
+
+    data = [name for name in names if file_format(Path(name)) and not NOT_DATA.match(Path(name).name)]
+    if pattern is not None:
+        data = [name for name in data if fnmatch.fnmatch(name, pattern)]
+    else:
+        data = [name for name in data if file_format(Path(name)) == "parquet"] or data
+        data = [name for name in data if "train" in name] or data
+    if not data:
+        raise DataError(f"{repo} has no files to import{f' that match {pattern}' if pattern else ''}; it has {', '.join(names[:8])}.",
+                        "Choose others with --files PATTERN.")
+    return data
 
 
 def _plain_name(source: str) -> str:
