@@ -26,6 +26,7 @@ CHARACTERS_PER_SHARD = 225e6  # FineWeb-Edu's shuffled parquet shards: 54 B char
 BYTES_PER_SHARD = 100e6
 POCKET_TOKENS_PER_CONVERSATION = 32  # 1,026 steps of 4,096 tokens from 130,000 conversations, vocabulary 2,048
 TOKENS_PER_CONVERSATION = 500  # of public chat data, roughly
+OWN_CONVERSATIONS = 10_000  # of a file of one's own, which is not opened for a plan
 TOKENS_PER_QUESTION = 100  # of GSM8K, roughly; an answer takes about half of what it may
 ROLLOUTS = 3  # times as long as learning from them, about: decoding waits for memory, training for arithmetic
 # Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in public runs; CPUs lose more to the rest.
@@ -127,7 +128,7 @@ def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
 def _finetune_plan(name: str, config: FinetuneConfig, per_token: float) -> StagePlan:
     conversations = tokens = 0
     for entry in config.mixture:
-        count = (entry.count or 10_000) * entry.epochs * config.epochs
+        count = (OWN_CONVERSATIONS * entry.epochs if entry.expected is None else entry.expected) * config.epochs
         conversations += count
         tokens += count * (POCKET_TOKENS_PER_CONVERSATION if entry.task == POCKET else TOKENS_PER_CONVERSATION)
     steps = tokens // config.batch_tokens if config.packed else conversations // config.batch_conversations
