@@ -57,7 +57,7 @@ def test_memory_grows_with_the_micro_batch_and_fits_the_machine() -> None:
 
 def test_pocket_needs_little() -> None:
     p = plan(load_recipe("pocket"))
-    assert [stage.name for stage in p.stages] == ["base", "mid", "sft"]
+    assert [stage.name for stage in p.stages] == ["base", "mid", "sft", "rl"]
     assert p.shards is None
     assert p.disk < 10**9
     assert sum(p.work.values()) < 1e15

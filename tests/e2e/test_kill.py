@@ -1,4 +1,4 @@
-"""kill -9 at ten moments of base, mid and SFT: the run goes on to the same bits."""
+"""kill -9 at ten moments of base, mid, SFT and RL: the run goes on to the same bits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-STAGES = ("base", "mid", "sft")
+STAGES = ("base", "mid", "sft", "rl")
 KILLS = 10
 
 

@@ -8,6 +8,7 @@ from random import Random
 from zlib import crc32
 
 from chatling.conversation import Conversation, Message, Part
+from chatling.pocket import stories
 
 NAMES = ("Tom", "Mia", "Ben", "Anna", "Sam", "Lily", "Max", "Emma", "Leo", "Nora", "Jack", "Ella")
 ITEMS = ("apples", "books", "coins", "pens", "balls", "eggs", "cards", "stones", "cakes", "flowers", "shells", "toys")
@@ -122,6 +123,22 @@ a-b; x*c | {n} buys {a} {i} every day and sells {b} of them. How many {i} does {
 a*b; x+c | {n} has {c} {i}. {m} brings {a} boxes with {b} {i} in each. How many {i} do they have together?
 a+b; x-c | {n} had {a} {i} and {m} had {b}. Together they used up {c}. How many {i} are left over?
 a/b; x-c | {n} splits {a} {i} into {b} equal bags, then takes {c} {i} from one bag. How many {i} are left in that bag?
+a+b; x-c | On Monday {n} makes {a} {i}, on Tuesday {b}. {m} buys {c} of all these. How many {i} does {n} keep?
+a-b; x-c | A box with {a} {i} falls down. {b} break and {m} takes {c} home. How many {i} are in the box now?
+a*b; x+c | {n} has {c} red {i}, and {a} bags with {b} blue {i} each. How many {i} does {n} have in all?
+a*b; x-c | For {a} days {n} finds {b} {i} a day. In the end {m} gets {c} of them. How many {i} does {n} have left?
+a+b; x*c | {c} friends come. Each one brings {a} {i} and finds {b} more. How many {i} do they have together?
+a-b; x*c | {c} shops each had {a} {i}, and each of them sold {b}. How many {i} are left in all?
+a/b; x+c | {n} gets one of {b} equal parts of {a} {i}, and {c} {i} from {m}. How many {i} does {n} have?
+a/b; x-c | {a} {i} go into {b} boxes, as many in each. {n} takes {c} out of the first box. How many {i} does it hold now?
+a+b; x/c | {n} and {m} bring {a} and {b} {i}. They make {c} equal parts of them. How many {i} are in one part?
+a-b; x/c | {n} keeps {b} of {a} {i} and gives the rest to {c} friends, the same to each. How many {i} does one friend get?
+a*b; x/c | {a} boxes of {b} {i} are for {c} children. How many {i} does each child get, if all get the same?
+a/b; x*c | {b} bags hold {a} {i}, the same in each bag. How many {i} do {c} bags hold?
+a-b; x+c | {b} of the {a} {i} of {n} are lost, but {m} finds {c} of them again. How many {i} does {n} have now?
+a+b; x+c | {n} sees {a} {i} in one shop, {b} in the next and {c} in the last. How many {i} does {n} see?
+a+b; x-c | To {a} {i} {n} adds {b} from home. After school {c} are gone. How many {i} are still there?
+a*b; x+c | Every friend of {n} has {b} {i}. There are {a} friends, and {n} has {c} {i}. How many {i} do all of them have?
 """)
 
 HARD_TEST = _problems("""
@@ -137,7 +154,22 @@ a-b; x*c | {n} gets {a} {i} a day and gives {b} of them away. How many {i} is th
 a*b; x+c | {m} finds {c} {i}. {n} has {a} bags and each bag holds {b} {i}. How many {i} are there together?
 a+b; x-c | {n} has {a} {i} from Monday and {b} from Tuesday. {m} gets {c} of them. How many {i} does {n} have now?
 a/b; x-c | {b} friends share {a} {i} equally. {n} is one of them and loses {c}. How many {i} does {n} have now?
+a+b; x-c | {n} made {a} {i} and bought {b}. After {m} broke {c} of them, how many {i} were left?
+a-b; x-c | {n} wants {a} {i} and has {b}. {m} brings {c} of those that are not there. How many {i} does {n} still need?
+a-b; x+c | {m} used {b} of the {a} {i} in the box and put {c} back. How many {i} are in the box now?
+a*b; x+c | {a} tables have {b} {i} on them each, and on the last one are {c}. How many {i} are on all the tables?
+a*b; x-c | {n} buys {a} bags. There are {b} {i} in each, but {c} of all the {i} are old. How many new {i} does {n} have?
+a+b; x*c | In one day {n} sells {a} {i} and {m} sells {b}. How many {i} do they sell in {c} days?
+a-b; x*c | {c} baskets hold {a} {i} each. {n} takes {b} out of every basket. How many {i} are left in all baskets?
+a/b; x+c | {n} has {c} {i}. Then {a} {i} are given to {b} children, as many to each, and {n} is one of them. How many {i} does {n} have now?
+a/b; x*c | {n} packs {a} {i} in {b} bags, as many in each, and sells {c} bags. How many {i} does {n} sell?
+a+b; x/c | {c} friends find {a} {i} in the garden and {b} on the way. They share them equally. How many {i} does each one get?
+a-b; x/c | From {a} {i} {b} are broken. {n} puts the good ones in {c} bags, as many in each. How many {i} are in one bag?
+a*b; x/c | {n} has {a} rows of {b} {i} and packs all of them in {c} equal boxes. How many {i} are in each box?
 """)
+
+
+HARD_STORIES = frozenset(problem.story for problem in (*HARD_TRAIN, *HARD_TEST))
 
 
 def is_held_out(numbers: Sequence[int]) -> bool:
@@ -195,6 +227,19 @@ def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conve
     return Conversation((Message.of("user", question), Message("assistant", tuple(parts))))
 
 
+def training_problem(rng: Random) -> Problem:
+    """From the tables or put together, one step or two; never a template of the hard split."""
+    luck = rng.random()
+    if luck < 0.4:
+        return rng.choice(ONE_STEP)
+    if luck < 0.55:
+        return rng.choice(TWO_STEPS)
+    while True:
+        steps, story = (stories.one_step if luck < 0.65 else stories.two_steps)(rng)
+        if story not in HARD_STORIES:
+            return Problem(story, steps)
+
+
 def training_arithmetic(rng: Random) -> Conversation:
-    """Six in ten take one step. Held-out numbers never come up."""
-    return problem_conversation(rng.choice(ONE_STEP if rng.random() < 0.6 else TWO_STEPS), rng, held_out=False)
+    """Half take one step. Held-out numbers never come up."""
+    return problem_conversation(training_problem(rng), rng, held_out=False)

@@ -55,8 +55,9 @@ class RLConfig:
 
     def __post_init__(self) -> None:
         """Raises RecipeError for numbers out of range, and for several updates without a clip."""
-        counts = (self.questions_per_step, self.max_tokens, self.epochs, self.updates, self.rows, self.bucket, self.evaluate_questions)
-        if min(counts) < 1 or min(self.steps or 1, self.questions or 1, self.evaluate_samples) < 1:
+        counts = [self.questions_per_step, self.max_tokens, self.epochs, self.updates, self.rows, self.bucket, self.evaluate_questions]
+        counts += [self.evaluate_samples, *(number for number in (self.steps, self.questions) if number is not None)]
+        if min(counts) < 1:
             raise RecipeError("Every count in [rl] must be at least 1.")
         if self.samples < 2:
             raise RecipeError(f"rl.samples is {self.samples}; an answer is judged against others to its question: at least 2.")

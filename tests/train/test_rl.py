@@ -1,0 +1,317 @@
+"""Reinforcement learning: the gradient against brute force, rollouts that depend on their seed alone, kills, the recipe's options."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from chatling.conversation import Conversation, Message, Part
+from chatling.data import IGNORE
+from chatling.data.batches import Step
+from chatling.errors import DataError, RecipeError
+from chatling.evals.sampled import judge
+from chatling.hardware.distributed import World
+from chatling.inference.engine import Completion, Engine, Request, Sampling
+from chatling.model.gpt import GPT
+from chatling.tasks.gsm8k import GSM8K
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.chat_format import render_prompt
+from chatling.train import rl
+from chatling.train.metrics import read_metrics
+from chatling.train.rollouts import RLConfig, RolloutBatches, advantages, rollout, sample_seed
+
+from .rl_world import CONFIG, Digits, context, tiny_model, tiny_tokenizer, train
+
+SCRIPT = Path(__file__).with_name("rl_world.py")
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return tiny_tokenizer()
+
+
+def batches_of(model: GPT, tokenizer: Tokenizer, config: RLConfig = CONFIG, **changes: Any) -> RolloutBatches:
+    engine = Engine(model, tokenizer, width=config.rows)
+    parts: dict[str, Any] = {"task": Digits(), "world": World(), "seed": 11, "micro_tokens": 64, **changes}
+    return RolloutBatches(
+        model, engine, parts.pop("task"), config, parts.pop("world"), parts.pop("seed"), parts.pop("micro_tokens"), **parts
+    )
+
+
+def first(batches: RolloutBatches) -> Step:
+    return next(batches.steps())
+
+
+def gradients(model: GPT, config: RLConfig, step: Step) -> list[torch.Tensor]:
+    """As the loop accumulates them."""
+    model.zero_grad()
+    for micro in step.micro:
+        tensors = {name: torch.from_numpy(array) for name, array in vars(micro).items()}
+        value, _ = rl.policy_loss(model, config, **tensors)
+        (value / step.count).backward()
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+
+def objective(model: GPT, tokenizer: Tokenizer, answers: list[tuple[tuple[int, ...], Completion, float]]) -> torch.Tensor:
+    """Sum over all sampled tokens of -A log p, over their number: one answer and one token at a time, from the definition."""
+    total, count = torch.zeros((), dtype=torch.float64), 0
+    for prompt, answer, advantage in answers:
+        said = list(zip(answer.ids, answer.forced, strict=True)) + ([(answer.closing, False)] if answer.closing is not None else [])
+        read = list(prompt)
+        for token, forced in said:
+            if not forced:
+                logits = model.logits(model(torch.tensor([read])))[0, -1]
+                total = total - advantage * logits.log_softmax(-1)[token]
+                count += 1
+            read.append(token)
+    return total / count
+
+
+def test_the_gradient_is_that_of_the_objective_in_float64(tokenizer: Tokenizer) -> None:
+    model = tiny_model(tokenizer, torch.float64)
+    step = first(batches_of(model, tokenizer))
+    assert len(step.micro) > 2
+    ours = gradients(model, CONFIG, step)
+    # the same answers once more, alone in an engine of their own
+    single = Engine(model, tokenizer, width=1)
+    batches = batches_of(model, tokenizer)
+    answers, calls = [], 0
+    for place in range(3):
+        question = Digits()[batches.question(place)]
+        prompt = tuple(render_prompt(tokenizer, question.prompt))
+        ways = [Sampling(1.0, 6, seed=sample_seed(11, place, j), max_tokens=10) for j in range(5)]
+        completions = [single.generate([Request(prompt, way)])[0] for way in ways]
+        rewards = [judge(tokenizer, Digits(), question, each) for each in completions]
+        calls += sum(any(each.forced) for each in completions)
+        answers += [(prompt, each, reward - sum(rewards) / 5) for each, reward in zip(completions, rewards, strict=True)]
+    assert calls >= 3  # forced tokens are among them
+    model.zero_grad()
+    objective(model, tokenizer, answers).backward()
+    for mine, parameter in zip(ours, model.parameters(), strict=True):
+        assert parameter.grad is not None
+        torch.testing.assert_close(mine, parameter.grad, rtol=1e-6, atol=1e-9)  # advantages travel in fp32
+    # and by moving weights a little
+    draw = np.random.default_rng(0)
+    for parameter in (model.lm_head.weight, model.layers[0].self_attn.q_proj.weight, model.layers[1].mlp.fc2.weight):  # type: ignore[union-attr]
+        assert isinstance(parameter, torch.nn.Parameter)
+        assert parameter.grad is not None
+        rows, columns = parameter.shape
+        for _ in range(3):
+            at = (int(draw.integers(rows)), int(draw.integers(columns)))
+            values = []
+            for sign in (1, -1):
+                with torch.no_grad():
+                    parameter[at] += sign * 1e-5
+                    values.append(objective(model, tokenizer, answers).item())
+                    parameter[at] -= sign * 1e-5
+            assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(parameter.grad[at]), rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_batched_rollout_is_the_single_one_token_for_token(tokenizer: Tokenizer, dtype: torch.dtype) -> None:
+    model = tiny_model(tokenizer, dtype)
+    batches = batches_of(model, tokenizer)
+    groups, _ = batches._roll_out(4)
+    alone = Engine(model, tokenizer, width=CONFIG.rows)
+    for place, group in zip(range(4, 7), groups, strict=True):
+        prompt = tuple(render_prompt(tokenizer, Digits()[batches.question(place)].prompt))
+        for sample, found in enumerate(group):
+            way = Sampling(1.0, 6, seed=sample_seed(11, place, sample), max_tokens=10)
+            answer = alone.generate([Request(prompt, way)])[0]
+            assert found.ids == [*prompt, *answer.ids, *([] if answer.closing is None else [answer.closing])]
+    assert len({tuple(each.ids) for group in groups for each in group}) > 10
+
+
+def test_prompt_and_tool_output_are_not_learnt() -> None:
+    answer = Completion(ids=[5, 6, 7, 8], forced=[False, True, True, False], logprobs=[0.0] * 4, closing=9)
+    found = rollout((1, 2), answer, 0.5, 1.0)
+    assert found.ids == [1, 2, 5, 6, 7, 8, 9]
+    assert found.learnt == [False, False, True, False, False, True, True]
+    assert rollout((1, 2), replace(answer, closing=None), 0.5, 1.0).ids == [1, 2, 5, 6, 7, 8]
+
+
+def test_advantages() -> None:
+    assert advantages([1.0, 0.0, 0.0, 1.0], False) == [0.5, -0.5, -0.5, 0.5]
+    assert advantages([1.0, 0.0, 0.0, 1.0], True) == [1.0, -1.0, -1.0, 1.0]
+    assert advantages([0.1] * 3, True) == [0.0] * 3
+
+
+class Equal(Digits):
+    """The first question's answers are all worth the same."""
+
+    def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
+        return 0.3 if conversation.messages[0].text.endswith("s") else super().reward(conversation, completion)
+
+
+def test_equal_groups_are_counted_but_not_passed_through(tokenizer: Tokenizer) -> None:
+    model, config = tiny_model(tokenizer), replace(CONFIG, questions_per_step=7)
+    plain, equal = (first(batches_of(model, tokenizer, config, task=task)) for task in (Digits(), Equal()))
+    rows = [sum(len(micro.inputs) for micro in step.micro) for step in (plain, equal)]
+    assert rows == [35, 30]
+    assert plain.count == equal.count  # the denominator keeps their tokens
+    assert equal.metrics["equal_groups"] == pytest.approx(1 / 7)
+    leashed = first(batches_of(model, tokenizer, replace(config, kl=0.1), task=Equal(), reference=tiny_model(tokenizer)))
+    assert sum(len(micro.inputs) for micro in leashed.micro) == 35
+
+
+def test_micro_batches_hold_answers_alike_in_length_and_fit(tokenizer: Tokenizer) -> None:
+    step = first(batches_of(tiny_model(tokenizer), tokenizer))
+    widths = [micro.inputs.shape[1] for micro in step.micro]
+    assert widths == sorted(widths, reverse=True)
+    assert all(micro.inputs.size <= 64 or len(micro.inputs) == 1 for micro in step.micro)
+    assert sum(int((micro.targets != IGNORE).sum()) for micro in step.micro) <= step.count
+    same = first(batches_of(tiny_model(tokenizer), tokenizer, one_shape=True, micro_tokens=192))
+    assert len({micro.inputs.shape for micro in same.micro}) == 1
+
+
+def final(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "rl/model/model.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    train(folder)
+    return folder
+
+
+def test_it_learns_and_logs(whole: Path, tmp_path: Path) -> None:
+    lines = read_metrics(whole / "rl/metrics.jsonl")
+    assert lines[0]["event"] == "start"
+    assert {"val_accuracy", "pass@1", "pass@2"} <= lines[0].keys()
+    steps = lines[1:]
+    assert [line["step"] for line in steps] == list(range(6))
+    assert all({"reward", "equal_groups", "answer_tokens", "batch_seconds", "seconds"} <= line.keys() for line in steps)
+    assert [line["step"] for line in steps if "pass@2" in line] == [2, 5]
+    train(tmp_path, replace(CONFIG, steps=25, learning_rate_fraction=0.5))
+    rewards = [line["reward"] for line in read_metrics(tmp_path / "rl/metrics.jsonl")[1:]]
+    assert sum(rewards[-5:]) > 1.5 * sum(rewards[:5])
+
+
+@pytest.mark.parametrize(("moment", "call"), [("rollout", 30), ("rollout", 95), ("update", 2), ("update", 14)])
+def test_kill_9_in_rollout_or_update_goes_on_to_the_same_bits(whole: Path, tmp_path: Path, moment: str, call: int) -> None:
+    killed_at(tmp_path, moment, call)
+    train(tmp_path)
+    assert same(final(whole), final(tmp_path))
+    ours, theirs = (read_metrics(folder / "rl/metrics.jsonl") for folder in (whole, tmp_path))
+    assert [(line["step"], line.get("loss"), line.get("reward")) for line in ours] == [
+        (line["step"], line.get("loss"), line.get("reward")) for line in theirs
+    ]
+
+
+def killed_at(folder: Path, *arguments: Any) -> None:
+    process = subprocess.Popen([sys.executable, str(SCRIPT), str(folder), *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    process.kill()
+    assert process.wait() == -9
+    process.stdout.close()
+
+
+def test_a_kill_between_updates_of_one_step_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    config = replace(CONFIG, updates=2, clip=0.2, kl=0.05, save_every=1)
+    train(tmp_path / "whole", config)
+    folder = tmp_path / "killed"
+    killed_at(folder, "update", 12, "several")
+    saved = [json.loads(path.read_text()) for path in sorted(folder.glob("rl/checkpoints/step_*/loop.json"))]
+    train(folder, config)
+    assert same(final(tmp_path / "whole"), final(folder))
+    lines = read_metrics(folder / "rl/metrics.jsonl")
+    assert len(lines) == 1 + 12
+    assert saved
+    assert all("kl" in line for line in lines[1::2])
+
+
+def test_from_any_state_the_next_step_is_the_same(tokenizer: Tokenizer) -> None:
+    """Every state, those between updates included, gives the batch that came after it, for as long as the weights stay."""
+    config = replace(CONFIG, updates=3, clip=0.2)
+    batches = batches_of(tiny_model(tokenizer), tokenizer, config)
+    steps = batches.steps()
+    made = [next(steps) for _ in range(7)]
+    for before, after in zip(made, made[1:], strict=False):
+        again = next(batches.steps(json.loads(json.dumps(before.state))))
+        assert (again.position, again.count, again.tokens) == (after.position, after.count, after.tokens)
+        for mine, theirs in zip(again.micro, after.micro, strict=True):
+            assert all(np.array_equal(array, vars(theirs)[name]) for name, array in vars(mine).items())
+
+
+@pytest.mark.parametrize("options", [{"kl": 0.1}, {"clip": 0.2}, {"clip": 0.2, "updates": 2, "kl": 0.1}])
+def test_options_anchor_to_the_weights_before(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
+    """Before any update all ratios are one and the reference is the model: the gradient is the plain one."""
+    model = tiny_model(tokenizer, torch.float64)
+    plain = gradients(model, CONFIG, first(batches_of(model, tokenizer)))
+    config = replace(CONFIG, **options)
+    reference = tiny_model(tokenizer, torch.float64) if config.kl else None
+    step = first(batches_of(model, tokenizer, config, reference=reference))
+    for mine, theirs in zip(gradients(model, config, step), plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+    if config.kl:
+        assert step.metrics["kl"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_two_ranks_share_the_questions(tmp_path: Path) -> None:
+    train(tmp_path / "one", replace(CONFIG, questions_per_step=4))
+    context(tmp_path / "run")  # written once, before both begin
+    ranks = [subprocess.Popen([sys.executable, str(SCRIPT), str(tmp_path / "run"), "rank", str(rank)]) for rank in range(2)]
+    assert [process.wait(120) for process in ranks] == [0, 0]
+    one, two = (read_metrics(tmp_path / name / "rl/metrics.jsonl") for name in ("one", "run"))
+    # the first step's answers are the same; later ones differ where a rounding error decides a token
+    for key in ("reward", "equal_groups", "answer_tokens", "tokens"):
+        assert one[1][key] == two[1][key]
+    assert one[1]["loss"] == pytest.approx(two[1]["loss"], abs=1e-6)
+    assert one[1]["gradient_norm"] == pytest.approx(two[1]["gradient_norm"], rel=1e-4)
+    assert one[0] == two[0]
+
+
+def test_what_does_not_fit_is_left_out_or_refused(tokenizer: Tokenizer) -> None:
+    model = tiny_model(tokenizer)
+    engine = Engine(model, tokenizer, width=8, context=20)
+    some = RolloutBatches(model, engine, Digits(), CONFIG, World(), 11, 64)
+    assert 0 < some.left_out < 7
+    assert {some.question(place) for place in range(20)} == set(some.usable)
+    with pytest.raises(DataError, match="No question of Digits fits"):
+        RolloutBatches(model, Engine(model, tokenizer, context=5), Digits(), CONFIG, World(), 11, 64)
+    with pytest.raises(RecipeError, match="do not divide over 2 processes"):
+        batches_of(model, tokenizer, world=World(0, 2))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"samples": 1}, {"updates": 2}, {"temperature": 0.0}, {"clip": 1.5}, {"steps": 0}, {"questions_per_step": 0}]
+)
+def test_a_table_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError):
+        RLConfig(**wrong)
+
+
+def test_the_reward_agrees_with_gsm8k_s_own_answers(data_pack: Path) -> None:
+    """All 8,792: the reference answer is paid, another number is not, and the number is the one behind the data set's mark."""
+    seen = 0
+    for split in ("train", "test"):
+        path = data_pack / "gsm8k" / f"{split}.jsonl"
+        task = GSM8K([path])
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(task) == len(lines)
+        for example, line in zip(task, lines, strict=True):
+            number = Fraction(json.loads(line)["answer"].rsplit("\n#### ", 1)[1].replace(",", ""))
+            assert task.reward(example, example.messages[-1].parts) == 1.0
+            for offset, paid in ((0, 1.0), (1, 0.0)):
+                said = (Part("text", f"So it is\n#### {number + offset}"),)
+                assert task.reward(example, said) == paid
+            assert task.reward(example, (Part("text", f"{number}"),)) == 0.0  # unmarked
+            seen += 1
+    assert seen == 8_792
+    assert isinstance(example.messages[-1], Message)
