@@ -159,6 +159,9 @@ def test_a_broken_stage_goes_on_where_it_was(fake: Fake, error: Exception, statu
     assert fake.entry("mid")["resumes"] == 1
     assert fake.entry("base")["resumes"] == 0
     assert "error" not in fake.entry("mid")
+    first, second = fake.entry("mid")["attempts"]
+    assert (first["after"], first["status"], second["after"], second["status"]) == (None, status, status, "done")
+    assert first["started"] <= first["ended"] <= second["started"]
 
 
 def test_a_lost_product_is_made_again(fake: Fake) -> None:

@@ -27,7 +27,8 @@ DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
 class Job:
     """What a stage's work is given.
 
-    `execution` holds the choices made by measuring, once `freeze` has stored them; `note` adds facts to the stage's entry in the state.
+    `execution` holds the choices made by measuring, once `freeze` has stored them; `note` adds facts to the stage's entry in the state, and
+    to this attempt's there.
     """
 
     recipe: Recipe
@@ -130,18 +131,21 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> 
                 progress.message(f"{name}: {step.fault or 'was ' + _story(step.status)}, goes on")
                 entry["resumes"] = entry.get("resumes", 0) + 1
             entry |= {"status": RUNNING, "started": _now()}
+            entry.setdefault("attempts", []).append({"started": entry["started"], "after": step.status})
             entry.pop("error", None)
             state["stages"][name] = entry
             folder.write_state(state)
     state = world.from_first(state)
     entry = state["stages"][name]
 
-    def keep(table: dict[str, Any], facts: Mapping[str, Any]) -> None:
-        table.update(facts)
+    def keep(tables: Sequence[dict[str, Any]], facts: Mapping[str, Any]) -> None:
+        for table in tables:
+            table.update(facts)
         if world.first:
             folder.write_state(state)
 
-    freeze, note = functools.partial(keep, state["execution"]), functools.partial(keep, entry)
+    attempt = entry["attempts"][-1]
+    freeze, note = functools.partial(keep, [state["execution"]]), functools.partial(keep, [entry, attempt])
     job = dataclasses.replace(given, execution=dict(state["execution"]), freeze=freeze, note=note)
     begun = time.monotonic()
     try:
@@ -159,6 +163,7 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> 
         raise
     finally:
         entry["seconds"] = round(entry.get("seconds", 0.0) + time.monotonic() - begun, 3)
+        attempt |= {"ended": _now(), "status": entry["status"]}  # a killed one has neither
         if world.first:
             # A full disk must not hide the error that is on its way.
             with contextlib.suppress(ChatlingError) if entry["status"] != DONE else contextlib.nullcontext():

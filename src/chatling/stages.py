@@ -163,13 +163,13 @@ def _shards(job: Job, stage: str, split: str) -> Path:
 
 @dataclass(frozen=True)
 class _Noted:
-    """The loop's reporter, which also notes the number of steps in the state, for `chatling status`."""
+    """The loop's reporter, which also notes in the state how many steps there are, for `chatling status`, and where an attempt began."""
 
     progress: Progress
     note: Callable[[Mapping[str, Any]], None]
 
     def start(self, stage: str, steps: int, done: int) -> None:
-        self.note({"steps": steps})
+        self.note({"steps": steps, "begun_at": done})
         self.progress.start(stage, steps, done)
 
     def step(self, metrics: dict[str, Any]) -> None:
@@ -200,6 +200,7 @@ def _context(job: Job) -> Context:
     stored = job.world.from_first(stored)
     assert stored is not None
     job.freeze(stored)
+    job.note({"machine": machine.to_dict(), "processes": job.world.size})
     job.progress.machine(flops_per_token(model), machine.tflops * 1e12)
     return Context(job.folder, recipe.seed, tokenizer, Execution(**stored), job.world, _Noted(job.progress, job.note), recipe.loop)
 
