@@ -128,6 +128,16 @@ def test_a_slow_network_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert note is None
 
 
+def test_a_run_gets_its_files(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "load_peers", lambda: ({"words": Words()}, "a note"))
+    run = RunFolder(tmp_path / "run")
+    tokenizer.save(run.tokenizer)
+    report = evaluation.evaluate_run(run)
+    assert report.texts == KINDS
+    assert json.loads((run.evals / "tokenizer.json").read_text()) == json.loads(json.dumps(report.to_dict()))
+    assert (run.evals / "tokenizer.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_table_json_and_picture(tokenizer: Tokenizer, tmp_path: Path) -> None:
     report = evaluate_tokenizer(tokenizer, {"cats": TEXT[:1], "other": TEXT[1:]}, {"GPT-0": Words()}, "Left out the rest.")
     console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115

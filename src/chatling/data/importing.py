@@ -104,7 +104,7 @@ def plan_files(files: Sequence[Path], column: str | None = None, encoding: str |
     plans = [plan for file in files if (plan := plan_file(file, column, encoding))]
     kinds = {plan.kind: plan.file for plan in plans}
     if not plans:
-        raise DataError(f"{files[0]}{' and the others are' if len(files) > 1 else ' is'} empty.", "Bring a file with text in it.")
+        raise DataError(f"{files[0]}{' and the others hold' if len(files) > 1 else ' holds'} nothing.", "Bring a file with text in it.")
     if len(kinds) > 1:
         raise DataError(f"{kinds['text']} holds text and {kinds['conversations']} conversations.",
                         "Take them one by one, or name the --column of the text.")

@@ -7,12 +7,13 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from io import BytesIO
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chatling.data.token_shards import CORPUS, TokenShards
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.workspace import RunFolder
+from chatling.workspace import RunFolder, write_atomic, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -96,6 +97,18 @@ def evaluate_tokenizer(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]],
             tokens = sum(map(len, peer.encode_ordinary_batch(list(documents))))
             rows.append(Row(name, label, peer.n_vocab, size, tokens))
     return TokenizerReport(tuple(rows), note)
+
+
+def evaluate_run(run: RunFolder) -> TokenizerReport:
+    """The evaluation of a run's tokenizer, which is also written to `evals/tokenizer.json` and, as a picture, `evals/tokenizer.png`."""
+    tokenizer = Tokenizer.load(run.tokenizer)
+    peers, note = load_peers()
+    report = evaluate_tokenizer(tokenizer, evaluation_texts(run, tokenizer), peers, note)
+    write_json(run.evals / "tokenizer.json", report.to_dict())
+    picture = BytesIO()
+    draw_tokenizer(report).savefig(picture, format="png", dpi=120)
+    write_atomic(run.evals / "tokenizer.png", picture.getvalue())
+    return report
 
 
 def evaluation_texts(run: RunFolder, tokenizer: Tokenizer) -> dict[str, list[str]]:
