@@ -68,7 +68,7 @@ def documented() -> Recipe:
     return from_toml(Recipe, block, "docs/finetuning.md")
 
 
-@pytest.mark.parametrize("name", ["docs"])
+@pytest.mark.parametrize("name", ["docs", "spark", "spark-modern", "speedrun", "d32"])
 def test_the_reference_mixtures_have_the_reference_s_counts(name: str) -> None:
     recipe = documented() if name == "docs" else load_recipe(name)
     assert recipe.mid is not None
