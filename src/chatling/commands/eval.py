@@ -10,11 +10,14 @@ EVAL_WIDTH = 64  # questions answered together
 
 def run(command: Command, words: list[str]) -> None:
     parser = command_parser(command)
-    parser.add_argument("runs", nargs="+", metavar="RUN… chat", help="runs by name or folder, then the evaluation: chat")
+    parser.add_argument("runs", nargs="+", metavar="RUN… EVALUATION", help="runs by name or folder, then chat or tokenizer")
     parser.add_argument("--questions", type=int, default=400, metavar="N", help="held-out questions a skill and run (400)")
     parser.add_argument("--stage", choices=STAGES, help="which model; the most advanced one")
     given = parser.parse(words)
     *names, evaluation = given.runs
+    if evaluation == "tokenizer" and names:
+        _tokenizer([RunFolder.open(name) for name in names])
+        return
     if evaluation != "chat" or not names:
         raise UsageError("Say which runs, then which evaluation.", "For example `chatling eval pocket chat`.")
     if given.questions < 1:
@@ -40,3 +43,14 @@ def run(command: Command, words: list[str]) -> None:
         write_json(folder.evals / f"{stage}-chat.json", {"stage": stage, "seed": seed, "questions": given.questions, "results": rows})
         results[f"{folder.name} {stage}"] = found
     show_results(results, Console(width=max(120, 40 * (len(results) + 2))))
+
+
+def _tokenizer(folders: list[RunFolder]) -> None:
+    from rich.console import Console
+
+    from chatling.evals.tokenizer import evaluate_run
+    from chatling.terminal.tokenizer import show_tokenizer
+
+    for folder in folders:
+        show_tokenizer(evaluate_run(folder), Console(width=140))
+        print(f"Written to {folder.evals / 'tokenizer.json'} and tokenizer.png.")

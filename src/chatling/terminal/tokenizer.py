@@ -12,10 +12,10 @@ from chatling.evals.tokenizer import OURS, TokenizerReport
 def show_tokenizer(report: TokenizerReport, console: Console) -> None:
     """Print a row a text: bytes, tokens, bytes per token and the uniform bound, then each other tokenizer and the difference in tokens."""
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     others = [name for name in report.tokenizers if name != OURS]
     for title in ("bytes", "tokens", "bytes/token", "uniform\nbpb"):
-        table.add_column(title, justify="right")
+        table.add_column(title, justify="right", no_wrap=True)
     for name in others:
         for title in (f"{name}\nbytes/token", "uniform\nbpb", f"our tokens\nagainst {name}"):
             table.add_column(title, justify="right", no_wrap=True)
