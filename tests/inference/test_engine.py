@@ -9,6 +9,7 @@ import torch
 
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Completion, Engine, Request, Sampling, in_dtype
+from chatling.inference.sequence import Sequence as Sequence_
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 
@@ -44,6 +45,101 @@ def test_batched_equals_single(make_model: Make, tokenizer: Tokenizer, preset: s
     order = random.Random(1).sample(range(24), 24)
     assert said(engine.generate([requests[i] for i in order])) == said([together[i] for i in order])
     assert not engine.busy
+
+
+class Watched:
+    """Counts what an engine's model is asked to read."""
+
+    def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch):
+        self.blocks: list[list[tuple[Sequence_, int]]] = []
+        read = engine._read
+
+        def counted(plan: list[tuple[Sequence_, int]]) -> Any:
+            self.blocks.append(plan)
+            return read(plan)
+
+        monkeypatch.setattr(engine, "_read", counted)
+
+    def count(self) -> int:
+        return sum(len(plan) for plan in self.blocks)
+
+
+def test_a_group_reads_its_prompt_once_and_a_turn_its_history_never_again(
+    make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("modern")
+    engine, other = Engine(model, tokenizer, width=8), Engine(model, tokenizer, width=8)
+    watched = Watched(engine, monkeypatch)
+    draw = random.Random(3)
+    prompt = tuple(draw.randrange(200) for _ in range(75))  # two whole blocks and a piece
+    group = [Request(prompt, Sampling(seed=seed, max_tokens=8)) for seed in range(20)]
+    answers = engine.generate(group)
+    assert watched.count() == 3
+    assert said(answers) == said([other.generate([request])[0] for request in group])
+    longer = Request((*prompt, *answers[3].ids, *range(20)), Sampling(seed=4, max_tokens=8))
+    branch = Request((*prompt[:40], 7), Sampling(seed=4, max_tokens=8))
+    for request, blocks in ((longer, 2), (branch, 1), (group[5], 0), (longer, 0)):
+        watched.blocks.clear()
+        assert said(engine.generate([request])) == said(Engine(model, tokenizer, width=8).generate([request]))
+        assert watched.count() == blocks
+    engine.load_weights(make_model("modern", seed=5))
+    engine.generate([longer])
+    assert watched.count() == 4
+
+
+def test_a_long_prompt_does_not_stall_the_others(make_model: Make, tokenizer: Tokenizer) -> None:
+    engine = Engine(make_model(context=1500), tokenizer, width=4)
+    talking = engine.submit(Request((1, 2), Sampling(seed=1, max_tokens=200, logit_bias=((tokenizer.assistant_end, -100.0),))))
+    engine.step()
+    long = engine.submit(Request(tuple(i % 250 for i in range(1300)), Sampling(max_tokens=2)))
+    short = engine.submit(Request((5, 6, 7), Sampling(max_tokens=2)))
+    steps = 0
+    while not long.completion.ids:
+        before = len(talking.completion.ids)
+        engine.step()
+        steps += 1
+        assert len(talking.completion.ids) == before + 1
+        assert short.completion.ids or steps < 3
+    assert steps > 8
+    engine.cancel(talking)
+    while engine.busy:
+        engine.step()
+
+
+def test_an_unchosen_width_is_one_that_differs(make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(make_model(), tokenizer, width=16)
+    run = engine._run
+
+    def unlike(state: Sequence[tuple[int, int, int, int]], longest: int) -> Any:
+        logits, *rest = run(state, longest)
+        return (logits * (1 + 1e-6 * (len(state) == 4)), *rest)
+
+    monkeypatch.setattr(engine, "_run", unlike)
+    assert engine.widths in ([8, 16], [16])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [1, 8])
+def test_compiled(make_model: Make, tokenizer: Tokenizer, dtype: torch.dtype, width: int) -> None:
+    """Close to the eager engine, the same alone and in company, and with new weights what a new engine says."""
+    model, new = make_model("modern", context=300), make_model("modern", context=300, seed=1)
+    engine, plain = (Engine(model, tokenizer, width=width, dtype=dtype, compiled=compiled) for compiled in (True, False))
+    requests = some_requests(30, tokenizer.vocab_size)
+    requests.append(Request(tuple(range(100)), Sampling(0, max_tokens=190)))
+    together, expected = engine.generate(requests), plain.generate(requests)
+    assert said([engine.generate([request])[0] for request in requests]) == said(together)
+    for mine, theirs in zip(together, expected, strict=True):
+        same = next((i for i, (a, b) in enumerate(zip(mine.ids, theirs.ids, strict=False)) if a != b), len(mine.ids))
+        assert mine.logprobs[:same] == pytest.approx(theirs.logprobs[:same], abs=1e-4 if dtype == torch.float32 else 0.3)
+    if dtype == torch.float32:
+        assert sum(mine.ids == theirs.ids for mine, theirs in zip(together, expected, strict=True)) >= 30
+    engine.load_weights(new)
+    plain.load_weights(new)
+    second, expected = engine.generate(requests[:10]), plain.generate(requests[:10])
+    assert [c.logprobs[0] for c in second] == pytest.approx([c.logprobs[0] for c in expected], abs=1e-4 if dtype == torch.float32 else 0.3)
+    if dtype == torch.float32:
+        assert said(second) == said(expected)
 
 
 def test_greedy_equals_the_model_without_cache(make_model: Make, tokenizer: Tokenizer) -> None:

@@ -109,8 +109,8 @@ def test_min_p(seed: int, min_p: float, temperature: float) -> None:
     rows = [Sampling(temperature=temperature, min_p=min_p, seed=draw) for draw in range(300)]
     drawn = set(draw(logits.expand(300, -1), rows))
     shares = (logits[0] / temperature).softmax(-1)
-    assert drawn <= {token for token, share in enumerate(shares.tolist()) if share >= min_p * float(shares.max()) * (1 - 1e-5)}
-    assert min_p > 0.3 or len(drawn) > 1 or float(shares.max()) > 0.9
+    kept = {token: share for token, share in enumerate(shares.tolist()) if share >= min_p * float(shares.max()) * (1 - 1e-5)}
+    assert {token for token, share in kept.items() if share > 0.06 * sum(kept.values())} <= drawn <= kept.keys()
 
 
 def test_penalty_and_bias_move_one_row_alone() -> None:

@@ -1,31 +1,36 @@
-"""The engine: many requests in one batch of fixed width, rows joining and leaving between steps.
+"""The engine: many requests in one batch, rows joining and leaving between steps.
 
 A request's tokens depend on the request and the engine's settings alone, never on what else runs. Matrix products of different
-shapes differ in their last bits, so every prefill has the same number of rows and a length that follows from the prompt's own, and
-every decoding step has `width` rows, of which the free ones compute garbage that nobody reads.
+shapes can differ in their last bits. So prompts are read in blocks of one size, always the same number of blocks at once, whosever they
+are; and a decoding step has one of a few widths, of which only those are used that were seen to agree to the last bit.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Several
 
 import torch
 from torch import nn
 
 from chatling.errors import ChatlingError
-from chatling.inference.kv_cache import KVCache
-from chatling.inference.sampling import Alternatives, Sampler, Sampling, alternatives, log_probability
+from chatling.hardware.detect import memory_errors
+from chatling.inference.compiled import compiled_step
+from chatling.inference.kv_cache import KVCache, Pass
+from chatling.inference.prefixes import BLOCK, Prefixes
+from chatling.inference.sampling import Alternatives, Sampler, Sampling, alternatives, log_probability, summarise
 from chatling.inference.sequence import Completion, Event, Finish, Request, Sequence
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 
 __all__ = ["Completion", "Engine", "Event", "Finish", "Request", "Sampling", "Sequence"]
 
-PREFILL_ROWS = 8  # prompts read at once, at most
-PREFILL_STEP = 32  # prompts are padded to a multiple of this many tokens
+PREFILL_BLOCKS = 8  # blocks of prompts read at once, at most
+PATIENCE = 4  # decoding steps that a prompt waits for others to be read with
+PROBED_ROUNDINGS = 1 << 18  # rounded numbers that must be equal before two widths are taken to agree
 _FREE = Sampling(temperature=0.0)
 
 
@@ -49,6 +54,9 @@ def _laid_out(weight: torch.Tensor) -> torch.Tensor:
     return weight.t().contiguous().t() if wide and weight.device.type == "cpu" and weight.dtype == torch.float32 else weight
 
 
+Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+
+
 class Engine:
     """Generates for one model. `submit`, `step` and `cancel` are the engine proper; `generate` and `stream` are ways to drive it.
 
@@ -65,25 +73,30 @@ class Engine:
         dtype: torch.dtype | None = None,
         compiled: bool = False,
     ):
-        """`width` rows are decoded together; more requests wait. `context` (default: the model's) bounds prompt and answer together.
+        """At most `width` rows are decoded together; more requests wait. `context` (default: the model's) bounds prompt and answer.
 
-        `compiled` builds the decoding step once, in seconds to a minute, and makes it several times faster from then on.
+        `compiled` builds the decoding step at first use, in seconds to a minute, and makes it several times faster from then on.
 
-        Raises ChatlingError when the tokenizer is not the model's.
+        Raises ChatlingError when the tokenizer is not the model's, MachineError when there is no memory for the cache.
         """
         if model.config.vocabulary != tokenizer.vocab_size:
             what = f"The model knows {model.config.vocabulary:,} tokens, the tokenizer {tokenizer.vocab_size:,}."
             raise ChatlingError(what, "Load both from one run.")
         self.model = in_dtype(model, dtype or model.compute_dtype)
         self.device = self.model.embed_tokens.weight.device
-        self.tokenizer, self.width = tokenizer, width
+        self.tokenizer, self.width, self.compiled = tokenizer, width, compiled
         self.context = min(context or model.config.context, model.config.context)
-        self.prefill_rows = min(width, PREFILL_ROWS)
-        self.cache = KVCache(model.config, width, self.context, self.model.compute_dtype, self.device, full_extent=compiled)
-        # the weights stay as they are from here on, so that the compiler may lay them out for its kernels
-        self._next_logits = torch.compile(self._logits, dynamic=False, options={"freezing": True}) if compiled else self._logits
+        with memory_errors(f"making room for {width} answers of {self.context:,} tokens"):
+            self.cache = KVCache(model.config, width, self.context, self.model.compute_dtype, self.device)
+        self.prefill_blocks = max(2, min(width, PREFILL_BLOCKS))
         self.slots: list[Sequence | None] = [None] * width
         self.waiting: deque[Sequence] = deque()
+        self.reading: list[Sequence] = []  # in slots, their prompts not read to the end yet
+        self.prefixes = Prefixes(width)
+        self.frozen = True  # the weights stay as they are, until new ones are loaded
+        self._steps: dict[int, Step] = {}
+        self._widths: list[int] = []
+        self._patience = PATIENCE
         self._sampler: Sampler | None = None  # of the decoding batch; made anew when its rows change
 
     @torch.no_grad()
@@ -96,6 +109,11 @@ class Engine:
             raise ChatlingError("The engine's weights cannot change while requests run.", "Let them end first.")
         for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
             mine.copy_(theirs)
+        self.prefixes.forget()
+        if self.frozen:
+            self.frozen = False
+            self._steps.clear()
+            self.__dict__.pop("widths", None)  # to be seen anew, with the new steps
 
     def prepare(self, request: Request) -> Sequence:
         """A request ready to be queued. Raises ChatlingError when its prompt cannot be read. Any thread may call it."""
@@ -119,18 +137,19 @@ class Engine:
     def busy(self) -> bool:
         return bool(self.waiting) or any(self.slots)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def step(self) -> list[tuple[Sequence, Event]]:
-        """Read prompts into free rows where it pays, then decode one token for every row. One synchronisation with the device each."""
+        """Read some blocks of prompts where it pays, then decode one token for every row. One synchronisation with the device each."""
+        self._admit()
         events = self._prefill() if self._worth_prefilling() else []
-        if any(self.slots):
+        if any(row is not None and row.decoding for row in self.slots):
             events += self._decode()
         return events
 
     def generate(self, requests: Several[Request]) -> list[Completion]:
         """Answer all requests, in their order. Raises ChatlingError, before any work, when one of them cannot be read."""
-        sequences = [Sequence(request, self.tokenizer, self.context) for request in requests]
-        self.waiting.extend(sorted(sequences, key=lambda sequence: self._padded(sequence)))  # alike lengths are read together
+        sequences = [self.prepare(request) for request in requests]
+        self.waiting.extend(sorted(sequences, key=lambda sequence: sequence.request.prompt))  # equal beginnings are read once
         try:
             while self.busy:
                 self.step()
@@ -155,61 +174,174 @@ class Engine:
         if sequence.error:
             raise sequence.error
 
-    def _padded(self, sequence: Sequence) -> int:
-        return -(-len(sequence.request.prompt) // PREFILL_STEP) * PREFILL_STEP
+    def _admit(self) -> None:
+        """Give free slots to those who have waited longest. The lowest free ones, so that the batch stays narrow."""
+        while self.waiting and None in self.slots:
+            sequence = self.waiting.popleft()
+            free = [slot for slot, row in enumerate(self.slots) if row is None]
+            bucket = next(width for width in self.widths if width > free[0])
+            slot = self.prefixes.choose([slot for slot in free if slot < bucket], sequence.blocks)
+            self.slots[slot] = sequence
+            self.reading.append(sequence)
+            held = self.prefixes.take(slot, () if sequence.request.echo else sequence.blocks)
+            sequence.read = min(held, len(sequence.blocks) - 1) * BLOCK
+            self._sampler = None
 
     def _worth_prefilling(self) -> bool:
-        """A prefill costs the same for one prompt as for a whole group, so a batch that is running waits for a group's worth of rows."""
-        free = self.slots.count(None)
-        return bool(self.waiting) and (free == self.width or free >= min(self.prefill_rows, len(self.waiting)))
+        """Reading costs the same for one block as for all that fit, so where others decode, a single one waits a little for company."""
+        if not self.reading:
+            return False
+        blocks = sum(len(row.blocks) - row.read // BLOCK for row in self.reading)
+        self._patience -= 1
+        worth = blocks >= self.prefill_blocks or self._patience < 0 or not any(row and row.decoding for row in self.slots)
+        self._patience = PATIENCE if worth else self._patience
+        return worth
 
     def _prefill(self) -> list[tuple[Sequence, Event]]:
-        """Read the first waiting prompt, and with it others that pad to its length."""
-        tokens = self._padded(self.waiting[0])
-        free = [slot for slot, sequence in enumerate(self.slots) if sequence is None][: self.prefill_rows]
-        group = [sequence for sequence in self.waiting if self._padded(sequence) == tokens][: len(free)]
-        for slot, sequence in zip(free, group, strict=False):
-            self.waiting.remove(sequence)
-            self.slots[slot] = sequence
+        """Take over what other slots have read, read blocks of the rest, and give those that are through their first token."""
+        ends = self._share()
+        plan = self._plan()
+        if plan:
+            ends |= self._read(plan)
+            ends |= self._share()
+        self.reading = [row for row in self.reading if row not in ends]
+        if not ends:
+            return []
         self._sampler = None
-        empty = self.prefill_rows - len(group)
-        prompts = [sequence.request.prompt for sequence in group] + [()] * empty
-        ids = torch.tensor([[*prompt, *[0] * (tokens - len(prompt))] for prompt in prompts], device=self.device)
-        lengths = [len(prompt) for prompt in prompts]
-        self.cache.begin([0] * self.prefill_rows, tokens, rows=free[: len(group)] + [-1] * empty, lengths=lengths)
-        hidden = self.model(ids, self.cache)  # (B, T, D)
-        last = torch.tensor([max(length - 1, 0) for length in lengths], device=self.device)
-        logits = self.model.logits(hidden[torch.arange(self.prefill_rows, device=self.device), last])
-        for sequence, row in zip(group, hidden, strict=False):
-            if sequence.request.echo:
-                self._echo(sequence, row)
-        rows: list[Sequence | None] = [*group, *[None] * empty]
-        return self._advance(rows, logits, self._sampler_for(rows))
+        logits = torch.stack(list(ends.values()))
+        return self._advance(list(ends), logits, self._sampler_for(list(ends)))
 
-    def _echo(self, sequence: Sequence, hidden: torch.Tensor) -> None:
-        """The prompt's own scores from its hidden states (T, D)."""
-        prompt, done = sequence.request.prompt, sequence.completion
-        logits = self.model.logits(hidden[: len(prompt) - 1])
-        done.prompt_logprobs = log_probability(logits, torch.tensor(prompt[1:], device=logits.device)).tolist()
-        done.prompt_alternatives = alternatives(logits, sequence.sampling.top_logprobs)
+    def _share(self) -> dict[Sequence, torch.Tensor]:
+        """Copy blocks that some slot holds; returns the logits (V,) after the prompts that are whole now."""
+        copies = []
+        for row in self.reading:
+            blocks = 0 if row.request.echo else self.prefixes.matching(row.blocks)
+            stop = min(blocks * BLOCK, len(row.request.prompt))
+            if stop > row.read:
+                copies.append((row, self.prefixes.holder(row.blocks[blocks - 1]), self.slots.index(row), blocks, stop))
+        if not copies:
+            return {}
+        rows, sources, targets, counts, stops = zip(*copies, strict=True)
+        self.cache.copy(sources, targets, max(stops))
+        for row, target, count, stop in zip(rows, targets, counts, stops, strict=True):  # only now: a source has what it is said to have
+            self.prefixes.add(target, row.blocks[:count])
+            row.read = stop
+        return {row: self.prefixes.ends[row.blocks[-1]] for row in rows if row.decoding}
+
+    def _plan(self) -> list[tuple[Sequence, int]]:
+        """Which blocks to read now, as (row, first token): one of each prompt in turn, so that a long one holds up nobody."""
+        plan: list[tuple[Sequence, int]] = []
+        planned: set[bytes] = set()
+        reading = {row: row.read for row in self.reading if not row.decoding}
+        while reading and len(plan) < self.prefill_blocks:
+            for row, start in list(reading.items())[: self.prefill_blocks - len(plan)]:
+                key = row.blocks[start // BLOCK]
+                if key in planned and not row.request.echo:  # another row is about to read the same; it will be copied
+                    del reading[row]
+                    continue
+                planned.add(key)
+                plan.append((row, start))
+                reading[row] += BLOCK
+                if reading[row] >= len(row.request.prompt):
+                    del reading[row]
+        return plan
+
+    def _read(self, plan: list[tuple[Sequence, int]]) -> dict[Sequence, torch.Tensor]:
+        """Read blocks; returns the logits (V,) after the prompts that are whole now."""
+        empty = self.prefill_blocks - len(plan)
+        parts = [row.request.prompt[start : start + BLOCK] for row, start in plan]
+        ids = torch.tensor([[*part, *[0] * (BLOCK - len(part))] for part in [*parts, *[()] * empty]], device=self.device)
+        slots = [self.slots.index(row) for row, _ in plan] + [self.width] * empty
+        starts = [start for _, start in plan] + [0] * empty
+        lengths = [len(part) for part in parts] + [0] * empty
+        before = [row.request.prompt[start - 1] if start else -1 for row, start in plan] + [-1] * empty
+        state = torch.tensor([slots, starts, lengths, before], device=self.device)
+        columns = self.cache.seen_by(max(start + length for start, length in zip(starts, lengths, strict=True)))
+        hidden = self.model(ids, Pass(self.cache, state[1], state[2], state[3], columns, BLOCK, state[0]))  # (B, T, D)
+        for row, start in plan:
+            self.prefixes.add(self.slots.index(row), row.blocks[: start // BLOCK + 1])
+            row.read = min(start + BLOCK, len(row.request.prompt))
+        for (row, start), states in zip(plan, hidden, strict=False):
+            if row.request.echo:
+                self._echo(row, start, states)
+        last = [(row, i) for i, (row, start) in enumerate(plan) if start + BLOCK >= len(row.request.prompt)]
+        if not last:
+            return {}
+        logits = self.model.logits(hidden[torch.arange(len(ids), device=self.device), (state[2] - 1).clamp_min(0)])
+        ends = {row: logits[i].clone() for row, i in last}  # a copy, or it would keep the others' alive
+        self.prefixes.ends.update((row.blocks[-1], end) for row, end in ends.items())
+        return ends
+
+    def _echo(self, sequence: Sequence, start: int, hidden: torch.Tensor) -> None:
+        """A block's own scores from its hidden states (T, D)."""
+        goals, done = sequence.request.prompt[start + 1 : start + BLOCK + 1], sequence.completion
+        logits = self.model.logits(hidden)[: len(goals)]
+        if goals:
+            done.prompt_logprobs += log_probability(logits, torch.tensor(goals, device=logits.device)).tolist()
+            done.prompt_alternatives += alternatives(logits, sequence.sampling.top_logprobs)
 
     def _decode(self) -> list[tuple[Sequence, Event]]:
-        self._sampler = self._sampler or self._sampler_for(self.slots)
-        ids = torch.tensor([[0 if row is None else row.next_input] for row in self.slots], device=self.device)
-        self.cache.begin([0 if row is None else row.position for row in self.slots])
-        return self._advance(self.slots, self._next_logits(ids), self._sampler)
+        """One token for every row that has read its prompt; those that have not, and free slots, are padding."""
+        ready = [row if row is not None and row.decoding else None for row in self.slots]
+        last = max(slot for slot, row in enumerate(ready) if row is not None)
+        rows = ready[: next(width for width in self.widths if width > last)]
+        longest = max(row.position for row in rows if row is not None) + 1
+        state = [(row.next_input, row.before, row.position, 1) if row is not None else (0, -1, 0, 0) for row in rows]
+        logits, *summary = self._run(state, longest)
+        self._sampler = self._sampler or self._sampler_for(rows)
+        return self._advance(rows, logits, self._sampler, (summary[0], summary[1]))
 
-    def _logits(self, ids: torch.Tensor) -> torch.Tensor:
-        """(B, 1) ids of the next tokens to (B, V) logits of those after them."""
-        return self.model.logits(self.model(ids, self.cache)[:, 0])
+    def _run(self, state: Several[tuple[int, int, int, int]], longest: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The decoding step for as many rows as `state` has, built when it is first needed."""
+        width = len(state)
+        if width not in self._steps:
+            self._steps[width] = compiled_step(self._step(), frozen=self.frozen, varies=1) if self.compiled else self._step()
+        return self._steps[width](torch.tensor(state, device=self.device).T, self.cache.seen_by(longest))
+
+    def _step(self) -> Step:
+        """The decoding step as a function of tensors: (4, B) int64 of each row's token, the one before it, its position, and whether it
+        counts; and the positions that attention sees. Returns logits (B, V) and their summary."""
+        model, cache = self.model, self.cache
+
+        def decode(state: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+            ids, before, starts, lengths = state
+            hidden = model(ids[:, None], Pass(cache, starts, lengths, before, columns))
+            logits = model.logits(hidden[:, 0])
+            return logits, *summarise(logits)
+
+        return decode
+
+    @functools.cached_property
+    def widths(self) -> list[int]:
+        """How many rows a decoding step may have: `width`, and those fewer whose rows come out the same to the last bit on this machine.
+
+        Another order of summation shows in few of bf16's roundings, so enough rows are looked at that these are many. Below four rows
+        products are made by other kernels altogether.
+        """
+        fewer = [4] if self.compiled else [4 << i for i in range(self.width.bit_length())]
+        config, longest = self.model.config, min(self.context, 100)
+        agreeing = []
+        for rows in (rows for rows in fewer if rows < self.width):
+            rounds = -(-PROBED_ROUNDINGS // (rows * config.depth * config.width * 12))
+            states = [[(token % config.vocabulary, 7 * token % config.vocabulary, 13 * token % longest, 1)
+                       for token in range(31 * part, 31 * part + self.width)] for part in range(rounds)]  # fmt: skip
+            if all(torch.equal(self._run(state[:rows], longest)[0], self._run(state, longest)[0][:rows]) for state in states):
+                agreeing.append(rows)
+        return [*agreeing, self.width]
 
     def _sampler_for(self, rows: Several[Sequence | None]) -> Sampler:
         settings = [_FREE if row is None else row.sampling for row in rows]
-        return Sampler(settings, self.model.config.vocabulary, self.device, [() if row is None else row.read for row in rows])
+        return Sampler(settings, self.model.config.vocabulary, self.device, [() if row is None else row.tokens for row in rows])
 
-    def _advance(self, rows: Several[Sequence | None], logits: torch.Tensor, sampler: Sampler) -> list[tuple[Sequence, Event]]:
+    def _advance(
+        self,
+        rows: Several[Sequence | None],
+        logits: torch.Tensor,
+        sampler: Sampler,
+        summary: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> list[tuple[Sequence, Event]]:
         """Sample (B, V) logits and give each row its token; rows that end leave."""
-        ids, logprobs = sampler(logits, [0 if row is None else len(row.completion.ids) for row in rows])
+        ids, logprobs = sampler(logits, [0 if row is None else len(row.completion.ids) for row in rows], summary)
         others = sampler.likeliest(logits)
         tokens, chances = torch.stack((ids.double(), logprobs.double())).tolist()  # the step's one synchronisation
         events = []
@@ -231,4 +363,6 @@ class Engine:
 
     def _free(self, sequence: Sequence) -> None:
         self.slots[self.slots.index(sequence)] = None
+        if sequence in self.reading:
+            self.reading.remove(sequence)
         self._sampler = None

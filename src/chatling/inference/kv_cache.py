@@ -1,4 +1,4 @@
-"""The static key/value cache: one slot a row, rows at different positions, filled and emptied one by one."""
+"""The static key/value cache: slots of equal length, filled at different places, and what one forward pass sees of them."""
 
 from __future__ import annotations
 
@@ -16,87 +16,95 @@ EXTENT = 64
 
 
 class KVCache:
-    """Implements `model.attention.Cache` for R rows of at most `length` tokens.
+    """Keys and values of `slots` sequences of at most `length` tokens. `Pass` reads and writes them.
 
-    Call `begin` before every forward pass: it says which rows the batch holds and where each of them goes on. A row starts over by
-    beginning at 0; what it held before is masked until it is overwritten.
+    A slot starts over by beginning at 0: what it held before is masked until it is overwritten.
     """
 
-    def __init__(
-        self, config: ModelConfig, rows: int, length: int, dtype: torch.dtype, device: torch.device, *, full_extent: bool = False
-    ):
-        """`full_extent` makes every decoding step read the whole length, masked: one shape, as compiled code wants it."""
-        self.rows, self.length, self.full_extent = rows, length, full_extent
+    def __init__(self, config: ModelConfig, slots: int, length: int, dtype: torch.dtype, device: torch.device):
+        self.slots, self.length, self.kv_heads = slots, length, config.kv_heads
         self.windows = {config.window(layer) for layer in range(config.depth)}
-        # On a CPU the skinny products of decoding are faster in fp32 than in bf16, and more exact.
-        storage = torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
-        reach = -(-length // EXTENT) * EXTENT
-        shape = (rows + 1, config.kv_heads, reach, config.head_width)  # the last row takes what padding writes
+        self.reach = reach = -(-length // EXTENT) * EXTENT
+        shape = (slots + 1, config.kv_heads, reach, config.head_width)  # the last slot takes what padding writes
         # a tensor a layer: compiled code that writes into a part of one tensor copies the whole
-        self.keys = [torch.zeros(shape, dtype=storage, device=device) for _ in range(config.depth)]
-        self.values = [torch.zeros(shape, dtype=storage, device=device) for _ in range(config.depth)]
-        self.last = torch.zeros(rows + 1, 1, config.width, dtype=dtype, device=device) if config.smear else None
-        self.grouped = config.heads != config.kv_heads
+        self.keys, self.values = (
+            [torch.zeros(shape, dtype=storage_dtype(dtype, device), device=device) for _ in range(config.depth)] for _ in range(2)
+        )
         self.columns = torch.arange(reach, device=device)
-        self.origins = torch.arange((rows + 1) * config.kv_heads, device=device).view(rows + 1, -1) * reach  # (R + 1, K)
-        self.begin([0] * rows)
+        # One row alone on a processor: products and sums that a compiler fuses beat the attention kernel, made for many queries.
+        self.plain = slots == 1 and device.type == "cpu"
 
-    def begin(
-        self, starts: Sequence[int], tokens: int = 1, *, rows: Sequence[int] | None = None, lengths: Sequence[int] | None = None
-    ) -> None:
-        """The next forward pass brings `tokens` tokens for each of `rows` (default: all), the first at position `starts[i]`.
+    def seen_by(self, longest: int) -> Tensor:
+        """The cached positions (extent,) that a pass has to read so that a row of `longest` tokens fits.
 
-        Of them only the first `lengths[i]` count (default: all); the padding behind stays out of the cache. A row number of -1 is
-        padding as a whole. Raises IndexError when a row would grow beyond the cache's length.
+        Raises IndexError when a slot is not that long.
         """
-        counts = [tokens] * len(starts) if lengths is None else lengths
-        longest = max(start + count for start, count in zip(starts, counts, strict=True))
         if longest > self.length:
             raise IndexError(f"{longest} tokens do not fit a cache of {self.length}.")
-        device = self.columns.device
-        self.extent = len(self.columns) if self.full_extent else -(-longest // EXTENT) * EXTENT
-        self.batch = None if rows is None else torch.tensor([row % (self.rows + 1) for row in rows], device=device)
-        origins = self.origins[: self.rows] if self.batch is None else self.origins[self.batch]
-        self.positions = torch.tensor(starts, device=device)[:, None]
-        self.place = origins[:, :, None] + self.positions[:, None]  # (B, K, T): where in a layer's storage each key goes
-        self.ends = None
-        self.started = torch.tensor([start > 0 for start in starts], device=device)[:, None, None]
-        if tokens > 1:
-            steps = torch.arange(tokens, device=device)
-            length = torch.tensor(counts, device=device)[:, None]
-            self.place = torch.where((steps < length)[:, None], self.place + steps, self.origins[-1, -1])
-            self.positions = (self.positions + steps).clamp_max(self.length - 1)
-            self.ends = (length - 1).clamp_min(0)[:, :, None]
-        self.place = self.place.flatten()
-        self.masks = {window: self._mask(window) for window in self.windows}
+        return self.columns[: -(-longest // EXTENT) * EXTENT]
+
+    def copy(self, sources: Sequence[int], targets: Sequence[int], length: int) -> None:
+        """The first `length` tokens of each source slot become those of its target."""
+        for storage in (*self.keys, *self.values):
+            storage[targets, :, :length] = storage[sources, :, :length]
+
+
+def storage_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
+    """On a CPU the skinny products of decoding are faster in fp32 than in bf16, and more exact."""
+    return torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
+
+
+def bytes_per_slot(config: ModelConfig, length: int, dtype: torch.dtype, device: torch.device) -> int:
+    """What one slot of `length` tokens takes."""
+    return 2 * config.depth * config.kv_heads * config.head_width * -(-length // EXTENT) * EXTENT * storage_dtype(dtype, device).itemsize
+
+
+class Pass:
+    """The cache as one forward pass sees it: implements `model.attention.Cache`. Made of tensors only, so that it compiles."""
+
+    def __init__(self, cache: KVCache, starts: Tensor, lengths: Tensor, previous: Tensor, columns: Tensor, tokens: int = 1,
+                 slots: Tensor | None = None):  # fmt: skip
+        """Row b brings `tokens` tokens to slot `slots[b]` (default: b), the first at position `starts[b]`, after the token `previous[b]`.
+
+        Of them only the first `lengths[b]` are kept. `columns` is `cache.seen_by` of the furthest row. All int64, (B,) but `columns`.
+        """
+        steps = torch.arange(tokens, device=starts.device)
+        rows = torch.arange(len(starts), device=starts.device) if slots is None else slots
+        self.cache, self.previous, self.columns, self.slots = cache, previous[:, None], columns, slots
+        self.positions = (starts[:, None] + steps).clamp_max(cache.length - 1)  # (B, T)
+        owner = torch.where(steps < lengths[:, None], rows[:, None], cache.slots)  # (B, T): padding goes to the spare slot
+        heads = torch.arange(cache.kv_heads, device=starts.device)[:, None]
+        self.place = ((owner[:, None] * cache.kv_heads + heads) * cache.reach + self.positions[:, None]).flatten()  # (B * K * T,)
+        self.masks = {window: self._mask(window) for window in cache.windows}
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         """Store k and v (B, T, K, E) and attend with q (B, T, H, E) over everything cached; returns (B, T, H, E)."""
-        keys, values = self._store(self.keys[layer], k), self._store(self.values[layer], v)
-        out = F.scaled_dot_product_attention(
-            q.transpose(1, 2).to(keys.dtype), keys, values, attn_mask=self.masks[window], enable_gqa=self.grouped
-        )
+        keys, values = self._store(self.cache.keys[layer], k), self._store(self.cache.values[layer], v)
+        queries, mask = q.transpose(1, 2).to(keys.dtype), self.masks[window]
+        if self.cache.plain and q.shape[1] == 1:
+            out = _attend_one(queries, keys, values, mask)
+        else:
+            out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=q.shape[2] != k.shape[2])
         return out.transpose(1, 2).to(q.dtype)
 
-    def previous(self, x: Tensor) -> Tensor:
-        """(B, T, D) of each token's predecessor, zeros before the first; remembers the last one."""
-        assert self.last is not None
-        rows = slice(self.rows) if self.batch is None else self.batch
-        before = torch.cat((self.last[rows] * self.started, x[:, :-1]), dim=1)
-        self.last[rows] = x if self.ends is None else x.gather(1, self.ends.expand(-1, 1, x.shape[-1]))
-        return before
-
     def _store(self, storage: Tensor, fresh: Tensor) -> Tensor:
-        """Write fresh (B, T, K, E) into one layer's storage (R + 1, K, L, E); returns what the batch's rows hold (B, K, extent, E)."""
+        """Write fresh (B, T, K, E) into one layer's storage (R + 1, K, L, E); returns what the rows' slots hold (B, K, extent, E)."""
         width = fresh.shape[-1]
         storage.view(-1, width).index_copy_(0, self.place, fresh.transpose(1, 2).reshape(-1, width).to(storage.dtype))
-        held = storage[: self.rows] if self.batch is None else storage[self.batch]
-        return held[:, :, : self.extent]
+        near = storage[:, :, : len(self.columns)]
+        return near[: fresh.shape[0]] if self.slots is None else near[self.slots]
 
     def _mask(self, window: int) -> Tensor:
         """(B, 1, T, extent): 0 where key j is visible to query i (j <= i; with a window, i - j < window), else -inf."""
-        distance = self.positions[:, None, :, None] - self.columns[: self.extent]
+        distance = self.positions[:, None, :, None] - self.columns
         hidden = distance < 0
-        if window and window < self.extent:
+        if window and window < self.cache.length:
             hidden = hidden | (distance >= window)
-        return torch.zeros(hidden.shape, dtype=self.keys[0].dtype, device=hidden.device).masked_fill_(hidden, float("-inf"))
+        return torch.zeros(hidden.shape, dtype=self.cache.keys[0].dtype, device=hidden.device).masked_fill(hidden, float("-inf"))
+
+
+def _attend_one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention of one query q (B, H, 1, E) over k, v (B, K, L, E) as products and sums; returns (B, H, 1, E)."""
+    groups = q.view(q.shape[0], k.shape[1], -1, 1, q.shape[-1])  # (B, K, H/K, 1, E)
+    scores = (groups * k[:, :, None]).sum(-1) * q.shape[-1] ** -0.5 + mask  # (B, K, H/K, L)
+    return (scores.softmax(-1)[..., None] * v[:, :, None]).sum(-2).view_as(q)

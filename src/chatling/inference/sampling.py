@@ -92,18 +92,23 @@ class Sampler:
         self.bias, self.penalty = self._biases(vocabulary), self._column([row.repetition_penalty for row in rows])
         self.seen = self._seen(vocabulary, read) if any(row.repetition_penalty != 1 for row in rows) else None
 
-    def __call__(self, logits: Tensor, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, logits: Tensor, positions: Sequence[int], summary: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Logits (B, V) in fp32 and each row's position in its completion to token ids (B,) and their log-probabilities (B,).
 
-        Log-probabilities are the model's own: of the logits as they came, before penalties, temperature and filters. Every operation
-        treats rows apart, and the draw inverts the cumulative distribution in vocabulary order: no row depends on its neighbours.
+        `summary` is `summarise(logits)` where it is known already. Log-probabilities are the model's own: of the logits as they came,
+        before penalties, temperature and filters. Every operation treats rows apart, and the draw inverts the cumulative distribution in
+        vocabulary order: no row depends on its neighbours.
         """
         logits = logits.to(self.device)
+        ids, total = (part.to(self.device) for part in summary or summarise(logits))
         wanted = self._penalised(logits)
-        ids = wanted.argmax(dim=-1)  # documented to return the first of equals
+        if wanted is not logits:
+            ids = wanted.argmax(dim=-1)
         if not self.all_greedy:
             ids = torch.where(self.greedy, ids, self._draw(wanted, positions))
-        return ids, log_probability(logits, ids)
+        return ids, logits.gather(1, ids[:, None])[:, 0] - total
 
     def saw(self, tokens: Sequence[int]) -> None:
         """Each row's next token, which need not be the one sampled."""
@@ -163,6 +168,11 @@ class Sampler:
 
     def _column(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, device=self.device)[:, None]
+
+
+def summarise(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row of logits (B, V): the likeliest id, the first of equals, and the logarithm of the sum of exponentials."""
+    return logits.argmax(dim=-1), logits.logsumexp(dim=-1)
 
 
 def log_probability(logits: Tensor, ids: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from chatling.errors import ChatlingError
+from chatling.inference.prefixes import block_keys
 from chatling.inference.sampling import Alternatives, Sampling
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.calculator import calculate
@@ -101,6 +102,8 @@ class Sequence:
         self.expression: list[int] | None = None  # what the open calculator call holds so far
         self.stream = TextStream(request.sampling.stop)
         self.sampled = 0
+        self.blocks = block_keys(request.prompt)
+        self.read = 0  # how much of the prompt is in the cache
         self.error: Exception | None = None  # what went wrong in this request alone
 
     @property
@@ -109,14 +112,24 @@ class Sequence:
         return self.completion.ids[-1]
 
     @property
+    def before(self) -> int:
+        """The token before `next_input`."""
+        return self.completion.ids[-2] if len(self.completion.ids) > 1 else self.request.prompt[-1]
+
+    @property
     def position(self) -> int:
         """Where `next_input` goes."""
         return len(self.request.prompt) + len(self.completion.ids) - 1
 
     @property
-    def read(self) -> list[int]:
+    def tokens(self) -> list[int]:
         """Prompt and answer so far."""
         return [*self.request.prompt, *self.completion.ids]
+
+    @property
+    def decoding(self) -> bool:
+        """Whether its whole prompt is in the cache."""
+        return self.read == len(self.request.prompt)
 
     def advance(self, token: int, logprob: float, alternatives: Alternatives = ()) -> Event:
         """Take the token that was sampled, unless the calculator has one to put in, whose turn it then is."""

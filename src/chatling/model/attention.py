@@ -15,13 +15,10 @@ class Cache(Protocol):
     """What decoding keeps between calls; the engine's key/value cache implements it."""
 
     positions: Tensor  # (B, T) int64, absolute positions of the incoming tokens
+    previous: Tensor  # (B, 1) int64, the token before each row's first, -1 where there is none; or (B, T), the one before each
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         """Store k and v (B, T, K, E), attend with q (B, T, H, E) over everything cached; returns (B, T, H, E)."""
-        ...
-
-    def previous(self, x: Tensor) -> Tensor:
-        """(B, T, D) of each token's predecessor, zeros before the first; remembers the last one."""
         ...
 
 

@@ -115,7 +115,10 @@ class GPT(nn.Module):
             cos, sin = self.cos[cache.positions][:, :, None], self.sin[cache.positions][:, :, None]  # (B, T, 1, E/2)
         x = norm(self.embed_tokens(ids).to(self.compute_dtype), c.norm_eps)
         if c.smear:
-            before = F.pad(x, (0, 0, 1, 0))[:, :-1] if cache is None else cache.previous(x)
+            before = F.pad(x, (0, 0, 1, 0))[:, :-1]  # (B, T, D) of each token's predecessor, zeros before the first
+            if cache is not None:
+                earlier = norm(self.embed_tokens(cache.previous.clamp_min(0)).to(self.compute_dtype), c.norm_eps)
+                before = torch.cat((earlier * (cache.previous >= 0)[..., None], before[:, earlier.shape[1] :]), dim=1)
             gate = torch.sigmoid(self.smear_gate(x[..., : self.smear_gate.in_features]))
             x = x + (self.smear_scale.to(x.dtype) * gate) * before
         first = middle = x
