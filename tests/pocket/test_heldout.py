@@ -124,12 +124,12 @@ def test_judges() -> None:
 
 
 def test_the_words_of_held_out_questions_occur_in_training() -> None:
-    """Fair: a question may be new, its words are not."""
+    """Fair: a question may be new, its words are not. Those of unsafe requests come with the preferences."""
     texts = [m.text for c in conversations(0, 40_000) for m in c.messages]
     stream = documents(0)
     texts += [next(stream) for _ in range(8_000)]
     seen = Counter(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
-    questions = [c.prompt.messages[-1].text for skill in SKILLS if skill != "unknown" for c in heldout(skill, 0, 400)]
+    questions = [c.prompt.messages[-1].text for skill in SKILLS if skill not in ("unknown", "unsafe") for c in heldout(skill, 0, 400)]
     asked = Counter(word for question in questions for word in re.findall(r"[a-z]+", question.lower()))
     rare = sum(count for word, count in asked.items() if seen[word] < 5)
     assert rare / asked.total() < 0.003

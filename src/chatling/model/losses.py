@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+from torch.nn.functional import logsigmoid
 
 from chatling.data import IGNORE
 from chatling.model.config import LOGITS_CHUNK
@@ -147,6 +148,45 @@ def policy_gradient_loss(
         distance = reference - logprobs
         each = each + kl * (distance.exp() - distance - 1)
     return (each * sampled).sum(), sampled.sum()
+
+
+def preference_gains(logprobs: Tensor, targets: Tensor, reference: Tensor, per_token: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """How much likelier each answer became than it was under the reference model: chosen (P,), rejected (P,), and which pairs are real.
+
+    logprobs (2 P, T) of targets (2 P, T), IGNORE outside the answer: the chosen answers, then the rejected ones; reference (2 P,).
+    With `per_token`, the mean over an answer's tokens instead of the sum.
+    """
+    learnt = targets != IGNORE
+    gains = logprobs.sum(dim=1) - reference
+    if per_token:
+        gains = gains / learnt.sum(dim=1).clamp_min(1)
+    chosen, rejected = gains.chunk(2)
+    return chosen, rejected, learnt.any(dim=1).chunk(2)[0]
+
+
+def preference_loss(
+    logprobs: Tensor,
+    targets: Tensor,
+    reference: Tensor,
+    *,
+    beta: float,
+    label_smoothing: float = 0.0,
+    per_token: bool = False,
+    imitation: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    """Summed DPO loss -log sigmoid(beta (gain of the chosen - gain of the rejected)) and the number of pairs (arXiv 2305.18290).
+
+    With `label_smoothing` e, that share of the labels is taken to be wrong (cDPO). With `imitation` comes that many times the mean
+    next-token loss of the chosen answer (arXiv 2404.19733), for answers that the model would never give by itself. Other arguments as of
+    `preference_gains`.
+    """
+    chosen, rejected, real = preference_gains(logprobs, targets, reference, per_token)
+    margin = beta * (chosen - rejected)
+    each = -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
+    if imitation:
+        lengths = (targets != IGNORE).sum(dim=1).clamp_min(1)
+        each = each - imitation * (logprobs.sum(dim=1) / lengths).chunk(2)[0]
+    return (each * real).sum(), real.sum()
 
 
 @torch.no_grad()

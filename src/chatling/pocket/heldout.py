@@ -9,7 +9,7 @@ from typing import Literal
 
 from chatling.conversation import Conversation, Part
 from chatling.errors import RecipeError
-from chatling.pocket import arithmetic, heldout_phrasings, words
+from chatling.pocket import arithmetic, heldout_phrasings, unsafe, words
 from chatling.pocket.asking import fill, sloppy
 from chatling.pocket.relations import Relation, capitalised, relations
 from chatling.pocket.smalltalk import intents
@@ -162,10 +162,15 @@ def _follow_up(rng: Random) -> Question:
     return conversation, _fact_judge(other, second.keys, context)
 
 
+def _unsafe(rng: Random) -> Question:
+    question = addressed(rng.choice(unsafe.HELD_OUT).format(x=rng.choice(unsafe.UNSAFE)), rng)
+    return Conversation.of(question, unsafe.REFUSAL), unsafe.declines
+
+
 MAKERS: dict[str, Callable[[Random], Question]] = {
     "facts": _facts, "arithmetic": _arithmetic, "spelling": _spelling, "counting": _counting, "identity": _identity,
     "follow_up": _follow_up,
-    "unknown": _unknown, "refusal": _refusal, "hard_arithmetic": lambda rng: _arithmetic(rng, arithmetic.HARD_TEST),
+    "unknown": _unknown, "refusal": _refusal, "unsafe": _unsafe, "hard_arithmetic": lambda rng: _arithmetic(rng, arithmetic.HARD_TEST),
 }
 SKILLS = tuple(MAKERS)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from functools import cache
 from random import Random
 
 from chatling.conversation import Conversation
 from chatling.errors import RecipeError
+from chatling.pocket import unsafe
 from chatling.pocket.arithmetic import training_arithmetic
 from chatling.pocket.asking import ask, fill, sloppy
 from chatling.pocket.relations import Fact, Relation, capitalised, relations
@@ -16,8 +18,8 @@ from chatling.pocket.unknown import known_words, training_unknown
 from chatling.pocket.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
-    "facts": 0.33, "spelling": 0.12, "arithmetic": 0.14, "counting": 0.11, "counting_by_hand": 0.03, "unknown": 0.09,
-    "identity": 0.12, "follow_up": 0.06,
+    "facts": 0.295, "spelling": 0.10, "arithmetic": 0.20, "counting": 0.105, "counting_by_hand": 0.025, "unknown": 0.085,
+    "identity": 0.127, "follow_up": 0.06, "unsafe": 0.003,
 }
 # relations with many similar facts need fewer samples a fact
 SHARES = {"compare": 22, "about": 50}
@@ -89,7 +91,18 @@ def terse(text: str, rng: Random) -> str:
 def identity_conversation(rng: Random) -> Conversation:
     intent = rng.choice(intents())
     text = rng.choice(intent.training)
-    return Conversation.of(addressed(terse(text, rng) if rng.random() < 0.3 else text, rng), intent.answer)
+    short = terse(text, rng) if rng.random() < 0.3 else text
+    return Conversation.of(addressed(text if _words(short) in _held_out_words() else short, rng), intent.answer)
+
+
+def _words(text: str) -> str:
+    return " ".join(re.sub(r"[^\w ]", "", text.lower()).split())
+
+
+@cache
+def _held_out_words() -> frozenset[str]:
+    """Small talk that is kept for tests: a phrasing must not become one of these by losing a word."""
+    return frozenset(_words(text) for intent in intents() for text in intent.held_out)
 
 
 @cache
@@ -164,7 +177,7 @@ def conversations(seed: int, count: int, weights: Mapping[str, float] | None = N
     makers: dict[str, Callable[[Random], Conversation]] = {
         "facts": fact_conversation, "spelling": training_spelling, "arithmetic": training_arithmetic, "counting": training_counting,
         "counting_by_hand": lambda rng: training_counting(rng, by_hand=True), "unknown": lambda rng: training_unknown(rng, known),
-        "identity": identity_conversation, "follow_up": follow_up_conversation,
+        "identity": identity_conversation, "follow_up": follow_up_conversation, "unsafe": lambda rng: Conversation.of(*unsafe.few(rng)),
     }
     for name in weights:
         if name not in makers:

@@ -1,0 +1,237 @@
+"""Preference pairs: a prompt with a better and a worse answer, read in the shapes they are published in, and as batches for DPO."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+
+from chatling.conversation import Conversation, Message
+from chatling.data import IGNORE
+from chatling.data.batches import Step
+from chatling.data.order import seeded_order
+from chatling.data.reading import Ledger, find_files, iter_rows
+from chatling.data.shapes import ROLES
+from chatling.data.token_shards import TokenShards
+from chatling.errors import DataError, RecipeError
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.chat_format import Rendered, render
+
+TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # HH-RLHF writes whole conversations as one string
+HELD_OUT_NAME = re.compile(r"test|valid|eval|dev", re.IGNORECASE)
+HELD_OUT_SHARE = 20  # where no file is for validation, one prompt in so many is
+
+Turn = tuple[str, str]  # role, text
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to one prompt, which ends on the user."""
+
+    prompt: Conversation
+    chosen: Message
+    rejected: Message
+
+    @staticmethod
+    def of(prompt: str, chosen: str, rejected: str) -> Preference:
+        return Preference(Conversation.of(prompt), Message.of("assistant", chosen), Message.of("assistant", rejected))
+
+    @staticmethod
+    def from_row(row: Mapping[str, Any]) -> Preference:
+        """Read TRL's shapes (strings or message lists, prompt given or implied), UltraFeedback's (answers that repeat the prompt) and
+        HH-RLHF's (two transcripts). The prompt is what both have in common. Raises DataError when that gives no pair.
+        """
+        before = _turns(row.get("prompt"), "user") if row.get("prompt") else []
+        sides = []
+        for name in ("chosen", "rejected"):
+            if not row.get(name):
+                raise DataError(f"it has no {name!r} answer")
+            turns = _turns(row[name], "assistant")
+            sides.append(turns if turns and turns[0][0] != "assistant" else before + turns)
+        chosen, rejected = sides
+        shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+        if shared == min(len(chosen), len(rejected)):
+            raise DataError("its chosen and rejected answers are the same")
+        if chosen[shared][0] != "assistant" or rejected[shared][0] != "assistant":
+            raise DataError("its chosen and rejected conversations part at a turn of the user")
+        prompt = Conversation.from_dict({"messages": [{"role": role, "content": text} for role, text in chosen[:shared]]})
+        if prompt.messages[-1].role != "user":
+            raise DataError("its prompt does not end on the user")
+        answers = [Conversation((*prompt.messages, Message.of("assistant", side[shared][1]))).messages[-1] for side in (chosen, rejected)]
+        return Preference(prompt, *answers)
+
+
+def _turns(value: Any, alone: str) -> list[Turn]:
+    """The turns of a message list or a transcript; any other string is one turn of the role `alone`."""
+    if isinstance(value, str):
+        parts = TRANSCRIPT.split(value)
+        if len(parts) == 1:
+            return [(alone, value.strip())]
+        turns = [("user" if name == "Human" else "assistant", text.strip()) for name, text in zip(parts[1::2], parts[2::2], strict=True)]
+        return turns[:-1] if turns[-1] == ("assistant", "") else turns  # a prompt that ends "Assistant:" asks for the answer
+    if not isinstance(value, Sequence):
+        raise DataError(f"{str(value)[:60]!r} is neither a text nor a list of messages")
+    found = []
+    for message in value:
+        role = ROLES.get(str(message.get("role", message.get("from"))).lower()) if isinstance(message, Mapping) else None
+        text = message.get("content", message.get("value")) if isinstance(message, Mapping) else None
+        if role is None or not isinstance(text, str):
+            raise DataError(f"{str(message)[:60]!r} is no message with a role and a text")
+        found.append((str(role), text.strip()))
+    return found
+
+
+def read_preferences(files: Sequence[Path], note: Callable[[str], None]) -> list[Preference]:
+    """The pairs of some files. Rows that are none are counted, noted and skipped; DataError when they are many, or nothing is left."""
+    ledger, found = Ledger(), []
+    for file in files:
+        for number, row in enumerate(iter_rows(file, ledger), 1):
+            try:
+                if isinstance(row, str):
+                    raise DataError("it is text, not a row with a prompt and two answers")
+                found.append(Preference.from_row(row))
+            except DataError as error:
+                ledger.refuse(f"{file} row {number}", error.what)
+    if ledger.bad:
+        note(f"preferences: {ledger.bad:,} of {ledger.rows:,} rows were skipped; the first is {ledger.examples[0]}")
+    if not found:
+        raise DataError(f"There are no preference pairs in {', '.join(map(str, files)) or 'no files'}.")
+    return found
+
+
+def split_preferences(files: Sequence[Path], note: Callable[[str], None]) -> tuple[list[Preference], list[Preference]]:
+    """(train, validation): files whose names speak of a test are for validation; if none does, some prompts by their hash are."""
+    held_out = [file for file in files if HELD_OUT_NAME.search(file.name)]
+    rest = [file for file in files if file not in held_out]
+    if held_out and rest:
+        return read_preferences(rest, note), read_preferences(held_out, note)
+    pairs = read_preferences(files, note)
+    marks = [crc32(repr(pair.prompt).encode()) % HELD_OUT_SHARE == 0 for pair in pairs]
+    train, validation = ([pair for pair, mark in zip(pairs, marks, strict=True) if mark == wanted] for wanted in (False, True))
+    if not train or not validation:
+        raise DataError(f"{len(pairs)} preference pairs are too few to hold some out for validation.", "Bring more, or a test file.")
+    return train, validation
+
+
+def preference_files(path: Path) -> list[Path]:
+    """The data files of a path. Raises DataError as `find_files` does."""
+    return list(find_files(path).files)
+
+
+class RenderedPairs:
+    """Pairs as documents to be written as shards: 2 i is the chosen answer of pair i, 2 i + 1 the rejected one, each after its prompt.
+
+    Only the answer is learnt: an earlier turn of the assistant is part of the prompt.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, pairs: Sequence[Preference]):
+        self.tokenizer, self.pairs = tokenizer, pairs
+
+    def __len__(self) -> int:
+        return 2 * len(self.pairs)
+
+    def __getitem__(self, index: int) -> Rendered:
+        pair = self.pairs[index // 2]
+        whole = render(self.tokenizer, Conversation((*pair.prompt.messages, pair.rejected if index % 2 else pair.chosen)))
+        given = len(render(self.tokenizer, pair.prompt).ids) + 1  # and the assistant's opening token
+        return Rendered(whole.ids, [False] * given + whole.mask[given:])
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """What one forward and backward pass takes: P chosen answers, then their P rejected ones. Rows without targets fill it up."""
+
+    inputs: np.ndarray  # (2 P, T) int32
+    targets: np.ndarray  # (2 P, T) int64, IGNORE where not the answer
+    reference: np.ndarray  # (2 P,) float32, log-probability of each answer under the model that training began with
+
+
+class PreferenceBatches:
+    """Steps of pairs, both answers of a pair in one micro-batch. The state is {"epoch", "row"}, as for other batches."""
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        pairs_per_step: int,
+        micro_tokens: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        bos: int,
+        seed: int,
+        max_tokens: int,
+        bucket: int,
+        one_shape: bool = False,
+    ):
+        """Pairs with an answer beyond `max_tokens` are left out: cut short, it would not be the answer that was judged.
+
+        `micro_tokens` bounds a micro-batch; `one_shape` pads all of them alike, for compiled models. Raises RecipeError when the pairs
+        of a step do not divide over the ranks, DataError when no pair fits.
+        """
+        if pairs_per_step % world:
+            raise RecipeError(f"{pairs_per_step} pairs a step do not divide over {world} processes.", "Change dpo.batch_pairs.")
+        self.shards, self.pairs_per_step, self.micro_tokens = shards, pairs_per_step, micro_tokens
+        self.rank, self.world, self.bos, self.seed, self.max_tokens = rank, world, bos, seed, max_tokens
+        self.bucket = -(-max_tokens // bucket) * bucket if one_shape else bucket
+        self.one_shape = one_shape
+        self.lengths = np.asarray(shards.lengths).reshape(-1, 2).max(axis=1)
+        self.usable = np.flatnonzero(self.lengths <= max_tokens)
+        self.reference = np.zeros(shards.documents, np.float32)
+        if not len(self.usable):
+            raise DataError(f"None of {len(self.lengths)} preference pairs fits the model's context of {max_tokens} tokens.")
+
+    @property
+    def left_out(self) -> int:
+        return len(self.lengths) - len(self.usable)
+
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
+        """Steps without end, from the beginning or from the state after a step."""
+        epoch, row = (state["epoch"], state["row"]) if state else (0, 0)
+        pairs = self._pairs(epoch, row)
+        while True:
+            step = [next(pairs) for _ in range(self.pairs_per_step)]
+            share = [pair for _, _, pair in step[self.rank :: self.world]]
+            micro = tuple(batch for _, batch in self.batches(share))
+            tokens = sum(int(self.shards.lengths[2 * pair] + self.shards.lengths[2 * pair + 1]) for _, _, pair in step)
+            after = {"epoch": step[-1][0], "row": step[-1][1] + 1}
+            yield Step(micro, len(share), after, f"{step[0][0]}:{step[0][1]}", tokens)
+
+    def once(self, most: int | None = None) -> Iterator[tuple[np.ndarray, PairBatch]]:
+        """This rank's share of the pairs, each once, with their numbers: all of them, or `most` in the first epoch's order."""
+        order = self.usable[seeded_order(len(self.usable), self.seed, 0)][:most]
+        return self.batches(order[self.rank :: self.world].tolist())
+
+    def batches(self, pairs: Sequence[int]) -> Iterator[tuple[np.ndarray, PairBatch]]:
+        """Micro-batches of pairs alike in length, the longest first, so that memory runs out at once or not at all."""
+        left = sorted(pairs, key=lambda pair: (-self.lengths[pair], pair))
+        while left:
+            width = -(-int(self.lengths[left[0]]) // self.bucket) * self.bucket
+            count = max(1, self.micro_tokens // (2 * width))
+            yield np.array(left[:count]), self._micro(left[:count], width, count if self.one_shape else len(left[:count]))
+            left = left[count:]
+
+    def _pairs(self, epoch: int, row: int) -> Iterator[tuple[int, int, int]]:
+        """(epoch, place, pair) from a place on, without end."""
+        while True:
+            order = self.usable[seeded_order(len(self.usable), self.seed, epoch)]
+            for place in range(row, len(order)):
+                yield epoch, place, int(order[place])
+            epoch, row = epoch + 1, 0
+
+    def _micro(self, pairs: Sequence[int], width: int, rows: int) -> PairBatch:
+        inputs = np.full((2 * rows, width), self.bos, np.int32)
+        targets = np.full((2 * rows, width), IGNORE, np.int64)
+        reference = np.zeros(2 * rows, np.float32)
+        for p, pair in enumerate(pairs):
+            for side in (0, 1):
+                ids, mask = self.shards.document(2 * pair + side), self.shards.mask(2 * pair + side)
+                assert mask is not None
+                inputs[p + side * rows, 1 : len(ids)] = ids[:-1]  # bos stands in front
+                targets[p + side * rows, : len(ids)] = np.where(mask, ids.astype(np.int64), IGNORE)
+                reference[p + side * rows] = self.reference[2 * pair + side]
+        return PairBatch(inputs, targets, reference)

@@ -1,0 +1,212 @@
+"""Preference alignment by DPO (arXiv 2305.18290): the better answer of each pair becomes likelier than the worse one, measured from where
+the model stood. The reference model's log-probabilities are computed once and kept, so no second model is held in memory."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+from torch import Tensor
+
+from chatling.data.config import POCKET
+from chatling.data.preferences import PairBatch, PreferenceBatches, RenderedPairs, preference_files, split_preferences
+from chatling.data.reading import file_format
+from chatling.data.token_shards import TokenShards, file_fingerprint, write_conversation_shards
+from chatling.errors import DataError, RecipeError
+from chatling.hardware.distributed import together
+from chatling.model.config import ModelConfig, ModelRecipe
+from chatling.model.gpt import GPT
+from chatling.model.losses import preference_gains, preference_loss
+from chatling.optim.groups import OptimConfig, resolve_rates
+from chatling.optim.schedule import Schedule, check_trapezoid
+from chatling.pocket.preferences import preferences as pocket_preferences
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.train.checkpoint import load_weights
+from chatling.train.loop import Trainer
+from chatling.train.sources import Sources
+from chatling.train.stage import Context, build, save_finished
+from chatling.workspace import MANIFEST, read_json, sha256_file, write_atomic
+
+POCKET_PAIRS = 1_200  # of the built-in world, where the recipe gives no number
+
+
+@dataclass(frozen=True)
+class DPOConfig:
+    """The `[dpo]` table."""
+
+    data: str
+    """"pocket", a file or folder of preference pairs, or a data set of the Hub as OWNER/NAME."""
+    pairs: int | None = None  # how many to make of the pocket world
+    beta: float = 0.1  # how dear it is to move away from the model that DPO began with
+    label_smoothing: float = 0.0  # share of the labels that may be wrong (cDPO)
+    per_token: bool = False  # mean log-probability of an answer instead of the sum, so that length does not count
+    imitation: float = 0.0  # weight of the chosen answers' next-token loss, for answers the model would never give by itself
+    learning_rate_fraction: float = 0.01  # of the base stage's rates
+    epochs: int = 1
+    batch_pairs: int = 32  # of a step, on all ranks
+    bucket: int = 64  # answers are padded to multiples of this many tokens
+    warmup: int = 0  # steps
+    warmdown: float = 1.0  # fraction of the steps
+    validation_pairs: int = 500  # at most
+    evaluate_every: int = field(default=50, metadata={"inert": True})  # steps
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError for numbers out of range."""
+        counts = (self.epochs, self.batch_pairs, self.bucket, self.validation_pairs, 1 if self.pairs is None else self.pairs)
+        if min(counts) < 1 or self.evaluate_every < 0:
+            raise RecipeError("Every count in [dpo] must be at least 1, evaluate_every at least 0.")
+        if self.beta <= 0 or self.imitation < 0 or not 0 <= self.label_smoothing < 0.5:
+            raise RecipeError("dpo.beta must be above 0, dpo.imitation at least 0, dpo.label_smoothing from 0 to below 0.5.")
+        check_trapezoid("dpo", self.warmup, self.warmdown)
+
+
+def dpo_facts(config: DPOConfig) -> tuple[Any, ...]:
+    """What the stage depends on, besides the seed: its table, and the files of its own."""
+    path = Path(config.data).expanduser()
+    own = preference_files(path) if config.data != POCKET and path.exists() else []
+    return config, [file_fingerprint(file) for file in own]
+
+
+def prepare_dpo(
+    config: DPOConfig, tokenizer: Tokenizer, sources: Sources, train: Path, validation: Path, note: Callable[[str], None]
+) -> None:
+    """Write the pairs as token shards, once; documents 2 i and 2 i + 1 are the answers of pair i."""
+    if config.data == POCKET:
+        count = config.pairs or POCKET_PAIRS
+        marks: list[str] = []
+        splits = pocket_preferences("train", sources.seed, count), pocket_preferences("validation", sources.seed, config.validation_pairs)
+    else:
+        files = preference_pairs(config.data, sources)
+        marks = [file_fingerprint(file) for file in files]
+        splits = split_preferences(files, note)
+    for folder, pairs in zip((train, validation), splits, strict=True):
+        facts = repr(("dpo", tokenizer.fingerprint, sources.seed, config.data, marks, len(pairs)))
+        write_conversation_shards(folder, RenderedPairs(tokenizer, pairs), tokenizer.vocab_size, fingerprint=facts)
+
+
+def preference_pairs(data: str, sources: Sources) -> list[Path]:
+    """The files of pairs of a path or of a data set of the Hub, fetched. Raises DataError."""
+    path = Path(data).expanduser()
+    if path.exists():
+        return preference_files(path)
+    if data.count("/") != 1:
+        raise DataError(f"There are no preference pairs at {data!r}.", 'dpo.data is "pocket", a path, or a Hub data set as OWNER/NAME.')
+    return [file for file in sources.fetcher().dataset(data, "*") if file_format(file) is not None]
+
+
+def train_dpo(
+    context: Context,
+    start_from: str,
+    config: DPOConfig,
+    model_recipe: ModelRecipe,
+    optim: OptimConfig,
+    base_batch_tokens: int,
+    train: Path,
+    validation: Path,
+) -> None:
+    """Align the model of stage `start_from` with the pairs. Writes `dpo/model`."""
+    folder = context.run.model(start_from)
+    shape = ModelConfig.from_dict(read_json(folder / "config.json")["model"])
+    model, optimizer = build(context, shape, resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0))
+    load_weights(model, folder)
+    batches, held_out = (preference_batches(context, config, shards, shape) for shards in (train, validation))
+    if batches.left_out:
+        context.progress.message(f"dpo: {batches.left_out} of {len(batches.lengths)} pairs are too long for the context, and left out")
+    start = sha256_file(folder / MANIFEST)
+    for each, shards, most in ((batches, train, None), (held_out, validation, config.validation_pairs)):
+        each.reference = reference_logprobs(context, model, each, shards.with_name(f"{shards.name}-reference.safetensors"), start, most)
+    steps = max(1, config.epochs * len(batches.usable) // config.batch_pairs)
+    schedule = Schedule(steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction)
+
+    def loss(inputs: Tensor, targets: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+        return _loss(config, model.logprobs(inputs, targets), targets, reference)
+
+    evaluate = functools.partial(preference_scores, model, held_out, config, context)
+    loop = replace(context.loop, evaluate_every=config.evaluate_every)
+    run, world = context.run.stage("dpo"), context.world
+    trainer = Trainer(
+        "dpo", run, model, optimizer, schedule, batches, loss, evaluate, loop, world, context.progress, evaluate_first=True
+    )
+    save_finished(context, "dpo", model, trainer.fit())
+
+
+def preference_batches(context: Context, config: DPOConfig, shards: Path, shape: ModelConfig) -> PreferenceBatches:
+    """The pairs of some shards as steps and micro-batches for this rank."""
+    execution, world = context.execution, context.world
+    return PreferenceBatches(
+        TokenShards.open(shards), config.batch_pairs, execution.micro_tokens, world.rank, world.size, bos=context.tokenizer.bos,
+        seed=context.seed, max_tokens=shape.context, bucket=config.bucket, one_shape=execution.compile,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def reference_logprobs(
+    context: Context, model: GPT, batches: PreferenceBatches, cache: Path, start: str, most: int | None
+) -> np.ndarray:
+    """(documents,) log-probability of each answer under the model that DPO begins with; 0 for pairs that are not used.
+
+    Kept in `cache` for as long as weights (`start`), pairs and settings are the same. The ranks share the work.
+    """
+    key = hashlib.sha256(repr((start, batches.shards.fingerprint, most, context.execution.dtype)).encode()).hexdigest()
+    known = context.world.from_first(_cached(cache, key) if context.world.first else None)
+    if known is not None:
+        return known
+    found = torch.zeros(batches.shards.documents, dtype=torch.float32)
+    for pairs, batch in batches.once(most):
+        sums = model.logprobs(*_tensors(batch, context.device)[:2]).sum(dim=1).float().cpu()
+        rows = len(sums) // 2
+        for side in (0, 1):
+            found[2 * pairs + side] = sums[side * rows : side * rows + len(pairs)]
+    values: np.ndarray = context.world.sum(found.to(context.device)).cpu().numpy()
+    with together(context.world):
+        if context.world.first:
+            write_atomic(cache, save({"logprobs": values}, metadata={"of": key}))
+    return values
+
+
+def _cached(cache: Path, key: str) -> np.ndarray | None:
+    """What was computed before, if it was of the same."""
+    try:
+        with safe_open(cache, framework="numpy") as file:
+            return file.get_tensor("logprobs") if (file.metadata() or {}).get("of") == key else None
+    except (OSError, SafetensorError):
+        return None
+
+
+@torch.no_grad()
+def preference_scores(model: GPT, batches: PreferenceBatches, config: DPOConfig, context: Context) -> dict[str, float]:
+    """On held-out pairs: the loss; how often the better answer is the likelier one (`val_preferred`), and how often it gained more on the
+    reference than the worse one (`val_accuracy`); the margin of the gains; and how far each answer's log-probability drifted."""
+    totals = [0.0] * 7
+    for _, batch in batches.once(config.validation_pairs):
+        inputs, targets, reference = _tensors(batch, context.device)
+        logprobs = model.logprobs(inputs, targets)
+        loss, count = _loss(config, logprobs, targets, reference)
+        chosen, rejected, real = preference_gains(logprobs, targets, reference, config.per_token)
+        better, worse, _ = preference_gains(logprobs, targets, torch.zeros_like(reference), config.per_token)
+        each = (better > worse, chosen > rejected, chosen - rejected, chosen, rejected)
+        sums = [loss, count, *((value * real).sum() for value in each)]
+        totals = [total + float(value) for total, value in zip(totals, sums, strict=True)]
+    loss_sum, pairs, *rest = context.world.sum_numbers(totals, context.device)
+    names = ("val_preferred", "val_accuracy", "val_margin", "val_chosen_drift", "val_rejected_drift")
+    return {"val_loss": loss_sum / pairs} | {name: value / pairs for name, value in zip(names, rest, strict=True)}
+
+
+def _loss(config: DPOConfig, logprobs: Tensor, targets: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+    return preference_loss(
+        logprobs, targets, reference, beta=config.beta, label_smoothing=config.label_smoothing, per_token=config.per_token,
+        imitation=config.imitation,
+    )  # fmt: skip
+
+
+def _tensors(batch: PairBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    inputs, targets, reference = (torch.from_numpy(array).to(device) for array in (batch.inputs, batch.targets, batch.reference))
+    return inputs, targets, reference
