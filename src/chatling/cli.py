@@ -18,6 +18,7 @@ _COMMANDS = (
     Command("chat", "chat [RUN] [--stage STAGE] [--prompt TEXT] …", "talk in the terminal"),
     Command("serve", "serve [RUN] [--port N] [--api-key KEY] …", "web chat, OpenAI-compatible API, live dashboard"),
     Command("eval", "eval RUN… chat [--questions N] [--stage STAGE]", "held-out questions by skill, with 95 % intervals"),
+    Command("report", "report [RUN…]", "one page on a run, or on several side by side: curves, scores, samples"),
     Command("data", "data import|inspect SOURCE …", "bring your own text or conversations, and see what is in them"),
     Command("bench", "bench [NAME…] [--data FOLDER] [--json]", "how fast this machine is at each part of the work"),
 )

@@ -199,6 +199,11 @@ class RunFolder:
     def evals(self) -> Path:
         return self.path / "evals"
 
+    @property
+    def report(self) -> Path:
+        """`report.md`, `report.html` and `figures/`."""
+        return self.path / "report"
+
     def stage(self, name: str) -> Path:
         return self.path / name
 

@@ -12,21 +12,11 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from chatling.train.status import duration
+
 PLAIN_SECONDS = 5.0  # between lines where the output is no terminal
 LIVE_SECONDS = 0.1
 RECENT = 50  # steps that the speed is measured over
-
-
-def duration(seconds: float | None) -> str:
-    """`3 h 12 min`, `4 min 05 s`, `8 s`; a dash for None."""
-    if seconds is None:
-        return "–"
-    s = round(seconds)
-    if s >= 86_400:
-        return f"{s // 86_400} d {s % 86_400 // 3600} h"
-    if s >= 3600:
-        return f"{s // 3600} h {s % 3600 // 60:02} min"
-    return f"{s // 60} min {s % 60:02} s" if s >= 60 else f"{s} s"
 
 
 def figures(metrics: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from chatling.evals.core import evaluate_core, write_core
 from chatling.evals.samples import CONTEXT, PROBES, sample
 from chatling.inference.engine import Engine, in_dtype
 from chatling.model.gpt import GPT
@@ -69,8 +70,6 @@ class LiveEvals:
         context, config = self._context, self._context.evals
         assert context.core is not None
         assert config is not None
-        from chatling.evals.core import evaluate_core, write_core
-
         result = evaluate_core(twin, context.tokenizer, context.core, limit=config.core_examples, world=context.world)
         if context.world.first:
             write_core(context.run, self._stage, result, step=step)

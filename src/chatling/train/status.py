@@ -46,6 +46,18 @@ def read_status(folder: RunFolder) -> RunStatus:
     return RunStatus(folder.name, str(folder.path), process is not None, process, stages)
 
 
+def duration(seconds: float | None) -> str:
+    """`3 h 12 min`, `4 min 05 s`, `8 s`; a dash for None."""
+    if seconds is None:
+        return "–"
+    s = round(seconds)
+    if s >= 86_400:
+        return f"{s // 86_400} d {s % 86_400 // 3600} h"
+    if s >= 3600:
+        return f"{s // 3600} h {s % 3600 // 60:02} min"
+    return f"{s // 60} min {s % 60:02} s" if s >= 60 else f"{s} s"
+
+
 def _holder(folder: RunFolder) -> str | None:
     """The process that holds the run's lock. Asks the kernel, since a dead process leaves its number in the file."""
     path = folder.path / ".lock"

@@ -1,0 +1,23 @@
+"""Write a run's report, or compare several."""
+
+from __future__ import annotations
+
+from chatling.commands.common import Command, command_parser, open_run
+from chatling.workspace import RunFolder, home
+
+
+def run(command: Command, words: list[str]) -> None:
+    parser = command_parser(command)
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs by name or folder; the one last worked on")
+    given = parser.parse(words)
+    folders = [RunFolder.open(name) for name in dict.fromkeys(given.runs)] or [open_run(None)]
+
+    from chatling.report.collect import collect
+    from chatling.report.compose import compose
+    from chatling.report.render import write_report
+
+    report = compose([collect(folder) for folder in folders])
+    # A comparison belongs to none of its runs.
+    target = folders[0].report if len(folders) == 1 else home() / "reports" / "+".join(folder.name for folder in folders)
+    write_report(report, target)
+    print(f"{target / 'report.html'}\n{target / 'report.md'}")
