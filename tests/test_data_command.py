@@ -9,7 +9,8 @@ import pytest
 
 from chatling.cli import main
 from chatling.commands.data import hub_files
-from chatling.data.token_shards import iter_texts, list_parquet, write_token_shards
+from chatling.data.texts import iter_texts, list_parquet
+from chatling.data.token_shards import write_token_shards
 from chatling.errors import DataError
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 from chatling.workspace import RunFolder

@@ -83,6 +83,11 @@ def schedule(recipe: Recipe, folder: RunFolder, state: Mapping[str, Any], stages
     return steps
 
 
+def unfinished(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage]) -> list[str]:
+    """The stages that `run` would run."""
+    return [step.stage.name for step in schedule(recipe, folder, _read_state(folder), stages) if step.status != DONE or step.fault]
+
+
 def run(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage], progress: Progress, world: World, *, disk: int = 0) -> None:
     """Bring every enabled stage to its end. Under several processes, all must call it; the first one decides and writes.
 

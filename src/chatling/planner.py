@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,20 @@ from chatling.train.rl import POCKET_QUESTIONS, rl_steps
 from chatling.train.rollouts import RLConfig
 
 CHARACTERS_PER_TOKEN = 4.8  # English web text at vocabulary 65,536: the reference run's 54 B characters for 11.2 B tokens
-CHARACTERS_PER_SHARD = 225e6  # FineWeb-Edu's shuffled parquet shards: 54 B characters in 240
-BYTES_PER_SHARD = 100e6
-POCKET_TOKENS_PER_CONVERSATION = 32  # 1,026 steps of 4,096 tokens from 130,000 conversations, vocabulary 2,048
-TOKENS_PER_CONVERSATION = 500  # of public chat data, roughly
+SPARE_TEXT = 1.05  # more text than the tokens need, so that a tokenizer that does a little worse does not meet it twice
+# Measured at vocabulary 65,536, where no other source is named.
+TOKENS_PER_CONVERSATION = {
+    POCKET: 32,  # 1,026 steps of 4,096 tokens from 130,000 conversations, vocabulary 2,048
+    "SmolTalk": 800,  # what is left for it of the reference's mid-training: 9 h on one DGX Spark at base's rate, 0.42 B tokens
+    "MMLU": 350,  # auxiliary_train: 161 MB for 99,842 questions
+    "ARC-Easy": 75,
+    "ARC-Challenge": 84,
+    "GSM8K": 175,
+    "SimpleSpelling": 33,
+    "SpellingBee": 114,
+    "identity": 72,
+}
+OTHER_TOKENS_PER_CONVERSATION = 500  # of files of your own
 OWN_CONVERSATIONS = 10_000  # of a file of one's own, which is not opened for a plan
 TOKENS_PER_QUESTION = 100  # of GSM8K, roughly; an answer takes about half of what it may
 ROLLOUTS = 3  # times as long as learning from them, about: decoding waits for memory, training for arithmetic
@@ -65,9 +76,19 @@ class StagePlan:
     steps: int
     flops: float
     exact: bool
+    conversations: int | None = None
 
     def seconds(self, tflops: float, reached: float) -> float:
         return self.flops / (tflops * 1e12 * reached)
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """What is taken of a corpus on the Hub."""
+
+    shards: int  # to train on; one more is for validation
+    characters: float
+    download: float
 
 
 @dataclass(frozen=True)
@@ -78,9 +99,8 @@ class Plan:
     parameters: dict[str, int]
     flops_per_token: float
     stages: tuple[StagePlan, ...]
-    characters: float  # of pretraining text, once through
-    shards: int | None  # parquet files of the reference corpus; None for the built-in world
-    download: float
+    characters: float  # of pretraining text that base reads, an estimate
+    text: CorpusPlan | None  # of a corpus on the Hub about which something is known
     memory: dict[str, int]
     disk: int
 
@@ -105,10 +125,7 @@ def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
             stages.append(_finetune_plan(name, config, per_token))
     if recipe.rl is not None:
         stages.append(_rl_plan(recipe.rl, per_token))
-    base_tokens = stages[0].tokens
-    pocket = recipe.data.source == POCKET
-    characters = base_tokens * CHARACTERS_PER_TOKEN
-    shards = None if pocket else max(2, round(characters / CHARACTERS_PER_SHARD))
+    base_tokens, text = stages[0].tokens, _corpus_plan(recipe)
     training = model_memory(model, training=True)
     weights = model_memory(model, training=False)
     memory = {
@@ -118,11 +135,26 @@ def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
     }
     # A checkpoint holds weights and optimizer state but no gradients. One more than is kept exists while the next is written, and the best.
     checkpoints = (training - weights) * (recipe.loop.keep + 2)
-    tokens_on_disk = 0 if pocket else min(base_tokens, 10**13) * (2 if model.vocabulary <= 65_536 else 4)
+    written = min(int(text.characters / CHARACTERS_PER_TOKEN) if text else base_tokens, 10**13)
+    tokens_on_disk = 0 if recipe.data.source == POCKET else written * (2 if model.vocabulary <= 65_536 else 4)
     disk = checkpoints + len(stages) * weights + tokens_on_disk + 100_000_000
-    return Plan(
-        model, parameter_counts(model), per_token, tuple(stages), characters, shards, (shards or 0) * BYTES_PER_SHARD, memory, disk
-    )
+    characters = base_tokens * CHARACTERS_PER_TOKEN
+    return Plan(model, parameter_counts(model), per_token, tuple(stages), characters, text, memory, disk)
+
+
+def text_characters(recipe: Recipe) -> float:
+    """How much text to have for a recipe's tokenizer and base stage."""
+    steps = base_steps(recipe.base, recipe.model.resolve(recipe.tokenizer.vocabulary), recipe.model.preset)
+    return max(steps * recipe.base.batch_tokens * CHARACTERS_PER_TOKEN * SPARE_TEXT, recipe.tokenizer.characters)
+
+
+def _corpus_plan(recipe: Recipe) -> CorpusPlan | None:
+    facts = recipe.data.facts()
+    if facts is None:
+        return None
+    wanted = math.ceil(text_characters(recipe) / facts.characters) if recipe.data.shards == "auto" else recipe.data.shards
+    shards = min(wanted, facts.shards - 1)
+    return CorpusPlan(shards, shards * facts.characters, (shards + 1) * facts.bytes)
 
 
 def _finetune_plan(name: str, config: FinetuneConfig, per_token: float) -> StagePlan:
@@ -130,9 +162,9 @@ def _finetune_plan(name: str, config: FinetuneConfig, per_token: float) -> Stage
     for entry in config.mixture:
         count = (OWN_CONVERSATIONS * entry.epochs if entry.expected is None else entry.expected) * config.epochs
         conversations += count
-        tokens += count * (POCKET_TOKENS_PER_CONVERSATION if entry.task == POCKET else TOKENS_PER_CONVERSATION)
+        tokens += count * TOKENS_PER_CONVERSATION.get(entry.task, OTHER_TOKENS_PER_CONVERSATION)
     steps = tokens // config.batch_tokens if config.packed else conversations // config.batch_conversations
-    return StagePlan(name, tokens, max(1, steps), tokens * per_token, False)
+    return StagePlan(name, tokens, max(1, steps), tokens * per_token, False, conversations)
 
 
 def _rl_plan(config: RLConfig, per_token: float) -> StagePlan:
@@ -159,6 +191,9 @@ def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Cons
     console.print(_model_table(plan))
     console.print("\nStages", style="bold")
     console.print(_stage_table(plan, machine))
+    console.print(f"base reads about {_short(plan.characters)} characters of text.", style="dim", highlight=False)
+    if plan.text is not None and plan.text.characters < plan.characters:
+        console.print(f"That is {plan.characters / plan.text.characters:.1f} times what is fetched: --data.shards.", style="yellow")
     if machine:
         rate = f"{REACHED[machine.device]:.0%} of the {machine.tflops:.3g} TFLOP/s measured here ({machine.name})"
         console.print(f"Times are for {rate}.", style="dim", highlight=False)
@@ -186,16 +221,17 @@ def _model_table(plan: Plan) -> Table:
 
 
 def _stage_table(plan: Plan, machine: Machine | None) -> Table:
-    table = _table(["", "tokens", "steps", "FLOPs", *(["time"] if machine else [])])
+    table = _table(["", "conversations", "tokens", "steps", "FLOPs", *(["time"] if machine else [])])
     for stage in plan.stages:
         about = "" if stage.exact else "~"
-        row = [stage.name, f"{about}{_short(stage.tokens)}", f"{about}{stage.steps:,}", f"{stage.flops:.2e}"]
+        talks = "" if stage.conversations is None else f"{stage.conversations:,}"
+        row = [stage.name, talks, f"{about}{_short(stage.tokens)}", f"{about}{stage.steps:,}", f"{stage.flops:.2e}"]
         if machine:
             row.append(duration(stage.seconds(machine.tflops, REACHED[machine.device])))
         table.add_row(*row)
     if machine:
         total = sum(stage.seconds(machine.tflops, REACHED[machine.device]) for stage in plan.stages)
-        table.add_row("all", "", "", f"{sum(plan.work.values()):.2e}", duration(total))
+        table.add_row("all", "", "", "", f"{sum(plan.work.values()):.2e}", duration(total))
     return table
 
 
@@ -204,8 +240,9 @@ def _memory_table(plan: Plan, machine: Machine | None) -> Table:
     for name, size in plan.memory.items():
         table.add_row(name, f"{size / 1e9:.2f}")
     table.add_row("memory in all", f"{sum(plan.memory.values()) / 1e9:.2f}" + (f" of {machine.memory / 1e9:.1f}" if machine else ""))
-    if plan.shards is not None:
-        table.add_row(f"text: {_short(plan.characters)} characters, about {plan.shards:,} shards", f"{plan.download / 1e9:.1f}")
+    if plan.text is not None:
+        has = f"{plan.text.shards:,} shards with {_short(plan.text.characters)} characters, and one for validation"
+        table.add_row(f"text to fetch: {has}", f"{plan.text.download / 1e9:.1f}")
     table.add_row("run folder", f"{plan.disk / 1e9:.2f}")
     return table
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
-from chatling.data.config import POCKET, DataConfig
+from chatling.data.config import DataConfig
 from chatling.errors import RecipeError, nearest
 from chatling.model.config import ModelRecipe
 from chatling.model.precision import MachineConfig
@@ -27,6 +27,7 @@ from chatling.optim.groups import OptimConfig
 from chatling.tasks.identity import IdentityConfig
 from chatling.tokenizer.train import TokenizerConfig
 from chatling.train.base import BaseConfig
+from chatling.train.dpo import DPOConfig
 from chatling.train.finetune import FinetuneConfig
 from chatling.train.loop import LoopConfig
 from chatling.train.rollouts import RLConfig
@@ -53,6 +54,7 @@ class Recipe:
     base: BaseConfig = field(default_factory=BaseConfig)
     mid: FinetuneConfig | None = None
     sft: FinetuneConfig | None = None
+    dpo: DPOConfig | None = None
     rl: RLConfig | None = None
 
     def __post_init__(self) -> None:
@@ -62,7 +64,7 @@ class Recipe:
 
 def builtin_recipes() -> dict[str, Path]:
     """The ready recipes by name."""
-    return {path.stem: path for path in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
+    return dict(sorted((path.stem, path) for path in (Path(__file__).parent / "recipes").glob("*.toml")))
 
 
 def find_recipe(name_or_path: str) -> Path:
@@ -93,9 +95,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, prog: str |
     recipe = override(recipe, overrides, prog=prog or f"chatling run {name_or_path}")
     # The frozen recipe must mean the same from another working directory.
     recipe = dataclasses.replace(recipe, mid=recipe.mid and recipe.mid.anchored(), sft=recipe.sft and recipe.sft.anchored())
-    if recipe.data.source == POCKET:
-        return recipe
-    return dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, source=str(Path(recipe.data.source).expanduser().absolute())))
+    return dataclasses.replace(recipe, data=recipe.data.anchored())
 
 
 def fingerprint(*values: Any) -> str:
@@ -158,8 +158,9 @@ def _read(kind: Any, value: Any, path: tuple[str, ...], source: _Source) -> Any:
     if origin in (Union, types.UnionType):
         if value == NONE and types.NoneType in inner:
             return None
-        for option in (option for option in inner if option is not types.NoneType):
-            if dataclasses.is_dataclass(option) or len(inner) == 2:
+        options = [option for option in inner if option is not types.NoneType]
+        for option in options:
+            if dataclasses.is_dataclass(option) or len(options) == 1:  # its own error says more than the union's
                 return _read(option, value, path, source)
             with contextlib.suppress(RecipeError):
                 return _read(option, value, path, source)

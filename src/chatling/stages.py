@@ -7,10 +7,12 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from chatling.data.config import POCKET, DataConfig
-from chatling.data.token_shards import file_fingerprint, iter_texts, list_parquet, write_token_shards
+from chatling.data.config import POCKET
+from chatling.data.corpus import Corpus, corpus_mark, folder_corpus
+from chatling.data.growing import grow_token_shards
+from chatling.data.texts import iter_texts
 from chatling.errors import MachineError
 from chatling.hardware.detect import Machine, detect
 from chatling.hardware.distributed import together
@@ -20,39 +22,37 @@ from chatling.pipeline import Job, Stage
 from chatling.planner import plan
 from chatling.pocket.corpus import write_corpus
 from chatling.recipe import Recipe
+from chatling.supplies import AHEAD, open_corpus, open_sources
 from chatling.tasks.task import Task
 from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import train_tokenizer
 from chatling.train.base import train_base
+from chatling.train.dpo import dpo_facts, prepare_dpo, train_dpo
 from chatling.train.finetune import prepare_finetune, source_facts, train_finetune
 from chatling.train.rl import open_task, train_rl
 from chatling.train.sources import Sources
 from chatling.train.stage import Context
 from chatling.workspace import STAGES, manifest_fault
 
-if TYPE_CHECKING:
-    from chatling.data.fetch import Fetcher
-
 
 def chatling_stages() -> tuple[Stage, ...]:
-    """tokenizer, base, mid, sft, rl; dpo will stand before rl."""
+    """tokenizer, base, mid, sft, dpo, rl."""
     prepare_mid, prepare_sft = (functools.partial(_prepare_finetune, name) for name in ("mid", "sft"))
     mid, sft = (functools.partial(_finetune, name) for name in ("mid", "sft"))
     return (
         Stage(
             name="tokenizer",
             work=_make_tokenizer,
-            parts=lambda r: (r.seed, _corpus_mark(r.data), r.tokenizer),
+            parts=lambda r: (r.seed, POCKET if r.data.source == POCKET else corpus_mark(r.data), r.tokenizer),
             products=("tokenizer",),
             scratch=("corpus",),
         ),
         _training("base", _base, _prepare_base, lambda r: (r.seed, r.model, r.optim, r.base), ("tokenizer",)),
         _training("mid", mid, prepare_mid, functools.partial(_finetune_parts, "mid"), ("base",), lambda r: r.mid is not None),
         _training("sft", sft, prepare_sft, functools.partial(_finetune_parts, "sft"), ("base", "mid"), lambda r: r.sft is not None),
-        _training(
-            "rl", _rl, _prepare_rl, lambda r: (r.seed, r.optim, r.identity, r.rl), ("base", "mid", "sft"), lambda r: r.rl is not None
-        ),
+        _training("dpo", _dpo, _prepare_dpo, _dpo_parts, ("base", "mid", "sft"), lambda r: r.dpo is not None),
+        _training("rl", _rl, _prepare_rl, _rl_parts, ("base", "mid", "sft", "dpo"), lambda r: r.rl is not None),
     )
 
 
@@ -72,26 +72,27 @@ def _finetune_parts(name: str, recipe: Recipe) -> Any:
     return recipe.seed, recipe.optim, config, source_facts(config, recipe.identity)
 
 
-def _corpus_mark(data: DataConfig) -> Any:
-    """What tells one corpus from another: for files, their names, sizes and a hash of their ends."""
-    if data.source == POCKET:
-        return POCKET
-    train, validation = list_parquet(Path(data.source))
-    return [data.column, *(file_fingerprint(path) for path in (*train, *validation))]
+def _dpo_parts(recipe: Recipe) -> Any:
+    assert recipe.dpo is not None
+    return recipe.seed, recipe.optim, *dpo_facts(recipe.dpo)
 
 
-def _corpus(job: Job) -> tuple[list[Path], list[Path]]:
-    """(train, validation) parquet files; the pocket world is written into the run folder the first time."""
+def _rl_parts(recipe: Recipe) -> Any:
+    return recipe.seed, recipe.optim, recipe.identity, recipe.rl
+
+
+def _corpus(job: Job) -> Corpus:
+    """The run's text; the pocket world is written into the run folder the first time."""
     if job.recipe.data.source != POCKET:
-        return list_parquet(Path(job.recipe.data.source))
+        return open_corpus(job.recipe, job.progress.message)
     folder = job.folder.path / "corpus"
     if manifest_fault(folder):
         write_corpus(folder, job.recipe.seed)
-    return list_parquet(folder)
+    return folder_corpus(folder)
 
 
 def _make_tokenizer(job: Job) -> None:
-    files, _ = _corpus(job)
+    files = _corpus(job).train
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         tokenizer = train_tokenizer(iter_texts(files, job.recipe.data.column), job.recipe.tokenizer)
@@ -101,9 +102,9 @@ def _make_tokenizer(job: Job) -> None:
 
 
 def _prepare_base(job: Job) -> None:
-    tokenizer = Tokenizer.load(job.folder.tokenizer)
-    for split, files in zip(("train", "validation"), _corpus(job), strict=True):
-        write_token_shards(_shards(job, "base", split), files, tokenizer, column=job.recipe.data.column)
+    corpus, column = _corpus(job), job.recipe.data.column
+    for split, files in (("validation", corpus.validation), ("train", corpus.train)):
+        grow_token_shards(_shards(job, "base", split), files, job.folder.tokenizer, column, AHEAD, job.progress.message)
 
 
 def _prepare_finetune(name: str, job: Job) -> None:
@@ -113,13 +114,7 @@ def _prepare_finetune(name: str, job: Job) -> None:
 
 
 def _sources(job: Job) -> Sources:
-    return Sources(functools.partial(_fetcher, job), job.recipe.identity, job.recipe.seed)
-
-
-def _fetcher(job: Job) -> Fetcher:
-    from chatling.data.fetch import Fetcher  # here: a run without downloads needs none of what it imports
-
-    return Fetcher(note=job.progress.message)
+    return open_sources(job.recipe, job.progress.message)
 
 
 def _base(job: Job) -> None:
@@ -137,6 +132,19 @@ def _finetune(name: str, job: Job) -> None:
 def _before(name: str, recipe: Recipe) -> str:
     """The stage whose model a stage begins with: the last one before it that the recipe has."""
     return [stage for stage in STAGES[: STAGES.index(name)] if getattr(recipe, stage, None) is not None][-1]
+
+
+def _prepare_dpo(job: Job) -> None:
+    assert job.recipe.dpo is not None
+    shards = _shards(job, "dpo", "train"), _shards(job, "dpo", "validation")
+    prepare_dpo(job.recipe.dpo, Tokenizer.load(job.folder.tokenizer), _sources(job), *shards, note=job.progress.message)
+
+
+def _dpo(job: Job) -> None:
+    recipe = job.recipe
+    assert recipe.dpo is not None
+    shards = _shards(job, "dpo", "train"), _shards(job, "dpo", "validation")
+    train_dpo(_context(job), _before("dpo", recipe), recipe.dpo, recipe.model, recipe.optim, recipe.base.batch_tokens, *shards)
 
 
 def _rl_tasks(job: Job) -> tuple[Task, Task]:

@@ -153,6 +153,18 @@ def waiting_lock(path: Path, check: Callable[[], None] = lambda: None) -> Iterat
         yield
 
 
+def is_locked(path: Path) -> bool:
+    """Whether some process holds the lock of `waiting_lock`."""
+    if not path.exists():
+        return False
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def _locked(file: IO[str]) -> bool:
     """Lock for writing. Tries for a moment, since whoever asks whether a run lives (`train/status.py`) holds its lock that long."""
     for pause in (0.02, 0.05, 0.1, None):

@@ -13,7 +13,7 @@ from chatling.conversation import Conversation
 from chatling.data import importing
 from chatling.data.importing import CONVERSATIONS, import_data, plan_file
 from chatling.data.reading import find_files
-from chatling.data.token_shards import iter_texts, list_parquet
+from chatling.data.texts import iter_texts, list_parquet
 from chatling.errors import DataError, MachineError
 from chatling.tasks.custom import JsonlConversations
 from chatling.workspace import manifest_fault

@@ -14,7 +14,7 @@ from chatling.data.importing import iter_planned, plan_files
 from chatling.data.inspect import garbled, inspect_data
 from chatling.data.overlap import TestGrams, find_test_sets
 from chatling.data.reading import Ledger, find_files
-from chatling.data.token_shards import iter_texts
+from chatling.data.texts import iter_texts
 from chatling.errors import DataError
 from chatling.tokenizer.chat_format import render
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer

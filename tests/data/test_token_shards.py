@@ -18,7 +18,8 @@ import pytest
 
 from chatling.data import token_shards
 from chatling.data.mixtures import Mapped
-from chatling.data.token_shards import CorpusCounts, TokenShards, iter_texts, list_parquet, write_conversation_shards, write_token_shards
+from chatling.data.texts import CorpusCounts, iter_texts, list_parquet
+from chatling.data.token_shards import TokenShards, write_conversation_shards, write_token_shards
 from chatling.errors import DataError, MachineError
 
 

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from chatling.data.token_shards import iter_texts
+from chatling.data.texts import iter_texts
 from chatling.errors import DataError
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer

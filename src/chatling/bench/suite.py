@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from chatling.data.token_shards import list_parquet
+from chatling.data.texts import list_parquet
 
 Rows = list[dict[str, str | float]]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chatling.data.token_shards import CorpusCounts, iter_texts
+from chatling.data.texts import CorpusCounts, iter_texts
 from chatling.errors import DataError
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer

@@ -15,9 +15,10 @@ def run(command: Command, words: list[str]) -> None:
 
     from chatling import pipeline
     from chatling.hardware.detect import find_device
-    from chatling.hardware.distributed import local_rank, process_group
+    from chatling.hardware.distributed import launched_rank, local_rank, process_group
     from chatling.planner import plan
     from chatling.stages import chatling_stages
+    from chatling.supplies import fetch_beside, fetch_first
     from chatling.terminal.progress import Progress, duration
 
     folder = RunFolder(find_run(name or recipe.name))
@@ -25,7 +26,13 @@ def run(command: Command, words: list[str]) -> None:
     if device.type == "cuda" and torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
     begun, outline = time.monotonic(), plan(recipe)
-    with process_group(device) as world, Progress(silent=not world.first, work=outline.work) as progress:
+    with Progress(silent=launched_rank() > 0, work=outline.work) as progress:
         progress.message(f"Run {folder.name!r} at {folder.path}")
-        pipeline.run(recipe, folder, chatling_stages(), progress, world, disk=outline.disk)
+        stages = chatling_stages()
+        # before the processes join: none waits at a barrier for another's network
+        later = fetch_first(recipe, pipeline.unfinished(recipe, folder, stages), progress.message)
+        if later is not None and launched_rank() == 0:
+            fetch_beside(later)
+        with process_group(device) as world:
+            pipeline.run(recipe, folder, stages, progress, world, disk=outline.disk)
         progress.message(f"Done in {duration(time.monotonic() - begun)}. Talk to it: chatling chat {name or recipe.name}")

@@ -2,16 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from chatling.errors import RecipeError
 
 POCKET = "pocket"
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True)
+class CorpusFacts:
+    """What is known beforehand of a corpus on the Hub; its last shard is for validation."""
+
+    shards: int
+    characters: float  # of a shard
+    bytes: float  # of a shard
+
+
+# Both were cut into shards of 250 M characters by the same program, karpathy/nanochat's dev/repackage_data_reference.py, whose run script
+# gives "at ~100MB/shard"; the counts are those of their listings.
+KNOWN_CORPORA: Mapping[str, CorpusFacts] = {
+    "karpathy/fineweb-edu-100b-shuffle": CorpusFacts(1_823, 250e6, 100e6),
+    "karpathy/climbmix-400b-shuffle": CorpusFacts(6_543, 250e6, 100e6),
+}
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the pretraining text comes from."""
+    """Where the pretraining text comes from. Raises RecipeError for numbers that make no corpus."""
 
     source: str = POCKET
-    """"pocket" for the built-in world, or a folder of parquet files, the last of which (by name) is for validation."""
+    """"pocket" for the built-in world, a folder of parquet files, or a data set of the Hub, "owner/name".
+
+    The last file (by name) is for validation.
+    """
     column: str = "text"
     """The parquet column that holds the text."""
+    files: str | None = None
+    """Of a data set of the Hub: which files, by a pattern; its training files where their names tell, else all of its parquet files."""
+    shards: int | Literal["auto"] = "auto"
+    """Of a data set of the Hub: files to train on, in the order of their names; "auto" takes as many as the training needs."""
+    local: str | None = field(default=None, metadata={"inert": True})
+    """A folder to look into before anything is fetched, laid out as <owner>/<name>/<path in the data set>."""
+
+    def __post_init__(self) -> None:
+        if self.shards != "auto" and self.shards < 1:
+            raise RecipeError(f"data.shards is {self.shards}; it must be at least 1.")
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the source is a data set of the Hub. A folder that is there goes before one."""
+        return self.source != POCKET and bool(HUB_NAME.fullmatch(self.source)) and not Path(self.source).is_dir()
+
+    @property
+    def local_folder(self) -> Path | None:
+        return None if self.local is None else Path(self.local)
+
+    def anchored(self) -> DataConfig:
+        """With the paths of folders made absolute, so that they mean the same from another working directory."""
+        kept = self.source == POCKET or self.on_hub
+        source = self.source if kept else str(Path(self.source).expanduser().absolute())
+        return replace(self, source=source, local=self.local and str(Path(self.local).expanduser().absolute()))
+
+    def facts(self) -> CorpusFacts | None:
+        """What is known of the corpus beforehand."""
+        return KNOWN_CORPORA.get(self.source) if self.on_hub and self.files is None else None

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +26,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.utils import build_hf_headers
 
 from chatling.data.download import Meter, Patience, Remote, download
+from chatling.data.token_shards import file_fingerprint
 from chatling.errors import DataError, MachineError
 from chatling.workspace import disk_errors, free_bytes, home, read_json, waiting_lock, write_json
 
@@ -91,6 +93,10 @@ class Fetcher:
         self.cache, self._note = home() / "cache", note or (lambda line: None)
         self._pause, self._listings = pause, dict[tuple[str, str], dict[str, Any]]()
 
+    def __reduce__(self) -> tuple[Callable[[], Fetcher], tuple[()]]:
+        """In another process it works on the same cache, and tells nobody."""
+        return partial(Fetcher, local=self.local, endpoint=self.endpoint, pause=self._pause), ()
+
     def dataset(self, repo: str, pattern: str, revision: str = "main") -> list[Path]:
         """The files of a data set whose path in it matches a pattern (as of fnmatch), sorted; fetched where they are not there yet.
 
@@ -118,6 +124,14 @@ class Fetcher:
         wanted = [self._of_listing(repo, revision, listing, name) for name in names]
         self._bring(wanted, repo)
         return [each.path for each in wanted]
+
+    def checksum(self, repo: str, name: str, revision: str = "main") -> str:
+        """What tells a file of a data set from another of its name, without having it."""
+        own = self._own(repo)
+        if own is not None:
+            return file_fingerprint(own / name)
+        entry = self._listing(repo, revision)["files"][name]
+        return str(entry.get("sha256") or entry["git"])
 
     def url(self, url: str, sha256: str) -> Path:
         """A file at a plain address, whose checksum is known. `local` may hold it by the address's last part. Raises DataError."""

@@ -91,7 +91,7 @@ class PackedRows:
 
     def __init__(self, shards: TokenShards, row_tokens: int, bos: int, seed: int, block_documents: int = BLOCK_DOCUMENTS):
         """`row_tokens` is T, the length of inputs and of targets. Raises DataError for an empty corpus."""
-        if shards.tokens == 0:
+        if not shards.available(1):
             raise DataError("The corpus is empty: there are no tokens to pack.", "Check the files and the text column of [data].")
         self.shards, self.row_tokens, self.bos, self.seed, self.block_documents = shards, row_tokens, bos, seed, block_documents
 
@@ -135,16 +135,17 @@ class PackedRows:
 
     def _plans(self, epoch: int) -> Iterator[tuple[int, Plan]]:
         open_starts = open_lengths = np.empty(0, np.int64)
-        blocks = range(0, self.shards.documents, self.block_documents)
-        for block, first in enumerate(blocks):
-            lengths = self.shards.lengths[first:first + self.block_documents]
+        block = first = 0
+        while (end := self.shards.available(first + self.block_documents)) > first:
+            lengths = self.shards.lengths[first:end]
             order = seeded_order(len(lengths), self.seed, epoch, block, 0)
             starts, lengths = _cut(self.shards.offsets[first:first + len(lengths)][order], lengths[order], self.row_tokens)
             pool = np.concatenate((open_starts, starts)), np.concatenate((open_lengths, lengths))
             plan, open_starts, open_lengths = best_fit(*pool, self.row_tokens)
             yield block, plan
+            block, first = block + 1, end
         if len(open_starts):
-            yield len(blocks), Plan(open_starts, open_lengths, np.array([0, len(open_starts)]))
+            yield block, Plan(open_starts, open_lengths, np.array([0, len(open_starts)]))
 
 
 def _cut(starts: np.ndarray, lengths: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:

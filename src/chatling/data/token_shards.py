@@ -15,15 +15,14 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, Protocol, TypeVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from chatling.data.texts import CorpusCounts, iter_texts
 from chatling.errors import DataError
 from chatling.workspace import building_folder, disk_errors, manifest_fault, read_json, write_json
 
@@ -31,6 +30,7 @@ CORPUS = "corpus.json"
 FORMAT = 1  # part of every fingerprint: a change of layout writes shards again
 BLOCK_CHARACTERS = 4_000_000  # texts encoded at a time: enough to keep all cores busy, little memory
 CONVERSATIONS_PER_SHARD = 50_000
+WRITTEN_AGAIN = "`chatling run` writes it again; if it does not, delete {} first."
 Item = TypeVar("Item", covariant=True)
 Progress = Callable[[int, int], None]
 
@@ -59,78 +59,6 @@ class MaskedTokens(Protocol):
     def ids(self) -> Sequence[int]: ...
     @property
     def mask(self) -> Sequence[bool]: ...
-
-
-@dataclass
-class CorpusCounts:
-    """What reading a corpus met."""
-
-    documents: int = 0  # read and kept
-    characters: int = 0
-    empty: int = 0  # dropped: null, empty or only white space
-    invalid: int = 0  # kept, with each invalid UTF-8 sequence replaced by U+FFFD
-
-
-def list_parquet(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(train, validation) files of a corpus folder, sorted by name; the last one is validation. DataError when there are fewer than two."""
-    files = sorted(folder.glob("*.parquet"))
-    if len(files) < 2:
-        raise DataError(f"{folder} holds {len(files)} parquet files; training needs at least two (the last one is for validation).",
-                        "Point [data] source at a folder of parquet files with a text column.")
-    return files[:-1], files[-1:]
-
-
-def iter_texts(files: Sequence[Path], column: str = "text", counts: CorpusCounts | None = None) -> Iterator[str]:
-    """The documents of parquet files in order, streamed row group by row group; `counts` is filled along the way.
-
-    Invalid UTF-8 is replaced, empty documents are dropped, both counted. Raises DataError naming the file when one is not a readable
-    parquet file or lacks the column.
-    """
-    counts = counts if counts is not None else CorpusCounts()
-    for file in files:
-        for values in _column_batches(file, column):
-            for value in values:
-                text, valid = _decoded(value)
-                if not text or text.isspace():
-                    counts.empty += 1
-                    continue
-                counts.documents += 1
-                counts.characters += len(text)
-                counts.invalid += not valid
-                yield text
-
-
-def _decoded(value: str | bytes | None) -> tuple[str, bool]:
-    if not isinstance(value, bytes):
-        return value or "", True
-    try:
-        return value.decode("utf-8"), True
-    except UnicodeDecodeError:
-        return value.decode("utf-8", errors="replace"), False
-
-
-def _column_batches(file: Path, column: str) -> Iterator[list[Any]]:
-    """Lists of str, or of bytes where the column is binary or holds invalid UTF-8."""
-    try:
-        with pq.ParquetFile(file) as parquet:
-            schema = parquet.schema_arrow
-            if column not in schema.names:
-                raise DataError(f"{file} has no column {column!r}; it has {', '.join(schema.names)}.", "Name one with --data.column.")
-            kind = schema.field(column).type
-            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()):
-                raise DataError(f"Column {column!r} of {file} holds {kind}, not text.", "Name a text column with --data.column.")
-            for batch in parquet.iter_batches(batch_size=1024, columns=[column]):
-                values = batch.column(0)
-                values = values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
-                try:
-                    yield values.to_pylist()
-                except UnicodeDecodeError:
-                    yield values.cast(pa.large_binary()).to_pylist()
-    except FileNotFoundError:
-        raise DataError(f"{file} does not exist.") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).", "Fetch or write it again.") from error
 
 
 class TokenShards:
@@ -174,28 +102,44 @@ class TokenShards:
         begin = int(self.offsets[i]) - self._begins[shard]
         return self._masks[shard][begin:begin + int(self.lengths[i])]
 
+    def available(self, documents: int) -> int:
+        """How many of the first `documents` documents there are. Of a corpus that is still being written, waits until that is known."""
+        return min(documents, self.documents)
+
     @staticmethod
     def open(folder: Path, checksums: bool = False) -> TokenShards:
         """Map a finished folder; sizes are always checked, checksums on request. DataError names what is missing or damaged."""
-        mend = f"`chatling run` writes it again; if it does not, delete {folder} first."
+        mend = WRITTEN_AGAIN.format(folder)
         if not (folder / CORPUS).exists():
             raise DataError(f"There are no finished token shards at {folder}.", mend)
         corpus = read_json(folder / CORPUS)
         parts, masks, offsets, total = [], [], [np.zeros(1, np.int64)], 0
         for name, fingerprint in zip(corpus["shards"], corpus["fingerprints"], strict=True):
-            fault = _shard_fault(folder / name, fingerprint, checksums)
+            fault = shard_fault(folder / name, fingerprint, checksums)
             if fault:
                 raise DataError(f"A token shard is damaged: {fault}.", mend)
-            parts.append(_mapped(folder / name / "tokens.bin", _id_type(corpus["vocabulary"])))
+            part, ends = map_shard(folder / name, corpus["vocabulary"])
+            parts.append(part)
             if corpus["masked"]:
                 masks.append(_mapped(folder / name / "mask.bin", np.dtype(np.uint8)))
-            ends = np.fromfile(folder / name / "offsets.bin", np.dtype("<i8"))
-            if ends[-1] != len(parts[-1]) or (masks and len(masks[-1]) != len(parts[-1])):
-                raise DataError(f"A token shard is damaged: the files of {folder / name} do not agree in length.", mend)
+            if masks and len(masks[-1]) != len(part):
+                raise _disagreeing(folder / name)
             offsets.append(ends[1:] + total)
             total += len(parts[-1])
         return TokenShards(parts, np.concatenate(offsets), corpus["vocabulary"], masks if corpus["masked"] else None, corpus["fingerprint"],
                            CorpusCounts(**corpus["counts"]))
+
+
+def map_shard(shard: Path, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """A shard's ids, memory-mapped, and the offsets of its documents. Raises DataError when they do not fit together."""
+    part, offsets = _mapped(shard / "tokens.bin", _id_type(vocab_size)), np.fromfile(shard / "offsets.bin", np.dtype("<i8"))
+    if offsets[-1] != len(part):
+        raise _disagreeing(shard)
+    return part, offsets
+
+
+def _disagreeing(shard: Path) -> DataError:
+    return DataError(f"A token shard is damaged: the files of {shard} do not agree in length.", WRITTEN_AGAIN.format(shard.parent))
 
 
 def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:
@@ -207,7 +151,7 @@ def _id_type(vocab_size: int) -> np.dtype:
     return np.dtype("<u2" if vocab_size <= 65_536 else "<u4")
 
 
-def _shard_fault(shard: Path, fingerprint: str, checksums: bool) -> str | None:
+def shard_fault(shard: Path, fingerprint: str, checksums: bool) -> str | None:
     fault = manifest_fault(shard, checksums=checksums)
     if fault:
         return f"{shard.name}: {fault}"
@@ -250,26 +194,38 @@ def _write_corpus(folder: Path, vocab_size: int, masked: bool, fingerprints: Seq
                   fill: Callable[[int, _ShardFiles], CorpusCounts], progress: Progress | None) -> TokenShards:
     """Write the shards that are not there yet, then corpus.json. `fill(i, files)` adds the documents of shard i."""
     fingerprint = _digest(vocab_size, masked, *fingerprints)
-    names = [f"shard_{i:05d}" for i in range(len(fingerprints))]
     # a finished corpus is trusted by its sizes so that 20 GB open at once; what an interrupted run left is checked in full
     finished = _finished(folder, fingerprint)
-    faults = [_shard_fault(folder / name, own, checksums=not finished) for name, own in zip(names, fingerprints, strict=True)]
-    if not finished or any(faults):
+    wrote = _write_missing(folder, vocab_size, masked, fingerprints, fill, progress, range(len(fingerprints)), checksums=not finished)
+    if wrote or not finished:
+        _write_index(folder, fingerprint, fingerprints, shard_names(len(fingerprints)), vocab_size, masked)
+    return TokenShards.open(folder)
+
+
+def _write_missing(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str],
+                   fill: Callable[[int, _ShardFiles], CorpusCounts], progress: Progress | None, which: range, *, checksums: bool) -> bool:
+    """Write those of the shards `which` that are not there; returns whether any was missing. Before that, a corpus stops being finished."""
+    names = shard_names(len(fingerprints))
+    faults = {i: fault for i in which if (fault := shard_fault(folder / names[i], fingerprints[i], checksums))}
+    if faults or checksums:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / CORPUS).unlink(missing_ok=True)
             for stale in folder.iterdir():
                 if stale.name not in names and stale.name.startswith(("shard_", ".shard_")):
                     shutil.rmtree(stale)
-        for i, (name, own) in enumerate(zip(names, fingerprints, strict=True)):
-            if progress:
-                progress(i, len(names))
-            if faults[i]:
-                _write_shard(folder / name, own, vocab_size, masked, partial(fill, i))
-        _write_index(folder, fingerprint, fingerprints, names, vocab_size, masked)
+    for done, i in enumerate(which):
+        if progress:
+            progress(done, len(which))
+        if i in faults:
+            _write_shard(folder / names[i], fingerprints[i], vocab_size, masked, partial(fill, i))
     if progress:
-        progress(len(names), len(names))
-    return TokenShards.open(folder)
+        progress(len(which), len(which))
+    return bool(faults)
+
+
+def shard_names(count: int) -> list[str]:
+    return [f"shard_{i:05d}" for i in range(count)]
 
 
 def _finished(folder: Path, fingerprint: str) -> bool:
@@ -304,11 +260,31 @@ def _write_index(folder: Path, fingerprint: str, fingerprints: Sequence[str], na
 
 
 def write_token_shards(folder: Path, files: Sequence[Path], tokenizer: TextTokenizer, *, column: str = "text",
-                       progress: Progress | None = None) -> TokenShards:
+                       marks: Sequence[str] | None = None, progress: Progress | None = None) -> TokenShards:
     """Tokenise parquet files into `folder`, one shard a file, and open it; valid shards of an earlier, interrupted call are kept.
 
-    `progress(done, total)` counts files. Raises DataError for unreadable files, a missing column or an empty corpus.
+    `marks` tell the files from others; else their sizes and ends do. Files of shards that are there are then not looked at, so that
+    `files` may be a sequence that fetches. `progress(done, total)` counts files. Raises DataError for unreadable files, a missing column
+    or an empty corpus.
     """
+    fingerprints = text_fingerprints(files, tokenizer, column, marks)
+    return _write_corpus(folder, tokenizer.vocab_size, False, fingerprints, _text_filler(files, tokenizer, column), progress)
+
+
+def write_first_shards(folder: Path, files: Sequence[Path], tokenizer: TextTokenizer, count: int, *, column: str = "text",
+                       marks: Sequence[str] | None = None, progress: Progress | None = None) -> None:
+    """The first `count` shards of what `write_token_shards` would write, without the index that makes it a finished corpus."""
+    fingerprints = text_fingerprints(files, tokenizer, column, marks)
+    fill = _text_filler(files, tokenizer, column)
+    _write_missing(folder, tokenizer.vocab_size, False, fingerprints, fill, progress, range(count), checksums=True)
+
+
+def text_fingerprints(files: Sequence[Path], tokenizer: TextTokenizer, column: str, marks: Sequence[str] | None) -> list[str]:
+    """Of each file's shard."""
+    return [_digest(tokenizer.fingerprint, column, mark) for mark in (marks or [file_fingerprint(file) for file in files])]
+
+
+def _text_filler(files: Sequence[Path], tokenizer: TextTokenizer, column: str) -> Callable[[int, _ShardFiles], CorpusCounts]:
     def fill(i: int, shard: _ShardFiles) -> CorpusCounts:
         counts = CorpusCounts()
         for texts in _blocks(iter_texts([files[i]], column, counts)):
@@ -316,8 +292,7 @@ def write_token_shards(folder: Path, files: Sequence[Path], tokenizer: TextToken
             shard.add(ids, np.diff(offsets))
         return counts
 
-    fingerprints = [_digest(tokenizer.fingerprint, column, file_fingerprint(file)) for file in files]
-    return _write_corpus(folder, tokenizer.vocab_size, False, fingerprints, fill, progress)
+    return fill
 
 
 def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chatling.data.batches import PretrainBatches
+from chatling.data.growing import open_shards
 from chatling.data.packing import PackedRows
-from chatling.data.token_shards import TokenShards
 from chatling.errors import RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe, parameter_counts
 from chatling.optim.groups import OptimConfig, resolve_rates
@@ -90,6 +90,6 @@ def packed_batches(context: Context, shards: Path, rows_per_step: int, row_token
     if rows_per_step % world.size:
         message = f"A step of {rows_per_step} rows does not divide over {world.size} processes."
         raise RecipeError(message, "Change the batch or their number.")
-    rows = PackedRows(TokenShards.open(shards), row_tokens, context.tokenizer.bos, context.seed)
+    rows = PackedRows(open_shards(shards), row_tokens, context.tokenizer.bos, context.seed)
     micro = context.execution.micro_rows(row_tokens, rows_per_step // world.size)
     return PretrainBatches(rows, rows_per_step, micro, world.rank, world.size)

@@ -1,0 +1,118 @@
+"""The files of a pretraining corpus: on this disk, or on the Hub, from where each comes when it is first wanted."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chatling.data.config import DataConfig
+from chatling.data.texts import list_parquet
+from chatling.data.token_shards import file_fingerprint
+from chatling.errors import DataError
+
+if TYPE_CHECKING:
+    from chatling.data.fetch import Fetcher
+
+
+class HubFiles(Sequence[Path]):
+    """Files of a data set by their paths in it; taking one fetches it, or waits for who is fetching it."""
+
+    def __init__(self, fetcher: Fetcher, repo: str, names: Sequence[str]):
+        self.fetcher, self.repo, self.names = fetcher, repo, tuple(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @overload
+    def __getitem__(self, index: int) -> Path: ...
+    @overload
+    def __getitem__(self, index: slice) -> HubFiles: ...
+    def __getitem__(self, index: int | slice) -> Path | HubFiles:
+        if isinstance(index, slice):
+            return HubFiles(self.fetcher, self.repo, self.names[index])
+        return self.fetcher.paths(self.repo, [self.names[index]])[0]
+
+    def fetch(self) -> None:
+        """Have all of them, several at a time, the first ones first."""
+        self.fetcher.paths(self.repo, self.names)
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """What tells each file from others, without having it."""
+        return [f"{self.repo}/{name} {self.fetcher.checksum(self.repo, name)}" for name in self.names]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Files of text in their fixed order, and those held out."""
+
+    train: Sequence[Path]
+    validation: Sequence[Path]
+
+
+def folder_corpus(folder: Path) -> Corpus:
+    """The parquet files of a folder. Raises DataError when they are fewer than two."""
+    train, validation = list_parquet(folder)
+    return Corpus(train, validation)
+
+
+def hub_corpus(data: DataConfig, fetcher: Fetcher, characters: float) -> Corpus:
+    """A data set of the Hub: its first files, as many as `characters` of text need where `data.shards` is "auto", and its last one.
+
+    Asks for the listing, and of a corpus that nothing is known of also for the first file. Raises DataError as `Fetcher` does, and when
+    there are too few files.
+    """
+    names = _parquet_names(data, fetcher)
+    if len(names) < 2:
+        raise DataError(
+            f"The data set {data.source} has {len(names)} parquet files{f' like {data.files}' if data.files else ''}; training needs two.",
+            f"`chatling data import {data.source}` makes a corpus of any data set; --data.files names other files.",
+        )
+    count: int | str = data.shards
+    if count == "auto":
+        facts = data.facts()
+        each = facts.characters if facts else parquet_characters(HubFiles(fetcher, data.source, names)[0], data.column)
+        count = max(1, math.ceil(characters / max(each, 1.0)))
+    train = names[: min(int(count), len(names) - 1)]
+    return Corpus(HubFiles(fetcher, data.source, train), HubFiles(fetcher, data.source, names[-1:]))
+
+
+def _parquet_names(data: DataConfig, fetcher: Fetcher) -> list[str]:
+    names = fetcher.names(data.source)
+    if data.files:
+        return [name for name in names if fnmatch.fnmatch(name, data.files)]
+    parquet = [name for name in names if name.endswith(".parquet")]
+    return [name for name in parquet if "train" in name] or parquet
+
+
+def parquet_characters(file: Path, column: str) -> float:
+    """About how many characters a column holds: its bytes before compression, as the file's own index tells them.
+
+    Raises DataError for a file that is not parquet or lacks the column.
+    """
+    try:
+        with pq.ParquetFile(file) as parquet:
+            groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
+            chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+            names = parquet.schema_arrow.names
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{file} is not a readable parquet file ({reason}).", "Choose others with --data.files.") from error
+    if column not in names:
+        raise DataError(f"{file} has no column {column!r}; it has {', '.join(names)}.", "Name one with --data.column.")
+    return float(sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column))
+
+
+def corpus_mark(data: DataConfig) -> tuple[str, ...]:
+    """What tells one corpus from another: of a folder its files; a data set of the Hub is what it was when it was first listed."""
+    if data.on_hub:
+        return (data.source, data.column, str(data.files), str(data.shards))
+    train, validation = list_parquet(Path(data.source))
+    return (data.column, *(file_fingerprint(path) for path in (*train, *validation)))

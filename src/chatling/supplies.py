@@ -1,0 +1,72 @@
+"""What a run takes from the network: fetched before its processes join, since one blip must not end eight ranks; the rest beside it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chatling.data.background import start
+from chatling.data.config import POCKET
+from chatling.data.corpus import Corpus, HubFiles, folder_corpus, hub_corpus
+from chatling.planner import text_characters
+from chatling.recipe import Recipe
+from chatling.train.dpo import preference_pairs
+from chatling.train.rl import open_task
+from chatling.train.sources import Sources
+
+if TYPE_CHECKING:
+    from chatling.data.fetch import Fetcher
+
+AHEAD = 8  # files of text that are there before training starts; what the reference's tokenizer reads
+Note = Callable[[str], None]
+
+
+def open_fetcher(recipe: Recipe, note: Note) -> Fetcher:
+    from chatling.data.fetch import Fetcher  # here: a run without downloads needs none of what it imports
+
+    return Fetcher(local=recipe.data.local_folder, note=note)
+
+
+def open_sources(recipe: Recipe, note: Note) -> Sources:
+    """What tasks are made and fetched with."""
+    return Sources(functools.partial(open_fetcher, recipe, note), recipe.identity, recipe.seed)
+
+
+def open_corpus(recipe: Recipe, note: Note) -> Corpus:
+    """The text of a recipe that is not the built-in world's. Raises DataError when it cannot be had."""
+    if recipe.data.on_hub:
+        return hub_corpus(recipe.data, open_fetcher(recipe, note), text_characters(recipe))
+    return folder_corpus(Path(recipe.data.source))
+
+
+def fetch_first(recipe: Recipe, stages: Collection[str], note: Note) -> HubFiles | None:
+    """Have all that `stages` need of tasks, and the beginning of the text; returns the text's files that are left to fetch.
+
+    May be called by several processes at once: each file comes once. Raises DataError naming what cannot be had.
+    """
+    sources = open_sources(recipe, note)
+    for name in {"mid", "sft"} & set(stages):
+        config = getattr(recipe, name)
+        sources.files(config.mixture, "train")
+        sources.files(config.held_out, "validation")
+    if "dpo" in stages and recipe.dpo is not None and recipe.dpo.data != POCKET:
+        preference_pairs(recipe.dpo.data, sources)
+    if "rl" in stages and recipe.rl is not None:
+        for split in ("train", "test"):
+            open_task(recipe.rl, split, sources)
+    if recipe.data.on_hub and {"tokenizer", "base"} & set(stages):
+        corpus = open_corpus(recipe, note)
+        train, validation = corpus.train, corpus.validation
+        assert isinstance(train, HubFiles)
+        assert isinstance(validation, HubFiles)
+        validation.fetch()
+        train[:AHEAD].fetch()
+        return train[AHEAD:] if len(train) > AHEAD else None
+    return None
+
+
+def fetch_beside(files: HubFiles) -> None:
+    """Fetch files in a process of its own, which ends with this one. What it fails at is fetched, and told of, where it is wanted."""
+    start(HubFiles.fetch, files)
