@@ -51,13 +51,12 @@ def create_app(
         warming.cancel()
         await shelf.close()
 
-    middleware = [Middleware(Gate, metrics=metrics, key=key, local_only=local_only)]
+    middleware = [Middleware(Gate, metrics=metrics, most_bytes=limits.body, key=key, local_only=local_only)]
     if origins:  # outside the gate: a browser asks before it sends the key
         allowed: dict[str, Any] = {"allow_origins": list(origins), "allow_methods": ["GET", "POST"], "allow_headers": ["*"]}
         middleware.insert(0, Middleware(CORSMiddleware, **allowed))
     app = FastAPI(
         title="chatling", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, middleware=middleware,
-        max_body_size=limits.body,
     )  # fmt: skip
     for router in (openai.router, pages.router, dashboard.router):
         app.include_router(router)

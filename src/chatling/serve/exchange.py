@@ -8,6 +8,7 @@ import math
 import secrets
 import time
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -175,7 +176,8 @@ class Exchange:
 
     async def close(self) -> None:
         if self.choices:
-            self.facts |= {"completion_tokens": self.sampled, "finish": [choice.finish or "left" for choice in self.choices]}
+            ends = Counter(choice.finish or "cut off" for choice in self.choices)
+            self.facts |= {"completion_tokens": self.sampled, "finish": dict(ends)}
             if self.service.log_text:
                 self.facts["answers"] = [choice.text for choice in self.choices]
         await self.held.aclose()

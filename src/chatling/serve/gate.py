@@ -36,12 +36,14 @@ OPEN_PATHS = ("/", "/runs", "/health", "/health/live", "/health/ready")  # and /
 class Gate:
     """ASGI middleware.
 
-    `key` is the bearer key that everything but the page's own files and /health asks for. `local_only` refuses other names than
-    localhost in the Host header, so that no web page can reach a server on its reader's machine under a name of its own (DNS rebinding).
+    `most_bytes` bounds a request's body. `key` is the bearer key that everything but the page's own files and /health asks for.
+    `local_only` refuses other names than localhost in the Host header, so that no web page can reach a server on its reader's machine
+    under a name of its own (DNS rebinding).
     """
 
     app: ASGIApp
     metrics: Metrics
+    most_bytes: int
     key: str | None = None
     local_only: bool = False
 
@@ -68,7 +70,7 @@ class Gate:
             if refusal is not None:
                 await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, sending)
             else:
-                await self.app(scope, _in_time(receive), sending)
+                await self.app(scope, self._in_bounds(scope, receive), sending)
         finally:
             seconds = time.perf_counter() - start
             self.metrics.request(_route(scope), status, seconds)
@@ -89,6 +91,31 @@ class Gate:
         return ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
+    def _in_bounds(self, scope: Scope, receive: Receive) -> Receive:
+        """The client's body must come in time and not be too large; after it, waiting for the client to leave has no end."""
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        declared = Headers(scope=scope).get("content-length", "0")
+        read, reading = int(declared) if declared.isdigit() else 0, True
+
+        async def receiving() -> Message:
+            nonlocal read, reading
+            if not reading:
+                return await receive()
+            if read > self.most_bytes:
+                raise HTTPException(413, f"The request's body is larger than {self.most_bytes:,} bytes.")
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, f"The request's body did not come within {PATIENCE:g} seconds.") from None
+            reading = message.get("more_body", False)
+            if declared == "0":
+                read += len(message.get("body", b""))
+            return message
+
+        return receiving
+
+
 def _digest(text: str) -> bytes:
     """Of one length whatever the text's, so that comparing takes the same time."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
@@ -98,26 +125,6 @@ def _host(header: str) -> str:
     """A Host header without its port."""
     name, _, port = header.rpartition(":")
     return (name if name and port.isdigit() else header).lower()
-
-
-def _in_time(receive: Receive) -> Receive:
-    """The client's body must come within the server's patience; after it, waiting for the client to leave has no end."""
-    deadline = asyncio.get_running_loop().time() + PATIENCE
-    reading = True
-
-    async def receiving() -> Message:
-        nonlocal reading
-        if not reading:
-            return await receive()
-        try:
-            async with asyncio.timeout_at(deadline):
-                message = await receive()
-        except TimeoutError:
-            raise HTTPException(408, f"The request's body did not come within {PATIENCE:g} seconds.") from None
-        reading = message.get("more_body", False)
-        return message
-
-    return receiving
 
 
 def _route(scope: Scope) -> str:

@@ -16,7 +16,7 @@ from chatling.errors import MachineError
 from chatling.serve.limits import PATIENCE
 from chatling.serve.shelf import Shelf
 
-FINISH_WITHIN = 3.0  # seconds that running answers get when the server is stopped; with the rest it ends within five
+FINISH_WITHIN = 2.0  # seconds that running answers get when the server is stopped; with the rest it ends within five
 KEEP_ALIVE = 30  # seconds that a quiet connection stays open between requests
 HEAD = 64 << 10  # bytes of a request's head
 
@@ -72,12 +72,16 @@ class Server(uvicorn.Server):
 def serve(app: FastAPI, shelf: Shelf, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM, which is raised again at the end. `listener` is bound already."""
     _allow_files()
-    config = uvicorn.Config(
+    Server(server_config(app), shelf).run(sockets=[listener])
+
+
+def server_config(app: FastAPI) -> uvicorn.Config:
+    """uvicorn as we want it: quiet, anonymous, patient but not for ever."""
+    return uvicorn.Config(
         app, http=PatientProtocol, ws="none", lifespan="on", access_log=False, log_config=None, log_level=logging.WARNING,
-        server_header=False, timeout_keep_alive=KEEP_ALIVE, h11_max_incomplete_event_size=HEAD, backlog=2048,
-        timeout_graceful_shutdown=int(FINISH_WITHIN) + 1,
+        server_header=False, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE, h11_max_incomplete_event_size=HEAD, backlog=2048,
+        timeout_graceful_shutdown=int(2 * FINISH_WITHIN),
     )  # fmt: skip
-    Server(config, shelf).run(sockets=[listener])
 
 
 def listen(host: str, port: int) -> socket.socket:

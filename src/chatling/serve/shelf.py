@@ -84,8 +84,8 @@ class Shelf:
         found = []
         for folder in self.folders():
             for stage in reversed(STAGES):
-                with contextlib.suppress(OSError):  # no such stage, or gone meanwhile
-                    found.append(Entry(folder, stage, (folder.model(stage) / MANIFEST).stat().st_mtime_ns))
+                if mark := _mark(folder, stage):
+                    found.append(Entry(folder, stage, mark))
         default = None if self.first is None else f"{self.first[0].name}/{self.first[1]}"
         return sorted(found, key=lambda entry: entry.id != default)
 
@@ -101,7 +101,11 @@ class Shelf:
     @contextlib.asynccontextmanager
     async def borrow(self, name: str) -> AsyncIterator[Loaded]:
         """A model, loaded and kept so meanwhile. Raises ApiError: 404, 429 when no other may be unloaded, 503 when it cannot be loaded."""
-        entry = await asyncio.to_thread(self.find, name)
+        known = self.loaded.get(name)
+        if known is not None and _mark(known.entry.run, known.entry.stage) == known.entry.mark:
+            entry = known.entry
+        else:
+            entry = await asyncio.to_thread(self.find, name)  # it looks through every run
         model = self._ready(entry)
         if model is None:
             async with self._loading:
@@ -163,6 +167,13 @@ class Shelf:
         self._retired.add(model.service)
         closing = asyncio.ensure_future(asyncio.to_thread(model.service.close, LAST_REQUESTS if model.users else 0.0))
         closing.add_done_callback(lambda _: self._retired.discard(model.service))
+
+
+def _mark(run: RunFolder, stage: str) -> int:
+    """When a finished model was written, in ns; 0 where there is none."""
+    with contextlib.suppress(OSError):
+        return (run.model(stage) / MANIFEST).stat().st_mtime_ns
+    return 0
 
 
 def _age(state: Path) -> float:

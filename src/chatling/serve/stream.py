@@ -139,10 +139,13 @@ class Reader:
     def read(self, event: Event) -> list[Piece]:
         if event.token is not None:
             self._token(event.token, event)
-        if event.finish is not None:
-            self.segments.append(_Segment(self.kind, self.decoder.decode(b"", final=True)))
-            self._close()
-        return self._release(len(event.text))
+        if event.finish is None:
+            return self._release(len(event.text))
+        self.segments.append(_Segment(self.kind, self.decoder.decode(b"", final=True)))
+        kind = next((segment.kind for segment in self.segments if segment.kind != "text"), self.kind)
+        self._close()
+        pieces = self._release(len(event.text))
+        return [*pieces, Piece(kind, self.tool)] if self.tool else pieces  # a stop string cut the tool part short
 
     def _token(self, token: int, event: Event) -> None:
         t = self.tokenizer

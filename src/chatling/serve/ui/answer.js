@@ -97,7 +97,7 @@ export class AnswerView {
       if (texts[i]) group.append(tokenButton(token, texts[i]));
     });
     calls(parts.length);
-    group.querySelector("button")?.setAttribute("tabindex", "0");
+    group.querySelector(".token")?.setAttribute("tabindex", "0");
     group.addEventListener("keydown", walk);
     this.body.replaceChildren(group);
   }
@@ -111,8 +111,9 @@ function spelled(tokens) {
 
 function tokenButton(token, text) {
   const share = Math.exp(token.logprob);
-  const button = el("button", {
-    type: "button", class: "token", tabindex: "-1", text, "aria-label": t("token", { text: visible(text), percent: percent(share) }),
+  // A span, since the text inside a real button does not wrap with the text around it.
+  const button = el("span", {
+    role: "button", class: "token", tabindex: "-1", text, "aria-label": t("token", { text: visible(text), percent: percent(share) }),
     "aria-describedby": "alternatives", onmouseenter: () => showAlternatives(button, token), onfocus: () => showAlternatives(button, token),
     onmouseleave: hideAlternatives, onblur: hideAlternatives, onclick: () => showAlternatives(button, token),
   });

@@ -54,18 +54,20 @@ export class Chart {
     // The first steps' heights would flatten all the rest, so the scale leaves out the highest fiftieth.
     const scale = ticks(values[0], values[Math.floor((values.length - 1) * 0.98)]);
     const steps = [points[0][0], points.at(-1)[0]];
-    this.x = (step) => LEFT + ((step - steps[0]) / (steps[1] - steps[0] || 1)) * (WIDTH - LEFT - RIGHT);
+    const [first, last] = steps;
+    this.x = (step) => LEFT + (last > first ? (step - first) / (last - first) : 0.5) * (WIDTH - LEFT - RIGHT);
     this.y = (value) => HEIGHT - BOTTOM - ((value - scale[0]) / (scale.at(-1) - scale[0] || 1)) * (HEIGHT - TOP - BOTTOM);
     const inside = (value) => Math.max(TOP - 4, Math.min(HEIGHT - BOTTOM, this.y(value)));
     const lines = scale.flatMap((value) => [
       svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: this.y(value), y2: this.y(value) }),
       svg("text", { x: LEFT - 6, y: this.y(value) + 4, "text-anchor": "end" }, figure(value)),
     ]);
-    const ends = steps.map((step, i) => svg("text", { x: this.x(step), y: HEIGHT - 6, "text-anchor": i ? "end" : "start" }, step.toLocaleString("en")));
+    const anchors = last > first ? [[first, "start"], [last, "end"]] : [[first, "middle"]];
+    const ends = anchors.map(([step, anchor]) => svg("text", { x: this.x(step), y: HEIGHT - 6, "text-anchor": anchor }, step.toLocaleString("en")));
     const path = points.map(([step, value], i) => `${i ? "L" : "M"}${this.x(step).toFixed(1)} ${inside(value).toFixed(1)}`).join("");
     this.cross = svg("line", { class: "cross", y1: TOP, y2: HEIGHT - BOTTOM, visibility: "hidden" });
     this.dot = svg("circle", { class: "dot", r: 3.5, visibility: "hidden" });
-    const curve = points.length > 1 ? svg("path", { class: "curve", d: path }) : svg("circle", { class: "dot", r: 3, cx: this.x(steps[0]), cy: inside(points[0][1]) });
+    const curve = points.length > 1 ? svg("path", { class: "curve", d: path }) : svg("circle", { class: "dot", r: 3, cx: this.x(first), cy: inside(points[0][1]) });
     this.svg.replaceChildren(...lines, ...ends, curve, this.cross, this.dot);
     this.inside = inside;
     this.rest();

@@ -8,7 +8,7 @@ export async function stream(request, answer, changed, signal) {
   const response = await call("/v1/chat/completions", { body: { ...request, stream: true, truncation: "auto" }, signal });
   let ended = false;
   for await (const data of events(response)) {
-    if (data === "[DONE]") { ended = true; break; }
+    if (data === "[DONE]") { ended = true; continue; }
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ServerError(500, chunk.error.message);
     answer.dropped ??= chunk.dropped_messages;
