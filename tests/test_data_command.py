@@ -13,7 +13,8 @@ from chatling.data.texts import iter_texts, list_parquet
 from chatling.data.token_shards import write_token_shards
 from chatling.errors import DataError
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
-from chatling.workspace import RunFolder
+from chatling.workspace import RunFolder, home
+from mirror import Mirror
 
 TEXTS = [f"The story of the number {i}: once it was {i - 1}, and then one came along." for i in range(60)]
 
@@ -124,3 +125,34 @@ def test_help_of_each_part(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["data"], ["data", "--help"], ["data", "import", "--help"], ["data", "inspect", "--help"]):
         assert main(words) == 0
         assert "usage: chatling data" in capsys.readouterr().out
+
+
+def test_fetch_brings_files_of_a_data_set(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("data/train-0.parquet", "data/test-0.parquet", "README.md"):
+        mirror.add("some/data", name, name.encode())
+    assert main(["data", "fetch", "some/data", "--files", "data/*"]) == 0
+    folder = home() / "cache/some/data"
+    assert capsys.readouterr().out.endswith(f"2 files of some/data are in {folder}.\n")
+    assert (folder / "data/train-0.parquet").read_bytes() == b"data/train-0.parquet"
+    assert main(["data", "fetch", "some/data", "--files", "*.csv"]) == 1
+    assert "some/data has no files that match *.csv; it has README.md, data/test-0.parquet" in capsys.readouterr().err
+    assert main(["data", "fetch", "some/data", "--model.depth", "4"]) == 2
+    assert main(["data", "fetch", "no/such"]) == 1
+    assert "There is no data set no/such, or it is private" in capsys.readouterr().err
+
+
+def test_fetch_brings_all_that_a_recipe_needs(mirror: Mirror, data_pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mirror.add_pack(data_pack)
+    local = tmp_path / "own"
+    local.mkdir()
+    (local / "words_alpha.txt").symlink_to(data_pack / "words/words_alpha.txt")
+    words = ["data", "fetch", "spark", "--data.shards", "3", "--data.local", str(local)]
+    assert main(words) == 0
+    assert capsys.readouterr().out.endswith("All that spark needs is here; `chatling run spark` asks the network for nothing more.\n")
+    shards = [f"shard_{i:05d}.parquet" for i in (0, 1, 2, 5)]  # the last one is for validation
+    assert sorted(path.name for path in (home() / "cache/karpathy/fineweb-edu-100b-shuffle").iterdir()) == shards
+    assert set(mirror.downloads()) >= {"all/auxiliary_train-00000-of-00001.parquet", "main/test.jsonl", "data/test-00000-of-00001.parquet"}
+    mirror.close()
+    assert main(words) == 0  # a dead network with a full cache is no error
+    assert main(["data", "fetch", "sparc"]) == 2
+    assert "Did you mean 'spark'?" in capsys.readouterr().err

@@ -17,9 +17,9 @@ _COMMANDS = (
     Command("status", "status [RUN]", "where a live or dead run stands"),
     Command("chat", "chat [RUN] [--stage STAGE] [--prompt TEXT] …", "talk in the terminal"),
     Command("serve", "serve [RUN] [--port N] [--api-key KEY] …", "web chat, OpenAI-compatible API, live dashboard"),
-    Command("eval", "eval RUN… chat [--questions N] [--stage STAGE]", "held-out questions by skill, with 95 % intervals"),
+    Command("eval", "eval RUN… chat|core|bpb|tokenizer|harness [--stage STAGE|all] …", "how good a run's models are"),
     Command("report", "report [RUN…]", "one page on a run, or on several side by side: curves, scores, samples"),
-    Command("data", "data import|inspect SOURCE …", "bring your own text or conversations, and see what is in them"),
+    Command("data", "data fetch|import|inspect SOURCE …", "fetch real data, bring your own, and see what is in them"),
     Command("bench", "bench [NAME…] [--data FOLDER] [--json]", "how fast this machine is at each part of the work"),
 )
 COMMANDS = {command.name: command for command in _COMMANDS}

@@ -1,21 +1,20 @@
-"""Bring your own text or conversations, and look at what they hold."""
+"""Fetch what a recipe needs, bring your own text or conversations, and look at what they hold."""
 
 from __future__ import annotations
 
 import fnmatch
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatling.commands.common import Command, Parser, UsageError, command_parser, nearest
+from chatling.data.config import HUB_NAME
 from chatling.errors import DataError
 from chatling.workspace import RunFolder, home
 
 if TYPE_CHECKING:
     from chatling.data.reading import Found
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def run(command: Command, words: list[str]) -> None:
@@ -28,6 +27,43 @@ def run(command: Command, words: list[str]) -> None:
         raise UsageError(f"`chatling data` does not know {words[0]!r}.", nearest(words[0], _ACTIONS) or f"It knows {', '.join(_ACTIONS)}.")
     action, act = _ACTIONS[words[0]]
     act(command_parser(action), words[1:])
+
+
+def _fetch(parser: Parser, words: Sequence[str]) -> None:
+    parser.add_argument("what", metavar="RECIPE|OWNER/NAME", help="a recipe, with any --table.field value, or a data set of the Hub")
+    parser.add_argument("--files", metavar="PATTERN", help="of a Hub data set, such as 'data/train-*.parquet'; all of them")
+    given, overrides = parser.parse_known_args(words)
+
+    from chatling.recipe import builtin_recipes
+
+    if given.what in builtin_recipes() or Path(given.what).expanduser().is_file() or not HUB_NAME.fullmatch(given.what):
+        _fetch_recipe(given.what, ([f"--files={given.files}"] if given.files else []) + overrides)
+        return
+    parser.parse(words)  # no overrides here
+
+    from chatling.data.fetch import Fetcher
+
+    fetcher = Fetcher(note=print)
+    names = fetcher.names(given.what)
+    wanted = [name for name in names if fnmatch.fnmatch(name, given.files or "*")]
+    if not wanted:
+        has = f"it has {', '.join(names[:8])}"
+        raise DataError(f"{given.what} has no files that match {given.files}; {has}.", "Choose others with --files.")
+    fetcher.paths(given.what, wanted)
+    print(f"{len(wanted)} files of {given.what} are in {fetcher.cache / given.what}.")
+
+
+def _fetch_recipe(name: str, overrides: Sequence[str]) -> None:
+    """Everything that a run of a recipe would fetch."""
+    from chatling.recipe import load_recipe
+    from chatling.supplies import fetch_first
+    from chatling.workspace import STAGES
+
+    recipe = load_recipe(name, overrides, prog="chatling data fetch RECIPE")
+    later = fetch_first(recipe, ("tokenizer", *STAGES), print)
+    if later is not None:
+        later.fetch()
+    print(f"All that {recipe.name} needs is here; `chatling run {name}` asks the network for nothing more.")
 
 
 def _import(parser: Parser, words: Sequence[str]) -> None:
@@ -105,7 +141,7 @@ def _source(source: str, pattern: str | None) -> Found:
     from chatling.data.reading import Found, find_files
 
     path = Path(source).expanduser()
-    if path.exists() or not HUB_ID.fullmatch(source):
+    if path.exists() or not HUB_NAME.fullmatch(source):
         return find_files(path)
 
     from collections import Counter
@@ -139,6 +175,8 @@ def _plain_name(source: str) -> str:
 
 
 _ACTIONS: dict[str, tuple[Command, Callable[[Parser, Sequence[str]], None]]] = {
+    "fetch": (Command("data fetch", "data fetch RECIPE|OWNER/NAME [--files PATTERN] [--table.field value …]",
+                      "what a run would fetch, beforehand; or files of a data set"), _fetch),
     "import": (Command("data import", "data import PATH|OWNER/NAME [--to FOLDER] …",
                        "txt, md, jsonl, json, csv, parquet (also .gz, .zst) or a folder of them, as what runs train on"), _import),
     "inspect": (Command("data inspect", "data inspect PATH [--run RUN] [--against PATH] …",

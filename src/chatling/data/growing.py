@@ -61,14 +61,15 @@ class GrowingShards(TokenShards):
     def _wait(self, shard: Path, fingerprint: str) -> None:
         """Raises DataError when the shard will not come."""
         alone = time.monotonic()
-        while fault := shard_fault(shard, fingerprint, checksums=False):
+        while shard_fault(shard, fingerprint, checksums=False):
             failure = self._folder / FAILURE
             if failure.exists():
                 raise DataError(read_json(failure)["error"])
             if is_locked(self._folder / WRITING):
                 alone = time.monotonic()
             elif time.monotonic() - alone > SILENCE:
-                raise DataError(f"The process that writes token shards has ended, and {fault}.", "Start the run again; it goes on.")
+                what = f"The process that writes token shards ended before {shard.name} was there."
+                raise DataError(what, "Start the run again; it goes on.")
             time.sleep(LOOK_SECONDS)
 
 
