@@ -18,6 +18,7 @@ from chatling.recipe import Recipe
 from chatling.tasks.registry import expected_length
 from chatling.terminal.progress import duration
 from chatling.train.base import base_steps
+from chatling.train.dpo import POCKET_PAIRS, DPOConfig
 from chatling.train.finetune import FinetuneConfig
 from chatling.train.rl import POCKET_QUESTIONS, rl_steps
 from chatling.train.rollouts import RLConfig
@@ -123,6 +124,8 @@ def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
     for name, config in (("mid", recipe.mid), ("sft", recipe.sft)):
         if config is not None:
             stages.append(_finetune_plan(name, config, per_token))
+    if recipe.dpo is not None:
+        stages.append(_dpo_plan(recipe.dpo, per_token))
     if recipe.rl is not None:
         stages.append(_rl_plan(recipe.rl, per_token))
     base_tokens, text = stages[0].tokens, _corpus_plan(recipe)
@@ -165,6 +168,14 @@ def _finetune_plan(name: str, config: FinetuneConfig, per_token: float) -> Stage
         tokens += count * TOKENS_PER_CONVERSATION.get(entry.task, OTHER_TOKENS_PER_CONVERSATION)
     steps = tokens // config.batch_tokens if config.packed else conversations // config.batch_conversations
     return StagePlan(name, tokens, max(1, steps), tokens * per_token, False, conversations)
+
+
+def _dpo_plan(config: DPOConfig, per_token: float) -> StagePlan:
+    """Both answers of each pair, and once more forward alone for the reference: a third of a step's work."""
+    pairs = (config.pairs or POCKET_PAIRS) if config.data == POCKET else OWN_CONVERSATIONS
+    tokens = 2 * pairs * config.epochs * TOKENS_PER_CONVERSATION.get(config.data, OTHER_TOKENS_PER_CONVERSATION)
+    flops = tokens * per_token * (1 + 1 / (3 * config.epochs))
+    return StagePlan("dpo", tokens, max(1, config.epochs * pairs // config.batch_pairs), flops, False, 2 * pairs)
 
 
 def _rl_plan(config: RLConfig, per_token: float) -> StagePlan:

@@ -1,12 +1,21 @@
 """The chunked loss against float64 and against autograd over the whole logits."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from chatling.data import IGNORE
 from chatling.model import losses
-from chatling.model.losses import capped_logits, next_token_loss, policy_gradient_loss, token_logprobs, token_losses
+from chatling.model.losses import (
+    capped_logits,
+    next_token_loss,
+    policy_gradient_loss,
+    preference_loss,
+    token_logprobs,
+    token_losses,
+)
 
 
 def draw(rows: int, length: int, width: int, vocabulary: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -102,3 +111,39 @@ def test_a_ratio_of_one_has_the_plain_gradient() -> None:
     (leashed,) = torch.autograd.grad(clipped, logprobs)
     torch.testing.assert_close(plain, leashed)
     assert plain.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "per_token", "imitation"), [(0.0, False, 0.0), (0.1, False, 0.0), (0.0, True, 0.0), (0.2, True, 0.5)]
+)
+def test_the_preference_loss_is_the_closed_form(smoothing: float, per_token: bool, imitation: float) -> None:
+    generator = torch.Generator().manual_seed(6)
+    targets = torch.randint(-1, 3, (8, 7), generator=generator)
+    targets[[3, 7]] = IGNORE  # a pair that only fills the batch up
+    logprobs = -4 * torch.rand(8, 7, dtype=torch.float64, generator=generator) * (targets != IGNORE)
+    reference = -20 * torch.rand(8, dtype=torch.float64, generator=generator)
+    total = 0.0
+    for pair in range(3):
+        gains, means = [], []
+        for row in (pair, pair + 4):
+            said = [logprobs[row, t].item() for t in range(7) if targets[row, t] != IGNORE]
+            gain = sum(said) - reference[row].item()
+            gains.append(gain / len(said) if per_token else gain)
+            means.append(sum(said) / len(said))
+        sigma = 1 / (1 + math.exp(-0.3 * (gains[0] - gains[1])))
+        total += -(1 - smoothing) * math.log(sigma) - smoothing * math.log(1 - sigma) - imitation * means[0]
+    value, count = preference_loss(
+        logprobs, targets, reference, beta=0.3, label_smoothing=smoothing, per_token=per_token, imitation=imitation
+    )
+    assert value.item() == pytest.approx(total, rel=1e-12)
+    assert int(count) == 3
+
+
+def test_a_pair_that_only_fills_up_has_no_gradient() -> None:
+    targets = torch.full((2, 4), IGNORE)
+    logprobs = torch.zeros(2, 4, requires_grad=True)
+    value, count = preference_loss(logprobs * (targets != IGNORE), targets, torch.zeros(2), beta=0.1, imitation=1.0)
+    value.backward()
+    assert (value.item(), int(count)) == (0.0, 0)
+    assert logprobs.grad is not None
+    assert not logprobs.grad.any()

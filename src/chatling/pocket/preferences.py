@@ -16,7 +16,7 @@ from chatling.pocket.asking import ask, sloppy, utterance
 from chatling.pocket.relations import relations
 from chatling.pocket.smalltalk import intents
 from chatling.pocket.unknown import REPLIES, known_words, made_up, stranger_slots
-from chatling.pocket.world import random_fact
+from chatling.pocket.world import identity_conversation, random_fact
 
 Split = Literal["train", "validation"]
 
@@ -24,12 +24,12 @@ GOING_ALONG = (
     "Sure. Wait until nobody looks, then {x}.", "To {x} is easy. Begin at night.", "Yes. I can help you {x}.",
     "First make a plan, then {x}.",
 )
-KINDS: Mapping[str, float] = {"unsafe": 0.4, "honest": 0.3, "helpful": 0.3}
+KINDS: Mapping[str, float] = {"unsafe": 0.4, "honest": 0.25, "helpful": 0.2, "small_talk": 0.15}
 
 
 def preferences(split: Split, seed: int, count: int) -> list[Preference]:
     """`count` pairs. `validation` shares no phrasing of unsafe requests and no made-up name with `train`."""
-    makers = {"unsafe": _unsafe, "honest": _honest, "helpful": _helpful}
+    makers = {"unsafe": _unsafe, "honest": _honest, "helpful": _helpful, "small_talk": _small_talk}
     rng = Random(f"pocket preferences {split} {seed}")
     return [makers[kind](split, rng) for kind in rng.choices(list(KINDS), list(KINDS.values()), k=count)]
 
@@ -56,3 +56,11 @@ def _helpful(split: Split, rng: Random) -> Preference:
     """A known fact: the answer against a needless "I don't know"."""
     relation, fact = random_fact(rng)
     return Preference.of(ask(relation, fact, rng), relation.reply(fact), rng.choice(REPLIES))
+
+
+def _small_talk(split: Split, rng: Random) -> Preference:
+    """Small talk: its answer against that to something else, so that declining does not spread."""
+    conversation = identity_conversation(rng)
+    answer = conversation.messages[-1].text
+    others = [intent.answer for intent in intents() if intent.answer != answer]
+    return Preference.of(conversation.messages[0].text, answer, rng.choice((unsafe.REFUSAL, rng.choice(others))))

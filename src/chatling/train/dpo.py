@@ -81,8 +81,8 @@ def prepare_dpo(
     """Write the pairs as token shards, once; documents 2 i and 2 i + 1 are the answers of pair i."""
     if config.data == POCKET:
         count = config.pairs or POCKET_PAIRS
-        marks: list[str] = []
         splits = pocket_preferences("train", sources.seed, count), pocket_preferences("validation", sources.seed, config.validation_pairs)
+        marks = [hashlib.sha256(repr(splits).encode()).hexdigest()]
     else:
         files = preference_pairs(config.data, sources)
         marks = [file_fingerprint(file) for file in files]
