@@ -24,6 +24,8 @@ def tokenizer() -> Tokenizer:
 class Scripted:
     """An engine that knows the reference answers, and answers every third question with a refusal."""
 
+    context = 512
+
     def __init__(self, tokenizer: Tokenizer, skills: Sequence[str], count: int):
         self.requests: list[Request] = []
         self.tokenizer, self.known = tokenizer, {}

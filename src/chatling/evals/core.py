@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from chatling.evals.core_bundle import CoreTask, Item, read_bundle
-from chatling.evals.scoring import ModelScorer, Question, Scorer, SpanScore, common_prefix, common_suffix
+from chatling.evals.scoring import ModelScorer, Question, Scorer, SpanScore, common_prefix, common_suffix, crop
 from chatling.hardware.distributed import World
 from chatling.model.gpt import GPT
 from chatling.workspace import RunFolder, write_json
@@ -120,8 +120,8 @@ def score_task(
     for at in range(0, len(share), AT_ONCE):
         part = share[at : at + AT_ONCE]
         questions, cropped = build_questions(tokenizer, task, items, part, scorer.context)
-        for index, crop, scores in zip(part, cropped, scorer.score(questions), strict=True):
-            found[index] = judge(task, items[index], scores, crop)
+        for index, short, scores in zip(part, cropped, scorer.score(questions), strict=True):
+            found[index] = judge(task, items[index], scores, short)
     everyone = {index: outcome for theirs in world.gather(found) for index, outcome in theirs.items()}
     outcomes = [everyone[index] for index in range(len(items))]
     silent = [outcome.line for outcome in outcomes if any(loss != loss for loss in outcome.losses)]
@@ -163,15 +163,6 @@ def build_questions(
         questions.append(crop(question, context))
         cropped.append(questions[-1] is not question)
     return questions, cropped
-
-
-def crop(question: Question, context: int | None) -> Question:
-    """The last `context` tokens of each sequence; the same question when all fit. What is scored may lose its beginning, too."""
-    excess = [0 if context is None else max(0, len(ids) - context) for ids in question.sequences]
-    if not any(excess):
-        return question
-    sequences = tuple(ids[over:] for ids, over in zip(question.sequences, excess, strict=True))
-    return Question(sequences, tuple(max(1, start - over) for start, over in zip(question.starts, excess, strict=True)))
 
 
 def shots(index: int, wanted: int, count: int) -> list[int]:

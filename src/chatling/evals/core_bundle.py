@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import yaml
 
+from chatling.data.config import POCKET
 from chatling.errors import DataError
+from chatling.evals.config import FULL
+from chatling.pocket.core_bundle import write_core_bundle
+from chatling.workspace import RunFolder, building_folder, manifest_fault, waiting_lock
+
+if TYPE_CHECKING:
+    from chatling.data.fetch import Fetcher
 
 Kind = Literal["multiple_choice", "schema", "language_modeling"]
+BUNDLE_URL = "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"  # nanochat's; 91,037 examples in all
+BUNDLE_SHA256 = "90a7c19e28ee7a52b4f6e1f87658deb9fde7f63deba2379045bdb1fe9ea5d200"
 SHOWN = 3  # faults of a file that are told one by one
 # Rows of the full files where the bundle's own table is wrong: it gives ARC-Challenge the number of ARC-Easy.
 FULL_ROWS: Mapping[str, tuple[int, int]] = {"arc_challenge": (2376, 1172)}  # label -> (what the table says, what it is)
@@ -139,3 +149,33 @@ def _text(row: dict[str, Any], key: str) -> str:
         raise ValueError(f"{key} is {'empty' if isinstance(row[key], str) else 'no text'}")
     text: str = row[key]
     return text
+
+
+def open_bundle(name: str, folder: RunFolder, seed: int, fetcher: Callable[[], Fetcher]) -> Path:
+    """The folder of a bundle: "full" is fetched, "pocket" written beside the run's data, anything else a folder's path.
+
+    Raises DataError when the full one cannot be had.
+    """
+    if name == FULL:
+        return fetch_bundle(fetcher())
+    if name != POCKET:
+        return Path(name).expanduser()
+    place = folder.data / "core-pocket"
+    if manifest_fault(place):
+        write_core_bundle(place, seed)
+    return place
+
+
+def fetch_bundle(fetcher: Fetcher) -> Path:
+    """The full bundle, fetched and unpacked once. Raises DataError when it cannot be had."""
+    archive = fetcher.url(BUNDLE_URL, BUNDLE_SHA256)
+    place = fetcher.cache / "core" / BUNDLE_SHA256[:16]
+    with waiting_lock(place.with_suffix(".lock")):
+        if manifest_fault(place, checksums=False):
+            with building_folder(place) as building, zipfile.ZipFile(archive) as packed:
+                for entry in packed.infolist():
+                    inside = entry.filename.removeprefix("eval_bundle/")
+                    if inside.startswith(("core.yaml", "eval_meta_data.csv", "eval_data/")) and not entry.is_dir():
+                        entry.filename = inside  # zipfile keeps what it extracts inside the folder
+                        packed.extract(entry, building)
+    return place

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chatling.conversation import Conversation
-from chatling.evals.chat import Z_95
+from chatling.evals.chat import Z_95, pass_at_k
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Completion, Engine, Request, Sampling
 from chatling.tasks.task import Task
@@ -18,13 +18,6 @@ from chatling.tokenizer.chat_format import parse_completion, render_prompt
 def judge(tokenizer: Tokenizer, task: Task, example: Conversation, completion: Completion) -> float:
     """The reward of an answer that the engine gave."""
     return task.reward(example, parse_completion(tokenizer, completion.ids))
-
-
-def pass_at_k(samples: int, right: int, k: int) -> float:
-    """Chance that at least one of k answers, drawn from `samples` of which `right` are right, is right (unbiased; arXiv 2107.03374)."""
-    if not 1 <= k <= samples:
-        raise ValueError(f"pass@{k} needs at least {k} samples, not {samples}")
-    return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
 @dataclass(frozen=True)

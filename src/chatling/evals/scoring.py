@@ -205,6 +205,15 @@ def _row(number: int, question: Question, group: Sequence[list[int]]) -> Row:
     return Row(sequences[0][:shared], tuple(endings), np.concatenate(wanted), np.concatenate(targets), tuple(spans))
 
 
+def crop(question: Question, longest: int | None) -> Question:
+    """The last `longest` tokens of each sequence; the same question when all fit. What is scored may lose its beginning, too."""
+    excess = [0 if longest is None else max(0, len(ids) - longest) for ids in question.sequences]
+    if not any(excess):
+        return question
+    sequences = tuple(ids[over:] for ids, over in zip(question.sequences, excess, strict=True))
+    return Question(sequences, tuple(max(1, start - over) for start, over in zip(question.starts, excess, strict=True)))
+
+
 def common_prefix(sequences: Sequence[np.ndarray]) -> int:
     """How many tokens all sequences begin with."""
     shortest = min(map(len, sequences))
