@@ -31,8 +31,8 @@ CONTEXT = 192
 WIDTH = 4
 
 
-def random_model(vocabulary: int, seed: int) -> GPT:
-    model = GPT(ModelConfig(2, 32, 2, 2, vocabulary, CONTEXT, 64))
+def random_model(vocabulary: int, seed: int, context: int = CONTEXT) -> GPT:
+    model = GPT(ModelConfig(2, 32, 2, 2, vocabulary, context, 64))
     generator = torch.Generator().manual_seed(seed)
     model.initialise(generator)
     with torch.no_grad():
@@ -43,12 +43,12 @@ def random_model(vocabulary: int, seed: int) -> GPT:
     return model
 
 
-def save_run(folder: Path, *stages: str, seed: int = 0) -> RunFolder:
+def save_run(folder: Path, *stages: str, seed: int = 0, context: int = CONTEXT) -> RunFolder:
     run = RunFolder(folder)
     tokenizer = Tokenizer([bytes([byte]) for byte in range(256)] + [b"th", b"the", b" the", b"an", b" an", b"12"], digits=2)
     tokenizer.save(run.tokenizer)
     for i, stage in enumerate(stages):
-        save_model(random_model(tokenizer.vocab_size, seed + i), run.model(stage), {"stage": stage})
+        save_model(random_model(tokenizer.vocab_size, seed + i, context), run.model(stage), {"stage": stage})
     run.write_state({"stages": {stage: {"status": "done", "seconds": 1.0, "resumes": 0} for stage in stages}, "execution": {}})
     return run
 

@@ -61,11 +61,11 @@ function drawComposer() {
 }
 
 function welcome() {
-  if (!state.models.length) return el("div", { class: "welcome" }, el("h1", { text: t("noModels") }), el("p", { text: t("noModelsHint") }));
+  if (!state.models.length) return el("div", { class: "welcome" }, el("h2", { text: t("noModels") }), el("p", { text: t("noModelsHint") }));
   const examples = ["example1", "example2", "example3", "example4"].map((name) =>
     el("button", { type: "button", class: "example", text: t(name), onclick: () => send(t(name)) }));
   const hint = t("welcomeHint", { model: model(0).id, context: model(0).context_length.toLocaleString() });
-  return el("div", { class: "welcome" }, el("img", { src: "/ui/icon.svg", alt: "", width: "56", height: "56" }), el("h1", { text: t("welcome") }),
+  return el("div", { class: "welcome" }, el("img", { src: "/ui/icon.svg", alt: "", width: "56", height: "56" }), el("h2", { text: t("welcome") }),
     el("p", { text: hint }), el("div", { class: "examples" }, ...examples));
 }
 
@@ -119,6 +119,7 @@ async function send(text) {
   state.conversation.title ||= text.trim().slice(0, 60);
   prompt.value = "";
   fitPrompt();
+  remember();
   await answerLast([...Array(columns()).keys()]);
 }
 
@@ -201,9 +202,14 @@ function open(conversation) {
   stop();
   state.conversation = conversation;
   byId("system").value = conversation.system;
-  location.replace(conversation.turns.length ? `#${conversation.id}` : "#");
+  remember();
   draw();
   log.scrollTop = log.scrollHeight;
+}
+
+// In the address, so that a reload comes back to it.
+function remember() {
+  history.replaceState(null, "", state.conversation.turns.length ? `#${state.conversation.id}` : location.pathname);
 }
 
 function startNew() {

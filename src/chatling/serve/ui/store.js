@@ -31,13 +31,13 @@ function write(changed) {
   })));
 }
 
-// The messages that a model is to answer: everything before `upTo`'s answer, as column `column` saw it.
+// The messages that a model is to answer: everything before `upTo`'s answer, as column `column` saw it, without what got no answer.
 export function messages(conversation, upTo, column) {
   const found = conversation.system.trim() ? [{ role: "system", content: conversation.system.trim() }] : [];
   conversation.turns.slice(0, upTo + 1).forEach((turn, i) => {
-    found.push({ role: "user", content: turn.user });
-    const parts = i < upTo ? content(turn.answers[column] ?? turn.answers[0]) : [];
-    if (parts.length) found.push({ role: "assistant", content: parts });
+    const parts = content(turn.answers[column] ?? turn.answers[0]);
+    if (i === upTo || parts.length) found.push({ role: "user", content: turn.user });
+    if (i < upTo && parts.length) found.push({ role: "assistant", content: parts });
   });
   return found;
 }

@@ -1,0 +1,288 @@
+"""The chat page, driven as a person would."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ..serve.conftest import Running, serving
+from .conftest import until
+
+pytestmark = pytest.mark.browser
+Open = Callable[..., Any]
+
+
+def send(page: Any, text: str, *, wait: bool = True) -> None:
+    page.fill("#prompt", text)
+    page.press("#prompt", "Enter")
+    if wait:
+        until(page, "document.querySelector('.turn:last-child .answer') && !document.querySelector('[aria-busy=true]')")
+
+
+def answers(page: Any) -> list[str]:
+    return [body.inner_text() for body in page.locator(".answer .body").all()]
+
+
+def test_send_regenerate_edit_and_keep(open_page: Open) -> None:
+    page = open_page()
+    page.wait_for_selector(".welcome")
+    send(page, "one")
+    send(page, "two")
+    assert [text[:22] for text in answers(page)] == ["I am sft, you said one", "I am sft, you said two"]
+    before = answers(page)[1]
+    page.get_by_role("button", name="Regenerate").click()
+    until(page, "text => document.querySelectorAll('.answer .body')[1].innerText.length > 20 && "
+                           "document.querySelectorAll('.answer .body')[1].innerText !== text", before)  # fmt: skip
+    page.get_by_role("button", name="Edit").first.click()
+    page.fill(".editing", "three")
+    page.press(".editing", "Enter")
+    until(page, "document.querySelectorAll('.turn').length === 1 && !document.querySelector('[aria-busy=true]')")
+    assert answers(page)[0].startswith("I am sft, you said three")
+    kept = answers(page)
+    page.reload()
+    page.wait_for_selector(".turn")
+    until(page, "document.querySelector('.answer .body p')")  # Markdown again
+    assert answers(page) == kept
+    assert page.input_value("#prompt") == ""
+
+
+def test_streaming_and_stop(open_page: Open, server: Running) -> None:
+    page = open_page()
+    send(page, "slowly", wait=False)
+    until(page, "(document.querySelector('.answer .body')?.innerText.match(/word/g) ?? []).length >= 3")
+    assert page.locator("#send").is_hidden()
+    page.keyboard.press("Escape")
+    page.wait_for_selector(".note:has-text('Stopped.')")
+    assert 3 <= answers(page)[0].count("word") < 60
+    assert server.idle()  # the server stopped, too
+    assert page.locator("#send").is_visible()
+    send(page, "again")
+    assert "you said again" in answers(page)[1]
+
+
+def test_two_models_side_by_side(open_page: Open) -> None:
+    page = open_page()
+    page.click("#compare")
+    assert page.input_value("#model-0") == "tiny/sft"
+    assert page.input_value("#model-1") == "tiny/base"
+    send(page, "hello")
+    assert [text[:10] for text in answers(page)] == ["I am sft, ", "I am base,"]
+    boxes = [answer.bounding_box() for answer in page.locator(".answer").all()]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    assert boxes[0]["x"] < boxes[1]["x"]
+    page.get_by_role("button", name="Regenerate").nth(1).click()
+    until(page, "!document.querySelector('[aria-busy=true]')")
+    assert answers(page)[0].startswith("I am sft")
+    page.reload()
+    until(page, "document.querySelectorAll('.answer').length === 2")
+
+
+def test_hostile_markdown_and_html_stay_inert(open_page: Open) -> None:
+    page = open_page()
+    send(page, "hostile")
+    page.wait_for_selector(".answer .body h1")
+    body = page.locator(".answer .body")
+    assert page.evaluate("window.pwned") is None
+    assert body.locator("script, img, style, iframe, [onclick], [onerror], [style]").count() == 0
+    assert body.locator("a").evaluate_all("links => links.map(link => link.protocol)") == ["http:"]
+    assert "<script>window.pwned = 1</script>" in body.inner_text()
+    assert body.locator("td.right").count() == 1
+    send(page, "<img src=x onerror=window.pwned=6><script>window.pwned=7</script>")
+    page.click("#probabilities")
+    page.locator("#conversations li").first.hover()
+    page.get_by_role("button", name="Rename").first.click()
+    page.fill("#ask-input", "<img src=x onerror=window.pwned=8>")
+    page.click("#ask-yes")
+    page.reload()
+    page.wait_for_selector(".turn")
+    assert page.locator("#conversations img, .turn img").count() == 0
+    assert page.evaluate("window.pwned") is None
+
+
+def test_calculator_calls_show(open_page: Open) -> None:
+    page = open_page()
+    send(page, "calculate")
+    assert page.locator(".tool").inner_text().split() == ["12+7", "=", "19"]
+    assert page.locator(".tool").get_attribute("aria-label") == "Calculator: 12+7 = 19"
+    page.wait_for_selector(".body p .tool")  # after Markdown, too
+    send(page, "more")  # the call goes back to the model as a call
+    page.reload()
+    page.wait_for_selector(".tool")
+
+
+def test_token_probabilities(open_page: Open) -> None:
+    page = open_page()
+    page.click("#probabilities")
+    send(page, "calculate")
+    tokens = page.locator(".token")
+    assert "".join(tokens.all_inner_texts()) == "so  it is."
+    assert page.locator(".tool").count() == 1
+    tokens.first.hover()
+    rows = [row.inner_text().split() for row in page.locator("#alternatives .alternative").all()]
+    assert rows[0] == ["s", "78", "%"]
+    assert rows[1] == ["x", "14", "%"]
+    assert rows[2][0] == "bytes:\\xc3"
+    page.mouse.move(0, 0)
+    page.wait_for_selector("#alternatives", state="hidden")
+    tokens.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.textContent") == "o"
+    assert page.locator("#alternatives .chosen code").inner_text() == "o"
+
+
+def test_rename_export_and_delete(open_page: Open) -> None:
+    page = open_page()
+    send(page, "calculate")
+    item = page.locator("#conversations li").first
+    item.hover()
+    item.get_by_role("button", name="Rename").click()
+    page.fill("#ask-input", "Sums")
+    page.press("#ask-input", "Enter")
+    page.wait_for_selector("#conversations .title:has-text('Sums')")
+    item.hover()
+    with page.expect_download() as download:
+        item.get_by_role("button", name="Export").click()
+    exported = json.loads(download.value.path().read_text())
+    assert exported["messages"][0] == {"role": "user", "content": "calculate"}
+    assert [part["type"] for part in exported["messages"][1]["content"]] == ["text", "python", "output", "text"]
+    page.click("#new")
+    send(page, "second")
+    with page.expect_download() as download:
+        page.click("#export-all")
+    assert len(download.value.path().read_text().splitlines()) == 2
+    page.locator("#conversations li").nth(1).hover()
+    page.locator("#conversations li").nth(1).get_by_role("button", name="Delete").click()
+    page.click("#ask-yes")
+    until(page, "document.querySelectorAll('#conversations li').length === 1")
+    page.reload()
+    page.wait_for_selector("#conversations li")
+    assert page.locator("#conversations .title").all_inner_texts() == ["second"]
+
+
+def test_settings_reach_the_server(open_page: Open) -> None:
+    page = open_page()
+    page.keyboard.press("Alt+KeyS")
+    page.fill("#system", "Be kind.")
+    page.fill("#sampling-seed", "77")
+    page.fill("#sampling-max_tokens", "12")
+    page.evaluate("const t = document.getElementById('sampling-temperature'); t.value = 1.5; t.dispatchEvent(new Event('input'))")
+    page.keyboard.press("Escape")
+    with page.expect_request("**/v1/chat/completions") as request:
+        send(page, "hello")
+    body = request.value.post_data_json
+    assert (body["seed"], body["max_tokens"], body["temperature"]) == (77, 12, 1.5)
+    assert body["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"}]
+    assert page.locator(".note").inner_text() == "The answer reached its longest length."
+    page.reload()
+    page.wait_for_selector(".turn")
+    assert page.input_value("#system") == "Be kind."
+
+
+def test_keyboard_alone(open_page: Open) -> None:
+    page = open_page()
+    page.wait_for_selector(".welcome")
+    page.keyboard.type("hello")
+    page.keyboard.press("Shift+Enter")
+    page.keyboard.type("there")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".turn:last-child .answer .actions button")
+    assert page.locator(".bubble").inner_text() == "hello\nthere"
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("changed")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('.bubble').innerText === 'changed' && !document.querySelector('[aria-busy=true]')")
+    page.keyboard.press("Alt+KeyC")
+    assert page.get_attribute("#compare", "aria-pressed") == "true"
+    page.keyboard.press("Alt+KeyN")
+    page.wait_for_selector(".welcome")
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+
+
+def test_the_oldest_turns_fall_out(open_page: Open) -> None:
+    page = open_page()
+    for _ in range(6):
+        send(page, "a rather long question " * 4)
+    assert "no longer sees the first" in page.locator(".turn:last-child .note").inner_text()
+
+
+def test_errors_are_shown_where_they_happen(open_page: Open) -> None:
+    page = open_page()
+    send(page, "x" * 800)
+    assert "maximum context length" in page.locator(".note.error").inner_text()
+    assert open_page.troubles == ["error: Failed to load resource: the server responded with a status of 400 (Bad Request)"]  # type: ignore[attr-defined]
+    open_page.troubles.clear()  # type: ignore[attr-defined]
+    send(page, "short")
+    assert "you said short" in answers(page)[-1]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1200])
+def test_looks_and_accessibility(open_page: Open, scheme: str, width: int) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 740}, reduced_motion="reduce")
+
+    def clean(what: str) -> None:
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), what
+        found = axe.run(page)
+        assert found.violations_count == 0, f"{what}: {found.generate_report()}"
+
+    page.wait_for_selector(".welcome")
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(part => part < 80)")
+    assert dark == (scheme == "dark")
+    clean("welcome")
+    page.click("#compare")
+    page.click("#probabilities")
+    send(page, "hello")
+    send(page, "calculate")
+    page.locator(".token").first.focus()
+    clean("comparing with probabilities")
+    page.click("#probabilities")
+    page.click("#compare")
+    send(page, "hostile")
+    page.wait_for_selector(".body h1")
+    clean("Markdown")
+    page.click("#settings-open")
+    clean("settings")
+    page.keyboard.press("Escape")
+    if width < 800:
+        page.click("#open-sidebar")
+        page.wait_for_timeout(300)
+        clean("sidebar")
+        page.click("#close-sidebar")
+    else:
+        page.click("#shortcuts-open")
+        clean("shortcuts")
+
+
+def test_chinese_and_theme_are_kept(open_page: Open) -> None:
+    page = open_page()
+    page.click("#language")
+    assert page.get_attribute("#prompt", "placeholder") == "输入消息"
+    assert page.get_attribute("html", "lang") == "zh"
+    page.click("#theme")
+    page.click("#theme")
+    assert page.get_attribute("html", "data-theme") == "dark"
+    page.reload()
+    page.wait_for_selector(".welcome")
+    assert page.locator("#new").inner_text() == "新对话"
+    assert page.get_attribute("html", "data-theme") == "dark"
+    assert open_page(locale="zh-CN").locator("#new").inner_text() == "新对话"
+
+
+def test_a_key_is_asked_for_and_kept(chromium: Any, server: Running) -> None:
+    with serving(server.shelf.runs, load=server.shelf.load, key="open sesame") as locked:
+        page = chromium.new_page()
+        page.goto(locked.url)
+        page.fill("#ask-input", "open sesame")
+        page.press("#ask-input", "Enter")
+        page.wait_for_selector(".examples")
+        send(page, "hello")
+        assert "you said hello" in answers(page)[0]
+        page.reload()
+        page.wait_for_selector(".turn")
+        page.close()
