@@ -51,8 +51,14 @@ def _loss(files: Sequence[Path]) -> Rows:
     return measure_loss_memory()
 
 
+def _serve(files: Sequence[Path]) -> Rows:
+    from chatling.bench.serve import measure_serving
+
+    return measure_serving()
+
+
 BENCHES: dict[str, Callable[[Sequence[Path]], Rows]] = {
-    "train": _train, "loss": _loss, "decode": _decode, "encode": _encode, "bpe": _bpe, "packing": _packing,
+    "train": _train, "loss": _loss, "decode": _decode, "serve": _serve, "encode": _encode, "bpe": _bpe, "packing": _packing,
 }
 
 

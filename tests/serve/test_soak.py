@@ -1,0 +1,114 @@
+"""Minutes of mixed load on a server process: memory stays flat, every slot and file comes back.
+
+`pytest tests/serve/test_soak.py -m slow -s --soak-seconds 600` prints what it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import statistics
+import time
+
+import pytest
+
+from chatling.bench.serve import MODEL, Server, ask, get, measure_serving, running_server
+
+pytestmark = pytest.mark.slow
+CLIENTS = 12
+CHAT = "/v1/chat/completions"
+
+
+def request(chance: random.Random, stream: bool) -> tuple[str, dict[str, object]]:
+    body: dict[str, object] = {"model": MODEL, "max_tokens": chance.choice((1, 10, 60)), "stream": stream, "seed": chance.randrange(50)}
+    if chance.random() < 0.5:
+        content = chance.choice(("hi", "tell me", "\U0001f600" * 5, "x" * 60))
+        more = {"n": chance.choice((1, 1, 3)), "logprobs": True, "top_logprobs": 3, "stop": ["ab", "zz"]}
+        return CHAT, body | {"messages": [{"role": "user", "content": content}]} | chance.choice(({}, more))
+    prompt = [chance.randrange(256, 2000) for _ in range(chance.randrange(1, 60))]
+    return "/v1/completions", body | {"prompt": prompt, "echo": chance.random() < 0.3, "logprobs": chance.choice((None, 2))}
+
+
+WRONG = ({}, {"model": "none", "messages": []}, {"model": MODEL, "messages": [{"role": "user", "content": "x" * 900}]},
+         {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "temperature": -1})  # fmt: skip
+
+
+async def client(port: int, chance: random.Random, until: float, counts: dict[str, int]) -> None:
+    while time.monotonic() < until:
+        kind = chance.choices(("stream", "whole", "leave", "wrong", "look"), (40, 25, 20, 10, 5))[0]
+        counts[kind] = counts.get(kind, 0) + 1
+        with contextlib.suppress(ConnectionError):
+            if kind == "look":
+                await get(port, chance.choice(("/metrics", "/v1/models", "/api/runs", "/", "/nowhere")))
+            elif kind == "wrong":
+                answer = await ask(port, chance.choice(WRONG), CHAT)
+                assert 400 <= answer.status < 500, answer
+            else:
+                path, body = request(chance, kind != "whole")
+                answer = await ask(port, body, path, leave_after=chance.choice((0, 0, 1, 5)) if kind == "leave" else None)
+                assert answer.status in (200, 429), answer
+
+
+async def disconnects(port: int, times: int) -> None:
+    chance = random.Random(1)
+    for _ in range(times // 20):
+        jobs = []
+        for _ in range(20):
+            path, body = request(chance, True)
+            jobs.append(ask(port, body | {"max_tokens": 60}, path, leave_after=chance.randrange(8)))
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+
+async def idle(port: int) -> dict[str, int]:
+    """What the engine says once nothing runs any more."""
+    ends = time.monotonic() + 20
+    while True:
+        text = (await get(port, "/metrics"))[1]
+        stats = {name: int(value) for name, value in re.findall(r"^chatling_engine_(\w+)\{[^}]*\} (\d+)$", text, re.MULTILINE)}
+        if not (stats["running"] or stats["waiting"]):
+            return stats
+        assert time.monotonic() < ends, stats
+        await asyncio.sleep(0.05)
+
+
+async def soak(server: Server, seconds: float) -> list[tuple[float, int]]:
+    """(second, bytes resident) once a second under load."""
+    start, counts = time.monotonic(), dict[str, int]()
+    clients = [asyncio.ensure_future(client(server.port, random.Random(i), start + seconds, counts)) for i in range(CLIENTS)]
+    seen = []
+    while not all(one.done() for one in clients):
+        seen.append((time.monotonic() - start, server.resident))
+        await asyncio.sleep(1)
+    await asyncio.gather(*clients)
+    print(f"\n{sum(counts.values())} requests in {seconds:g} s: {counts}")
+    return seen
+
+
+def test_load_and_disconnects_leave_nothing_behind(pytestconfig: pytest.Config) -> None:
+    with running_server("--width", "8") as server:
+        asyncio.run(soak(server, 20))  # allocators and caches find their size
+        asyncio.run(idle(server.port))
+        files, before = server.open_files, server.resident
+        asyncio.run(disconnects(server.port, 500))
+        after_disconnects = asyncio.run(idle(server.port))
+        print(f"500 disconnects: {before / 1e6:.1f} MB before, {server.resident / 1e6:.1f} MB after; {after_disconnects}")
+        seen = asyncio.run(soak(server, pytestconfig.getoption("--soak-seconds")))
+        stats = asyncio.run(idle(server.port))
+        quarter = max(1, len(seen) // 4)
+        early, late = (statistics.median(size for _, size in part) for part in (seen[:quarter], seen[-quarter:]))
+        print(f"resident: first quarter {early / 1e6:.1f} MB, last {late / 1e6:.1f} MB, peak {max(size for _, size in seen) / 1e6:.1f} MB")
+        print(f"then {stats}; open files {files} before, {server.open_files} after")
+        assert after_disconnects["cancelled_total"] > 0
+        assert late < early * 1.03 + 4e6
+        assert server.resident < before * 1.1 + 10e6
+        assert server.open_files <= files + 2
+        ended = sum(stats[f"{end}_total"] for end in ("stop", "length", "cancelled", "error"))
+        assert (ended, stats["error_total"]) == (stats["requests_total"], 0)
+
+
+def test_many_streams_are_several_times_as_fast_as_one() -> None:
+    rows = {str(row["measure"]): float(row["value"]) for row in measure_serving(streams=8, tokens=40, rounds=2)}
+    assert rows["serve, 8 streams, times 1"] > 1.5
+    assert rows["serve, 8 streams, first token, p50"] <= rows["serve, 8 streams, first token, p95"] < 10_000
