@@ -1,6 +1,8 @@
-# make chat             install, train the pocket world's assistant (minutes), and talk to it
+# make chat             install, train the pocket world's assistant (minutes), and talk to it: in the browser, or where there is no
+#                       desktop in the terminal
 # make chat PROMPT="…"  the same, but answer once and exit
 # make test             style, types, layers and tests
+# make browser-test     the web page, driven by headless Chromium
 # make bench            speed of this machine
 
 VENV := .venv
@@ -9,13 +11,15 @@ BIN := $(VENV)/bin
 override PROMPT := $(value PROMPT)
 export PROMPT
 
-.PHONY: help chat test bench
+.PHONY: help chat test browser-test bench
 help:
-	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
+	@sed -n 's/^# \(make .*\|   .*\)/  \1/p' Makefile
 
 chat: $(VENV)/.installed
 	@$(BIN)/chatling run pocket
-	@if [ -n "$$PROMPT" ]; then $(BIN)/chatling chat pocket --prompt="$$PROMPT"; else $(BIN)/chatling chat pocket; fi
+	@if [ -n "$$PROMPT" ]; then $(BIN)/chatling chat pocket --prompt="$$PROMPT"; \
+	elif [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || { [ "$$(uname)" = Darwin ] && [ -z "$$SSH_CONNECTION" ]; }; then $(BIN)/chatling serve pocket --open; \
+	else $(BIN)/chatling chat pocket; fi
 
 # One thread a worker: two workers already fill two cores. pytest's summary is the last line.
 test: $(VENV)/.installed-dev
@@ -23,6 +27,9 @@ test: $(VENV)/.installed-dev
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+browser-test: $(VENV)/.installed-dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser
 
 bench: $(VENV)/.installed
 	@$(BIN)/chatling bench

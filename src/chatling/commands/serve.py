@@ -26,7 +26,7 @@ def run(command: Command, words: list[str]) -> None:
     parser.add_argument("run", nargs="?", metavar="RUN", help="the default model's run; the one last worked on")
     parser.add_argument("--stage", choices=STAGES, help="the default model's stage; the most advanced one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is everywhere (127.0.0.1)")
-    parser.add_argument("--port", type=int, default=PORT, help=f"0 takes any free one ({PORT})")
+    parser.add_argument("--port", type=int, help=f"0 takes any free one ({PORT}, or where it is taken any free one)")
     parser.add_argument("--api-key", metavar="KEY", help="ask clients for this bearer key; @FILE reads it from a file")
     parser.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="let this origin's pages call the API; repeatable")
     parser.add_argument("--width", type=int, default=WIDTH, help=f"answers decoded together, a model ({WIDTH})")
@@ -36,7 +36,7 @@ def run(command: Command, words: list[str]) -> None:
         about = f"{field.metadata['help']} ({field.default:,})"
         parser.add_argument(f"--max-{field.name}", type=int, default=field.default, metavar="N", help=about)
     given = parser.parse(words)
-    if given.width < 1 or not 0 <= given.port < 65_536:
+    if given.width < 1 or not 0 <= (given.port or 0) < 65_536:
         raise UsageError("--width must be at least 1, --port between 0 and 65535.")
     limits = Limits(**{field.name: getattr(given, f"max_{field.name}") for field in fields(Limits)})
     key = _key(given.api_key)
@@ -57,7 +57,7 @@ def run(command: Command, words: list[str]) -> None:
             return EngineService([load_engine(folder, stage, given.width)], queue_limit=limits.waiting)
 
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to the clients
-    listener = listen(given.host, given.port)
+    listener = listen(given.host, PORT if given.port is None else given.port, otherwise_any=given.port is None)
     port, local = listener.getsockname()[1], is_loopback(listener)
     if not local and key is None:
         print("chatling: anybody who reaches this machine can use the server; --api-key KEY keeps others out.", file=sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import resource
 import socket
@@ -84,8 +85,8 @@ def server_config(app: FastAPI) -> uvicorn.Config:
     )  # fmt: skip
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes any free one. Raises MachineError where the address cannot be had."""
+def listen(host: str, port: int, *, otherwise_any: bool = False) -> socket.socket:
+    """A bound socket; port 0 takes any free one, and so does a taken one if told. Raises MachineError where the address cannot be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(family, kind, protocol)
@@ -96,6 +97,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
+        if otherwise_any and error.errno == errno.EADDRINUSE:
+            return listen(host, 0)
         mend = "Choose another port with --port; --port 0 takes any free one."
         raise MachineError(f"Cannot listen on {host} port {port}: {error.strerror}.", mend) from error
     return listener
