@@ -21,6 +21,7 @@ from typing import Any, Literal, TypeVar, Union
 
 from chatling.data.config import DataConfig
 from chatling.errors import RecipeError, nearest
+from chatling.evals.config import EvalConfig
 from chatling.model.config import ModelRecipe
 from chatling.model.precision import MachineConfig
 from chatling.optim.groups import OptimConfig
@@ -56,6 +57,7 @@ class Recipe:
     sft: FinetuneConfig | None = None
     dpo: DPOConfig | None = None
     rl: RLConfig | None = None
+    eval: EvalConfig | None = None
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -95,6 +97,7 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, prog: str |
     recipe = override(recipe, overrides, prog=prog or f"chatling run {name_or_path}")
     # The frozen recipe must mean the same from another working directory.
     recipe = dataclasses.replace(recipe, mid=recipe.mid and recipe.mid.anchored(), sft=recipe.sft and recipe.sft.anchored())
+    recipe = dataclasses.replace(recipe, eval=recipe.eval and recipe.eval.anchored())
     return dataclasses.replace(recipe, data=recipe.data.anchored())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from chatling.pipeline import Job, Stage
 from chatling.planner import plan
 from chatling.pocket.corpus import write_corpus
 from chatling.recipe import Recipe
+from chatling.review import core_bundle, evaluate_run, report_run
 from chatling.supplies import AHEAD, open_corpus, open_sources
 from chatling.tasks.task import Task
 from chatling.terminal.progress import Progress
@@ -37,7 +38,7 @@ from chatling.workspace import STAGES, manifest_fault
 
 
 def chatling_stages() -> tuple[Stage, ...]:
-    """tokenizer, base, mid, sft, dpo, rl."""
+    """tokenizer, base, mid, sft, dpo, rl, eval, report."""
     prepare_mid, prepare_sft = (functools.partial(_prepare_finetune, name) for name in ("mid", "sft"))
     mid, sft = (functools.partial(_finetune, name) for name in ("mid", "sft"))
     return (
@@ -53,6 +54,8 @@ def chatling_stages() -> tuple[Stage, ...]:
         _training("sft", sft, prepare_sft, functools.partial(_finetune_parts, "sft"), ("base", "mid"), lambda r: r.sft is not None),
         _training("dpo", _dpo, _prepare_dpo, _dpo_parts, ("base", "mid", "sft"), lambda r: r.dpo is not None),
         _training("rl", _rl, _prepare_rl, _rl_parts, ("base", "mid", "sft", "dpo"), lambda r: r.rl is not None),
+        Stage("eval", evaluate_run, lambda r: (r.seed, r.eval), STAGES, enabled=lambda r: r.eval is not None, every_rank=True),
+        Stage("report", report_run, lambda r: (), (*STAGES, "eval"), ("report",)),
     )
 
 
@@ -64,7 +67,9 @@ def _training(
     needs: tuple[str, ...],
     enabled: Callable[[Recipe], bool] = lambda recipe: True,
 ) -> Stage:
-    return Stage(name, work, parts, needs, (f"{name}/model",), (name,), enabled, prepare, every_rank=True)
+    looked_at = (f"evals/{name}-{kind}" for kind in ("samples.jsonl", "core.json", "chat.json", "bpb.json", "harness.json"))
+    scratch = (name, f"tracker/{name}", *looked_at)  # they speak of a model that is no more
+    return Stage(name, work, parts, needs, (f"{name}/model",), scratch, enabled, prepare, every_rank=True)
 
 
 def _finetune_parts(name: str, recipe: Recipe) -> Any:
@@ -119,7 +124,8 @@ def _sources(job: Job) -> Sources:
 
 def _base(job: Job) -> None:
     recipe = job.recipe
-    train_base(_context(job), recipe.base, recipe.model, recipe.optim, _shards(job, "base", "train"), _shards(job, "base", "validation"))
+    context = replace(_context(job), core=core_bundle(job))
+    train_base(context, recipe.base, recipe.model, recipe.optim, _shards(job, "base", "train"), _shards(job, "base", "validation"))
 
 
 def _finetune(name: str, job: Job) -> None:
@@ -210,7 +216,8 @@ def _context(job: Job) -> Context:
     job.freeze(stored)
     job.note({"machine": machine.to_dict(), "processes": job.world.size})
     job.progress.machine(flops_per_token(model), machine.tflops * 1e12)
-    return Context(job.folder, recipe.seed, tokenizer, Execution(**stored), job.world, _Noted(job.progress, job.note), recipe.loop)
+    noted = _Noted(job.progress, job.note)
+    return Context(job.folder, recipe.seed, tokenizer, Execution(**stored), job.world, noted, recipe.loop, recipe.eval)
 
 
 def check_execution(stored: Mapping[str, Any], config: MachineConfig, machine: Machine, run: str) -> None:

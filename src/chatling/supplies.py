@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING
 from chatling.data.background import start
 from chatling.data.config import POCKET
 from chatling.data.corpus import Corpus, HubFiles, folder_corpus, hub_corpus
+from chatling.errors import ChatlingError
+from chatling.evals.chat import open_chat_tasks
+from chatling.evals.config import FULL
+from chatling.evals.core_bundle import fetch_bundle
 from chatling.planner import text_characters
 from chatling.recipe import Recipe
 from chatling.train.dpo import preference_pairs
@@ -56,6 +60,8 @@ def fetch_first(recipe: Recipe, stages: Collection[str], note: Note) -> HubFiles
     if "rl" in stages and recipe.rl is not None:
         for split in ("train", "test"):
             open_task(recipe.rl, split, sources)
+    if "eval" in stages and recipe.eval is not None:
+        _fetch_evaluations(recipe, note)
     if recipe.data.on_hub and {"tokenizer", "base"} & set(stages):
         corpus = open_corpus(recipe, note)
         train, validation = corpus.train, corpus.validation
@@ -65,6 +71,18 @@ def fetch_first(recipe: Recipe, stages: Collection[str], note: Note) -> HubFiles
         train[:AHEAD].fetch()
         return train[AHEAD:] if len(train) > AHEAD else None
     return None
+
+
+def _fetch_evaluations(recipe: Recipe, note: Note) -> None:
+    """What the evaluations take. A run goes on without what cannot be had: the eval stage leaves it out, and says so."""
+    fetcher = functools.partial(open_fetcher, recipe, note)
+    assert recipe.eval is not None
+    try:
+        if recipe.eval.core == FULL:
+            fetch_bundle(fetcher())
+        open_chat_tasks(recipe.eval.chat, recipe.seed, recipe.eval.questions, fetcher)
+    except ChatlingError as error:
+        note(f"An evaluation cannot be fetched now: {error}")
 
 
 def fetch_beside(files: HubFiles) -> None:

@@ -15,9 +15,10 @@ TINY = [
     *["--base.steps", "20", "--base.batch-tokens", "512", "--base.validation-tokens", "512"],
     *["--mid.batch-tokens", "512", "--mid.mixture.0.count", "300", "--mid.validation-conversations", "8"],
     *["--sft.batch-conversations", "8", "--sft.mixture.0.count", "128", "--sft.validation-conversations", "8"],
+    *["--dpo.pairs", "200", "--dpo.validation-pairs", "40", "--dpo.evaluate-every", "3"],
     *["--rl.steps", "5", "--rl.questions", "40", "--rl.questions-per-step", "4", "--rl.samples", "4", "--rl.max-tokens", "12"],
     *["--rl.evaluate-every", "4", "--rl.evaluate-questions", "8", "--rl.evaluate-samples", "2", "--rl.save-every", "2"],
-    *["--loop.save-every", "3", "--loop.evaluate-every", "9"],
+    *["--loop.save-every", "3", "--loop.evaluate-every", "9", "--eval.questions", "3"],
     *["--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1"],
 ]
 

@@ -1,4 +1,4 @@
-"""kill -9 at ten moments of base, mid, SFT and RL: the run goes on to the same bits."""
+"""kill -9 at ten moments of base, mid, SFT, DPO and RL: the run goes on to the same bits, and to the same samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-STAGES = ("base", "mid", "sft", "rl")
+STAGES = ("base", "mid", "sft", "dpo", "rl")
 KILLS = 10
 
 
@@ -44,6 +44,8 @@ def test_ten_kills_leave_the_weights_as_they_would_have_been(
         whole, resumed = (load_file(tmp_path / "runs" / name / stage / "model/model.safetensors") for name in ("whole", "killed"))
         assert whole.keys() == resumed.keys()
         assert all((whole[name] == resumed[name]).all() for name in whole)
+        samples = [(tmp_path / "runs" / name / f"evals/{stage}-samples.jsonl").read_text() for name in ("whole", "killed")]
+        assert samples[0] == samples[1]
     assert steps_done(run) == total
 
 

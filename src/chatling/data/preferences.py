@@ -177,7 +177,7 @@ class PreferenceBatches:
             raise RecipeError(f"{pairs_per_step} pairs a step do not divide over {world} processes.", "Change dpo.batch_pairs.")
         self.shards, self.pairs_per_step, self.micro_tokens = shards, pairs_per_step, micro_tokens
         self.rank, self.world, self.bos, self.seed, self.max_tokens = rank, world, bos, seed, max_tokens
-        self.bucket = -(-max_tokens // bucket) * bucket if one_shape else bucket
+        self.bucket = max_tokens if one_shape else bucket
         self.one_shape = one_shape
         self.lengths = np.asarray(shards.lengths).reshape(-1, 2).max(axis=1)
         self.usable = np.flatnonzero(self.lengths <= max_tokens)
@@ -210,7 +210,7 @@ class PreferenceBatches:
         """Micro-batches of pairs alike in length, the longest first, so that memory runs out at once or not at all."""
         left = sorted(pairs, key=lambda pair: (-self.lengths[pair], pair))
         while left:
-            width = -(-int(self.lengths[left[0]]) // self.bucket) * self.bucket
+            width = min(-(-int(self.lengths[left[0]]) // self.bucket) * self.bucket, self.max_tokens)
             count = max(1, self.micro_tokens // (2 * width))
             yield np.array(left[:count]), self._micro(left[:count], width, count if self.one_shape else len(left[:count]))
             left = left[count:]

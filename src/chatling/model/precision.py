@@ -29,6 +29,8 @@ class MachineConfig:
     compile: Literal["auto", "on", "off"] = "auto"
     threads: int = 0  # 0 = all cores
     rows: int = 0  # rows of a micro-batch, 0 = as many as fit
+    watts: float | None = None  # what the machine draws while it trains, and
+    price_per_hour: float | None = None  # what an hour of it costs: for the report
 
 
 @dataclass(frozen=True)

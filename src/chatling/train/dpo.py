@@ -30,6 +30,7 @@ from chatling.optim.schedule import Schedule, check_trapezoid
 from chatling.pocket.preferences import preferences as pocket_preferences
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_weights
+from chatling.train.live import LiveEvals
 from chatling.train.loop import Trainer
 from chatling.train.sources import Sources
 from chatling.train.stage import Context, build, save_finished
@@ -133,8 +134,9 @@ def train_dpo(
     loop = replace(context.loop, evaluate_every=config.evaluate_every)
     run, world = context.run.stage("dpo"), context.world
     trainer = Trainer(
-        "dpo", run, model, optimizer, schedule, batches, loss, evaluate, loop, world, context.progress, evaluate_first=True
-    )
+        "dpo", run, model, optimizer, schedule, batches, loss, evaluate, loop, world, context.progress, evaluate_first=True,
+        watch=LiveEvals(context, "dpo", model),
+    )  # fmt: skip
     save_finished(context, "dpo", model, trainer.fit())
 
 
