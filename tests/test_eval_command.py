@@ -101,7 +101,8 @@ def test_a_model_of_the_hub_takes_core(run: RunFolder, tmp_path: Path, capsys: p
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(run.tokenizer)
     tokenizer.save_pretrained(tmp_path / "gpt2")
-    GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=16, n_layer=1, n_head=1)).save_pretrained(tmp_path / "gpt2")
+    config = GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=16, n_layer=1, n_head=1)
+    GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     write_core_bundle(tmp_path / "bundle", 0)
     capsys.readouterr()
     command = ["eval", f"hf:{tmp_path}/gpt2", "core", "--questions", "3", "--output", str(tmp_path / "found.json")]
