@@ -11,23 +11,7 @@ from chatling.data.fetch import Fetcher
 from chatling.data.texts import iter_texts
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
-
-# path in the data pack -> repository and path in it, as on the Hub
-PLACES = {
-    "sft/train.parquet": "HuggingFaceTB/smol-smoltalk/data/train-00000-of-00001.parquet",
-    "sft/test.parquet": "HuggingFaceTB/smol-smoltalk/data/test-00000-of-00001.parquet",
-    "mmlu/auxiliary_train.parquet": "cais/mmlu/all/auxiliary_train-00000-of-00001.parquet",
-    "mmlu/validation.parquet": "cais/mmlu/all/validation-00000-of-00001.parquet",
-    "mmlu/test.parquet": "cais/mmlu/all/test-00000-of-00001.parquet",
-    **{
-        f"arc/{name}/{split}.parquet": f"allenai/ai2_arc/{name}/{split}-00000-of-00001.parquet"
-        for name in ("ARC-Easy", "ARC-Challenge")
-        for split in ("train", "validation", "test")
-    },
-    "gsm8k/train.jsonl": "openai/gsm8k/main/train.jsonl",
-    "gsm8k/test.jsonl": "openai/gsm8k/main/test.jsonl",
-    "humaneval/HumanEval.jsonl.gz": "openai/openai_humaneval/openai_humaneval/test.jsonl.gz",
-}
+from mirror import PLACES
 
 
 @pytest.fixture(scope="session")
