@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,18 +58,26 @@ def _serve(files: Sequence[Path]) -> Rows:
     return measure_serving()
 
 
+def _evals(files: Sequence[Path], run: str | None = None, bundle: Path | None = None) -> Rows:
+    from chatling.bench.evals import bench_evals
+
+    return bench_evals(files, run, bundle)
+
+
 BENCHES: dict[str, Callable[[Sequence[Path]], Rows]] = {
     "train": _train, "loss": _loss, "decode": _decode, "serve": _serve, "encode": _encode, "bpe": _bpe, "packing": _packing,
+    "evals": _evals,
 }
 
 
-def run_benches(names: Sequence[str], folder: Path | None) -> Rows:
+def run_benches(names: Sequence[str], folder: Path | None, run: str | None = None, bundle: Path | None = None) -> Rows:
     """The figures of the named benchmarks: {"measure", "value", "unit"}. `folder` holds parquet files of text; None: the built-in world.
 
-    Raises DataError when the folder holds no corpus.
+    `evals` measures the model of `run` on a CORE bundle. Raises DataError when a folder does not hold what it should.
     """
+    benches = BENCHES | {"evals": functools.partial(_evals, run=run, bundle=bundle)}
     with _corpus(folder) as files:
-        return [row for name in names for row in BENCHES[name](files)]
+        return [row for name in names for row in benches[name](files)]
 
 
 @contextmanager

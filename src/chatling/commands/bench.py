@@ -14,6 +14,8 @@ def run(command: Command, words: list[str]) -> None:
     parser = command_parser(command)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(BENCHES)}; all of them")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="parquet files for encode and bpe; the built-in world")
+    parser.add_argument("--run", metavar="RUN", help="evals: whose model; one with random weights")
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="evals: a CORE bundle; the built-in world's")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse(words)
     for name in given.names:
@@ -22,7 +24,7 @@ def run(command: Command, words: list[str]) -> None:
 
     import json
 
-    figures = run_benches(given.names or list(BENCHES), given.data)
+    figures = run_benches(given.names or list(BENCHES), given.data, given.run, given.bundle)
     if given.json:
         print(json.dumps(figures, indent=1))
     else:
