@@ -146,13 +146,15 @@ def test_fetch_brings_all_that_a_recipe_needs(mirror: Mirror, data_pack: Path, t
     local = tmp_path / "own"
     local.mkdir()
     (local / "words_alpha.txt").symlink_to(data_pack / "words/words_alpha.txt")
-    words = ["data", "fetch", "spark", "--data.shards", "3", "--data.local", str(local)]
+    words = ["data", "fetch", "spark", "--data.shards", "3", "--data.local", str(local), "--eval.core", "none"]
     assert main(words) == 0
     assert capsys.readouterr().out.endswith("All that spark needs is here; `chatling run spark` asks the network for nothing more.\n")
     shards = [f"shard_{i:05d}.parquet" for i in (0, 1, 2, 5)]  # the last one is for validation
     assert sorted(path.name for path in (home() / "cache/karpathy/fineweb-edu-100b-shuffle").iterdir()) == shards
     assert set(mirror.downloads()) >= {"all/auxiliary_train-00000-of-00001.parquet", "main/test.jsonl", "data/test-00000-of-00001.parquet"}
+    assert {"openai_humaneval/test.jsonl.gz", "ARC-Easy/test-00000-of-00001.parquet"} < set(mirror.downloads())  # to evaluate on
     mirror.close()
+    assert main(["data", "fetch", "folder"]) == 0  # nothing to fetch
     assert main(words) == 0  # a dead network with a full cache is no error
     assert main(["data", "fetch", "sparc"]) == 2
     assert "Did you mean 'spark'?" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def run(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage], progress: Pr
     `disk` is the number of bytes that a fresh run would write. Raises Interrupted (exit code 75) after a signal, with everything saved.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_signals_as_interrupted())
+        stack.enter_context(signals_as_interrupted())
         state: dict[str, Any] = {"stages": {}, "execution": {}}
         steps: list[Step] = []
         with together(world):
@@ -217,7 +217,7 @@ def _check_space(folder: RunFolder, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def _signals_as_interrupted() -> Iterator[None]:
+def signals_as_interrupted() -> Iterator[None]:
     """Outside the training loop, which saves first, SIGTERM and SIGINT stop the run at once; each stage goes on from what it has."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chatling.data.background import start
 from chatling.data.config import POCKET
 from chatling.data.corpus import Corpus, HubFiles, folder_corpus, hub_corpus
+from chatling.data.token_shards import CORPUS
 from chatling.errors import ChatlingError
 from chatling.evals.chat import open_chat_tasks
 from chatling.evals.config import FULL
@@ -19,6 +20,7 @@ from chatling.recipe import Recipe
 from chatling.train.dpo import preference_pairs
 from chatling.train.rl import open_task
 from chatling.train.sources import Sources
+from chatling.workspace import RunFolder
 
 if TYPE_CHECKING:
     from chatling.data.fetch import Fetcher
@@ -45,16 +47,17 @@ def open_corpus(recipe: Recipe, note: Note) -> Corpus:
     return folder_corpus(Path(recipe.data.source))
 
 
-def fetch_first(recipe: Recipe, stages: Collection[str], note: Note) -> HubFiles | None:
+def fetch_first(recipe: Recipe, stages: Collection[str], note: Note, run: RunFolder | None = None) -> HubFiles | None:
     """Have all that `stages` need of tasks, and the beginning of the text; returns the text's files that are left to fetch.
 
-    May be called by several processes at once: each file comes once. Raises DataError naming what cannot be had.
+    Of text that `run` has tokenised already, nothing is fetched. May be called by several processes at once: each file comes once.
+    Raises DataError naming what cannot be had.
     """
     sources = open_sources(recipe, note)
-    for name in {"mid", "sft"} & set(stages):
-        config = getattr(recipe, name)
-        sources.files(config.mixture, "train")
-        sources.files(config.held_out, "validation")
+    for name, config in (("mid", recipe.mid), ("sft", recipe.sft)):
+        if name in stages and config is not None:
+            sources.files(config.mixture, "train")
+            sources.files(config.held_out, "validation")
     if "dpo" in stages and recipe.dpo is not None and recipe.dpo.data != POCKET:
         preference_pairs(recipe.dpo.data, sources)
     if "rl" in stages and recipe.rl is not None:
@@ -62,7 +65,8 @@ def fetch_first(recipe: Recipe, stages: Collection[str], note: Note) -> HubFiles
             open_task(recipe.rl, split, sources)
     if "eval" in stages and recipe.eval is not None:
         _fetch_evaluations(recipe, note)
-    if recipe.data.on_hub and {"tokenizer", "base"} & set(stages):
+    tokenised = run is not None and all((run.data / f"base-{split}" / CORPUS).exists() for split in ("train", "validation"))
+    if recipe.data.on_hub and ("tokenizer" in stages or ("base" in stages and not tokenised)):
         corpus = open_corpus(recipe, note)
         train, validation = corpus.train, corpus.validation
         assert isinstance(train, HubFiles)

@@ -60,7 +60,7 @@ def _fetch_recipe(name: str, overrides: Sequence[str]) -> None:
     from chatling.workspace import STAGES
 
     recipe = load_recipe(name, overrides, prog="chatling data fetch RECIPE")
-    later = fetch_first(recipe, ("tokenizer", *STAGES), print)
+    later = fetch_first(recipe, ("tokenizer", *STAGES, "eval"), print)
     if later is not None:
         later.fetch()
     print(f"All that {recipe.name} needs is here; `chatling run {name}` asks the network for nothing more.")

@@ -30,7 +30,8 @@ def run(command: Command, words: list[str]) -> None:
         progress.message(f"Run {folder.name!r} at {folder.path}")
         stages = chatling_stages()
         # before the processes join: none waits at a barrier for another's network
-        later = fetch_first(recipe, pipeline.unfinished(recipe, folder, stages), progress.message)
+        with pipeline.signals_as_interrupted():
+            later = fetch_first(recipe, pipeline.unfinished(recipe, folder, stages), progress.message, folder)
         if later is not None and launched_rank() == 0:
             fetch_beside(later)
         with process_group(device) as world:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -9,6 +10,8 @@ import threading
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from typing import Any
+
+from chatling.errors import ChatlingError
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
@@ -23,7 +26,8 @@ def _work(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the run decides when it is over, and ends us then
     os.nice(10)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    work(*arguments)
+    with contextlib.suppress(ChatlingError):  # whoever needs the result meets the same trouble, and tells of it
+        work(*arguments)
 
 
 def _end_with_parent() -> None:

@@ -52,17 +52,6 @@ class Remote:
         return digest.hexdigest() == self.git
 
 
-class Meter:
-    """Bytes that have come, counted by several threads."""
-
-    def __init__(self) -> None:
-        self._lock, self.bytes = threading.Lock(), 0
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self.bytes += count
-
-
 class Patience:
     """Meets failures of the network: waits longer each time, as long as the server asks, and gives up when nothing comes of it."""
 
@@ -95,7 +84,7 @@ class Patience:
         raise AssertionError("the last wait raises")
 
 
-def download(remote: Remote, part: Path, target: Path, headers: Mapping[str, str], patience: Patience, meter: Meter) -> None:
+def download(remote: Remote, part: Path, target: Path, headers: Mapping[str, str], patience: Patience) -> None:
     """Bring a file to `target` by way of `part`, beside which an earlier try may have left its beginning.
 
     Raises DataError saying why when it cannot be had, or is not what it should be; then there is no `target`.
@@ -105,12 +94,12 @@ def download(remote: Remote, part: Path, target: Path, headers: Mapping[str, str
         for folder in (part.parent, target.parent):
             folder.mkdir(parents=True, exist_ok=True)
         while True:
-            have = _size(part)
+            have = file_size(part)
             try:
                 if have != remote.size:
-                    _transfer(remote, part, headers, patience, meter)
+                    _transfer(remote, part, headers, patience)
             except (httpx.HTTPError, OfflineModeIsEnabled) as error:
-                failures = 1 if _size(part) > have else failures + 1
+                failures = 1 if file_size(part) > have else failures + 1
                 patience.wait(failures, error, remote.label)
                 continue
             if remote.matches(part):
@@ -128,9 +117,9 @@ def download(remote: Remote, part: Path, target: Path, headers: Mapping[str, str
         fsync_folder(target.parent)
 
 
-def _transfer(remote: Remote, part: Path, headers: Mapping[str, str], patience: Patience, meter: Meter) -> None:
+def _transfer(remote: Remote, part: Path, headers: Mapping[str, str], patience: Patience) -> None:
     """Append what is missing to `part`, or begin anew where the server does not resume."""
-    have = _size(part)
+    have = file_size(part)
     if remote.size is not None and have > remote.size:
         part.unlink()
         have = 0
@@ -146,12 +135,11 @@ def _transfer(remote: Remote, part: Path, headers: Mapping[str, str], patience: 
             for block in response.iter_bytes():
                 patience.check()
                 file.write(block)
-                meter.add(len(block))
-    if remote.size is not None and _size(part) < remote.size:
-        raise httpx.RemoteProtocolError(f"{_size(part)} of {remote.size} bytes came")
+    if remote.size is not None and file_size(part) < remote.size:
+        raise httpx.RemoteProtocolError(f"{file_size(part)} of {remote.size} bytes came")
 
 
-def _size(path: Path) -> int:
+def file_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 

@@ -25,7 +25,7 @@ from urllib.parse import quote
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.utils import build_hf_headers
 
-from chatling.data.download import Meter, Patience, Remote, download
+from chatling.data.download import Patience, Remote, download, file_size
 from chatling.data.token_shards import file_fingerprint
 from chatling.errors import DataError, MachineError
 from chatling.workspace import disk_errors, free_bytes, home, read_json, waiting_lock, write_json
@@ -51,6 +51,11 @@ class _Wanted:
     @property
     def checksum(self) -> str:
         return self.remote.sha256 or self.remote.git or ""
+
+    @property
+    def bytes(self) -> int:
+        """How much of it is there."""
+        return (self.remote.size or 0) if self.path.exists() else file_size(self.mark("part"))
 
     def is_whole(self) -> bool:
         """Whether the file is there and as it should be; reads it only when it has been touched since that was last found out."""
@@ -188,34 +193,35 @@ class Fetcher:
         missing = [each for each in wanted if not each.is_whole()]
         if not missing:
             return
-        total = sum((each.remote.size or 0) for each in missing)
-        left = total - sum(_size(each.mark("part")) for each in missing)
+        had = sum(file_size(each.mark("part")) for each in missing)
+        left = sum(each.remote.size or 0 for each in missing) - had
         if left + SPARE > free_bytes(self.cache):
             raise MachineError(
                 f"Fetching {label} takes {left / 1e9:.1f} GB, and {free_bytes(self.cache) / 1e9:.1f} GB are free at {self.cache}.",
                 "Free some space, ask for fewer shards with --data.shards, or put the cache elsewhere with CHATLING_HOME.",
             )
-        patience, meter, begun = Patience(self._pause, self._note), Meter(), time.monotonic()
+        patience, begun = Patience(self._pause, self._note), time.monotonic()
         headers = build_hf_headers(token=get_token() or False)
         with ThreadPoolExecutor(min(AT_ONCE, len(missing)), "chatling-fetch") as pool:
-            ahead = {pool.submit(self._one, each, headers, patience, meter) for each in missing}
+            ahead = {pool.submit(self._one, each, headers, patience) for each in missing}
             running = set(ahead)
             try:
                 while running:
                     done, running = wait(running, NOTE_SECONDS, FIRST_EXCEPTION)
                     for future in done:
                         future.result()
-                    if running:
-                        self._note(_progress(label, len(ahead) - len(running), len(ahead), meter.bytes, left, time.monotonic() - begun))
+                    if running:  # counted on the disk: another process may be bringing some of them
+                        got = sum(each.bytes for each in missing) - had
+                        files = f"{len(ahead) - len(running)} of {len(ahead)} files"
+                        self._note(f"{label}: {files}, {_progress(got, left, time.monotonic() - begun)}")
             finally:
                 patience.stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)
-        seconds = time.monotonic() - begun
-        if meter.bytes:
-            files = missing[0].remote.label if len(missing) == 1 else f"{len(missing)} files of {label}"
-            self._note(f"Fetched {files}: {meter.bytes / 1e6:,.1f} MB in {seconds:.0f} s")
+        files = missing[0].remote.label if len(missing) == 1 else f"{len(missing)} files of {label}"
+        got = sum(file_size(each.path) for each in missing) - had
+        self._note(f"Fetched {files}: {got / 1e6:,.1f} MB in {time.monotonic() - begun:.0f} s")
 
-    def _one(self, wanted: _Wanted, headers: Mapping[str, str], patience: Patience, meter: Meter) -> None:
+    def _one(self, wanted: _Wanted, headers: Mapping[str, str], patience: Patience) -> None:
         plain = {} if not wanted.remote.url.startswith(self.endpoint + "/") else headers  # the token is for the Hub alone
         with waiting_lock(wanted.mark("lock"), patience.check):
             if wanted.is_whole():  # another process brought it meanwhile
@@ -223,7 +229,7 @@ class Fetcher:
             patience.check()
             with disk_errors(wanted.path):
                 wanted.path.unlink(missing_ok=True)
-            download(wanted.remote, wanted.mark("part"), wanted.path, plain, patience, meter)
+            download(wanted.remote, wanted.mark("part"), wanted.path, plain, patience)
             facts = wanted.path.stat()
             write_json(wanted.mark("whole"), {"bytes": facts.st_size, "time": facts.st_mtime_ns, "checksum": wanted.checksum})
 
@@ -232,11 +238,8 @@ def _folder(repo: str, revision: str) -> str:
     return repo if revision == "main" else f"{repo}@{revision.replace('/', '-')}"
 
 
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else 0
-
-
-def _progress(label: str, done: int, files: int, got: int, total: int, seconds: float) -> str:
+def _progress(got: int, total: int, seconds: float) -> str:
     rate = got / max(seconds, 1e-9)
-    left = f", {(total - got) / rate:.0f} s left" if got and total > got else ""
-    return f"{label}: {done} of {files} files, {got / 1e9:.2f} of {total / 1e9:.2f} GB, {rate / 1e6:.1f} MB/s{left}"
+    left = (total - got) / rate if got > 0 else 0.0
+    shown = "" if left <= 0 else f", {left:.0f} s left" if left < 100 else f", {left / 60:.0f} min left"
+    return f"{got / 1e9:.2f} of {total / 1e9:.2f} GB, {rate / 1e6:.1f} MB/s{shown}"
