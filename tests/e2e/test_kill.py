@@ -57,9 +57,13 @@ def test_done_is_skipped_and_a_change_runs_again_with_what_depends_on_it(
     base = tmp_path / "runs/run/base/model/model.safetensors"
     written = base.stat().st_mtime_ns
     again = finish(tiny_run("run", *quick))
-    assert all(f"{stage}: done before, skipped" in again for stage in ("tokenizer", *STAGES))
+    assert all(f"{stage}: done before, skipped" in again for stage in ("tokenizer", *STAGES, "eval", "report"))
+    files = [tmp_path / "runs/run" / name for name in ("evals/base-core.json", "evals/mid-chat.json", "report/report.html")]
+    times = [file.stat().st_mtime_ns for file in files]
     changed = finish(tiny_run("run", *quick, "--mid.learning-rate-fraction", "0.5"))
     assert base.stat().st_mtime_ns == written
     assert "base: done before, skipped" in changed
     assert "mid: changed, runs again" in changed
     assert "sft: changed, runs again" in changed
+    assert "report: changed, runs again" in changed
+    assert all(file.stat().st_mtime_ns > time for file, time in zip(files, times, strict=True))

@@ -13,16 +13,19 @@ from chatling.data.batches import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import write_conversation_shards
 from chatling.evals import samples
+from chatling.evals.config import EvalConfig
 from chatling.hardware.distributed import World
 from chatling.model.config import ModelRecipe
 from chatling.model.precision import Execution
 from chatling.optim.groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
+from chatling.pocket.core_bundle import write_core_bundle
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import Rendered
 from chatling.train import live, stage
 from chatling.train.checkpoint import load_model
 from chatling.train.loop import LoopConfig, Trainer
+from chatling.train.metrics import read_metrics
 from chatling.train.stage import Context, train_stage
 from chatling.workspace import RunFolder
 
@@ -33,15 +36,18 @@ class Died(Exception):
     pass
 
 
-def train(folder: Path, name: str = "base", *, steps: int = 12, die_at: int | None = None, compiled: bool = False) -> Context:
+def train(
+    folder: Path, name: str = "base", *, steps: int = 12, die_at: int | None = None, core: Path | None = None, every: int = 4
+) -> Context:
     """A tiny stage that saves every 4 steps, evaluates every 2, and may die in the middle of a step."""
     tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], digits=1)
     ids = [[tokenizer.bos, *tokenizer.encode(f"{i} is one more than {i - 1}. ")] for i in range(60)]
     documents = [Rendered(row, [True] * len(row)) for row in ids]
     shards = write_conversation_shards(folder / "shards", documents, tokenizer.vocab_size, fingerprint="test")
-    execution = Execution("cpu", "float32", "plain", compiled, 1, 128)
+    execution = Execution("cpu", "float32", "plain", False, 1, 128)
     loop = LoopConfig(save_every=4, evaluate_every=2)
-    context = Context(RunFolder(folder), 3, tokenizer, execution, World(), Silent(), loop)
+    evals = EvalConfig(core=str(core), core_every=every, core_examples=5)
+    context = Context(RunFolder(folder), 3, tokenizer, execution, World(), Silent(), loop, evals, core)
     model = ModelRecipe(depth=2, width=32, head_width=16, context=64).resolve(tokenizer.vocab_size)
     batches = PretrainBatches(PackedRows(shards, 64, tokenizer.bos, 7), 4, 2, 0, 1)
 
@@ -136,3 +142,32 @@ def test_a_compiled_model_is_looked_at_uncompiled(tmp_path: Path, monkeypatch: p
     with pytest.raises(Died):
         train(tmp_path)
     assert seen == [[None, None]]
+
+
+@pytest.mark.parametrize(("every", "due"), [(4, [3, 7, 11]), (5, [5, 9]), (1, [1, 3, 5, 7, 9, 11]), (0, [])])
+def test_core_is_scored_at_the_evaluation_that_is_due(tmp_path: Path, every: int, due: list[int]) -> None:
+    write_core_bundle(tmp_path / "bundle", 1)
+    train(tmp_path / "run", core=tmp_path / "bundle", every=every)
+    scored = {line["step"]: line["core"] for line in read_metrics(tmp_path / "run/base/metrics.jsonl") if "core" in line}
+    assert list(scored) == due
+    if due:
+        found = json.loads((tmp_path / "run/evals/base-core.json").read_text())
+        assert (found["step"], found["results"]["core"]) == (due[-1] + 1, scored[due[-1]])
+        assert {task["count"] for task in found["results"]["tasks"].values()} == {5}
+
+
+def test_core_is_of_base_alone(tmp_path: Path) -> None:
+    write_core_bundle(tmp_path / "bundle", 1)
+    train(tmp_path / "run", "mid", core=tmp_path / "bundle", every=2)
+    assert not any("core" in line for line in read_metrics(tmp_path / "run/mid/metrics.jsonl"))
+
+
+def test_a_broken_bundle_does_not_end_training(tmp_path: Path) -> None:
+    write_core_bundle(tmp_path / "bundle", 1)
+    (tmp_path / "bundle/eval_meta_data.csv").unlink()
+    context = train(tmp_path / "run", core=tmp_path / "bundle", every=6)
+    told = [message for message in context.progress.messages if "failed" in message]  # type: ignore[attr-defined]
+    assert len(told) == 2
+    assert "training goes on" in told[0]
+    assert len(read_metrics(tmp_path / "run/base/metrics.jsonl")) == 12
+    assert [line["step"] for line in kept(tmp_path / "run")] == [2, 4, 6, 8, 10, 12]
