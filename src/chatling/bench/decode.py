@@ -1,7 +1,8 @@
-"""Decoding speed at batch 1, against `transformers` on the same weights in the same run, and against the memory's bandwidth."""
+"""Decoding speed against `transformers` on the same weights in the same run, alone and 32 at once, and against the memory's bandwidth."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -15,49 +16,52 @@ from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 
 Rows = list[dict[str, str | float]]
-PROMPT = tuple(range(40))
+Contestant = Callable[[int], list[list[int]]]  # a round's number to what was said
+LENGTH = 40  # of the prompts
 
 
 def bench_decode(
     recipe: ModelRecipe | None = None, vocabulary: int = 8192, *, tokens: int = 200, width: int = 32, repeats: int = 3, device: str = "cpu"
 ) -> Rows:
-    """Rows {"measure", "value", "unit"}: tokens a second, greedy, best of `repeats` with the contestants taken in turn.
+    """Rows {"measure", "value", "unit"}: tokens a second, greedy, best of `repeats` with the contestants taken in turn; 1 and `width` rows.
 
-    The prompt of 40 tokens is read inside the measured time, by both. Weights are random. Defaults: depth-4 classic, width 256,
-    context 512. `width` is the batch of the last row. Raises ChatlingError when `transformers` is not installed.
+    Prompts of 40 tokens, new ones each time, are read inside the measured time by all. Weights are random. Defaults: depth-4 classic,
+    width 256, context 512. Raises ChatlingError when `transformers` is not installed.
     """
-    model, tokenizer = _random_model(recipe or ModelRecipe(depth=4, context=512), vocabulary, device), _any_tokenizer(vocabulary)
-    ours: dict[torch.dtype, float] = {}
-    theirs: dict[torch.dtype, float] = {}
-    unlike = 0
-    for dtype in (torch.float32, torch.bfloat16):
-        engine, peer = Engine(model, tokenizer, dtype=dtype), to_transformers(model, dtype)
-        contestants = (lambda: _ours(engine, tokens)[0], lambda: _theirs(peer, tokens, device))  # noqa: B023 - called before the next turn
-        (ours[dtype], ids), (theirs[dtype], expected) = _race(contestants, tokens, repeats)
-        if dtype == torch.float32:
-            unlike = sum(a != b for a, b in zip(ids, expected, strict=True))
-    rows: Rows = []
-    for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-        rows.append({"measure": f"decode, {name}", "value": ours[dtype], "unit": "tokens/s"})
-        rows.append({"measure": f"decode, {name}, transformers", "value": theirs[dtype], "unit": "tokens/s"})
-        rows.append({"measure": f"decode, {name}, times transformers", "value": ours[dtype] / theirs[dtype], "unit": "x"})
-    compiled: dict[torch.dtype, float] = {}
-    for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
-        engine = Engine(model, tokenizer, dtype=dtype, compiled=True)
-        ((compiled[dtype], _),) = _race((lambda: _ours(engine, tokens)[0],), tokens, repeats)  # noqa: B023 - called before the next turn
-        rows.append({"measure": f"decode, {name}, compiled", "value": compiled[dtype], "unit": "tokens/s"})
-    best = max(compiled, key=lambda dtype: compiled[dtype])
-    counts = parameter_counts(model.config)
-    traffic = (counts["matrices"] + counts["head"]) * best.itemsize * compiled[best]  # bytes of weights a second
-    many = Engine(model, tokenizer, dtype=best, width=width)
-    ((batched, _),) = _race((lambda: sum(_ours(many, tokens, width), []),), tokens * width, repeats)  # noqa: RUF017 - a few lists
-    return [
-        *rows,
-        {"measure": "decode, best, times transformers fp32", "value": compiled[best] / theirs[torch.float32], "unit": "x"},
-        {"measure": "decode, best, share of memory bandwidth", "value": 100 * traffic / memory_bandwidth(device), "unit": "%"},
-        {"measure": "decode, fp32 tokens unlike transformers'", "value": unlike, "unit": "tokens"},
-        {"measure": f"decode, best, batch {width}", "value": batched, "unit": "tokens/s"},
-    ]
+    model, tokenizer = random_model(recipe or ModelRecipe(depth=4, context=512), vocabulary, device), _any_tokenizer(vocabulary)
+    peers = {name: to_transformers(model, dtype) for name, dtype in DTYPES.items()}
+    figures: Rows = []
+    for rows in (1, width):
+        contestants: dict[str, Contestant] = {}
+        for name, dtype in DTYPES.items():
+            contestants[f"{name}, transformers"] = functools.partial(_theirs, peers[name], tokens, rows, device)
+            for kind in ("eager", "compiled"):
+                engine = Engine(model, tokenizer, dtype=dtype, width=rows, compiled=kind == "compiled")
+                contestants[f"{name}, {kind}"] = functools.partial(_ours, engine, tokens, rows)
+        speed, unlike = _race(contestants, tokens * rows, repeats)
+        figures += _figures(f"decode, batch {rows}", speed)
+        figures.append({"measure": f"decode, batch {rows}, fp32 answers unlike transformers'", "value": unlike, "unit": "answers"})
+        if rows == 1:
+            best = max((name for name in DTYPES), key=lambda name: speed[f"{name}, compiled"])
+            counts = parameter_counts(model.config)
+            # bytes of weights a second
+            traffic = (counts["matrices"] + counts["head"]) * DTYPES[best].itemsize * speed[f"{best}, compiled"]
+            share = 100 * traffic / memory_bandwidth(device)
+            figures.append({"measure": f"decode, batch 1, {best}, share of memory bandwidth", "value": share, "unit": "%"})
+    return figures
+
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def _figures(title: str, speed: dict[str, float]) -> Rows:
+    """Tokens a second of all contestants, and ours as multiples of theirs: the better of ours in each dtype, and the best of all."""
+    rows: Rows = [{"measure": f"{title}, {name}", "value": value, "unit": "tokens/s"} for name, value in speed.items()]
+    ours = {name: max(speed[f"{name}, eager"], speed[f"{name}, compiled"]) for name in DTYPES}
+    for name, value in ours.items():
+        rows.append({"measure": f"{title}, {name}, times transformers", "value": value / speed[f"{name}, transformers"], "unit": "x"})
+    best = max(ours.values()) / speed["fp32, transformers"]
+    return [*rows, {"measure": f"{title}, best, times transformers fp32", "value": best, "unit": "x"}]
 
 
 def memory_bandwidth(device: str = "cpu", megabytes: int = 512) -> float:
@@ -66,14 +70,15 @@ def memory_bandwidth(device: str = "cpu", megabytes: int = 512) -> float:
     return block.nbytes / min(_seconds(lambda: block.sum().item())[0] for _ in range(5))
 
 
-def _race(contestants: tuple[Callable[[], list[int]], ...], tokens: int, repeats: int) -> list[tuple[float, list[int]]]:
-    """Tokens a second of each, and what it said; a first round warms up."""
-    ids = [run() for run in contestants]
-    best = [float("inf")] * len(contestants)
-    for _ in range(repeats):
-        for i, run in enumerate(contestants):
-            best[i] = min(best[i], _seconds(run)[0])
-    return [(tokens / seconds, said) for seconds, said in zip(best, ids, strict=True)]
+def _race(contestants: dict[str, Contestant], tokens: int, repeats: int) -> tuple[dict[str, float], int]:
+    """Tokens a second of each; and how many fp32 answers of our eager engine differ from theirs in the first round, which warms up."""
+    said = {name: run(0) for name, run in contestants.items()}
+    best = dict.fromkeys(contestants, float("inf"))
+    for turn in range(1, repeats + 1):
+        for name, run in contestants.items():
+            best[name] = min(best[name], _seconds(functools.partial(run, turn))[0])
+    unlike = sum(mine != theirs for mine, theirs in zip(said["fp32, eager"], said["fp32, transformers"], strict=True))
+    return {name: tokens / seconds for name, seconds in best.items()}, unlike
 
 
 def _seconds(work: Callable[[], object]) -> tuple[float, object]:
@@ -82,20 +87,25 @@ def _seconds(work: Callable[[], object]) -> tuple[float, object]:
     return time.perf_counter() - start, result
 
 
-def _ours(engine: Engine, tokens: int, width: int = 1) -> list[list[int]]:
-    request = Request(PROMPT, Sampling(temperature=0.0, max_tokens=tokens))
-    return [completion.ids for completion in engine.generate([request] * width)]
+def _prompts(turn: int, rows: int) -> list[tuple[int, ...]]:
+    """Prompts that share no beginning, with one another or with those of other turns."""
+    return [(turn, row, *range(LENGTH - 2)) for row in range(rows)]
+
+
+def _ours(engine: Engine, tokens: int, rows: int, turn: int) -> list[list[int]]:
+    sampling = Sampling(temperature=0.0, max_tokens=tokens)
+    return [completion.ids for completion in engine.generate([Request(prompt, sampling) for prompt in _prompts(turn, rows)])]
 
 
 @torch.inference_mode()
-def _theirs(peer: torch.nn.Module, tokens: int, device: str) -> list[int]:
-    prompt = torch.tensor([PROMPT], device=device)
-    said = peer.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=tokens, do_sample=False)  # type: ignore[operator]
-    ids: list[int] = said[0, len(PROMPT) :].tolist()
+def _theirs(peer: torch.nn.Module, tokens: int, rows: int, device: str, turn: int) -> list[list[int]]:
+    prompts = torch.tensor(_prompts(turn, rows), device=device)
+    said = peer.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=tokens, do_sample=False)  # type: ignore[operator]
+    ids: list[list[int]] = said[:, LENGTH:].tolist()
     return ids
 
 
-def _random_model(recipe: ModelRecipe, vocabulary: int, device: str) -> GPT:
+def random_model(recipe: ModelRecipe, vocabulary: int, device: str) -> GPT:
     model = GPT(recipe.resolve(vocabulary))
     generator = torch.Generator().manual_seed(0)
     model.initialise(generator)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatling.bench.decode import _random_model
+from chatling.bench.decode import random_model
 from chatling.errors import MachineError
 from chatling.model.config import ModelRecipe
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
@@ -139,7 +139,7 @@ def _write_run(folder: Path) -> None:
     pairs = (bytes(pair) for pair in itertools.product(range(256), repeat=2))
     pieces = [*(bytes([byte]) for byte in range(256)), *itertools.islice(pairs, VOCABULARY - 256 - len(SPECIAL_TOKENS))]
     Tokenizer(pieces, digits=2).save(run.tokenizer)
-    save_model(_random_model(POCKET, VOCABULARY, "cpu"), run.model("sft"), {"stage": "sft"})
+    save_model(random_model(POCKET, VOCABULARY, "cpu"), run.model("sft"), {"stage": "sft"})
     run.write_state({"stages": {"sft": {"status": "done", "seconds": 0.0, "resumes": 0}}, "execution": {}})
 
 
