@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,27 +95,31 @@ def _stages(folder: RunFolder, asked: str | None) -> list[str]:
     return [stage for stage in STAGES if (folder.model(stage) / MANIFEST).exists()] or [folder.latest_stage()]
 
 
-def _fetcher(recipe: Recipe, given: argparse.Namespace) -> Callable[[], Fetcher]:
-    def make() -> Fetcher:
-        from chatling.data.fetch import Fetcher
+def _recipe(folder: RunFolder, given: argparse.Namespace) -> Recipe:
+    """The run's, with what the command line says of its data."""
+    from chatling.pipeline import frozen_recipe
 
-        return Fetcher(local=given.local or recipe.data.local_folder, note=print)
+    recipe = frozen_recipe(folder)
+    return recipe if given.local is None else replace(recipe, data=replace(recipe.data, local=str(given.local)))
 
-    return make
+
+def _fetcher(recipe: Recipe) -> Callable[[], Fetcher]:
+    from chatling.supplies import open_fetcher
+
+    return functools.partial(open_fetcher, recipe, print)
 
 
 def _chat(models: Models, given: argparse.Namespace, world: World, console: Console) -> None:
     from chatling.data.config import POCKET
     from chatling.errors import MachineError
     from chatling.evals.chat import Result, evaluate_chat, open_chat_tasks, write_chat
-    from chatling.pipeline import frozen_recipe
     from chatling.terminal.evals import show_results
 
     results: dict[str, list[Result]] = {}
     for folder, stage in models:
-        recipe = frozen_recipe(folder)
+        recipe = _recipe(folder, given)
         small = recipe.data.source == POCKET and given.tasks is None
-        tasks = open_chat_tasks(given.tasks or [POCKET if small else ALL], recipe.seed, given.questions, _fetcher(recipe, given))
+        tasks = open_chat_tasks(given.tasks or [POCKET if small else ALL], recipe.seed, given.questions, _fetcher(recipe))
         engine = load_engine(folder, stage, width=EVAL_WIDTH)
         temperature = float(given.samples > 1) if given.temperature is None else given.temperature
         found: list[Result] = []
@@ -141,7 +147,6 @@ def _core(models: Models, given: argparse.Namespace, world: World, console: Cons
     from chatling.evals.core_bundle import open_bundle
     from chatling.hardware.detect import find_device
     from chatling.hardware.distributed import together
-    from chatling.pipeline import frozen_recipe
     from chatling.terminal.evals import show_core
 
     def note(line: str) -> None:
@@ -149,13 +154,12 @@ def _core(models: Models, given: argparse.Namespace, world: World, console: Cons
 
     results: dict[str, CoreResult] = {}
     for folder, stage in models:
-        recipe = frozen_recipe(folder)
-        config = getattr(recipe, "eval", None)
-        name = given.bundle or (config.core if config else None) or (POCKET if recipe.data.source == POCKET else FULL)
+        recipe = _recipe(folder, given)
+        name = given.bundle or (recipe.eval.core if recipe.eval else None) or (POCKET if recipe.data.source == POCKET else FULL)
         with together(world):
             if world.first:
-                open_bundle(name, folder, recipe.seed, _fetcher(recipe, given))
-        bundle = open_bundle(name, folder, recipe.seed, _fetcher(recipe, given))
+                open_bundle(name, folder, recipe.seed, _fetcher(recipe))
+        bundle = open_bundle(name, folder, recipe.seed, _fetcher(recipe))
         engine = load_engine(folder, stage, width=1)
         result = evaluate_core(engine.model, engine.tokenizer, bundle, limit=given.questions, world=world, note=note)
         if world.first:
@@ -176,12 +180,11 @@ def _core(models: Models, given: argparse.Namespace, world: World, console: Cons
 def _bpb(models: Models, given: argparse.Namespace, world: World, console: Console) -> None:
     from chatling.data.token_shards import TokenShards
     from chatling.evals.bpb import TokenScores, score_shards, write_bpb
-    from chatling.pipeline import frozen_recipe
     from chatling.terminal.evals import show_bpb
 
     results: dict[str, dict[str, TokenScores]] = {}
     for folder, stage in models:
-        recipe, engine = frozen_recipe(folder), load_engine(folder, stage, width=1)
+        recipe, engine = _recipe(folder, given), load_engine(folder, stage, width=1)
         context = given.context or engine.model.config.context
         tokens = given.tokens or recipe.base.validation_tokens
         scores = {}

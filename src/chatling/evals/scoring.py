@@ -20,7 +20,7 @@ from torch import Tensor
 from chatling.model.gpt import GPT
 from chatling.model.losses import token_losses
 
-CPU_BATCH, GPU_BATCH = 4096, 32_768  # tokens of a batch, padding included
+CPU_BATCH, GPU_BATCH = 2048, 32_768  # tokens of a batch, padding included
 MASK_ELEMENTS = 1 << 26  # of a batch's attention mask, which is quadratic in its length
 BEGINNING = 4  # sequences that differ within their first few tokens (cropped at different places) are not worth one row
 
