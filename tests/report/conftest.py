@@ -64,7 +64,9 @@ def make_run(tmp_path: Path) -> Make:
         (run.path / "recipe.toml").write_text(f'name = "{name}"\nseed = 1\n\n[model]\ndepth = 2\n\n[base]\nsteps = 40\n')
         write_json(run.tokenizer / "meta.json", {"vocab_size": 300, "digits": 2, "specials": ["<|bos|>"]})
         if not bare:
-            write_json(run.evals / "sft-chat.json", {"stage": "sft", "results": results(facts=0.9, hard_sums=0.3)})
+            write_json(run.evals / "sft-chat.json", {"stage": "sft", "results": results(facts=0.9, hard_sums=0.3), "chatcore": 0.4321})
+            places = [None, *(5 / place for place in range(1, 64))]
+            write_json(run.evals / "base-bpb.json", {"stage": "base", "eval": "bpb", "results": {"positions": places}})
             tasks = {"pocket_order": {"accuracy": 0.6, "centered": 0.6, "count": 38, "baseline": 0.0, "cropped": 3}}
             core = {"core": 0.6, "cut": False, "limit": None, "tasks": tasks, "problems": ["a.jsonl line 3: no choices."]}
             write_json(run.evals / "base-core.json", {"stage": "base", "eval": "core", "results": core})

@@ -79,6 +79,8 @@ def test_the_figures_are_those_of_the_files(make_run: Make) -> None:
     assert "2 min 02 s" in page
     assert "8,000" in page
     assert "60 %" in page  # the mean of 90 and 30
+    assert "sft 0.4321" in page  # ChatCORE
+    assert "figures/places.svg" in page
 
 
 def test_the_page_is_one_file_that_asks_for_nothing(every_stage: RunFolder) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from chatling.report.blocks import Block, Figures, Folded, Table, Text
 from chatling.report.collect import RunReport
-from chatling.report.figures import Bars, Figure, bars
+from chatling.report.figures import Bars, Curve, Figure, bars, curves
 from chatling.report.words import MISSING, interval, number, percent, plain
 
 POCKET_CORE = "pocket CORE"
@@ -67,7 +67,7 @@ class Scores:
 def score_blocks(runs: Sequence[RunReport]) -> list[Block]:
     """Chat and CORE: what was measured, their figures side by side, the numbers folded away."""
     found = [each for each in (_chat(runs), _core(runs)) if each is not None]
-    drawn = tuple(each.figure for each in found if each.figure)
+    drawn = tuple(figure for figure in (*(each.figure for each in found), _by_place(runs)) if figure)
     blocks: list[Block] = [text for each in found for text in each.about]
     return [*blocks, *([Figures(drawn)] if drawn else []), *(Folded(f"{each.title}, the numbers", (each.table,)) for each in found)]
 
@@ -75,10 +75,13 @@ def score_blocks(runs: Sequence[RunReport]) -> list[Block]:
 def _chat(runs: Sequence[RunReport]) -> Scores | None:
     """One run: its stages side by side. Several: the most advanced stage of each."""
     columns: list[tuple[str, dict[str, Mapping[str, Any]]]] = []
+    chatcores: list[tuple[str, float]] = []
     for run in runs:
         there = [stage.name for stage in run.trained if run.chat(stage.name)]
         for name in there if len(runs) == 1 else there[-1:]:
-            columns.append((name if len(runs) == 1 else f"{run.name} ({name})", {row["name"]: row for row in run.chat(name)}))
+            columns.append((_label(runs, run, name), {row["name"]: row for row in run.chat(name)}))
+            whole = run.evals[f"{name}-chat"].get("chatcore")
+            chatcores += [(columns[-1][0], whole)] if whole is not None else []
     if not columns:
         return None
     tasks = list(dict.fromkeys(task for _, rows in columns for task in rows))
@@ -87,7 +90,9 @@ def _chat(runs: Sequence[RunReport]) -> Scores | None:
         for name, rows in columns
     ]
     table = tuple((plain(task), *(interval(rows[task]) if task in rows else MISSING for _, rows in columns)) for task in tasks)
-    about = Text("**Chat**: held-out questions, answered greedily and judged by rule; lines are 95 % intervals.")
+    told = "**Chat**: held-out questions, judged by rule; lines are 95 % intervals."
+    means = [f"{name} {value:.4f}" for name, value in chatcores]
+    about = Text(f"{told} ChatCORE, the mean accuracy above guessing: {', '.join(means)}." if means else told)
     figure = bars("chat", "Chat questions answered rightly", [plain(task) for task in tasks], series)
     return Scores("Chat", (about,), figure, Table(("", *(name for name, _ in columns)), table, numbers=True))
 
@@ -103,7 +108,7 @@ def _core(runs: Sequence[RunReport]) -> Scores | None:
         for stage in run.trained:
             found = run.core(stage.name)
             if found:
-                columns.append((stage.name if len(runs) == 1 else f"{run.name} ({stage.name})", found))
+                columns.append((_label(runs, run, stage.name), found))
     if not columns:
         return None
     tasks = list(dict.fromkeys(task for _, found in columns for task in found["tasks"]))
@@ -121,6 +126,21 @@ def _core(runs: Sequence[RunReport]) -> Scores | None:
     figure = bars("core", f"{kind}: accuracy above guessing, by task", [plain(task) for task in tasks], series, percent=False)
     rows = tuple((plain(task), *(_core_cell(found["tasks"].get(task)) for _, found in columns)) for task in tasks)
     return Scores(kind, (Text(about), *notes), figure, Table(("", *(name for name, _ in columns)), rows, numbers=True))
+
+
+def _by_place(runs: Sequence[RunReport]) -> Figure | None:
+    """How the loss falls with what a model has read, where `chatling eval RUN bpb` measured it."""
+    lines = []
+    for run in runs:
+        for stage in run.trained:
+            losses = run.evals.get(f"{stage.name}-bpb", {}).get("results", {}).get("positions") or []
+            known = [(place, loss) for place, loss in enumerate(losses) if loss is not None]
+            lines.append(Curve(_label(runs, run, stage.name), [place for place, _ in known], [loss for _, loss in known]))
+    return curves("places", "Loss by place in the context, nats a token", lines, x="tokens read before", clip=True)
+
+
+def _label(runs: Sequence[RunReport], run: RunReport, stage: str) -> str:
+    return stage if len(runs) == 1 else f"{run.name} ({stage})"
 
 
 def _core_cell(task: Mapping[str, Any] | None) -> str:
