@@ -111,8 +111,8 @@ def test_an_unchosen_width_is_one_that_differs(make_model: Make, tokenizer: Toke
     run = engine._run
 
     def unlike(state: Sequence[tuple[int, int, int, int]], longest: int) -> Any:
-        logits, *rest = run(state, longest)
-        return (logits * (1 + 1e-6 * (len(state) == 4)), *rest)
+        logits, summary = run(state, longest)
+        return logits * (1 + 1e-6 * (len(state) == 4)), summary
 
     monkeypatch.setattr(engine, "_run", unlike)
     assert engine.widths in ([8, 16], [16])
@@ -137,7 +137,8 @@ def test_compiled(make_model: Make, tokenizer: Tokenizer, dtype: torch.dtype, wi
     engine.load_weights(new)
     plain.load_weights(new)
     second, expected = engine.generate(requests[:10]), plain.generate(requests[:10])
-    assert [c.logprobs[0] for c in second] == pytest.approx([c.logprobs[0] for c in expected], abs=1e-4 if dtype == torch.float32 else 0.3)
+    first, close = [c.logprobs[0] for c in second if c.logprobs], [c.logprobs[0] for c in expected if c.logprobs]
+    assert first == pytest.approx(close, abs=1e-4 if dtype == torch.float32 else 0.3)
     if dtype == torch.float32:
         assert said(second) == said(expected)
 

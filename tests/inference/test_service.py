@@ -149,14 +149,14 @@ def test_a_failing_step_ends_its_requests_and_the_service_lives(
     make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(make_model(), tokenizer, width=3)
-    step, failing = engine.step, [True]
+    decode, failing = engine._decode, [True]
 
     def flaky() -> object:
         if failing.pop() if failing else False:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return step()
+        return decode()
 
-    monkeypatch.setattr(engine, "step", flaky)
+    monkeypatch.setattr(engine, "_decode", flaky)
     with serving(engine) as service:
         ticket, reader = ask(service, LONG)
         assert reader.wait() == "error"

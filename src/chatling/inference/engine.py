@@ -21,7 +21,7 @@ from chatling.hardware.detect import memory_errors
 from chatling.inference.compiled import compiled_step
 from chatling.inference.kv_cache import KVCache, Pass
 from chatling.inference.prefixes import BLOCK, Prefixes
-from chatling.inference.sampling import Alternatives, Sampler, Sampling, alternatives, log_probability, summarise
+from chatling.inference.sampling import Alternatives, Sampler, Sampling, Summary, alternatives, log_probability, summarise
 from chatling.inference.sequence import Completion, Event, Finish, Request, Sequence
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
@@ -54,7 +54,7 @@ def _laid_out(weight: torch.Tensor) -> torch.Tensor:
     return weight.t().contiguous().t() if wide and weight.device.type == "cpu" and weight.dtype == torch.float32 else weight
 
 
-Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, Summary]]
 
 
 class Engine:
@@ -87,7 +87,7 @@ class Engine:
         self.tokenizer, self.width, self.compiled = tokenizer, width, compiled
         self.context = min(context or model.config.context, model.config.context)
         with memory_errors(f"making room for {width} answers of {self.context:,} tokens"):
-            self.cache = KVCache(model.config, width, self.context, self.model.compute_dtype, self.device)
+            self.cache = KVCache(model.config, width, self.context, self.model.compute_dtype, self.device, compiled=compiled)
         self.prefill_blocks = max(2, min(width, PREFILL_BLOCKS))
         self.slots: list[Sequence | None] = [None] * width
         self.waiting: deque[Sequence] = deque()
@@ -139,11 +139,15 @@ class Engine:
 
     @torch.no_grad()
     def step(self) -> list[tuple[Sequence, Event]]:
-        """Read some blocks of prompts where it pays, then decode one token for every row. One synchronisation with the device each."""
-        self._admit()
-        events = self._prefill() if self._worth_prefilling() else []
-        if any(row is not None and row.decoding for row in self.slots):
-            events += self._decode()
+        """Read some blocks of prompts where it pays, then decode one token for every row. The device is waited for once in each.
+
+        Raises MachineError when memory runs out.
+        """
+        with memory_errors("answering"):
+            self._admit()
+            events = self._prefill() if self._worth_prefilling() else []
+            if any(row is not None and row.decoding for row in self.slots):
+                events += self._decode()
         return events
 
     def generate(self, requests: Several[Request]) -> list[Completion]:
@@ -287,11 +291,11 @@ class Engine:
         rows = ready[: next(width for width in self.widths if width > last)]
         longest = max(row.position for row in rows if row is not None) + 1
         state = [(row.next_input, row.before, row.position, 1) if row is not None else (0, -1, 0, 0) for row in rows]
-        logits, *summary = self._run(state, longest)
+        logits, summary = self._run(state, longest)
         self._sampler = self._sampler or self._sampler_for(rows)
-        return self._advance(rows, logits, self._sampler, (summary[0], summary[1]))
+        return self._advance(rows, logits, self._sampler, summary)
 
-    def _run(self, state: Several[tuple[int, int, int, int]], longest: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _run(self, state: Several[tuple[int, int, int, int]], longest: int) -> tuple[torch.Tensor, Summary]:
         """The decoding step for as many rows as `state` has, built when it is first needed."""
         width = len(state)
         if width not in self._steps:
@@ -303,11 +307,11 @@ class Engine:
         counts; and the positions that attention sees. Returns logits (B, V) and their summary."""
         model, cache = self.model, self.cache
 
-        def decode(state: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        def decode(state: torch.Tensor, columns: torch.Tensor) -> tuple[torch.Tensor, Summary]:
             ids, before, starts, lengths = state
             hidden = model(ids[:, None], Pass(cache, starts, lengths, before, columns))
             logits = model.logits(hidden[:, 0])
-            return logits, *summarise(logits)
+            return logits, summarise(logits)
 
         return decode
 
@@ -334,20 +338,15 @@ class Engine:
         return Sampler(settings, self.model.config.vocabulary, self.device, [() if row is None else row.tokens for row in rows])
 
     def _advance(
-        self,
-        rows: Several[Sequence | None],
-        logits: torch.Tensor,
-        sampler: Sampler,
-        summary: tuple[torch.Tensor, torch.Tensor] | None = None,
+        self, rows: Several[Sequence | None], logits: torch.Tensor, sampler: Sampler, summary: Summary | None = None
     ) -> list[tuple[Sequence, Event]]:
         """Sample (B, V) logits and give each row its token; rows that end leave."""
         ids, logprobs = sampler(logits, [0 if row is None else len(row.completion.ids) for row in rows], summary)
         others = sampler.likeliest(logits)
-        tokens, chances = torch.stack((ids.double(), logprobs.double())).tolist()  # the step's one synchronisation
         events = []
-        for row, token, chance, some in zip(list(rows), tokens, chances, others, strict=True):
+        for row, token, chance, some in zip(list(rows), ids.tolist(), logprobs.tolist(), others, strict=True):
             if row is not None:
-                events.append((row, self._advance_one(row, int(token), chance, some)))
+                events.append((row, self._advance_one(row, token, chance, some)))
                 if row.completion.finish is not None:
                     self._free(row)
         sampler.saw([0 if row is None or not row.completion.ids else row.next_input for row in rows])

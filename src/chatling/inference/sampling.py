@@ -13,6 +13,7 @@ from chatling.errors import ChatlingError
 GREEDY_BELOW = 1e-5  # a temperature under this would overflow; it means the same as 0
 MAX_BIAS, MAX_ALTERNATIVES = 100, 20  # as in the OpenAI API
 
+Summary = tuple[Tensor, Tensor, Tensor]
 Alternatives = tuple[tuple[int, float], ...]  # (token id, log-probability), likeliest first
 
 
@@ -92,9 +93,7 @@ class Sampler:
         self.bias, self.penalty = self._biases(vocabulary), self._column([row.repetition_penalty for row in rows])
         self.seen = self._seen(vocabulary, read) if any(row.repetition_penalty != 1 for row in rows) else None
 
-    def __call__(
-        self, logits: Tensor, positions: Sequence[int], summary: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, logits: Tensor, positions: Sequence[int], summary: Summary | None = None) -> tuple[Tensor, Tensor]:
         """Logits (B, V) in fp32 and each row's position in its completion to token ids (B,) and their log-probabilities (B,).
 
         `summary` is `summarise(logits)` where it is known already. Log-probabilities are the model's own: of the logits as they came,
@@ -102,13 +101,15 @@ class Sampler:
         vocabulary order: no row depends on its neighbours.
         """
         logits = logits.to(self.device)
-        ids, total = (part.to(self.device) for part in summary or summarise(logits))
+        ids, chances, totals = (part.to(self.device) for part in summary or summarise(logits))
         wanted = self._penalised(logits)
+        if self.all_greedy and wanted is logits:
+            return ids, chances
         if wanted is not logits:
             ids = wanted.argmax(dim=-1)
         if not self.all_greedy:
             ids = torch.where(self.greedy, ids, self._draw(wanted, positions))
-        return ids, logits.gather(1, ids[:, None])[:, 0] - total
+        return ids, logits.gather(1, ids[:, None])[:, 0] - totals
 
     def saw(self, tokens: Sequence[int]) -> None:
         """Each row's next token, which need not be the one sampled."""
@@ -170,9 +171,10 @@ class Sampler:
         return torch.tensor(values, device=self.device)[:, None]
 
 
-def summarise(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each row of logits (B, V): the likeliest id, the first of equals, and the logarithm of the sum of exponentials."""
-    return logits.argmax(dim=-1), logits.logsumexp(dim=-1)
+def summarise(logits: Tensor) -> Summary:
+    """Of each row of logits (B, V): the likeliest id, the first of equals; its log-probability; the logarithm of all exponentials' sum."""
+    best, totals = logits.argmax(dim=-1), logits.logsumexp(dim=-1)  # argmax is documented to return the first of equals
+    return best, logits.amax(dim=-1) - totals, totals
 
 
 def log_probability(logits: Tensor, ids: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from collections.abc import Sequence as Several
 from typing import get_args
 
 from chatling.errors import ChatlingError
-from chatling.hardware.detect import memory_errors
 from chatling.inference.engine import Engine
 from chatling.inference.sequence import Completion, Event, Finish, Request, Sequence
 
@@ -124,8 +123,7 @@ class EngineService:
     def _step(self, engine: Engine, mine: dict[Sequence, Ticket]) -> None:
         """One step for all, each told what came of it. What breaks the step breaks all that ran in it, and nothing else."""
         try:
-            with memory_errors("answering"):
-                events = engine.step()
+            events = engine.step()
         except Exception as error:
             log.exception("A step of the engine failed; the requests in it end.")
             for ticket in list(mine.values()):
