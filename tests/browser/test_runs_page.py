@@ -27,6 +27,8 @@ def live(server: Running) -> RunFolder:
     run.evals.mkdir()
     values = {"results": [{"name": "facts", "accuracy": 0.5, "correct": 1, "total": 2, "interval": [0.2, 0.8]}]}
     (run.evals / "base-chat.json").write_text(json.dumps(values))
+    core = {"core": 0.123, "cut": False, "tasks": {"arc_easy": {"accuracy": 0.625, "centered": 0.5, "count": 8, "baseline": 0.25}}}
+    (run.evals / "base-core.json").write_text(json.dumps({"stage": "base", "eval": "core", "limit": 8, "results": core}))
     (run.evals / "base-samples.jsonl").write_text(json.dumps({"step": 20, "samples": [{"prompt": "The", "text": "<b>end</b>"}]}) + "\n")
     return run
 
@@ -47,7 +49,8 @@ def test_it_follows_a_live_run(open_page: Callable[..., Any], live: RunFolder) -
         loss = page.locator(".chart", has_text="Training loss").locator("output")
         assert loss.inner_text() == "4.51"
         assert page.inner_text(".sample dd") == "<b>end</b>"
-        assert "50.0 %" in page.inner_text(".eval")
+        assert "50.0 %" in page.inner_text(".eval:has-text('base-chat')")
+        assert page.inner_text(".eval:has-text('base-core')").split() == ["base-core", "core", "0.123", "arc_easy", "62.5", "%", "(0.5)"]
         write(live, range(50, 100))
         until(page, "[...document.querySelectorAll('.chart output')].some(node => node.textContent === '4.01')")
         assert "step 100 of 200" in page.inner_text("#stages")

@@ -105,10 +105,13 @@ function evaluations() {
     ...state.run.evals.map(({ file, values }) => el("div", { class: "eval" }, el("h3", { text: file }), scores(rows(values)))))];
 }
 
-// What can be shown of an evaluation: rows {name, share?, interval?, text}.
+const FACTS = ["seed", "questions", "step", "shots", "limit"]; // how it was done, not what came of it
+
+// What can be shown of an evaluation: rows {name, share?, interval?, text}. The results are a list of tasks, or figures and tasks by name.
 function rows(values) {
-  const found = Object.entries(values ?? {}).filter(([name, value]) => typeof value === "number" && !["seed", "questions", "step"].includes(name))
+  const found = Object.entries(values ?? {}).filter(([name, value]) => typeof value === "number" && !FACTS.includes(name))
     .map(([name, value]) => ({ name, text: figure(value) }));
+  if (values?.results && !Array.isArray(values.results)) found.push(...rows(values.results));
   for (const result of Array.isArray(values?.results) ? values.results : []) {
     if (typeof result?.accuracy !== "number") continue;
     const chance = result.baseline ? ` · ${t("chance", { percent: Math.round(result.baseline * 100) })}` : "";
