@@ -26,6 +26,7 @@ def figures(metrics: Mapping[str, Any]) -> str:
         "val_loss": "validation {:.3f}",
         "val_bpb": "bpb {:.4f}",
         "val_accuracy": "accuracy {:.1%}",
+        "core": "CORE {:.3f}",
         "tokens_per_second": "{:,.0f} tokens/s",
         "gemm_fraction": "{:.0%} of GEMM rate",
     }
