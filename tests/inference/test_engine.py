@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from chatling.errors import ChatlingError
+from chatling.errors import ChatlingError, MachineError
 from chatling.inference.engine import Completion, Engine, Request, Sampling, in_dtype
 from chatling.inference.sequence import Sequence as Sequence_
 from chatling.model.gpt import GPT
@@ -331,6 +331,11 @@ def test_alternatives_and_the_prompts_own_scores(make_model: Make, tokenizer: To
         chances, ids = row.topk(3)
         assert [token for token, _ in some] == ids.tolist()
         assert [chance for _, chance in some] == pytest.approx(chances.tolist(), abs=1e-4)
+
+
+def test_a_cache_beyond_the_memory_is_refused(make_model: Make, tokenizer: Tokenizer) -> None:
+    with pytest.raises(MachineError, match=r"GB.*at most \d+ at once"):
+        Engine(make_model(), tokenizer, width=10**9)
 
 
 def test_another_tokenizer_is_refused(make_model: Make) -> None:

@@ -16,10 +16,10 @@ from collections.abc import Sequence as Several
 import torch
 from torch import nn
 
-from chatling.errors import ChatlingError
-from chatling.hardware.detect import memory_errors
+from chatling.errors import ChatlingError, MachineError
+from chatling.hardware.detect import device_memory, memory_errors
 from chatling.inference.compiled import compiled_step
-from chatling.inference.kv_cache import KVCache, Pass
+from chatling.inference.kv_cache import KVCache, Pass, bytes_per_slot
 from chatling.inference.prefixes import BLOCK, Prefixes
 from chatling.inference.sampling import Alternatives, Sampler, Sampling, Summary, alternatives, log_probability, summarise
 from chatling.inference.sequence import Completion, Event, Finish, Request, Sequence
@@ -86,6 +86,7 @@ class Engine:
         self.device = self.model.embed_tokens.weight.device
         self.tokenizer, self.width, self.compiled = tokenizer, width, compiled
         self.context = min(context or model.config.context, model.config.context)
+        self._check_memory()
         with memory_errors(f"making room for {width} answers of {self.context:,} tokens"):
             self.cache = KVCache(model.config, width, self.context, self.model.compute_dtype, self.device, compiled=compiled)
         self.prefill_blocks = max(2, min(width, PREFILL_BLOCKS))
@@ -98,6 +99,15 @@ class Engine:
         self._widths: list[int] = []
         self._patience = PATIENCE
         self._sampler: Sampler | None = None  # of the decoding batch; made anew when its rows change
+
+    def _check_memory(self) -> None:
+        """The cache is set up once and admits no more than it holds. Asked for too much, a system may promise it and fail later."""
+        each = bytes_per_slot(self.model.config, self.context, self.model.compute_dtype, self.device)
+        memory, _ = device_memory(self.device.type)  # type: ignore[arg-type]
+        needed = each * (self.width + 1)  # one slot is for padding
+        if needed > memory:
+            what = f"{self.width} answers of {self.context:,} tokens take {needed / 1e9:.1f} GB; there are {memory / 1e9:.1f}."
+            raise MachineError(what, f"Take at most {max(1, int(memory / each) - 1)} at once, or a shorter context.")
 
     @torch.no_grad()
     def load_weights(self, model: GPT) -> None:
