@@ -127,7 +127,7 @@ def bars(name: str, title: str, groups: Sequence[str], series: Sequence[Bars], *
             axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
             axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         if len(series) > 1:
-            figure.legend(frameon=False, fontsize=FONT - 1, labelcolor=INK, loc="outside lower center", ncols=min(3, len(series)))
+            figure.legend(frameon=False, fontsize=FONT - 1, labelcolor=INK, loc="outside lower center", ncols=min(4, len(series)))
         shown = "; ".join(
             f"{group} {', '.join('not measured' if each.values[i] is None else f'{each.label} {each.values[i]:.3g}' for each in series)}"
             for i, group in enumerate(groups)
