@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_the_gradient_is_that_of_the_objective_in_float64(tokenizer: Tokenizer) 
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-6, atol=1e-9)  # advantages travel in fp32
     # and by moving weights a little
     draw = np.random.default_rng(0)
-    for parameter in (model.lm_head.weight, model.layers[0].self_attn.q_proj.weight, model.layers[1].mlp.fc2.weight):  # type: ignore[union-attr]
+    for parameter in (model.lm_head.weight, model.layers[0].self_attn.q_proj.weight, model.layers[1].mlp.fc2.weight):
         assert isinstance(parameter, torch.nn.Parameter)
         assert parameter.grad is not None
         rows, columns = parameter.shape
@@ -242,7 +243,7 @@ def test_from_any_state_the_next_step_is_the_same(tokenizer: Tokenizer) -> None:
     batches = batches_of(tiny_model(tokenizer), tokenizer, config)
     steps = batches.steps()
     made = [next(steps) for _ in range(7)]
-    for before, after in zip(made, made[1:], strict=False):
+    for before, after in pairwise(made):
         again = next(batches.steps(json.loads(json.dumps(before.state))))
         assert (again.position, again.count, again.tokens) == (after.position, after.count, after.tokens)
         for mine, theirs in zip(again.micro, after.micro, strict=True):

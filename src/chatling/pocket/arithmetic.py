@@ -123,22 +123,49 @@ a-b; x*c | {n} buys {a} {i} every day and sells {b} of them. How many {i} does {
 a*b; x+c | {n} has {c} {i}. {m} brings {a} boxes with {b} {i} in each. How many {i} do they have together?
 a+b; x-c | {n} had {a} {i} and {m} had {b}. Together they used up {c}. How many {i} are left over?
 a/b; x-c | {n} splits {a} {i} into {b} equal bags, then takes {c} {i} from one bag. How many {i} are left in that bag?
-a+b; x-c | On Monday {n} makes {a} {i}, on Tuesday {b}. {m} buys {c} of all these. How many {i} does {n} keep?
 a-b; x-c | A box with {a} {i} falls down. {b} break and {m} takes {c} home. How many {i} are in the box now?
-a*b; x+c | {n} has {c} red {i}, and {a} bags with {b} blue {i} each. How many {i} does {n} have in all?
 a*b; x-c | For {a} days {n} finds {b} {i} a day. In the end {m} gets {c} of them. How many {i} does {n} have left?
-a+b; x*c | {c} friends come. Each one brings {a} {i} and finds {b} more. How many {i} do they have together?
-a-b; x*c | {c} shops each had {a} {i}, and each of them sold {b}. How many {i} are left in all?
-a/b; x+c | {n} gets one of {b} equal parts of {a} {i}, and {c} {i} from {m}. How many {i} does {n} have?
 a/b; x-c | {a} {i} go into {b} boxes, as many in each. {n} takes {c} out of the first box. How many {i} does it hold now?
 a+b; x/c | {n} and {m} bring {a} and {b} {i}. They make {c} equal parts of them. How many {i} are in one part?
-a-b; x/c | {n} keeps {b} of {a} {i} and gives the rest to {c} friends, the same to each. How many {i} does one friend get?
 a*b; x/c | {a} boxes of {b} {i} are for {c} children. How many {i} does each child get, if all get the same?
-a/b; x*c | {b} bags hold {a} {i}, the same in each bag. How many {i} do {c} bags hold?
-a-b; x+c | {b} of the {a} {i} of {n} are lost, but {m} finds {c} of them again. How many {i} does {n} have now?
-a+b; x+c | {n} sees {a} {i} in one shop, {b} in the next and {c} in the last. How many {i} does {n} see?
 a+b; x-c | To {a} {i} {n} adds {b} from home. After school {c} are gone. How many {i} are still there?
 a*b; x+c | Every friend of {n} has {b} {i}. There are {a} friends, and {n} has {c} {i}. How many {i} do all of them have?
+a*b; x-c | {a} boys find {b} {i} each. On the way home they lose {c} of them. How many {i} do they bring home?
+a*b; x-c | Each of {a} girls has {b} {i}. {n} takes {c} of all the {i}. How many {i} do the girls have now?
+a*b; x-c | {a} friends make {b} {i} each, and {c} of these {i} break. How many {i} are still good?
+a*b; x-c | A teacher has {a} boxes with {b} {i}. She uses {c} {i} in school. How many {i} does she have now?
+a*b; x-c | {n} sees {a} tables with {b} {i} on each. {m} takes {c} {i}. How many {i} does {n} see now?
+a*b; x+c | {a} boys find {b} {i} each. On the way home they buy {c} more. How many {i} do they bring home?
+a*b; x+c | There are {c} {i} on the table and {a} boxes of {b} {i} under it. How many {i} are there together?
+a*b; x+c | {n} gets {c} {i} today. Before, {n} got {b} {i} a day for {a} days. How many {i} does {n} have in all?
+a+b; x-c | {n} puts {a} red {i} and {b} blue {i} on a shelf. Then {m} takes {c} down. How many {i} are on the shelf?
+a+b; x-c | {m} brings {a} {i} and {n} brings {b}. Later {c} {i} are gone. How many {i} are still there?
+a+b; x-c | In the first box are {a} {i}, in the second {b}. {n} uses {c} of them. How many {i} remain?
+a+b; x-c | {n} found {a} {i} and {m} found {b}. They gave {c} of them to the teacher. How many {i} did they keep?
+a+b; x-c | {n} gets {a} {i} from school and {b} from home, and needs {c} for a game. How many {i} are left over?
+a+b; x+c | {n} has {a} small {i}, {b} big {i} and {c} old {i}. How many {i} does {n} have together?
+a+b; x+c | {n} brings {a} {i}, {m} brings {b} and the teacher brings {c}. How many {i} are there in all?
+a+b; x+c | On the first day {n} makes {a} {i}, on the second {b} and on the third {c}. How many {i} is that?
+a-b; x+c | {m} takes {b} {i} from a bag of {a} and puts {c} other {i} in. How many {i} are in the bag?
+a-b; x+c | Of {a} {i} {b} are lost. {n} finds {c} more. How many {i} are there now?
+a-b; x-c | There were {a} {i} in the shop. {b} were sold on Monday and {c} on Tuesday. How many {i} are still in the shop?
+a+b; x*c | {n} finds {a} {i} and {m} finds {b} {i} every day. How many {i} do they find in {c} days?
+a+b; x*c | Each box has {a} {i} on the left and {b} {i} on the right. How many {i} are in {c} boxes?
+a+b; x*c | Every child gets {a} red {i} and {b} green {i}. How many {i} do {c} children get?
+a+b; x*c | {n} sells {a} {i} in the morning and {b} in the evening. How many {i} does {n} sell in {c} such days?
+a-b; x*c | {n} takes {b} {i} out of each bag of {a}. How many {i} are left in {c} bags?
+a-b; x*c | Each child has {a} {i} and loses {b}. How many {i} do {c} children have now?
+a/b; x+c | {a} {i} are shared equally by {b} children. {n} is one of them and finds {c} more. How many {i} does {n} have now?
+a/b; x+c | {n} and the other children, {b} in all, share {a} {i} equally. Then {m} gives {n} {c}. How many {i} does {n} have?
+a/b; x-c | {n} shares {a} {i} equally with friends, so that {b} children have the same. Then {n} loses {c}. How many does {n} have?
+a/b; x*c | {n} packs {a} {i} into {b} bags, the same number in each. How many {i} are in {c} bags?
+a/b; x*c | {a} {i} are split into {b} equal bags. {m} buys {c} of the bags. How many {i} does {m} get?
+a+b; x/c | {n} has {a} {i} and {m} has {b}. They are shared equally by {c} children. How many {i} does each child get?
+a+b; x/c | {n} finds {a} {i} and then {b} more, and puts them all into {c} equal bags. How many {i} are in each bag?
+a-b; x/c | Of {a} {i} {n} uses {b}. The rest is put into {c} bags, the same in each. How many {i} are in one bag?
+a-b; x/c | {n} loses {b} of {a} {i} and shares the rest equally among {c} friends. How many {i} does each friend get?
+a*b; x/c | {n} has {a} bags of {b} {i} and shares all the {i} equally among {c} friends. How many {i} does each friend get?
+a*b; x/c | There are {a} rows of {b} {i}. They are put into {c} equal boxes. How many {i} are in one box?
 """)
 
 HARD_TEST = _problems("""
