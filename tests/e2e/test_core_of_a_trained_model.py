@@ -29,8 +29,8 @@ def test_every_outcome_is_the_reference_s(
     model, tokenizer = load_model(folder / "base/model"), Tokenizer.load(folder / "tokenizer")
     ties: list[str] = []
     for task, plain in zip(read_bundle(bundle)[0], reference_tasks(bundle), strict=True):
-        outcomes, _ = score_task(ModelScorer(model), tokenizer, task, limit=200)
-        rows = reference_rows(bundle, plain, 200)
+        outcomes, _ = score_task(ModelScorer(model), tokenizer, task, limit=60)
+        rows = reference_rows(bundle, plain, 60)
         with torch.no_grad():
             for i, outcome in enumerate(outcomes):
                 verdict = reference_example(
