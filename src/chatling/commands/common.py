@@ -85,8 +85,9 @@ def open_run(name: str | None) -> RunFolder:
     return RunFolder(states[-1].parent)
 
 
-def load_engine(folder: RunFolder, stage: str, width: int) -> Engine:
-    """The finished model of a stage on this machine's device, in the dtype it was trained in if that is fast here."""
+def load_engine(folder: RunFolder, stage: str, width: int, gpu: int | None = None) -> Engine:
+    """The finished model of a stage on this machine's device (of several GPUs: on number `gpu`), in the dtype it was trained in if that is
+    fast here."""
     import torch
 
     from chatling.hardware.detect import find_device
@@ -96,7 +97,8 @@ def load_engine(folder: RunFolder, stage: str, width: int) -> Engine:
 
     device, execution = find_device(), folder.read_state()["execution"]
     in_bf16 = execution.get("dtype") == "bfloat16" and (execution.get("device") == device or device == "cuda")
-    model = load_model(folder.model(stage), device=device, dtype=torch.bfloat16 if in_bf16 else torch.float32)
+    place = device if gpu is None else f"{device}:{gpu}"
+    model = load_model(folder.model(stage), device=place, dtype=torch.bfloat16 if in_bf16 else torch.float32)
     return Engine(model, Tokenizer.load(folder.tokenizer), width=width)
 
 

@@ -30,6 +30,7 @@ def run(command: Command, words: list[str]) -> None:
     parser.add_argument("--api-key", metavar="KEY", help="ask clients for this bearer key; @FILE reads it from a file")
     parser.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="let this origin's pages call the API; repeatable")
     parser.add_argument("--width", type=int, default=WIDTH, help=f"answers decoded together, a model ({WIDTH})")
+    parser.add_argument("--int8", action="store_true", help="round the models' matrices to eight bits: half the memory of bf16 (torchao)")
     parser.add_argument("--log-text", action="store_true", help="write messages and answers into the access log, too")
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     for field in fields(Limits):
@@ -47,6 +48,7 @@ def run(command: Command, words: list[str]) -> None:
     import torch
 
     from chatling.hardware.detect import memory_errors
+    from chatling.inference.quantised import quantise
     from chatling.inference.service import EngineService
     from chatling.serve.app import create_app
     from chatling.serve.server import is_loopback, listen, serve
@@ -54,7 +56,11 @@ def run(command: Command, words: list[str]) -> None:
 
     def load(folder: RunFolder, stage: str) -> EngineService:
         with memory_errors("loading a model"):
-            return EngineService([load_engine(folder, stage, given.width)], queue_limit=limits.waiting)
+            replicas = range(torch.cuda.device_count()) or (None,)  # a whole model on each GPU
+            engines = [load_engine(folder, stage, given.width, gpu) for gpu in replicas]
+            for engine in engines if given.int8 else ():
+                quantise(engine.model)
+            return EngineService(engines, queue_limit=limits.waiting)
 
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to the clients
     listener = listen(given.host, PORT if given.port is None else given.port, otherwise_any=given.port is None)
