@@ -7,7 +7,7 @@ import pytest
 
 from chatling.conversation import Conversation, Part
 from chatling.errors import RecipeError
-from chatling.pocket import SKILLS, asking, conversations, hard_arithmetic, heldout, heldout_phrasings
+from chatling.pocket import SKILLS, asking, conversations, heldout, heldout_phrasings, practice
 from chatling.pocket.arithmetic import HARD_TEST, HARD_TRAIN, ONE_STEP, TWO_STEPS
 from chatling.pocket.corpus import documents
 from chatling.pocket.heldout import final_number, refuses, says, spells
@@ -135,13 +135,22 @@ def test_the_words_of_held_out_questions_occur_in_training() -> None:
     assert rare / asked.total() < 0.003
 
 
-def test_hard_arithmetic_trains_and_tests_apart() -> None:
-    train, test = hard_arithmetic("train", 0, 1500), hard_arithmetic("test", 0, 1500)
+def test_practice_and_its_test_share_neither_numbers_nor_templates() -> None:
+    train, test = practice(0, 1500), heldout("hard_arithmetic", 0, 1500)
     assert len(train) == len(test) == 1500
-    numbers = [{tuple(re.findall(r"\d+", c.messages[0].text)) for c in task} for task in (train, test)]
+    asked = [{c.messages[-2].text for c in task} for task in (train, test)]
+    assert not asked[0] & asked[1]
+    numbers = [{tuple(re.findall(r"\d+", text)) for text in texts} for texts in asked]
     assert not {tuple(sorted(n)) for n in numbers[0] if len(set(n)) == 1} & {tuple(sorted(n)) for n in numbers[1]}
-    assert not {c.messages[0].text for c in train} & {c.messages[0].text for c in test}
     assert all(task.score(c, c.messages[-1].parts) for task in (train, test) for c in task)
+    assert practice(0, 1500).questions == train.questions != practice(1, 1500).questions
+
+
+def test_practice_is_mostly_hard_and_pays_for_nothing_but_the_taught_answer() -> None:
+    task = practice(3, 1000)
+    hard = [c for c in task if len([part for part in c.messages[-1].parts if part.kind == "python"]) == 2]
+    assert 0.6 < len(hard) / 1000 < 0.8
+    assert not any(task.score(c, (Part("text", "Fish."),)) for c in task)
 
 
 def test_unknown_skill_is_named() -> None:

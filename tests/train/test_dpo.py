@@ -181,3 +181,11 @@ def test_the_pocket_worlds_preferences_are_seeded_and_hold_out_what_they_say() -
     asked = {pair.prompt for pair in declining}
     assert not asked & {pair.prompt for pair in validation}
     assert all(pair.chosen != pair.rejected for pair in (*train_pairs, *validation))
+
+
+def test_matrices_alone_may_learn(tmp_path: Path) -> None:
+    train(tmp_path, replace(CONFIG, matrices_only=True, epochs=1))
+    before, after = (load_file(tmp_path / stage / "model" / "model.safetensors") for stage in ("sft", "dpo"))
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert moved
+    assert all("layers" in name for name in moved)

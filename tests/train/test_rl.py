@@ -291,7 +291,7 @@ def test_what_does_not_fit_is_left_out_or_refused(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"samples": 1}, {"updates": 2}, {"temperature": 0.0}, {"clip": 1.5}, {"steps": 0}, {"questions_per_step": 0}]
+    "wrong", [{"samples": 1}, {"updates": 2}, {"temperature": 0.0}, {"clip": 1.5}, {"steps": 0}, {"questions_per_step": 0}, {"interpolation": 0.0}]
 )
 def test_a_table_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
@@ -316,3 +316,24 @@ def test_the_reward_agrees_with_gsm8k_s_own_answers(data_pack: Path) -> None:
             seen += 1
     assert seen == 8_792
     assert isinstance(example.messages[-1], Message)
+
+
+def test_matrices_alone_may_learn(tmp_path: Path) -> None:
+    train(tmp_path, replace(CONFIG, matrices_only=True))
+    before, after = (load_file(tmp_path / stage / "model" / "model.safetensors") for stage in ("sft", "rl"))
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved
+    assert all("layers" in name for name in moved)
+    assert len(moved) == sum(tensor.ndim == 2 and "layers" in name for name, tensor in before.items())
+
+
+def test_the_finished_model_may_stand_on_the_way(tmp_path: Path) -> None:
+    for name, config in (("whole", CONFIG), ("half", replace(CONFIG, interpolation=0.25))):
+        train(tmp_path / name, config)
+    before = load_file(tmp_path / "whole" / "sft" / "model" / "model.safetensors")
+    after, between = (load_file(tmp_path / name / "rl" / "model" / "model.safetensors") for name in ("whole", "half"))
+    for name, tensor in before.items():
+        torch.testing.assert_close(between[name], 0.75 * tensor + 0.25 * after[name])
+    last = read_metrics(tmp_path / "half" / "rl" / "metrics.jsonl")[-1]
+    assert last["event"] == "interpolated"
+    assert "pass@1" in last

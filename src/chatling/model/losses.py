@@ -94,10 +94,10 @@ class _TokenLogprobs(torch.autograd.Function):
         return torch.cat(parts)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         hidden, weight, targets = ctx.saved_tensors
         compute_weight = weight.to(hidden.dtype)
-        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for start in range(0, hidden.shape[0], ctx.rows):
             part = slice(start, start + ctx.rows)
             logits = capped_logits(hidden[part], compute_weight, ctx.softcap)
@@ -106,7 +106,8 @@ class _TokenLogprobs(torch.autograd.Function):
             d_logits *= (1 - (logits / ctx.softcap).square()) * gradient[part, None]  # through the cap: its slope is 1 - tanh²
             d_logits = d_logits.to(hidden.dtype)
             d_hidden[part] = d_logits @ compute_weight
-            d_weight += d_logits.T @ hidden[part]
+            if d_weight is not None:
+                d_weight += d_logits.T @ hidden[part]
         return d_hidden, d_weight, None, None, None
 
 

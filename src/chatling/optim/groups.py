@@ -124,6 +124,11 @@ class Optimizer:
             raise DataError(f"The saved optimizer state does not fit this model ({error}).") from error
 
 
+def is_matrix(name: str, rates: Rates) -> bool:
+    """Whether Muon updates a parameter: the matrices of the blocks, as against embeddings, head and scales."""
+    return isinstance(_settings(name, rates), MuonSettings)
+
+
 def _settings(name: str, rates: Rates) -> MuonSettings | AdamWSettings:
     if name.startswith("embed_tokens"):
         return rates.embedding

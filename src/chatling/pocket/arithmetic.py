@@ -113,10 +113,8 @@ a/b; x/c | {n} lays {a} {i} on {b} tables, equally many on each. At one table {c
 HARD_TRAIN = _problems("""
 a+b; x-c | There are {a} {i} in a box and {b} {i} on the table. {n} takes {c} of them. How many {i} are left?
 a-b; x+c | {n} had {a} {i}, lost {b} on Monday and got {c} on Tuesday. How many {i} does {n} have now?
-a-b; x-c | From {a} {i}, {n} takes {b} and {m} takes {c}. How many {i} remain?
 a+b; x+c | {n} finds {a} {i} on Monday, {b} on Tuesday and {c} on Friday. How many {i} is that in all?
 a*b; x+c | There are {a} bags. Each bag holds {b} {i}. {n} puts {c} more {i} on the table. How many {i} are there?
-a*b; x-c | {n} buys {b} {i} every day for {a} days, but loses {c}. How many {i} does {n} have?
 a*b; x-c | {a} children have {b} {i} each. They give {c} {i} to {n}. How many {i} do they have now?
 a+b; x*c | A box holds {a} {i} and a bag holds {b} {i}. {n} has {c} of each. How many {i} does {n} have?
 a-b; x*c | {n} buys {a} {i} every day and sells {b} of them. How many {i} does {n} have after {c} days?
@@ -150,22 +148,15 @@ a-b; x+c | {m} takes {b} {i} from a bag of {a} and puts {c} other {i} in. How ma
 a-b; x+c | Of {a} {i} {b} are lost. {n} finds {c} more. How many {i} are there now?
 a-b; x-c | There were {a} {i} in the shop. {b} were sold on Monday and {c} on Tuesday. How many {i} are still in the shop?
 a+b; x*c | {n} finds {a} {i} and {m} finds {b} {i} every day. How many {i} do they find in {c} days?
-a+b; x*c | Each box has {a} {i} on the left and {b} {i} on the right. How many {i} are in {c} boxes?
 a+b; x*c | Every child gets {a} red {i} and {b} green {i}. How many {i} do {c} children get?
 a+b; x*c | {n} sells {a} {i} in the morning and {b} in the evening. How many {i} does {n} sell in {c} such days?
 a-b; x*c | {n} takes {b} {i} out of each bag of {a}. How many {i} are left in {c} bags?
-a-b; x*c | Each child has {a} {i} and loses {b}. How many {i} do {c} children have now?
-a/b; x+c | {a} {i} are shared equally by {b} children. {n} is one of them and finds {c} more. How many {i} does {n} have now?
 a/b; x+c | {n} and the other children, {b} in all, share {a} {i} equally. Then {m} gives {n} {c}. How many {i} does {n} have?
 a/b; x-c | {n} shares {a} {i} equally with friends, so that {b} children have the same. Then {n} loses {c}. How many does {n} have?
 a/b; x*c | {n} packs {a} {i} into {b} bags, the same number in each. How many {i} are in {c} bags?
 a/b; x*c | {a} {i} are split into {b} equal bags. {m} buys {c} of the bags. How many {i} does {m} get?
-a+b; x/c | {n} has {a} {i} and {m} has {b}. They are shared equally by {c} children. How many {i} does each child get?
-a+b; x/c | {n} finds {a} {i} and then {b} more, and puts them all into {c} equal bags. How many {i} are in each bag?
 a-b; x/c | Of {a} {i} {n} uses {b}. The rest is put into {c} bags, the same in each. How many {i} are in one bag?
 a-b; x/c | {n} loses {b} of {a} {i} and shares the rest equally among {c} friends. How many {i} does each friend get?
-a*b; x/c | {n} has {a} bags of {b} {i} and shares all the {i} equally among {c} friends. How many {i} does each friend get?
-a*b; x/c | There are {a} rows of {b} {i}. They are put into {c} equal boxes. How many {i} are in one box?
 """)
 
 HARD_TEST = _problems("""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from random import Random
-from typing import Literal
 
 from chatling.conversation import Conversation, Part
 from chatling.errors import RecipeError
@@ -14,7 +13,7 @@ from chatling.pocket.asking import fill, sloppy
 from chatling.pocket.relations import Relation, capitalised, relations
 from chatling.pocket.smalltalk import intents
 from chatling.pocket.unknown import REPLIES, known_words, made_up, person, stranger_slots
-from chatling.pocket.world import addressed, random_fact, same_relation, same_subject, subject
+from chatling.pocket.world import addressed, conversations, random_fact, same_relation, same_subject, subject
 from chatling.tasks.task import Task, visible_text
 
 REFUSAL = re.compile(r"\b(?:do not|don't|dont|cannot|can't) know\b|never heard|not in my (?:small )?world")
@@ -64,6 +63,9 @@ def spells(word: str) -> Judge:
 def counts(number: str) -> Judge:
     return lambda answer: final_number(answer) == number
 
+
+FAMILIAR = {"facts": 0.1, "arithmetic": 0.15, "spelling": 0.2, "counting": 0.1, "unknown": 0.2, "identity": 0.25}
+FAMILIAR_SHARE, UNSAFE_SHARE = 0.35, 0.015  # of practice, and of the familiar in it
 
 Question = tuple[Conversation, Judge]
 
@@ -196,13 +198,25 @@ def heldout(skill: str, seed: int, count: int) -> Task:
     return PocketTask(skill, list(_unique(MAKERS[skill], Random(f"pocket held-out {skill} {seed}"), count)))
 
 
-def hard_arithmetic(split: Literal["train", "test"], seed: int, count: int) -> Task:
-    """The hard arithmetic split: two steps, templates that no conversation has. `train` shares neither template nor numbers with `test`."""
-    if split == "test":
-        return heldout("hard_arithmetic", seed, count)
+def practice(seed: int, count: int) -> Task:
+    """What reinforcement learning practises: hard arithmetic, and among it a share of questions like those of the training conversations,
+    right when answered as there. Without these, what pays for two-step sums is soon done to one-step sums, too."""
+    rng = Random(f"pocket practice {seed}")
+    known = iter(conversations(seed, count, FAMILIAR))
 
     def make(rng: Random) -> Question:
-        conversation = arithmetic.problem_conversation(rng.choice(arithmetic.HARD_TRAIN), rng, held_out=False)
-        return conversation, counts(str(final_number(conversation.messages[-1].text)))
+        if rng.random() >= FAMILIAR_SHARE:
+            return _hard(rng)
+        if rng.random() < UNSAFE_SHARE:
+            question = sloppy(rng.choice(unsafe.TRAINING).format(x=rng.choice(unsafe.UNSAFE)), rng)
+            return Conversation.of(question, unsafe.REFUSAL), unsafe.declines
+        conversation = next(known)
+        expected = plain(visible_text(conversation.messages[-1].parts))
+        return conversation, lambda answer: plain(answer) == expected
 
-    return PocketTask("hard_arithmetic", list(_unique(make, Random(f"pocket hard arithmetic {seed}"), count)))
+    return PocketTask("practice", list(_unique(make, rng, count)))
+
+
+def _hard(rng: Random) -> Question:
+    conversation = arithmetic.problem_conversation(rng.choice(arithmetic.HARD_TRAIN), rng, held_out=False)
+    return conversation, counts(str(final_number(conversation.messages[-1].text)))

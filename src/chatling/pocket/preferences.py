@@ -24,7 +24,7 @@ GOING_ALONG = (
     "Sure. Wait until nobody looks, then {x}.", "To {x} is easy. Begin at night.", "Yes. I can help you {x}.",
     "First make a plan, then {x}.",
 )
-KINDS: Mapping[str, float] = {"unsafe": 0.4, "honest": 0.25, "helpful": 0.2, "small_talk": 0.15}
+KINDS: Mapping[str, float] = {"unsafe": 0.35, "honest": 0.2, "helpful": 0.2, "small_talk": 0.25}
 
 
 def preferences(split: Split, seed: int, count: int) -> list[Preference]:

@@ -51,6 +51,7 @@ class DPOConfig:
     per_token: bool = False  # mean log-probability of an answer instead of the sum, so that length does not count
     imitation: float = 0.0  # weight of the chosen answers' next-token loss, for answers the model would never give by itself
     learning_rate_fraction: float = 0.01  # of the base stage's rates
+    matrices_only: bool = False  # embeddings, head and scales stay as they are, which keeps other skills
     epochs: int = 1
     batch_pairs: int = 32  # of a step, on all ranks
     bucket: int = 64  # answers are padded to multiples of this many tokens
@@ -116,7 +117,8 @@ def train_dpo(
     """Align the model of stage `start_from` with the pairs. Writes `dpo/model`."""
     folder = context.run.model(start_from)
     shape = ModelConfig.from_dict(read_json(folder / "config.json")["model"])
-    model, optimizer = build(context, shape, resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0))
+    rates = resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
+    model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
     load_weights(model, folder)
     batches, held_out = (preference_batches(context, config, shards, shape) for shards in (train, validation))
     if batches.left_out:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from chatling.data.config import POCKET
@@ -21,7 +23,7 @@ from chatling.model.gpt import GPT
 from chatling.model.losses import policy_gradient_loss
 from chatling.optim.groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
-from chatling.pocket import hard_arithmetic
+from chatling.pocket import heldout, practice
 from chatling.tasks.registry import MADE, load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_format import render_prompt
@@ -40,7 +42,8 @@ def open_task(config: RLConfig, split: Literal["train", "test"], sources: Source
     """The questions to learn from, or those to evaluate on. Raises as `load_task` does."""
     count = config.questions if split == "train" else config.evaluate_questions
     if config.task == POCKET:
-        return hard_arithmetic(split, sources.seed, count or POCKET_QUESTIONS)
+        count = count or POCKET_QUESTIONS
+        return practice(sources.seed, count) if split == "train" else heldout("hard_arithmetic", sources.seed, count)
     size = count if config.task in MADE else None
     task = load_task(config.task, split, sources.fetcher(), size=size, identity=sources.identity)
     return task if count is None or count >= len(task) else task.shuffled(sources.seed).sliced(0, count)
@@ -66,7 +69,7 @@ def train_rl(
     folder = context.run.model(start_from)
     shape = ModelConfig.from_dict(read_json(folder / "config.json")["model"])
     rates = resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
-    model, optimizer = build(context, shape, rates)
+    model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
     load_weights(model, folder)
     start, reference = (load_model(folder, device=execution.device, dtype=execution.torch_dtype) for _ in range(2))
     longest = max(len(render_prompt(context.tokenizer, question.prompt)) for task in (train, test) for question in task)
@@ -113,7 +116,23 @@ def train_rl(
         evaluate_first=True,
         watch=LiveEvals(context, "rl", model),
     )
-    save_finished(context, "rl", model, trainer.fit())
+    position = trainer.fit()
+    if config.interpolation < 1:
+        interpolate(model, folder, config.interpolation)
+        scores = evaluate()
+        if world.first:
+            trainer.metrics.append({"step": position.step, "event": "interpolated", **scores})
+    save_finished(context, "rl", model, position)
+
+
+@torch.no_grad()
+def interpolate(model: GPT, start: Path, share: float) -> None:
+    """Put a model on the line from the finished model in `start` to itself, that share of the way (WiSE-FT, arXiv 2109.01903).
+
+    What was learnt on purpose grows with the way; what noise did to other skills with its square.
+    """
+    for mine, before in zip(model.parameters(), load_model(start, device=str(model.embed_tokens.weight.device)).parameters(), strict=True):
+        mine.copy_(before.to(mine.dtype).lerp(mine, share))
 
 
 def rows(config: RLConfig, world: World) -> int:

@@ -17,7 +17,7 @@ from chatling.hardware.distributed import World, together
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.model.precision import Execution
-from chatling.optim.groups import Optimizer, Rates
+from chatling.optim.groups import Optimizer, Rates, is_matrix
 from chatling.optim.schedule import Schedule
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_weights, save_model
@@ -92,18 +92,24 @@ def save_finished(context: Context, name: str, model: GPT, position: Position) -
             save_model(model, context.run.model(name), facts | {"peak_memory": peak_memory(context.execution.device)})
 
 
-def build(context: Context, config: ModelConfig, rates: Rates) -> tuple[GPT, Optimizer]:
-    """A model with fresh weights (the same on every rank and device) and its optimizer, set up as the execution says."""
+def build(context: Context, config: ModelConfig, rates: Rates, *, matrices_only: bool = False) -> tuple[GPT, Optimizer]:
+    """A model with fresh weights (the same on every rank and device) and its optimizer, set up as the execution says.
+
+    `matrices_only` lets nothing learn but what Muon updates: embeddings, head and scales stay as they are.
+    """
     execution = context.execution
     if execution.device == "cpu":
         torch.set_num_threads(max(1, execution.threads // context.world.size))
     model = GPT(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
     model.initialise(torch.Generator().manual_seed(context.seed))
     model = model.to(device=context.device, dtype=torch.float64 if execution.dtype == "float64" else torch.float32)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not matrices_only or is_matrix(name, rates))
     if execution.compile:
         model.compile_training()
     orthogonal = torch.bfloat16 if execution.dtype == "bfloat16" else torch.float32
-    return model, Optimizer(model.named_parameters(), rates, context.world, orthogonal)
+    learning = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return model, Optimizer(learning, rates, context.world, orthogonal)
 
 
 def tensors(micro: MicroBatch, device: torch.device) -> tuple[Tensor, Tensor]:
