@@ -64,7 +64,7 @@ def counts(number: str) -> Judge:
     return lambda answer: final_number(answer) == number
 
 
-FAMILIAR = {"facts": 0.1, "arithmetic": 0.15, "spelling": 0.2, "counting": 0.1, "unknown": 0.2, "identity": 0.25}
+FAMILIAR = {"facts": 0.1, "arithmetic": 0.2, "spelling": 0.2, "counting": 0.1, "unknown": 0.2, "identity": 0.2}
 FAMILIAR_SHARE, UNSAFE_SHARE = 0.35, 0.015  # of practice, and of the familiar in it
 
 Question = tuple[Conversation, Judge]

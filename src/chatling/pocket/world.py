@@ -18,8 +18,8 @@ from chatling.pocket.unknown import known_words, training_unknown
 from chatling.pocket.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
-    "facts": 0.28, "spelling": 0.10, "arithmetic": 0.20, "counting": 0.105, "counting_by_hand": 0.025, "unknown": 0.085,
-    "identity": 0.142, "follow_up": 0.06, "unsafe": 0.003,
+    "facts": 0.252, "spelling": 0.10, "arithmetic": 0.20, "counting": 0.105, "counting_by_hand": 0.025, "unknown": 0.085,
+    "identity": 0.165, "follow_up": 0.065, "unsafe": 0.003,
 }
 # relations with many similar facts need fewer samples a fact
 SHARES = {"compare": 22, "about": 50}
