@@ -291,7 +291,8 @@ def test_what_does_not_fit_is_left_out_or_refused(tokenizer: Tokenizer) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"samples": 1}, {"updates": 2}, {"temperature": 0.0}, {"clip": 1.5}, {"steps": 0}, {"questions_per_step": 0}, {"interpolation": 0.0}]
+    "wrong",
+    [{"samples": 1}, {"updates": 2}, {"temperature": 0.0}, {"clip": 1.5}, {"steps": 0}, {"questions_per_step": 0}, {"interpolation": 0.0}],
 )
 def test_a_table_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
