@@ -1,7 +1,7 @@
 """The engine: a request's answer is its own, whatever else runs; calculator, stops, limits, refill, errors."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -34,8 +34,18 @@ def said(completions: Sequence[Completion]) -> list[tuple[list[int], str | None]
     return [(completion.ids, completion.finish) for completion in completions]
 
 
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+# With more threads than one, which thread takes a row must not show in its last bits either.
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
 @pytest.mark.parametrize(("preset", "dtype"), [("classic", torch.float32), ("modern", torch.float32), ("modern", torch.bfloat16)])
-def test_batched_equals_single(make_model: Make, tokenizer: Tokenizer, preset: str, dtype: torch.dtype) -> None:
+def test_batched_equals_single(make_model: Make, tokenizer: Tokenizer, threads: None, preset: str, dtype: torch.dtype) -> None:
     engine = Engine(make_model(preset), tokenizer, width=4, dtype=dtype)
     requests = some_requests(24, tokenizer.vocab_size)
     together = engine.generate(requests)

@@ -102,7 +102,7 @@ class Engine:
 
     def _check_memory(self) -> None:
         """The cache is set up once and admits no more than it holds. Asked for too much, a system may promise it and fail later."""
-        each = bytes_per_slot(self.model.config, self.context, self.model.compute_dtype, self.device)
+        each = bytes_per_slot(self.model.config, self.context, self.model.compute_dtype, self.device, compiled=self.compiled)
         memory, _ = device_memory(self.device.type)  # type: ignore[arg-type]
         needed = each * (self.width + 1)  # one slot is for padding
         if needed > memory:

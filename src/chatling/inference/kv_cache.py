@@ -30,11 +30,11 @@ class KVCache:
         shape = (slots + 1, config.kv_heads, reach, config.head_width)  # the last slot takes what padding writes
         # a tensor a layer: compiled code that writes into a part of one tensor copies the whole
         self.keys, self.values = (
-            [torch.zeros(shape, dtype=storage_dtype(dtype, device), device=device) for _ in range(config.depth)] for _ in range(2)
+            [torch.zeros(shape, dtype=storage_dtype(dtype, device, compiled), device=device) for _ in range(config.depth)] for _ in range(2)
         )
+        self.wide = storage_dtype(dtype, device, False)  # what attention computes in
         self.columns = torch.arange(reach, device=device)
-        # One query a row, on a processor: products and sums that a compiler fuses are up to 5 times faster than the attention kernel.
-        self.plain = compiled and device.type == "cpu"
+        self.on_cpu, self.compiled = device.type == "cpu", compiled
 
     def seen_by(self, longest: int) -> Tensor:
         """The cached positions (extent,) that a pass has to read so that a row of `longest` tokens fits.
@@ -51,14 +51,15 @@ class KVCache:
             storage[targets, :, :length] = storage[sources, :, :length]
 
 
-def storage_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """On a CPU the skinny products of decoding are faster in fp32 than in bf16, and more exact."""
-    return torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 else dtype
+def storage_dtype(dtype: torch.dtype, device: torch.device, compiled: bool) -> torch.dtype:
+    """A CPU's attention kernel is faster in fp32 than in bf16 at one query a row. Compiled code widens what it reads on the way."""
+    return torch.float32 if device.type == "cpu" and dtype == torch.bfloat16 and not compiled else dtype
 
 
-def bytes_per_slot(config: ModelConfig, length: int, dtype: torch.dtype, device: torch.device) -> int:
+def bytes_per_slot(config: ModelConfig, length: int, dtype: torch.dtype, device: torch.device, *, compiled: bool = False) -> int:
     """What one slot of `length` tokens takes."""
-    return 2 * config.depth * config.kv_heads * config.head_width * _reach(length) * storage_dtype(dtype, device).itemsize
+    numbers = 2 * config.depth * config.kv_heads * config.head_width * _reach(length)
+    return numbers * storage_dtype(dtype, device, compiled).itemsize
 
 
 def _reach(length: int) -> int:
@@ -87,9 +88,10 @@ class Pass:
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         """Store k and v (B, T, K, E) and attend with q (B, T, H, E) over everything cached; returns (B, T, H, E)."""
         keys, values = self._store(self.cache.keys[layer], k), self._store(self.cache.values[layer], v)
-        queries, mask = q.transpose(1, 2).to(keys.dtype), self.masks[window]
-        if self.cache.plain and q.shape[1] == 1:
-            out = _attend_one(queries, keys, values, mask)
+        queries, mask = q.transpose(1, 2).to(self.cache.wide), self.masks[window]
+        keys, values = keys.to(self.cache.wide), values.to(self.cache.wide)
+        if self.cache.on_cpu and q.shape[1] == 1:
+            out = _attend_one(queries, keys, values, mask, self.cache.compiled)
         else:
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=q.shape[2] != k.shape[2])
         return out.transpose(1, 2).to(q.dtype)
@@ -107,11 +109,18 @@ class Pass:
         hidden = distance < 0
         if window and window < self.cache.length:
             hidden = hidden | (distance >= window)
-        return torch.zeros(hidden.shape, dtype=self.cache.keys[0].dtype, device=hidden.device).masked_fill(hidden, float("-inf"))
+        return torch.zeros(hidden.shape, dtype=self.cache.wide, device=hidden.device).masked_fill(hidden, float("-inf"))
 
 
-def _attend_one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention of one query q (B, H, 1, E) over k, v (B, K, L, E) as products and sums; returns (B, H, 1, E)."""
-    groups = q.view(q.shape[0], k.shape[1], -1, 1, q.shape[-1])  # (B, K, H/K, 1, E)
-    scores = (groups * k[:, :, None]).sum(-1) * q.shape[-1] ** -0.5 + mask  # (B, K, H/K, L)
-    return (scores.softmax(-1)[..., None] * v[:, :, None]).sum(-2).view_as(q)
+def _attend_one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, compiled: bool) -> Tensor:
+    """Attention of one query q (B, H, 1, E) over k, v (B, K, L, E), step by step; returns (B, H, 1, E).
+
+    At one query the processor's attention kernel gives each thread a buffer that lies differently in memory, so that in fp32 a row's last
+    bits depend on which thread takes it. Products and sums that a compiler fuses are up to 5 times faster; without one they would be slow.
+    """
+    groups = q.view(q.shape[0], k.shape[1], -1, q.shape[-1]) * q.shape[-1] ** -0.5  # (B, K, H/K, E)
+    if not compiled:
+        return (((groups @ k.transpose(-2, -1)) + mask).softmax(-1) @ v).view_as(q)
+    scores = (groups[..., None, :] * k[:, :, None]).sum(-1) + mask  # (B, K, H/K, L)
+    weights = (scores - scores.amax(-1, keepdim=True)).exp()
+    return ((weights[..., None] * v[:, :, None]).sum(-2) / weights.sum(-1, keepdim=True)).view_as(q)
