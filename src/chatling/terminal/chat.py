@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
@@ -35,16 +37,37 @@ def answer(engine: Engine, conversation: Conversation, sampling: Sampling, conso
     stream = engine.stream(Request(tuple(render_prompt(engine.tokenizer, conversation)), sampling))
     writer, ids = AnswerWriter(engine, console), []
     try:
-        for event in stream:
-            writer.write(event)
-            if event.token is not None:
-                ids.append(event.token)
+        with _interrupts() as pressed:
+            for event in stream:
+                writer.write(event)
+                if event.token is not None:
+                    ids.append(event.token)
+                if pressed():
+                    raise KeyboardInterrupt
     except KeyboardInterrupt:
         writer.say(" (stopped)", dim=True)
     finally:
         stream.close()  # type: ignore[attr-defined]
         writer.say("\n")
     return ids
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed. Python's own exception is dropped where it meets a callback; here only the second one raises it."""
+    presses = 0
+
+    def handler(number: int, frame: object) -> None:
+        nonlocal presses
+        presses += 1
+        if presses > 1:
+            raise KeyboardInterrupt
+
+    previous = signal.signal(signal.SIGINT, handler)
+    try:
+        yield lambda: presses > 0
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def console_for(out: TextIO | None) -> Console:
