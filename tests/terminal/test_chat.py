@@ -5,10 +5,11 @@ import json
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -126,14 +127,22 @@ def test_no_answer_leaves_no_turn() -> None:
     assert [message.text for message in chat.messages] == ["two", "yes"]
 
 
-def test_control_c_keeps_what_was_said() -> None:
+class PressedInACallback:
+    """Python drops an exception that is raised in here, KeyboardInterrupt too."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize("press", [PressedInACallback, lambda: signal.raise_signal(signal.SIGINT)])
+def test_control_c_keeps_what_was_said(press: Callable[[], object]) -> None:
     engine = scripted_engine("abcdef")
     whole = engine.stream
 
     def interrupted(request: Request) -> Iterator[Event]:
         for i, event in enumerate(whole(request)):
-            if i == 3 and len(engine.asked) == 1:  # type: ignore[attr-defined]
-                raise KeyboardInterrupt
+            if i == 2 and len(engine.asked) == 1:  # type: ignore[attr-defined]
+                press()
             yield event
 
     engine.stream = interrupted  # type: ignore[method-assign, assignment]
