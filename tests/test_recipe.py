@@ -147,6 +147,11 @@ def test_help_lists_every_field_and_exits_well(capsys: pytest.CaptureFixture[str
         assert flag in shown
 
 
+def test_what_is_to_be_shown_again_must_have_been_shown() -> None:
+    with pytest.raises(RecipeError, match=r"rl\.replay .* no \[sft\]"):
+        from_toml(Recipe, "[rl]\nreplay = 0.5", "alone.toml")
+
+
 def test_an_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match="Did you mean 'pocket'"):
         load_recipe("poket")

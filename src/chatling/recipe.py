@@ -62,6 +62,8 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise RecipeError(f"seed is {self.seed}; it must be at least 0.")
+        if self.rl is not None and self.rl.replay and self.sft is None:
+            raise RecipeError("rl.replay shows SFT's conversations again, and the recipe has no [sft].", "Set rl.replay to 0.")
 
 
 def builtin_recipes() -> dict[str, Path]:

@@ -31,6 +31,7 @@ from chatling.tokenizer.train import train_tokenizer
 from chatling.train.base import train_base
 from chatling.train.dpo import dpo_facts, prepare_dpo, train_dpo
 from chatling.train.finetune import prepare_finetune, source_facts, train_finetune
+from chatling.train.replay import Replay
 from chatling.train.rl import open_task, train_rl
 from chatling.train.sources import Sources
 from chatling.train.stage import Context
@@ -168,7 +169,8 @@ def _rl(job: Job) -> None:
     recipe = job.recipe
     assert recipe.rl is not None
     start = _before("rl", recipe)
-    train_rl(_context(job), start, recipe.rl, recipe.model, recipe.optim, recipe.base.batch_tokens, *_rl_tasks(job))
+    known = None if recipe.sft is None else Replay(recipe.sft, _shards(job, "sft", "train"))
+    train_rl(_context(job), start, recipe.rl, recipe.model, recipe.optim, recipe.base.batch_tokens, *_rl_tasks(job), known)
 
 
 def _shards(job: Job, stage: str, split: str) -> Path:

@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from chatling.conversation import Conversation, Part
+from chatling.data.token_shards import write_conversation_shards
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Engine
 from chatling.model.config import ModelRecipe
@@ -24,10 +25,14 @@ from chatling.model.precision import Execution
 from chatling.optim.groups import OptimConfig
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.chat_format import render
 from chatling.train import rl
 from chatling.train.checkpoint import save_model
+from chatling.train.finetune import FinetuneConfig
 from chatling.train.loop import LoopConfig
+from chatling.train.replay import Replay
 from chatling.train.rollouts import RLConfig
+from chatling.train.sources import MixtureEntry
 from chatling.train.stage import Context
 from chatling.workspace import RunFolder
 
@@ -88,24 +93,36 @@ def tiny_model(tokenizer: Tokenizer, dtype: torch.dtype = torch.float32) -> GPT:
     return model
 
 
+def known(folder: Path) -> Replay:
+    """What SFT has shown: five conversations, two of them a step."""
+    tokenizer = tiny_tokenizer()
+    shown = [render(tokenizer, Conversation.of("Hello" + "!" * i, "12" * (i + 1))) for i in range(5)]
+    shards = folder / "data" / "sft-train"
+    if not shards.exists():
+        write_conversation_shards(shards, shown, tokenizer.vocab_size, fingerprint="known")
+    table = FinetuneConfig(mixture=(MixtureEntry("pocket", count=5),), packed=False, batch_conversations=2, bucket=8)
+    return Replay(table, shards)
+
+
 def context(folder: Path, world: World | None = None, dtype: str = "float32") -> Context:
     """A run whose SFT is the tiny model."""
     run, tokenizer = RunFolder(folder), tiny_tokenizer()
     if not run.tokenizer.exists():
         tokenizer.save(run.tokenizer)
         save_model(tiny_model(tokenizer), run.model("sft"), {})
+        known(folder)
     execution = Execution("cpu", dtype, "plain", False, 1, 64)  # type: ignore[arg-type]
     return Context(run, 11, tokenizer, execution, world or World(), Silent(), LoopConfig())
 
 
 def train(folder: Path, config: RLConfig = CONFIG, world: World | None = None) -> None:
-    rl.train_rl(context(folder, world), "sft", config, ModelRecipe(), OptimConfig(), 1024, Digits(), Digits(4))
+    rl.train_rl(context(folder, world), "sft", config, ModelRecipe(), OptimConfig(), 1024, Digits(), Digits(4), known(folder))
 
 
 def train_as(rank: int, folder: Path) -> None:
     """As one of two processes."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    train(folder, replace(CONFIG, questions_per_step=4), World(rank, 2))
+    train(folder, replace(CONFIG, questions_per_step=4, replay=0.5), World(rank, 2))
     dist.destroy_process_group()
 
 
@@ -132,5 +149,5 @@ if __name__ == "__main__":
         train_as(int(sys.argv[3]), Path(sys.argv[1]))
         raise SystemExit
     stop_at(sys.argv[2], int(sys.argv[3]))
-    several = RLConfig(**{**vars(CONFIG), "updates": 2, "clip": 0.2, "kl": 0.05}) if len(sys.argv) > 4 else CONFIG
+    several = RLConfig(**{**vars(CONFIG), "updates": 2, "clip": 0.2, "kl": 0.05, "replay": 0.5}) if len(sys.argv) > 4 else CONFIG
     train(Path(sys.argv[1]), several)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
 from dataclasses import replace
 from fractions import Fraction
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from safetensors.torch import load_file
 
 from chatling.conversation import Conversation, Message, Part
 from chatling.data import IGNORE
-from chatling.data.batches import Step
+from chatling.data.batches import BatchSource, Step
+from chatling.data.order import seeded_order
 from chatling.errors import DataError, RecipeError
 from chatling.evals.sampled import judge
 from chatling.hardware.distributed import World
@@ -26,12 +28,15 @@ from chatling.inference.engine import Completion, Engine, Request, Sampling
 from chatling.model.gpt import GPT
 from chatling.tasks.gsm8k import GSM8K
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import render_prompt
+from chatling.tokenizer.chat_format import render, render_prompt
 from chatling.train import rl
+from chatling.train.checkpoint import load_model
+from chatling.train.finetune import finetune_batches
 from chatling.train.metrics import read_metrics
+from chatling.train.replay import with_replay
 from chatling.train.rollouts import RLConfig, RolloutBatches, advantages, rollout, sample_seed
 
-from .rl_world import CONFIG, Digits, context, tiny_model, tiny_tokenizer, train
+from .rl_world import CONFIG, Digits, context, known, tiny_model, tiny_tokenizer, train
 
 SCRIPT = Path(__file__).with_name("rl_world.py")
 
@@ -224,7 +229,7 @@ def killed_at(folder: Path, *arguments: Any) -> None:
 
 
 def test_a_kill_between_updates_of_one_step_goes_on_to_the_same_bits(tmp_path: Path) -> None:
-    config = replace(CONFIG, updates=2, clip=0.2, kl=0.05, save_every=1)
+    config = replace(CONFIG, updates=2, clip=0.2, kl=0.05, replay=0.5, save_every=1)
     train(tmp_path / "whole", config)
     folder = tmp_path / "killed"
     killed_at(folder, "update", 12, "several")
@@ -265,7 +270,7 @@ def test_options_anchor_to_the_weights_before(tokenizer: Tokenizer, options: dic
 
 
 def test_two_ranks_share_the_questions(tmp_path: Path) -> None:
-    train(tmp_path / "one", replace(CONFIG, questions_per_step=4))
+    train(tmp_path / "one", replace(CONFIG, questions_per_step=4, replay=0.5))
     context(tmp_path / "run")  # written once, before both begin
     ranks = [subprocess.Popen([sys.executable, str(SCRIPT), str(tmp_path / "run"), "rank", str(rank)]) for rank in range(2)]
     assert [process.wait(120) for process in ranks] == [0, 0]
@@ -292,7 +297,8 @@ def test_what_does_not_fit_is_left_out_or_refused(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"samples": 1}, {"updates": 2}, {"temperature": 0.0}, {"clip": 1.5}, {"steps": 0}, {"questions_per_step": 0}, {"interpolation": 0.0}],
+    [{"samples": 1}, {"updates": 2}, {"temperature": 0.0}, {"clip": 1.5}, {"steps": 0}, {"questions_per_step": 0}, {"interpolation": 0.0},
+     {"replay": -1.0}],
 )
 def test_a_table_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
@@ -317,6 +323,52 @@ def test_the_reward_agrees_with_gsm8k_s_own_answers(data_pack: Path) -> None:
             seen += 1
     assert seen == 8_792
     assert isinstance(example.messages[-1], Message)
+
+
+def test_replayed_conversations_count_by_their_mean_loss(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Over two steps: the source's gradient, and the weight times that of the mean loss of two conversations' own tokens."""
+    here = context(tmp_path, dtype="float64")
+    model = tiny_model(tokenizer, torch.float64)
+    plain = batches_of(model, tokenizer)
+    replay = known(tmp_path)
+    batches, loss = with_replay(here, model, plain, functools.partial(rl.policy_loss, model, CONFIG), 0.5, replay)
+    order = [int(i) for i in seeded_order(5, here.seed, 0)]
+    shown = [render(tokenizer, Conversation.of("Hello" + "!" * i, "12" * (i + 1))) for i in order]
+    for at, (step, alone) in enumerate(islice(zip(batches.steps(), plain.steps(), strict=False), 2)):
+        expected = gradients(model, CONFIG, alone)
+        model.zero_grad()
+        total, count = torch.zeros((), dtype=torch.float64), 0
+        for one in shown[2 * at : 2 * at + 2]:
+            scores = model.logits(model(torch.tensor([one.ids[:-1]])))[0].log_softmax(-1)
+            for place, (token, learnt) in enumerate(zip(one.ids[1:], one.mask[1:], strict=True)):
+                total = total - scores[place, token] * learnt
+                count += learnt
+        (0.5 * total / count).backward()
+        added = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+        model.zero_grad()
+        for micro in step.micro:
+            value, _ = loss(**{name: torch.from_numpy(array) for name, array in vars(micro).items()})
+            (value / step.count).backward()
+        for parameter, mine, more in zip(model.parameters(), expected, added, strict=True):
+            assert parameter.grad is not None
+            torch.testing.assert_close(parameter.grad, mine + more, rtol=1e-6, atol=1e-8)
+
+
+def _batches_known(folder: Path) -> BatchSource:
+    replay = known(folder)
+    return finetune_batches(context(folder), replay.config, replay.shards, tiny_model(tiny_tokenizer()).config)
+
+
+def test_replay_keeps_what_rewards_would_undo(whole: Path, tmp_path: Path) -> None:
+    """What SFT has shown stays likelier than after the same steps without it."""
+    train(tmp_path, replace(CONFIG, replay=2.0))
+    likely = []
+    for folder in (whole, tmp_path):
+        model, batches = load_model(folder / "rl" / "model"), _batches_known(folder)
+        with torch.no_grad():
+            losses = [model.loss(torch.from_numpy(micro.inputs), torch.from_numpy(micro.targets))[0].item() for micro in batches.once()]
+        likely.append(-sum(losses))
+    assert likely[1] > likely[0] + 1
 
 
 def test_matrices_alone_may_learn(tmp_path: Path) -> None:

@@ -64,7 +64,9 @@ def counts(number: str) -> Judge:
     return lambda answer: final_number(answer) == number
 
 
-FAMILIAR = {"facts": 0.1, "arithmetic": 0.2, "spelling": 0.2, "counting": 0.1, "unknown": 0.2, "identity": 0.2}
+FAMILIAR = {
+    "facts": 0.1, "arithmetic": 0.15, "spelling": 0.15, "counting": 0.1, "unknown": 0.2, "identity": 0.15, "follow_up": 0.15,
+}
 FAMILIAR_SHARE, UNSAFE_SHARE = 0.35, 0.015  # of practice, and of the familiar in it
 
 Question = tuple[Conversation, Judge]

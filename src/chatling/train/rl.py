@@ -30,6 +30,7 @@ from chatling.tokenizer.chat_format import render_prompt
 from chatling.train.checkpoint import load_model, load_weights
 from chatling.train.live import LiveEvals
 from chatling.train.loop import Trainer
+from chatling.train.replay import Replay, with_replay
 from chatling.train.rollouts import ROOM_FOR_TOOLS, RLConfig, RolloutBatches, sample_seed
 from chatling.train.sources import Sources
 from chatling.train.stage import Context, build, save_finished
@@ -63,8 +64,9 @@ def train_rl(
     base_batch_tokens: int,
     train: Task,
     test: Task,
+    replay: Replay | None = None,
 ) -> None:
-    """Improve the model of stage `start_from` at a task, evaluating on `test`. Writes `rl/model`."""
+    """Improve the model of stage `start_from` at a task, evaluating on `test`; `replay` is needed by `config.replay`. Writes `rl/model`."""
     execution, world = context.execution, context.world
     folder = context.run.model(start_from)
     shape = ModelConfig.from_dict(read_json(folder / "config.json")["model"])
@@ -100,14 +102,15 @@ def train_rl(
 
     loop = replace(context.loop, save_every=config.save_every, evaluate_every=config.evaluate_every)
     loss = functools.partial(policy_loss, model, config)
+    source, total = (batches, loss) if not config.replay else with_replay(context, model, batches, loss, config.replay, replay)
     trainer = Trainer(
         "rl",
         context.run.stage("rl"),
         model,
         optimizer,
         schedule,
-        batches,
-        loss,
+        source,
+        total,
         evaluate,
         loop,
         world,

@@ -40,6 +40,7 @@ class RLConfig:
     learning_rate_fraction: float = 0.05  # of the base stage's rates
     interpolation: float = 1.0  # how far the finished model goes from where RL began to where it ended; below 1 keeps more of the rest
     matrices_only: bool = False  # embeddings, head and scales stay as they are, which keeps other skills
+    replay: float = 0.0  # weight of the next-token loss of a step of SFT's conversations beside each step, which keeps other skills
     warmup: int = 0  # steps
     warmdown: float = 1.0  # fraction of the steps
     epochs: int = 1
@@ -63,8 +64,8 @@ class RLConfig:
             raise RecipeError("Every count in [rl] must be at least 1.")
         if self.samples < 2:
             raise RecipeError(f"rl.samples is {self.samples}; an answer is judged against others to its question: at least 2.")
-        if self.temperature <= 0 or self.top_k < 0 or self.kl < 0 or not 0 <= self.clip < 1:
-            raise RecipeError("rl.temperature must be above 0, top_k and kl at least 0, clip from 0 to below 1.")
+        if self.temperature <= 0 or min(self.top_k, self.kl, self.replay) < 0 or not 0 <= self.clip < 1:
+            raise RecipeError("rl.temperature must be above 0, top_k, kl and replay at least 0, clip from 0 to below 1.")
         if not 0 < self.interpolation <= 1:
             raise RecipeError(f"rl.interpolation is {self.interpolation}; it must be above 0 and at most 1.")
         if self.updates > 1 and not self.clip:

@@ -1,0 +1,77 @@
+"""A step of SFT's conversations beside every step of another kind of learning, so that what was known stays known (PPO-ptx of InstructGPT,
+arXiv 2203.02155)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chatling.data.batches import MicroBatch, Step, StepSource
+from chatling.hardware.distributed import World
+from chatling.model.gpt import GPT
+from chatling.train.finetune import FinetuneConfig, finetune_batches
+from chatling.train.loop import Loss
+from chatling.train.stage import Context
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What is seen again: SFT's table, which says how many conversations a step takes, and the shards it learnt from."""
+
+    config: FinetuneConfig
+    shards: Path
+
+
+@dataclass(frozen=True)
+class ReplayBatch(MicroBatch):
+    """Conversations that SFT has seen before."""
+
+    weights: np.ndarray  # (1,) float32: what each token's loss counts
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The steps of `source`, each with a step of `conversations`, whose mean next-token loss counts `weight` times the source's mean loss.
+
+    Made on all ranks together: never prefetch them.
+    """
+
+    source: StepSource
+    conversations: StepSource
+    weight: float
+    world: World
+    device: torch.device
+
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
+        """Without end, from the beginning or from the state after a step."""
+        state = state or {"source": None, "replay": None}
+        beside = self.conversations.steps(state["replay"])
+        for step in self.source.steps(state["source"]):
+            known = next(beside)
+            count, known_count = self.world.sum_numbers([float(step.count), float(known.count)], self.device)
+            weights = np.array([self.weight * count / max(known_count, 1.0)], np.float32)
+            micro = (*step.micro, *(ReplayBatch(batch.inputs, batch.targets, weights) for batch in known.micro))
+            after = {"source": step.state, "replay": known.state}
+            yield replace(step, micro=micro, state=after, tokens=step.tokens + known.tokens)
+
+
+def with_replay(
+    context: Context, model: GPT, batches: StepSource, loss: Loss, weight: float, replay: Replay | None
+) -> tuple[StepSource, Loss]:
+    """A stage's batches and loss with SFT's conversations beside them."""
+    assert replay is not None, "a recipe with rl.replay has an [sft]"
+    conversations = finetune_batches(context, replay.config, replay.shards, model.config)
+
+    def either(weights: Tensor | None = None, **tensors: Tensor) -> tuple[Tensor, Tensor]:
+        if weights is None:
+            return loss(**tensors)
+        value, count = model.loss(**tensors)
+        return value * weights[0], count
+
+    return Replayed(batches, conversations, weight, context.world, context.device), either
