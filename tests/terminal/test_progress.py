@@ -60,6 +60,18 @@ def test_speed_share_of_the_gemm_rate_and_time_left() -> None:
     assert progress.time_left() == (pytest.approx(30.0), pytest.approx(30.0 + 3 * 50.0))
 
 
+def test_later_stages_are_judged_by_the_fastest_so_far() -> None:
+    clock = Clock()
+    progress, _ = made(clock, work={"base": 100.0, "sft": 10.0, "rl": 200.0})
+    progress.start("base", 100, 0)
+    train(progress, clock, 100, seconds=0.5)
+    progress.stage_done("base", 50)
+    progress.start("sft", 10, 0)
+    clock.now += 40  # compiling
+    train(progress, clock, 5, seconds=4.0)  # ten times slower for its work
+    assert progress.time_left() == (pytest.approx(20.0), pytest.approx(20.0 + 100.0))
+
+
 def test_a_resumed_stage_counts_from_where_it_goes_on() -> None:
     clock = Clock()
     progress, text = made(clock)

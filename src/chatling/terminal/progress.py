@@ -50,7 +50,8 @@ class Progress:
         self._silent, self._console, self._clock = silent, console or Console(), clock
         self._work = dict(work or {})
         self._flops_per_token, self._peak = 0.0, 0.0
-        self._name, self._steps, self._at = "", 0, 0
+        self._fastest = 0.0  # work a second of the stage that did most of it: later ones are judged by that
+        self._name, self._steps, self._at, self._begun = "", 0, 0, 0
         self._metrics: dict[str, Any] = {}
         self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT)  # (clock, steps done, tokens of the step)
         self._shown = float("-inf")
@@ -74,7 +75,7 @@ class Progress:
     def start(self, stage: str, steps: int, done: int) -> None:
         """A stage of `steps` steps begins, or goes on after `done` of them."""
         self._close()
-        self._name, self._steps, self._at, self._metrics = stage, steps, done, {}
+        self._name, self._steps, self._at, self._begun, self._metrics = stage, steps, done, done, {}
         self._recent.clear()
         self._recent.append((self._clock(), done, 0))
         self._shown = float("-inf")
@@ -87,7 +88,10 @@ class Progress:
         """One line of the metrics log: `step` counts from 0. A validation result stays in view until the next one."""
         if self._silent:
             return
-        now, self._at = self._clock(), metrics["step"] + 1
+        now = self._clock()
+        if metrics["step"] == self._begun:
+            self._recent.clear()  # a stage's first step may compile: time is taken from its end on
+        self._at = metrics["step"] + 1
         self._metrics.update(metrics)
         self._recent.append((now, self._at, metrics.get("tokens", 0)))
         seconds = now - self._recent[0][0]
@@ -107,12 +111,15 @@ class Progress:
     def stage_done(self, name: str, seconds: float) -> None:
         """A stage ended well, after `seconds` in all its attempts."""
         self._close()
-        self._work.pop(name, None)
+        self._fastest = max(self._fastest, self._work.pop(name, 0.0) / max(seconds, 1e-9))
         summary = figures(self._metrics) if name == self._name else ""
         self.message(f"{name}: done in {duration(seconds)}{' · ' + summary if summary else ''}")
 
     def time_left(self) -> tuple[float | None, float | None]:
-        """Seconds left of the stage and of the whole run, as far as the recent speed tells."""
+        """Seconds left of the stage and of the whole run, as far as the recent speed tells.
+
+        The speed of later stages is that of the fastest so far: the padded batches of SFT say little about other stages.
+        """
         if len(self._recent) < 2 or self._recent[-1][1] == self._recent[0][1]:
             return None, None
         (begin, first, _), (now, last, _) = self._recent[0], self._recent[-1]
@@ -123,7 +130,7 @@ class Progress:
             return stage, None
         names = list(self._work)
         later = sum(self._work[name] for name in names[names.index(self._name) + 1 :])
-        return stage, stage + later * per_step * self._steps / mine
+        return stage, stage + later / max(self._fastest, mine / (per_step * self._steps))
 
     def _line(self) -> Text:
         stage, whole = self.time_left()
