@@ -40,6 +40,7 @@ TOKENS_PER_CONVERSATION = {
 OTHER_TOKENS_PER_CONVERSATION = 500  # of files of your own
 OWN_CONVERSATIONS = 10_000  # of a file of one's own, which is not opened for a plan
 TOKENS_PER_QUESTION = 100  # of GSM8K, roughly; an answer takes about half of what it may
+TOKENS_PER_ROLLOUT = {POCKET: 55}  # question and answer: measured, 50 steps of 256
 ROLLOUTS = 3  # times as long as learning from them, about: decoding waits for memory, training for arithmetic
 # Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in public runs; CPUs lose more to the rest.
 REACHED = {"cuda": 0.45, "mps": 0.4, "cpu": 0.35}
@@ -181,7 +182,8 @@ def _dpo_plan(config: DPOConfig, per_token: float) -> StagePlan:
 def _rl_plan(config: RLConfig, per_token: float) -> StagePlan:
     questions = config.questions or (POCKET_QUESTIONS if config.task == POCKET else expected_length(config.task, "train")) or 0
     steps = rl_steps(config, questions)
-    tokens = steps * config.questions_per_step * config.samples * (TOKENS_PER_QUESTION + config.max_tokens // 2)
+    each = TOKENS_PER_ROLLOUT.get(config.task, TOKENS_PER_QUESTION + config.max_tokens // 2)
+    tokens = steps * config.questions_per_step * config.samples * each
     return StagePlan("rl", tokens, steps, tokens * per_token * (1 + ROLLOUTS), False)
 
 
