@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from chatling.errors import ChatlingError, MachineError
+from chatling.inference import native
 from chatling.inference.engine import Completion, Engine, Request, Sampling, in_dtype
 from chatling.inference.sequence import Sequence as Sequence_
 from chatling.model.gpt import GPT
@@ -130,9 +131,13 @@ def test_an_unchosen_width_is_one_that_differs(make_model: Make, tokenizer: Toke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("width", [1, 8])
-def test_compiled(make_model: Make, tokenizer: Tokenizer, dtype: torch.dtype, width: int) -> None:
-    """Close to the eager engine, the same alone and in company, and with new weights what a new engine says."""
+@pytest.mark.parametrize(("width", "cpp"), [(1, True), (8, True), (8, False)])
+def test_compiled(
+    make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, width: int, cpp: bool
+) -> None:
+    """Close to the eager engine, the same alone and in company, and with new weights what a new engine says. `cpp`: attention in C++."""
+    if not cpp:
+        monkeypatch.setattr(native, "available", lambda: False)
     model, new = make_model("modern", context=300), make_model("modern", context=300, seed=1)
     engine, plain = (Engine(model, tokenizer, width=width, dtype=dtype, compiled=compiled) for compiled in (True, False))
     requests = some_requests(30, tokenizer.vocab_size)

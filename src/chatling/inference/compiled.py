@@ -26,7 +26,7 @@ def compiled_step(step: Callable[..., Any], *, frozen: bool, varies: int) -> Cal
         if built:
             return run(*tensors)
         torch._dynamo.mark_dynamic(tensors[varies], 0)
-        settings = {"freezing": frozen, "cpp_wrapper": True, "cpp.enable_concat_linear": True}
+        settings = {"freezing": frozen, "cpp_wrapper": True, "cpp.enable_concat_linear": True, "cpp.use_decompose_tanh": True}
         with inductor.patch(settings):  # the compiler reads them at the first call, `options` too late for freezing
             out = run(*tensors)
         built = True

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from chatling.inference import native
+from chatling.inference.native import attend_one
 from chatling.model.config import ModelConfig
 
 # Attention reads a multiple of this many positions, enough for the longest row; the rest is masked. A masked position adds an exact
@@ -34,7 +36,8 @@ class KVCache:
         )
         self.wide = storage_dtype(dtype, device, False)  # what attention computes in
         self.columns = torch.arange(reach, device=device)
-        self.on_cpu, self.compiled = device.type == "cpu", compiled
+        self.on_cpu = device.type == "cpu"
+        self.native = self.on_cpu and compiled and self.keys[0].dtype in (torch.float32, torch.bfloat16) and native.available()
 
     def seen_by(self, longest: int) -> Tensor:
         """The cached positions (extent,) that a pass has to read so that a row of `longest` tokens fits.
@@ -87,21 +90,28 @@ class Pass:
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         """Store k and v (B, T, K, E) and attend with q (B, T, H, E) over everything cached; returns (B, T, H, E)."""
-        keys, values = self._store(self.cache.keys[layer], k), self._store(self.cache.values[layer], v)
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        self._store(keys, k)
+        self._store(values, v)
+        if self.cache.native and q.shape[1] == 1 and self.slots is None:
+            return attend_one(q[:, 0].float().contiguous(), keys, values, self.positions[:, 0].contiguous(), window)[:, None].to(q.dtype)
+        keys, values = self._held(keys), self._held(values)
         queries, mask = q.transpose(1, 2).to(self.cache.wide), self.masks[window]
-        keys, values = keys.to(self.cache.wide), values.to(self.cache.wide)
         if self.cache.on_cpu and q.shape[1] == 1:
-            out = _attend_one(queries, keys, values, mask, self.cache.compiled)
+            out = _attend_plainly(queries, keys, values, mask)
         else:
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, enable_gqa=q.shape[2] != k.shape[2])
         return out.transpose(1, 2).to(q.dtype)
 
-    def _store(self, storage: Tensor, fresh: Tensor) -> Tensor:
-        """Write fresh (B, T, K, E) into one layer's storage (R + 1, K, L, E); returns what the rows' slots hold (B, K, extent, E)."""
+    def _store(self, storage: Tensor, fresh: Tensor) -> None:
+        """Write fresh (B, T, K, E) into one layer's storage (R + 1, K, L, E)."""
         width = fresh.shape[-1]
         storage.view(-1, width).index_copy_(0, self.place, fresh.transpose(1, 2).reshape(-1, width).to(storage.dtype))
+
+    def _held(self, storage: Tensor) -> Tensor:
+        """What the rows' slots hold, (B, K, extent, E), in the dtype that attention computes in."""
         near = storage.narrow(2, 0, len(self.columns))
-        return near[: fresh.shape[0]] if self.slots is None else near[self.slots]
+        return (near[: len(self.positions)] if self.slots is None else near[self.slots]).to(self.cache.wide)
 
     def _mask(self, window: int) -> Tensor:
         """(B, 1, T, extent): 0 where key j is visible to query i (j <= i; with a window, i - j < window), else -inf."""
@@ -112,15 +122,11 @@ class Pass:
         return torch.zeros(hidden.shape, dtype=self.cache.wide, device=hidden.device).masked_fill(hidden, float("-inf"))
 
 
-def _attend_one(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, compiled: bool) -> Tensor:
+def _attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Attention of one query q (B, H, 1, E) over k, v (B, K, L, E), step by step; returns (B, H, 1, E).
 
     At one query the processor's attention kernel gives each thread a buffer that lies differently in memory, so that in fp32 a row's last
-    bits depend on which thread takes it. Products and sums that a compiler fuses are up to 5 times faster; without one they would be slow.
+    bits depend on which thread takes it.
     """
     groups = q.view(q.shape[0], k.shape[1], -1, q.shape[-1]) * q.shape[-1] ** -0.5  # (B, K, H/K, E)
-    if not compiled:
-        return (((groups @ k.transpose(-2, -1)) + mask).softmax(-1) @ v).view_as(q)
-    scores = (groups[..., None, :] * k[:, :, None]).sum(-1) + mask  # (B, K, H/K, L)
-    weights = (scores - scores.amax(-1, keepdim=True)).exp()
-    return ((weights[..., None] * v[:, :, None]).sum(-2) / weights.sum(-1, keepdim=True)).view_as(q)
+    return (((groups @ k.transpose(-2, -1)) + mask).softmax(-1) @ v).view_as(q)
