@@ -85,6 +85,7 @@ def test_a_short_answer_may_end_first_and_others_are_warned(
     [
         (["--port", "99999"], "--port"),
         (["--width", "0"], "--width"),
+        (["--compile", "--int8"], "do not go together"),
         (["--max-body", "0"], "--max-body"),
         (["--max-tokns", "5"], "--max-tokens"),
         (["nowhere"], "no run"),
@@ -102,3 +103,23 @@ def test_mistakes_are_sentences(
     error = capsys.readouterr().err
     assert said in error
     assert "Traceback" not in error
+
+
+def test_compiling_needs_a_compiler(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATLING_HOME", str(runs.parent))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    assert main(["serve", "tiny", "--compile"]) == 1
+    assert "needs a C++ compiler" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_compiled_it_says_the_same(runs: Path) -> None:
+    request = {"model": "tiny/sft", "prompt": "go", "max_tokens": 30, "temperature": 0, "logprobs": 1}
+    said = []
+    for options in ((), ("--compile",)):
+        with process(runs, "tiny", "--width", "8", *options) as (_, url):
+            answers = [httpx.post(f"{url}/v1/completions", json=request, timeout=60).json()["choices"][0] for _ in range(3)]
+            assert answers[0] == answers[1] == answers[2]
+            said.append(answers[0]["text"])
+    assert said[0] == said[1]

@@ -19,6 +19,7 @@ from typing import Any
 
 from chatling.bench.decode import random_model
 from chatling.errors import MachineError
+from chatling.hardware.detect import find_device, has_compiler
 from chatling.model.config import ModelRecipe
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from chatling.train.checkpoint import save_model
@@ -62,14 +63,19 @@ class Answer:
 def measure_serving(*, streams: int = 32, tokens: int = 80, rounds: int = 3) -> Rows:
     """Rows {"measure", "value", "unit"}: tokens a second of one stream and of `streams`, the best of `rounds` taken in turn, and the
     time to the first token over all of them. A model of pocket's shape with random weights; prompts of 40 tokens, read by token ids.
+    Once more with `--compile` where there is a compiler.
 
     The clients share the machine with the server. Raises MachineError when the server does not start.
     """
-    with running_server() as server:
-        return asyncio.run(_measure(server.port, streams, tokens, rounds))
+    kinds = {"serve": (), "serve --compile": ("--compile",)} if find_device() == "cpu" and has_compiler() else {"serve": ()}
+    rows: Rows = []
+    for title, options in kinds.items():
+        with running_server(*options) as server:
+            rows += asyncio.run(_measure(title, server.port, streams, tokens, rounds))
+    return rows
 
 
-async def _measure(port: int, streams: int, tokens: int, rounds: int) -> Rows:
+async def _measure(title: str, port: int, streams: int, tokens: int, rounds: int) -> Rows:
     seeds = itertools.count()
 
     async def one() -> Answer:
@@ -98,11 +104,11 @@ async def _measure(port: int, streams: int, tokens: int, rounds: int) -> Rows:
             firsts[count] += [answer.first for answer in answers]
     rows: Rows = []
     for count, name in ((1, "1 stream"), (streams, f"{streams} streams")):
-        rows.append({"measure": f"serve, {name}", "value": best[count], "unit": "tokens/s"})
+        rows.append({"measure": f"{title}, {name}", "value": best[count], "unit": "tokens/s"})
         for share in (50, 95):
             wait = 1000 * quantile(firsts[count], share / 100)
-            rows.append({"measure": f"serve, {name}, first token, p{share}", "value": wait, "unit": "ms"})
-    return [*rows, {"measure": f"serve, {streams} streams, times 1", "value": best[streams] / best[1], "unit": "x"}]
+            rows.append({"measure": f"{title}, {name}, first token, p{share}", "value": wait, "unit": "ms"})
+    return [*rows, {"measure": f"{title}, {streams} streams, times 1", "value": best[streams] / best[1], "unit": "x"}]
 
 
 def quantile(values: Sequence[float], share: float) -> float:

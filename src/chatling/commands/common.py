@@ -85,7 +85,7 @@ def open_run(name: str | None) -> RunFolder:
     return RunFolder(states[-1].parent)
 
 
-def load_engine(folder: RunFolder, stage: str, width: int, gpu: int | None = None) -> Engine:
+def load_engine(folder: RunFolder, stage: str, width: int, gpu: int | None = None, *, compiled: bool = False) -> Engine:
     """The finished model of a stage on this machine's device (of several GPUs: on number `gpu`), in the dtype it was trained in if that is
     fast here."""
     import torch
@@ -99,7 +99,7 @@ def load_engine(folder: RunFolder, stage: str, width: int, gpu: int | None = Non
     in_bf16 = execution.get("dtype") == "bfloat16" and (execution.get("device") == device or device == "cuda")
     place = device if gpu is None else f"{device}:{gpu}"
     model = load_model(folder.model(stage), device=place, dtype=torch.bfloat16 if in_bf16 else torch.float32)
-    return Engine(model, Tokenizer.load(folder.tokenizer), width=width)
+    return Engine(model, Tokenizer.load(folder.tokenizer), width=width, compiled=compiled)
 
 
 def stage_of(folder: RunFolder, name: str | None) -> str:

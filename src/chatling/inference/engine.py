@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from chatling.errors import ChatlingError, MachineError
-from chatling.hardware.detect import device_memory, memory_errors
+from chatling.hardware.detect import device_memory, has_compiler, memory_errors
 from chatling.inference.compiled import compiled_step
 from chatling.inference.kv_cache import KVCache, Pass, bytes_per_slot
 from chatling.inference.prefixes import BLOCK, Prefixes
@@ -75,10 +75,12 @@ class Engine:
     ):
         """At most `width` rows are decoded together; more requests wait. `context` (default: the model's) bounds prompt and answer.
 
-        `compiled` builds the decoding step at first use, in seconds to a minute, and makes it several times faster from then on.
+        `compiled` builds the decoding step, in seconds to a minute, at first use or by `build`; from then on it is several times faster.
 
-        Raises ChatlingError when the tokenizer is not the model's, MachineError when there is no memory for the cache.
+        Raises ChatlingError when the tokenizer is not the model's, MachineError when there is no memory for the cache or no compiler.
         """
+        if compiled and not has_compiler():
+            raise MachineError("There is no C++ compiler to compile the decoding step.", "Install g++ or clang, or do not compile.")
         if model.config.vocabulary != tokenizer.vocab_size:
             what = f"The model knows {model.config.vocabulary:,} tokens, the tokenizer {tokenizer.vocab_size:,}."
             raise ChatlingError(what, "Load both from one run.")
@@ -342,6 +344,12 @@ class Engine:
             if all(torch.equal(self._run(state[:rows], longest)[0], self._run(state, longest)[0][:rows]) for state in states):
                 agreeing.append(rows)
         return [*agreeing, self.width]
+
+    @torch.no_grad()
+    def build(self) -> None:
+        """Make the decoding steps of all widths now rather than during the first answers."""
+        for width in self.widths:
+            self._run([(0, -1, 0, 0)] * width, 1)
 
     def _sampler_for(self, rows: Several[Sequence | None]) -> Sampler:
         settings = [_FREE if row is None else row.sampling for row in rows]
