@@ -142,6 +142,7 @@ def test_compiled(
     engine, plain = (Engine(model, tokenizer, width=width, dtype=dtype, compiled=compiled) for compiled in (True, False))
     requests = some_requests(30, tokenizer.vocab_size)
     requests.append(Request(tuple(range(100)), Sampling(0, max_tokens=190)))
+    engine.build()
     together, expected = engine.generate(requests), plain.generate(requests)
     assert said([engine.generate([request])[0] for request in requests]) == said(together)
     for mine, theirs in zip(together, expected, strict=True):
@@ -152,8 +153,10 @@ def test_compiled(
     engine.load_weights(new)
     plain.load_weights(new)
     second, expected = engine.generate(requests[:10]), plain.generate(requests[:10])
-    first, close = [c.logprobs[0] for c in second if c.logprobs], [c.logprobs[0] for c in expected if c.logprobs]
-    assert first == pytest.approx(close, abs=1e-4 if dtype == torch.float32 else 0.3)
+    begun = [(mine, theirs) for mine, theirs in zip(second, expected, strict=True) if mine.ids[:1] == theirs.ids[:1] != []]
+    assert len(begun) >= 7
+    for mine, theirs in begun:
+        assert mine.logprobs[0] == pytest.approx(theirs.logprobs[0], abs=1e-4 if dtype == torch.float32 else 0.3)
     if dtype == torch.float32:
         assert said(second) == said(expected)
 

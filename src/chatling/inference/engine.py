@@ -75,7 +75,7 @@ class Engine:
     ):
         """At most `width` rows are decoded together; more requests wait. `context` (default: the model's) bounds prompt and answer.
 
-        `compiled` builds the decoding step, in seconds to a minute, at first use or by `build`; from then on it is several times faster.
+        `compiled` builds decoding steps and the reading of prompts, in half a minute, at first use or by `build`: several times faster.
 
         Raises ChatlingError when the tokenizer is not the model's, MachineError when there is no memory for the cache or no compiler.
         """
@@ -273,7 +273,7 @@ class Engine:
         before = [row.request.prompt[start - 1] if start else -1 for row, start in plan] + [-1] * empty
         state = torch.tensor([slots, starts, lengths, before], device=self.device)
         columns = self.cache.seen_by(max(start + length for start, length in zip(starts, lengths, strict=True)))
-        hidden = self.model(ids, Pass(self.cache, state[1], state[2], state[3], columns, BLOCK, state[0]))  # (B, T, D)
+        hidden = self._reader(ids, state, columns)  # (B, T, D)
         for row, start in plan:
             self.prefixes.add(self.slots.index(row), row.blocks[: start // BLOCK + 1])
             row.read = min(start + BLOCK, len(row.request.prompt))
@@ -287,6 +287,18 @@ class Engine:
         ends = {row: logits[i].clone() for row, i in last}  # a copy, or it would keep the others' alive
         self.prefixes.ends.update((row.blocks[-1], end) for row, end in ends.items())
         return ends
+
+    @functools.cached_property
+    def _reader(self) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]:
+        """One pass over blocks as a function of tensors: ids (B, T); (4, B) int64 of each block's slot, first position, length and the
+        token before it; and the positions that attention sees. Returns hidden states (B, T, D)."""
+        model, cache = self.model, self.cache
+
+        def read(ids: torch.Tensor, state: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+            slots, starts, lengths, before = state
+            return model(ids, Pass(cache, starts, lengths, before, columns, BLOCK, slots))
+
+        return compiled_step(read, frozen=False, varies=2) if self.compiled else read
 
     def _echo(self, sequence: Sequence, start: int, hidden: torch.Tensor) -> None:
         """A block's own scores from its hidden states (T, D)."""
@@ -347,9 +359,11 @@ class Engine:
 
     @torch.no_grad()
     def build(self) -> None:
-        """Make the decoding steps of all widths now rather than during the first answers."""
+        """Make the decoding steps of all widths, and the reading of prompts, now rather than during the first answers."""
         for width in self.widths:
             self._run([(0, -1, 0, 0)] * width, 1)
+        self.generate([Request((0,), Sampling(max_tokens=1))])
+        self.prefixes.forget()
 
     def _sampler_for(self, rows: Several[Sequence | None]) -> Sampler:
         settings = [_FREE if row is None else row.sampling for row in rows]
