@@ -135,10 +135,15 @@ def memory_errors(doing: str) -> Iterator[None]:
         raise
 
 
+def find_compiler() -> str | None:
+    """The path of a C++ compiler: the one that $CXX names, or one of the usual names."""
+    names = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
+    return next((path for name in names if name and (path := shutil.which(name))), None)
+
+
 def has_compiler() -> bool:
     """Whether torch.compile can build for the CPU: it needs a C++ compiler and Python's own headers."""
-    compilers = (os.environ.get("CXX", ""), "c++", "g++", "clang++")
-    return any(name and shutil.which(name) for name in compilers) and Path(sysconfig.get_paths()["include"], "Python.h").exists()
+    return find_compiler() is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
 
 
 def gemm_tflops(device: Device, dtype: torch.dtype, seconds: float = 0.1) -> float:

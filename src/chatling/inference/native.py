@@ -6,13 +6,14 @@ import functools
 import hashlib
 import os
 import platform
-import shutil
 import subprocess
 import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from chatling.hardware.detect import find_compiler
 
 SOURCE = Path(__file__).with_name("attend_one.cpp")
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fopenmp-simd", "-shared", "-fPIC")
@@ -43,7 +44,7 @@ def _library() -> Path:
     """The compiled file, in PyTorch's folder for such; other processes may be building it at the same time."""
     from torch.utils import cpp_extension
 
-    compiler = next((found for name in (os.environ.get("CXX", ""), "c++", "g++", "clang++") if (found := shutil.which(name))), "c++")
+    compiler = find_compiler() or "c++"
     includes = [part for path in cpp_extension.include_paths() for part in ("-isystem", path)]
     links = [f"-L{path}" for path in cpp_extension.library_paths()]
     command = [compiler, *FLAGS, *includes, str(SOURCE), *links, "-ltorch_cpu"]
