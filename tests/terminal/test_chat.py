@@ -215,7 +215,8 @@ def test_through_a_pipe() -> None:
 def test_on_a_real_terminal() -> None:
     """Type, stop the answer with Ctrl-C, type again, leave with Ctrl-C at the prompt."""
     # A process of its own makes the terminal: forking this one, with torch's threads in it, could hang.
-    spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
+    # A shell's background jobs, and so what they start, ignore Ctrl-C; nobody sits at a terminal that does.
+    spawn = "import pty, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
     command = [sys.executable, "-c", spawn, sys.executable, "-c", PROGRAM, "100000", "90000"]
     seen = b""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
