@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from chatling.hardware.detect import has_compiler
 from chatling.inference.kv_cache import EXTENT, KVCache, Pass, bytes_per_slot
 from chatling.model.gpt import GPT
 
@@ -23,11 +24,13 @@ def go_on(cache: KVCache, starts: Sequence[int], lengths: Sequence[int], previou
 @pytest.mark.parametrize("preset", ["classic", "modern"])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("slots", [1, 3])
+@pytest.mark.parametrize("cpp", [False, pytest.param(True, marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler"))])
 @torch.no_grad()
-def test_cached_equals_uncached(make_model: Make, preset: str, kv_heads: int, slots: int) -> None:
+def test_cached_equals_uncached(make_model: Make, preset: str, kv_heads: int, slots: int, cpp: bool) -> None:
     """A row read in parts of 1, 30 (two in one pass) and 5, padding beside it; then decoded while the other slots rest."""
     model = make_model(preset, kv_heads=kv_heads)
-    cache = KVCache(model.config, slots, 100, torch.float32, CPU)
+    cache = KVCache(model.config, slots, 100, torch.float32, CPU, compiled=cpp)
+    assert cache.native == cpp
     ids = torch.randint(model.config.vocabulary, (90,), generator=torch.Generator().manual_seed(1))
     expected = model.logits(model(ids[None]))[0]
     got = torch.full_like(expected, float("nan"))

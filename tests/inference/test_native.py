@@ -61,12 +61,15 @@ def test_a_row_has_the_same_bits_in_any_company_and_on_any_threads(dtype: torch.
 
 
 @pytest.mark.parametrize("compiler", ["none", "one that fails"])
-def test_without_a_fit_compiler_it_is_not_there(compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_fit_compiler_it_is_not_there(
+    compiler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "new"))
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     if compiler != "none":
-        (tmp_path / "g++").write_text("#!/bin/sh\nexit 1\n")
+        (tmp_path / "g++").write_text("#!/bin/sh\necho too old >&2\nexit 1\n")
         (tmp_path / "g++").chmod(0o755)
     assert not native.available.__wrapped__()
-    assert not list((tmp_path / "new").iterdir())  # nothing half-built stays
+    assert not list((tmp_path / "new").glob("*"))  # nothing half-built stays
+    assert ("too old" in caplog.text) == (compiler != "none")

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from chatling.inference import native
-from chatling.inference.native import attend_one
 from chatling.model.config import ModelConfig
 
 # Attention reads a multiple of this many positions, enough for the longest row; the rest is masked. A masked position adds an exact
@@ -94,7 +93,8 @@ class Pass:
         self._store(keys, k)
         self._store(values, v)
         if self.cache.native and q.shape[1] == 1 and self.slots is None:
-            return attend_one(q[:, 0].float().contiguous(), keys, values, self.positions[:, 0].contiguous(), window)[:, None].to(q.dtype)
+            out = native.attend_one(q[:, 0].float().contiguous(), keys, values, self.positions[:, 0].contiguous(), window)
+            return out[:, None].to(q.dtype)
         keys, values = self._held(keys), self._held(values)
         queries, mask = q.transpose(1, 2).to(self.cache.wide), self.masks[window]
         if self.cache.on_cpu and q.shape[1] == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import os
 import platform
 import subprocess
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from chatling.hardware.detect import find_compiler
 
+log = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("attend_one.cpp")
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-fopenmp-simd", "-shared", "-fPIC")
 
@@ -31,20 +33,23 @@ def attend_one(q: Tensor, keys: Tensor, values: Tensor, positions: Tensor, windo
 
 @functools.cache
 def available() -> bool:
-    """Whether the operation is there. Builds it in two seconds, once for a machine and version of PyTorch."""
+    """Whether the operation is there. Builds it in two seconds, once for a machine and version of PyTorch; says so where that fails."""
+    compiler = find_compiler()
+    if compiler is None:
+        return False
     try:
-        torch.ops.load_library(_library())
-    except (OSError, subprocess.CalledProcessError):  # no compiler, one that is too old, a folder that cannot be written to
+        torch.ops.load_library(_library(compiler))
+    except (OSError, subprocess.CalledProcessError) as error:  # a compiler that is too old, a folder that cannot be written to
+        log.warning("Attention in C++ could not be built, answers come slower: %s %s", error, getattr(error, "stderr", "")[-500:])
         return False
     torch.library.register_fake("chatling::attend_one", lambda q, keys, values, positions, window: torch.empty_like(q))
     return True
 
 
-def _library() -> Path:
+def _library(compiler: str) -> Path:
     """The compiled file, in PyTorch's folder for such; other processes may be building it at the same time."""
     from torch.utils import cpp_extension
 
-    compiler = find_compiler() or "c++"
     includes = [part for path in cpp_extension.include_paths() for part in ("-isystem", path)]
     links = [f"-L{path}" for path in cpp_extension.library_paths()]
     command = [compiler, *FLAGS, *includes, str(SOURCE), *links, "-ltorch_cpu"]
@@ -55,6 +60,6 @@ def _library() -> Path:
     if not library.exists():
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            subprocess.run([*command, "-o", f"{scratch}/built.so"], check=True, capture_output=True)
+            subprocess.run([*command, "-o", f"{scratch}/built.so"], check=True, capture_output=True, text=True)
             os.replace(f"{scratch}/built.so", library)
     return library
