@@ -28,49 +28,47 @@ def path(tmp_path):
     return tmp_path / "a.csv"
 
 
-values = st.text(st.sampled_from("ab ,;|\t\n\r\"'é文\x85\u2028\x0b\0"), max_size=8)
+values = st.text(st.sampled_from("ab ,;|\t\n\r\"'é文\x85\u2028\x0b\0"), max_size=5)
 
 
 @st.composite
 def tables(draw):
-    """(names, rows, text as Python's writer writes it)"""
-    width = draw(st.integers(1, 4))
+    """(names, rows, header and rows as Python's writer writes them)"""
+    width = draw(st.integers(1, 3))
     names = draw(st.lists(values.filter(lambda name: name.strip()), min_size=width, max_size=width, unique=True))
-    rows = draw(st.lists(st.lists(values, min_size=width, max_size=width), max_size=12))
+    rows = draw(st.lists(st.lists(values, min_size=width, max_size=width), max_size=6))
     out = io.StringIO()
     quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]))
     ends = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    if quoting == csv.QUOTE_MINIMAL:  # the line end that is not the writer's own it leaves bare
+        bare = {"\n": lambda value: value.rstrip("\r"), "\r": lambda value: value.replace("\n", ""), "\r\n": str}[ends]
+        rows = [list(map(bare, row)) for row in rows]
     # the header is quoted: of `a;b` without quotes nobody can tell whether that is one name or two
-    csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator=ends, delimiter=(sign := draw(st.sampled_from(DELIMITERS)))).writerow(names)
+    sign = draw(st.sampled_from(DELIMITERS))
+    csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator=ends, delimiter=sign).writerow(names)
+    header = out.getvalue()
     csv.writer(out, quoting=quoting, lineterminator=ends, delimiter=sign).writerows(rows)
-    return names, rows, out.getvalue()
+    return names, rows, header, out.getvalue()[len(header):]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(tables())
 def test_what_a_writer_wrote_comes_back(tmp_path_factory, table):
-    names, rows, text = table
+    names, rows, header, text = table
     ledger = Ledger()
-    blank = [row for row in rows if len(names) > 1 or row != [""]]  # a writer of one column quotes an empty value
-    found = parse(tmp_path_factory.getbasetemp() / "a.csv", text, ledger)
+    found = parse(tmp_path_factory.getbasetemp() / "a.csv", header + text, ledger)
     assert found == [dict(zip(names, row, strict=True)) for row in rows]
     assert (ledger.rows, ledger.bad) == (len(rows), 0)
-    assert len(blank) <= len(rows)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(tables(), st.data())
 def test_a_stray_quote_costs_the_damaged_row_or_is_named(tmp_path_factory, table, data):
-    names, rows, text = table
-    begin = text.index("\r" if "\r" in text.replace("\r\n", "\n") else "\n")
-    at = data.draw(st.integers(begin, len(text)))
+    names, rows, header, text = table
+    at = data.draw(st.integers(0, len(text)))
     ledger = Ledger(allow_bad=1)
     file = tmp_path_factory.getbasetemp() / "a.csv"
-    try:
-        found = parse(file, text[:at] + '"' + text[at:], ledger)
-    except DataError as error:
-        assert "header" in str(error)
-        return
+    found = parse(file, header + text[:at] + '"' + text[at:], ledger)
     expected = [dict(zip(names, row, strict=True)) for row in rows]
     damaged = [row for row in expected if row not in found]
     assert len(damaged) <= 1 or ledger.bad
@@ -97,9 +95,8 @@ def test_rows_of_the_wrong_width_and_blank_lines(path):
     ledger = Ledger()
     found = read(path, 'id,text\n\n1,one\n2\n  \n3,three,and more\n"4\n4",four,x\n5,five\n\n', ledger)
     assert [row["id"] for row in found] == ["1", "5"]
-    assert ledger.examples == [f"{path} line 4: a row of 1 values under a header of 2", f"{path} line 6: a row of 3 values under a header of 2",
-                               f"{path} line 7: a row of 3 values under a header of 2",
-                               f"{path} line 8: a row of 3 values under a header of 2"]
+    widths = [(4, 1), (6, 3), (7, 3), (8, 3)]
+    assert ledger.examples == [f"{path} line {line}: a row of {width} values under a header of 2" for line, width in widths]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -111,7 +108,8 @@ def test_line_ends_of_every_system(tmp_path, name, end):
 
 
 def test_quotes_in_bare_values_and_in_tsv_are_text(tmp_path):
-    assert read(tmp_path / "a.csv", 'id,text\n1,5" disk\n2,say "hi" \n') == [{"id": "1", "text": '5" disk'}, {"id": "2", "text": 'say "hi" '}]
+    found = read(tmp_path / "a.csv", 'id,text\n1,5" disk\n2,say "hi" \n3,a\rb\n')
+    assert [row["text"] for row in found] == ['5" disk', 'say "hi" ', "a\rb"]
     rows = [{"id": str(i), "text": text} for i, text in enumerate(['"open', 'a "b" c', '"c"', '""', "d"])]
     assert read(tmp_path / "a.tsv", "id\ttext\n" + "".join(f"{row['id']}\t{row['text']}\n" for row in rows)) == rows
 
@@ -135,12 +133,17 @@ def test_headers(path, header, names, mark):
     assert read(path, f"{mark}{header}\n{sign.join(map(str, range(len(names))))}\n") == [dict(zip(names, "0123", strict=False))]
 
 
-@pytest.mark.parametrize(("header", "says"), [("id,text,id", "names a column twice"), ('"id,text\n1,2', "line 1, cannot be read.*never closed")])
+@pytest.mark.parametrize(("header", "says"), [("id,text,id", "names a column twice"), ('"id,text\n1,2', "line 1, cannot be read.*closed")])
 def test_headers_that_cannot_be_used(path, header, says):
     with pytest.raises(DataError, match=says):
         read(path, header + "\n1,2,3\n")
     with pytest.raises(DataError, match="has no column 'c'; it has a, b"):
         read(path, "a,b\n1,2\n", columns=["c"])
+
+
+def test_one_column_needs_no_quotes(path):
+    assert [row["text"] for row in read(path, 'text\nno, this; is | one\tvalue\n"and, ""this"""\n\n""\n')] == [
+        "no, this; is | one\tvalue", 'and, "this"', ""]
 
 
 def test_files_without_rows(path):
@@ -157,9 +160,9 @@ def test_encodings(path, encoding):
 def test_rows_beyond_the_limit_are_named_and_those_after_them_read(path, monkeypatch):
     monkeypatch.setattr(module, "RECORD_CHARACTERS", 1000)
     long, lines = "x" * 5000, "line\n" * 400
-    ledger = Ledger()
+    ledger = Ledger(allow_bad=1)
     found = read(path, f'id,text\n1,{"y" * 990}\n2,{long}\n3,"{"z" * 990}"\n4,"open {lines}5,five\n6,"{long}"\n7,seven', ledger)
     assert [row["id"] for row in found] == ["1", "3", "5", "7"]
     assert [example.partition(": ")[2] for example in ledger.examples[:2]] == [
         "longer than 1,000 characters", "a quote that is not closed within 1,000 characters"]
-    assert ledger.bad == 403
+    assert ledger.bad == 402

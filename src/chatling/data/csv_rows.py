@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from chatling.data.reading import Ledger
 
 DELIMITERS = ",\t;|"
+NO_DELIMITER = "\udfff"  # of a file of one column: a lone surrogate, which no decoded text holds
 RECORD_CHARACTERS = 1 << 24  # a longer row is broken: bounds the memory
 LINE_ENDS = ("", "\n", "\r\n", "\r")
 
@@ -28,16 +29,21 @@ class _Lines:
 
     def __init__(self, text: io.TextIOWrapper):
         self._text, self._again, self.number = text, deque[str](), 0
+        self.ends: tuple[str, ...] = "\n", "\r"  # of a line; where the header has a line feed, a carriage return alone is text
 
     def take(self) -> str:
         """The next line with its end, "" after the last; of one that is too long the beginning, RECORD_CHARACTERS of it."""
-        line = self._again.popleft() if self._again else self._text.readline(RECORD_CHARACTERS)
-        if len(line) == RECORD_CHARACTERS and line[-1] not in "\r\n":
-            while (rest := self._text.readline(RECORD_CHARACTERS)) and rest[-1] not in "\r\n":
-                pass
-            line = line[:-1] + "\n"  # still as long as only a line that is too long can be
+        line = rest = self._part()
+        while rest and not rest.endswith(self.ends):
+            rest = self._part()
+            line = (line + rest)[:RECORD_CHARACTERS]
+        if len(line) == RECORD_CHARACTERS:
+            line = line[:-1] + "\n"
         self.number += line != ""
         return line
+
+    def _part(self) -> str:
+        return self._again.popleft() if self._again else self._text.readline(RECORD_CHARACTERS)
 
     def give_back(self, lines: Sequence[str]) -> None:
         self._again.extendleft(reversed(lines))
@@ -58,6 +64,7 @@ class _Records:
         while (line := self._lines.take()) in LINE_ENDS:
             if not line:
                 return None
+        self._spanned = self._spanned or bool(self.more)
         self.begin, self.more = self._lines.number, []
         if len(line) >= RECORD_CHARACTERS:
             raise Damaged(f"longer than {RECORD_CHARACTERS:,} characters")
@@ -70,7 +77,6 @@ class _Records:
         except Damaged:
             self.retreat()
             raise
-        self._spanned = self._spanned or bool(self.more)
         return values
 
     def retreat(self) -> None:
@@ -168,6 +174,8 @@ def _header(file: Path, lines: _Lines) -> tuple[list[str], _Records] | None:
         found = records.take() or []
     except Damaged as damage:
         raise DataError(f"The header of {file}, line {records.begin}, cannot be read: {damage}.", "Mend it.") from None
+    if [line, *records.more][-1].endswith("\n"):
+        lines.ends = ("\n",)
     names = [name or f"column {number}" for number, name in enumerate(found, 1)]
     if len(set(names)) < len(names):
         raise DataError(f"The header of {file} names a column twice: {', '.join(names)}.", "Rename one of them.")
@@ -175,9 +183,8 @@ def _header(file: Path, lines: _Lines) -> tuple[list[str], _Records] | None:
 
 
 def _delimiter(file: Path, lines: _Lines, first: str) -> str:
-    """The sign that splits the header into most names, of those that leave no quote inside a bare name if there are any."""
-    best = (False, 0)
-    chosen = DELIMITERS[0]
+    """The sign that splits the header into most names, at least two, of those that leave no quote inside a bare one if there are any."""
+    best, chosen = (False, 1), NO_DELIMITER
     for sign in DELIMITERS:
         records = _Records(lines, sign, quotes=True)
         try:
@@ -188,6 +195,6 @@ def _delimiter(file: Path, lines: _Lines, first: str) -> str:
         records.retreat()
         lines.give_back([first])
         fits = (not any('"' in name for name in found), len(found))
-        if fits > best:
+        if len(found) > 1 and fits > best:
             best, chosen = fits, sign
     return chosen
