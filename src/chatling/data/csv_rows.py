@@ -153,6 +153,7 @@ def csv_rows(file: Path, text: io.TextIOWrapper, ledger: Ledger, columns: Sequen
             ledger.refuse(f"{file} line {records.begin}", str(damage))
         else:
             ledger.rows += 1
+            ledger.place = f"line {records.begin}"
             yield {name: values[i] for name, i in wanted}
 
 

@@ -39,6 +39,7 @@ class Ledger:
     rows: int = 0
     bad: int = 0
     examples: list[str] = field(default_factory=list)
+    place: str = ""  # of the row that was read last, such as "line 3"; "" where the reader cannot tell
 
     def refuse(self, where: str, why: str) -> None:
         """Note a row that cannot be used. Raises DataError when it makes more than 10 and more than the share allowed."""
