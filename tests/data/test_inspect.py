@@ -56,7 +56,7 @@ def test_good_text_gives_no_warning(data_pack):
     ([f"Title {i}" for i in range(50)], "Most documents are shorter than 30 characters"),
     ([f"{i}, {i + 1}, {i + 2}, {i + 3}, {i + 4}, {i + 5}, {i + 6}" * 3 for i in range(50)], "Most documents are mostly signs and digits"),
     ([*GOOD, "  "], "1 of 51 documents are empty"),
-    ([*GOOD, "an odd \ufffd thing"], "Unreadable characters (U+FFFD) in 1 of 51 documents"),
+    ([*GOOD, "an odd \ufffd thing"], "Unreadable characters (U+FFFD or NUL) in 1 of 51 documents"),
     ([*GOOD, "Voilà l'été, déjà passé".encode().decode("cp1252")], "Garbled text"),
     ([*GOOD, "床前明月光，疑是地上霜。举头望明月，低头思故乡。".encode().decode("gb18030", "ignore")], "Garbled text"),
 ])

@@ -3,6 +3,8 @@
 import json
 import re
 import sys
+import time
+import warnings
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from safetensors.numpy import load_file
 from chatling.data.texts import iter_texts
 from chatling.errors import DataError
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
+from chatling.tokenizer.tokenizer_json import _replay, recover_merges
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 any_text = st.text(st.characters())  # lone surrogates included
@@ -193,6 +196,55 @@ def test_pieces_that_are_no_byte_pair_encoding() -> None:
         Tokenizer([*singles, b"ab", b"ab"], 2)
     with pytest.raises(DataError, match="merge"):
         Tokenizer([*singles, b"abc"], 2).encode("abc")
+
+
+def merge_by_rescanning(piece: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, ...]:
+    """Byte-pair encoding as it is defined: again and again the leftmost pair of lowest rank, until two parts or no pair is left."""
+    parts = [piece[i : i + 1] for i in range(len(piece))]
+    while len(parts) > 2:
+        joined = [ranks.get(a + b, rank) for a, b in pairwise(parts)]
+        best = joined.index(min(joined))
+        if joined[best] >= rank:
+            break
+        parts[best : best + 2] = [parts[best] + parts[best + 1]]
+    return tuple(parts)
+
+
+SINGLES = [bytes([byte]) for byte in range(256)]
+some_pieces = st.lists(st.text("ab ", min_size=2, max_size=9).map(str.encode), max_size=40, unique=True)
+
+
+@given(some_pieces, st.text("ab ", min_size=1, max_size=60))
+@settings(max_examples=400)
+def test_replayed_merges_are_those_of_the_definition(longer: list[bytes], text: str) -> None:
+    ranks = {piece: rank for rank, piece in enumerate([*SINGLES, *longer])}
+    for piece in [*longer, text.encode()]:
+        rank = ranks.get(piece, len(ranks))
+        assert _replay(piece, rank, ranks) == merge_by_rescanning(piece, rank, ranks)
+
+
+@given(st.lists(st.text("ab ", min_size=1, max_size=80), min_size=1, max_size=8), st.integers(266, 330))
+def test_recovered_merges_are_those_of_the_definition(texts: list[str], vocabulary: int) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        pieces = train_tokenizer(iter(texts), TokenizerConfig(vocabulary)).pieces
+    ranks = {piece: rank for rank, piece in enumerate(pieces)}
+    merges = recover_merges(pieces)
+    assert [a + b for a, b in merges] == list(pieces[256:])
+    for rank, (piece, merge) in enumerate(zip(pieces[256:], merges, strict=True), 256):
+        assert merge == merge_by_rescanning(piece, rank, ranks) or len(piece) == 2
+
+
+@pytest.mark.parametrize("unit", [" ", "a", "-", "ab", "\n", "7", "中"])
+def test_long_tokens_cost_little_more_than_their_length(unit: str) -> None:
+    """A page of 10,000 blanks took 25 s to save, and again at the first encoding of every command."""
+    text = unit * (10_000 // len(unit)) + "x"
+    with warnings.catch_warnings(action="ignore"):
+        tokenizer = train_tokenizer(iter([text]), TokenizerConfig(600))
+    begin = time.process_time()
+    recover_merges(tokenizer.pieces)
+    ids = tokenizer.encode(text)
+    assert time.process_time() - begin < 3  # about 0.15 s alone
+    assert tokenizer.decode(ids) == text
 
 
 def test_fallback_when_fastokens_does_not_load(tokenizer: Tokenizer, corpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chatling.conversation import Conversation
-from chatling.data.reading import PACKED, Found, Ledger, Row, file_format, iter_rows
+from chatling.data.decoding import PACKED, is_unreadable
+from chatling.data.reading import Found, Ledger, Row, file_format, iter_rows
 from chatling.data.shapes import parse_conversation, shape_of
 from chatling.errors import ChatlingError, DataError, MachineError
 from chatling.tokenizer.bpe import valid_text
@@ -64,7 +65,7 @@ class Imported:
     empty: int = 0  # dropped
     long: int = 0  # dropped: above LONGEST
     blobs: int = 0  # dropped: 2,000 characters without a space
-    unreadable: int = 0  # kept, with U+FFFD for what could not be decoded
+    unreadable: int = 0  # kept, with U+FFFD for what could not be decoded, or NUL
     bad: int = 0  # rows that were no JSON, lacked the text, or were no proper conversation
     examples: list[str] = field(default_factory=list)  # of bad rows
 
@@ -235,7 +236,7 @@ def _write_texts(texts: Iterator[str], folder: Path, expected: int, counts: Impo
         counts.documents += 1
         counts.validation += held_out
         counts.characters += len(text)
-        counts.unreadable += "\ufffd" in text
+        counts.unreadable += is_unreadable(text)
         writers[-1 if held_out else spread % shards].add(text)
     for writer in writers:
         writer.close()
@@ -281,7 +282,7 @@ def _write_conversations(items: Iterator[str | Conversation], folder: Path, coun
             hashes[counts.documents], _ = text_hash(line)
             counts.documents += 1
             counts.characters += sum(len(message.text) for message in conversation.messages)
-            counts.unreadable += "\ufffd" in line
+            counts.unreadable += is_unreadable(line)
             out.write(line + "\n")
     hashes = hashes[:counts.documents]
     counts.validation = max(1, counts.documents // 50)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from chatling.conversation import Conversation
+from chatling.data.decoding import is_unreadable
 from chatling.data.importing import text_hash
 from chatling.data.overlap import Overlap, TestGrams
 from chatling.data.reading import Ledger
@@ -161,7 +162,7 @@ class _Suspects:
         self.short += len(text) < 30
         self.identifiers += IDENTIFIER.fullmatch(text) is not None
         self.few_letters += sum(map(str.isalpha, head[:1000])) < 0.4 * len(head[:1000])
-        self.unreadable += "\ufffd" in text
+        self.unreadable += is_unreadable(text)
         if garble := garbled(head):
             self.garbled += 1
             self._garble = self._garble if self._garble[0] else garble
@@ -177,7 +178,7 @@ class _Suspects:
         if self.empty:
             found.append(f"{self.empty:,} of {of} are empty; an import drops them.")
         if self.unreadable:
-            found.append(f"Unreadable characters (U+FFFD) in {self.unreadable:,} of {of}; the encoding may be another (--encoding).")
+            found.append(f"Unreadable characters (U+FFFD or NUL) in {self.unreadable:,} of {of}; the encoding may be another (--encoding).")
         if self.garbled:
             wrong, right = self._garble
             found.append(f"Garbled text, decoded wrongly before it came here, in {self.garbled:,} of {of}: {wrong!r} for {right!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import zipfile
@@ -66,8 +67,8 @@ def read_bundle(folder: Path) -> tuple[list[CoreTask], list[str]]:
     """
     mend = "Fetch the bundle again, or name another folder."
     try:
-        entries = yaml.safe_load((folder / "core.yaml").read_text(encoding="utf-8"))["icl_tasks"]
-        with open(folder / "eval_meta_data.csv", encoding="utf-8", newline="") as file:
+        entries = yaml.safe_load((folder / "core.yaml").read_text(encoding="utf-8-sig"))["icl_tasks"]
+        with open(folder / "eval_meta_data.csv", encoding="utf-8-sig", newline="") as file:
             table = {row["Eval Task"]: (float(row["Random baseline"]), int(row["#datapoints"])) for row in csv.DictReader(file)}
     except OSError as error:
         raise DataError(f"There is no CORE bundle in {folder}: {error.strerror} ({error.filename}).", mend) from None
@@ -96,7 +97,7 @@ def read_bundle(folder: Path) -> tuple[list[CoreTask], list[str]]:
 def read_items(path: Path, kind: Kind) -> tuple[tuple[Item, ...], list[str]]:
     """The usable rows of a task's file, and sentences about the others and about repeated ones, naming file and line."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).split(b"\n")
     except OSError as error:
         raise DataError(f"The CORE bundle lacks a file: cannot read {path} ({error.strerror}).", "Fetch the bundle again.") from None
     items: list[Item] = []

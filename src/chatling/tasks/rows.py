@@ -52,5 +52,5 @@ def _batches(file: Path, columns: list[str]) -> list[pa.RecordBatch]:
 
 
 def _jsonl_table(file: Path) -> pa.Table:
-    with gzip.open(file, "rt", encoding="utf-8") if file.suffix == ".gz" else open(file, encoding="utf-8") as lines:
+    with gzip.open(file, "rt", encoding="utf-8-sig") if file.suffix == ".gz" else open(file, encoding="utf-8-sig") as lines:
         return pa.Table.from_pylist([json.loads(line) for line in lines if line.strip()])

@@ -112,7 +112,7 @@ def split_words(path: Path, split: str) -> list[str]:
     if split not in SHARES:
         raise DataError(f"There is no split {split!r} of words.", f"Known: {', '.join(SHARES)}.")
     try:
-        found = dict.fromkeys(path.read_text(encoding="utf-8").split())
+        found = dict.fromkeys(path.read_text(encoding="utf-8-sig").split())
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Cannot read the word list {path}: {error}.") from None
     words = [word for word in found if word.isalpha() and word.islower() and crc32(word.encode()) % 100 in SHARES[split]]

@@ -44,9 +44,11 @@ def show_import(counts: Imported, passed: Counter[str], console: Console) -> Non
     if counts.bad:
         lines += [f"Skipped: {counts.bad:,} rows that could not be used.", *(f"  {example}" for example in counts.examples)]
     if counts.unreadable:
-        lines.append(f"Unreadable characters (U+FFFD) in {counts.unreadable:,} {what}; if they are many, name the --encoding.")
+        lines.append(f"Unreadable characters (U+FFFD or NUL) in {counts.unreadable:,} {what}; if they are many, name the --encoding.")
     if passed:
-        lines.append(f"Passed over: {', '.join(f'{count:,} {name}' for name, count in passed.most_common(8))}.")
+        names = [f"{count:,} {name}" for name, count in passed.most_common(8)]
+        more = sum(passed.values()) - sum(count for _, count in passed.most_common(8))
+        lines.append(f"Passed over: {', '.join([*names, f'{more:,} others'] if more else names)}.")
     folder = Path(counts.folder)
     lines.append(f"Written to {folder}.")
     lines.append(f'Learn from them with mixture = [{{task = "{folder / CONVERSATIONS}"}}] in [mid] or [sft].' if talk else

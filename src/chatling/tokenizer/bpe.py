@@ -33,6 +33,7 @@ SPECIAL_TOKENS = (
     "<|output_start|>",
     "<|output_end|>",
 )
+FASTOKENS_STEPS = 10_000_000  # it takes len(token)² steps a token to load, 0.2 s for these; tokens of thousands of blanks take minutes
 Backend = Literal["fastokens", "tiktoken"]
 
 
@@ -153,7 +154,8 @@ class Tokenizer:
     @cached_property
     def encoder(self) -> Encoder:
         """Built at the first use: it takes most of a second at 65,536 tokens, and decoding does not need it."""
-        if self._backend == "tiktoken":
+        slow = sum(len(piece) ** 2 for piece in self.pieces) > FASTOKENS_STEPS
+        if self._backend == "tiktoken" or (slow and self._backend is None):
             return TiktokenEncoder(self.pieces, self.digits)
         try:
             return FastokensEncoder(self.pieces, self.digits)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 from typing import Any
 
 from chatling.errors import DataError
@@ -44,29 +45,77 @@ def recover_merges(pieces: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
     pair. Raises DataError when it does not: then these are not the ranks of a byte-pair encoding.
     """
     ranks = {piece: rank for rank, piece in enumerate(pieces)}
+    heads, tails = _prefix_ranks(pieces), _prefix_ranks([piece[::-1] for piece in pieces])
     merges = []
     for rank, piece in enumerate(pieces):
-        if len(piece) == 1:
+        size = len(piece)
+        if size == 1:
             continue
-        splits = ((piece[:i], piece[i:]) for i in range(1, len(piece)))
-        pairs = [pair for pair in splits if ranks.get(pair[0], rank) < rank and ranks.get(pair[1], rank) < rank]
+        ends = {size - len(pieces[tail]) for tail in _chain(tails, rank)}
+        cuts = [len(pieces[head]) for head in _chain(heads, rank) if len(pieces[head]) in ends]
         # Most tokens split in one way only; the others are replayed.
-        parts = pairs[0] if len(pairs) == 1 else _replay(piece, rank, ranks)
+        parts = (piece[: cuts[0]], piece[cuts[0] :]) if len(cuts) == 1 else _replay(piece, rank, ranks)
         if len(parts) != 2:
             raise DataError(f"Token {rank} ({piece!r}) of the tokenizer is not a merge of two earlier tokens.")
         merges.append((parts[0], parts[1]))
     return merges
 
 
+def _prefix_ranks(pieces: Sequence[bytes]) -> list[int]:
+    """For each piece the index of the longest other one that it begins with, or -1: in sorted order all its prefixes stand before it."""
+    longest, open_prefixes = [-1] * len(pieces), list[int]()
+    for rank in sorted(range(len(pieces)), key=pieces.__getitem__):
+        while open_prefixes and not pieces[rank].startswith(pieces[open_prefixes[-1]]):
+            open_prefixes.pop()
+        if open_prefixes:
+            longest[rank] = open_prefixes[-1]
+        open_prefixes.append(rank)
+    return longest
+
+
+def _chain(longest: Sequence[int], rank: int) -> Iterator[int]:
+    """The earlier tokens that the token begins with, the longest first."""
+    at = longest[rank]
+    while at >= 0:
+        if at < rank:
+            yield at
+        at = longest[at]
+
+
 def _replay(piece: bytes, rank: int, ranks: Mapping[bytes, int]) -> tuple[bytes, ...]:
-    parts = [piece[i : i + 1] for i in range(len(piece))]
-    while len(parts) > 2:
-        joined = [ranks.get(parts[i] + parts[i + 1], rank) for i in range(len(parts) - 1)]
-        best = min(range(len(joined)), key=joined.__getitem__)
-        if joined[best] >= rank:
-            break
-        parts[best : best + 2] = [parts[best] + parts[best + 1]]
-    return tuple(parts)
+    """Merge the pair of lowest rank, of equal ones the leftmost, until two parts are left or no pair is a token below `rank`.
+
+    Parts are linked by where they begin and pairs wait in a heap, so that a token of n bytes takes n log n steps.
+    """
+    size = len(piece)
+    ends, begins = list(range(1, size + 1)), list(range(-1, size))  # of the part that begins at i: its end, and the begin of the one before
+    waiting: list[tuple[int, int, int]] = []  # rank of a pair, its begin and end
+
+    def consider(begin: int) -> None:
+        middle = ends[begin]
+        if middle < size and (found := ranks.get(piece[begin : ends[middle]], rank)) < rank:
+            heappush(waiting, (found, begin, ends[middle]))
+
+    for begin in range(size):
+        consider(begin)
+    parts = size
+    while parts > 2 and waiting:
+        _, begin, end = heappop(waiting)
+        middle = ends[begin]
+        if middle <= begin or middle >= size or ends[middle] != end:
+            continue  # one of its parts has been merged since
+        ends[begin], ends[middle] = end, -1
+        if end < size:
+            begins[end] = begin
+        parts -= 1
+        consider(begin)
+        if begin:
+            consider(begins[begin])
+    found, begin = [], 0
+    while begin < size:
+        found.append(piece[begin : ends[begin]])
+        begin = ends[begin]
+    return tuple(found)
 
 
 def tokenizer_json(pieces: Sequence[bytes], digits: int, specials: Sequence[str]) -> str:
