@@ -18,6 +18,8 @@ from chatling.errors import DataError, MachineError, RunError
 
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 MANIFEST = "manifest.json"
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+              errno.EIO, errno.EINVAL, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EFBIG, errno.EOPNOTSUPP)
 
 
 def home() -> Path:
@@ -39,15 +41,15 @@ def free_bytes(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
+def disk_errors(path: Path, mend: str = "Choose a folder you may write to, with CHATLING_HOME.") -> Iterator[None]:
     """Turn the operating system's refusals to write into one clear sentence."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MachineError(f"The disk is full: could not write {path}.", "Free some space; the same command goes on.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise RunError(f"Cannot write {path}: {error.strerror}.", "Choose a folder you may write to, with CHATLING_HOME.") from error
+        if error.errno in UNWRITABLE:
+            raise RunError(f"Cannot write {path}: {error.strerror}.", mend) from error
         raise
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from chatling.conversation import Conversation
 from chatling.data import importing
-from chatling.data.importing import CONVERSATIONS, import_data, plan_file
+from chatling.data.columns import plan_file
+from chatling.data.importing import CONVERSATIONS, import_data
 from chatling.data.reading import find_files
 from chatling.data.texts import iter_texts, list_parquet
 from chatling.errors import DataError, MachineError
@@ -58,8 +59,8 @@ def test_a_large_corpus_is_spread_over_shards_and_split_by_hash(tmp_path, monkey
     assert min(sizes) > 500
     assert 60 < first.validation < 150  # 2 % of 5,000
     _, held_out = texts_of(tmp_path / "out")
-    bring(jsonl(tmp_path / "b.jsonl", rows[::-1] + [{"text": f"more {i}"} for i in range(500)]), tmp_path / "out")
-    _, later = texts_of(tmp_path / "out")
+    bring(jsonl(tmp_path / "b.jsonl", rows[::-1] + [{"text": f"more {i}"} for i in range(500)]), tmp_path / "later")
+    _, later = texts_of(tmp_path / "later")
     assert {text for text in later if text.startswith("document")} == set(held_out)  # order and company do not matter
 
 
@@ -154,8 +155,7 @@ def test_bad_conversations_are_counted_and_above_the_limit_refused(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [shapes(i)[0] for i in range(300)] + bad * 12)
     counts = bring(path, tmp_path / "out")
     assert (counts.documents, counts.bad) == (300, 12)
-    assert counts.examples[0].endswith("row 301: a turn is from 'wizard'; known are system, developer, user, human, prompter, assistant, "
-                                       "gpt, chatgpt, bot, model, chatbot")
+    assert counts.examples[0].endswith("line 301: a turn is from 'wizard'; known are user, assistant, system and their usual other names")
     jsonl(path, [shapes(i)[0] for i in range(30)] + bad * 12)
     with pytest.raises(DataError, match="11 of the first 41 rows"):
         bring(path, tmp_path / "out")

@@ -59,8 +59,10 @@ REFUSED = [
     ({"prompt": QUESTION, "chosen": GOOD, "rejected": GOOD}, "are the same"),
     ({"chosen": [USER, YES], "rejected": [{"role": "user", "content": "Other?"}, NO]}, "part at a turn of the user"),
     ({"chosen": GOOD, "rejected": BAD}, "no user message"),
-    ({"prompt": QUESTION, "chosen": [{"role": "wizard", "content": "x"}], "rejected": BAD}, "is no message"),
-    ({"prompt": QUESTION, "chosen": 5, "rejected": BAD}, "neither a text nor a list"),
+    ({"prompt": QUESTION, "chosen": [{"role": "wizard", "content": "x"}], "rejected": BAD}, "from 'wizard'"),
+    ({"prompt": QUESTION, "chosen": [5], "rejected": BAD}, "a turn is 5, not a role and a text"),
+    ({"prompt": QUESTION, "chosen": True, "rejected": None}, "no 'rejected' answer"),
+    ({"prompt": QUESTION, "chosen": object(), "rejected": BAD}, "neither a text nor a list"),
     ({"prompt": QUESTION, "chosen": "  ", "rejected": BAD}, "empty assistant message"),
     ({"prompt": [USER, YES], "chosen": GOOD, "rejected": BAD}, "does not end on the user|from 'assistant'"),
 ]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
 import re
 import tempfile
 from collections import Counter
@@ -19,6 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from chatling.data.json_rows import CHUNK_CHARACTERS, LINE_CHARACTERS, json_lines, json_values
 from chatling.errors import DataError
 
 Row = str | dict[str, Any]  # a document, or named values
@@ -26,8 +26,6 @@ FORMATS = {".txt": "text", ".text": "text", ".md": "text", ".markdown": "text", 
            ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 DOCUMENT_CHARACTERS = 10_000  # longer text files are cut at the end of a paragraph; the tokenizer's training reads no more of a document
-LINE_CHARACTERS = 1 << 26  # a longer line of jsonl, or object of json, is broken: bounds the memory
-CHUNK_CHARACTERS = 1 << 20
 CSV_BLOCK_BYTES = 1 << 24  # no row of a csv file may be longer
 PARQUET_ROWS = 256  # held at a time
 UNREADABLE_SHARE = 0.01  # of a file's characters; above, its encoding is another
@@ -45,6 +43,7 @@ class Ledger:
     rows: int = 0
     bad: int = 0
     examples: list[str] = field(default_factory=list)
+    place: str = ""  # of the row that was read last, such as "line 3"; "" where the reader cannot tell
 
     def refuse(self, where: str, why: str) -> None:
         """Note a row that cannot be used. Raises DataError when it makes more than 10 and more than the share allowed."""
@@ -52,7 +51,7 @@ class Ledger:
         if len(self.examples) < 5:
             self.examples.append(f"{where}: {why}")
         if self.bad > 10 + self.allow_bad * self.rows:
-            raise DataError(f"{self.bad:,} of the first {self.rows:,} rows cannot be used; the first is {self.examples[0]}",
+            raise DataError(f"{self.bad:,} of the first {self.rows:,} rows cannot be used; the first is {self.examples[0].rstrip('.')}.",
                             f"Mend the file, or skip such rows with a higher --allow-bad, now {self.allow_bad:g}.")
 
 
@@ -120,7 +119,7 @@ def iter_rows(file: Path, ledger: Ledger, *, columns: Sequence[str] | None = Non
                 return
             # as bytes say, but a text file's lines may end as on any system; in jsonl only \n ends one
             text = io.TextIOWrapper(stream, encoding, errors="replace", newline=None if kind == "text" else "\n")
-            rows = {"text": _documents, "jsonl": _json_lines, "json": _json_values}[kind or "text"]
+            rows = {"text": _documents, "jsonl": json_lines, "json": json_values}[kind or "text"]
             yield from _readable(file, rows(file, text, ledger))
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
@@ -201,61 +200,6 @@ def _documents(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[s
     if held:
         ledger.rows += 1
         yield held.strip("\n")
-
-
-def _json_lines(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[Row]:
-    number = 0
-    while line := text.readline(LINE_CHARACTERS):
-        number += 1
-        if line.isspace():
-            continue
-        ledger.rows += 1
-        if len(line) == LINE_CHARACTERS and not line.endswith("\n"):
-            while (rest := text.readline(LINE_CHARACTERS)) and not rest.endswith("\n"):
-                pass
-            ledger.refuse(f"{file} line {number}", f"longer than {LINE_CHARACTERS:,} characters")
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            ledger.refuse(f"{file} line {number}", f"not JSON ({error})")
-            continue
-        if isinstance(row, dict):
-            yield row
-        else:
-            ledger.refuse(f"{file} line {number}", f"a {type(row).__name__} where an object with named values is expected")
-
-
-def _json_values(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[Row]:
-    """The objects of a json array, or objects one after the other, as they come; what is no JSON makes the file unreadable."""
-    decoder, held, at, gap = json.JSONDecoder(), "", 0, re.compile(r"[\s,\[\]]*")
-    size, depth, failure = CHUNK_CHARACTERS, 0, ""
-    while True:
-        between = gap.match(held, at)
-        assert between  # it matches the empty string too
-        at, depth = between.end(), depth + between.group().count("[") - between.group().count("]")
-        row: Any = None
-        if at < len(held):
-            try:
-                row, at = decoder.raw_decode(held, at)
-            except (ValueError, RecursionError) as error:
-                if len(held) - at > LINE_CHARACTERS:
-                    raise DataError(f"{file} holds an object of more than {LINE_CHARACTERS:,} characters.", "Split it.") from error
-                failure = str(error)
-            else:
-                ledger.rows += 1
-                if isinstance(row, dict):
-                    yield row
-                else:
-                    ledger.refuse(f"{file} value {ledger.rows}", f"a {type(row).__name__} where an object is expected")
-                continue
-        chunk = text.read(size)
-        if not chunk:
-            if at < len(held) or depth:
-                reason = failure if at < len(held) else "it ends before its list does"
-                raise DataError(f"{file} is not a readable json file ({reason}).", "Mend it; jsonl survives a bad line.")
-            return
-        held, at, size = held[at:] + chunk, 0, size + CHUNK_CHARACTERS if at == 0 else CHUNK_CHARACTERS
 
 
 def _csv_rows(file: Path, stream: io.BufferedReader, encoding: str, ledger: Ledger, columns: Sequence[str] | None) -> Iterator[Row]:
