@@ -12,7 +12,7 @@ Role = Literal["system", "user", "assistant"]
 PartKind = Literal["text", "python", "output"]
 ROLES: tuple[str, ...] = get_args(Role)
 PART_KINDS: tuple[str, ...] = get_args(PartKind)
-OTHER_PART_NAMES: dict[Any, PartKind] = {"python_output": "output"}  # the reference's
+OTHER_PART_NAMES: dict[str, str] = {"python_output": "output"}  # the reference's
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,16 @@ def shown(value: Any, most: int = 60) -> str:
     try:
         text = repr(value[: most + 1] if isinstance(value, str | list | tuple) else value)
     except (ValueError, RecursionError):  # an integer of thousands of digits, a list a thousand deep
-        return f"a {type(value).__name__}"
+        return kind_of(value)
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if value is None:
+        return "a null"
+    names = {bool: "a truth value", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")
 
 
 def read_message(entry: Any) -> Message:
@@ -121,7 +129,8 @@ def _part(part: Any) -> Part:
     if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
         raise DataError(f"A message part needs a type and a text; got {shown(part)}.")
     kind: Any = part.get("type", "text")
-    return Part(OTHER_PART_NAMES.get(kind, kind) if isinstance(kind, str) else kind, part["text"])
+    known: Any = OTHER_PART_NAMES.get(kind, kind) if isinstance(kind, str) else kind
+    return Part(known, part["text"])
 
 
 def _message_dict(message: Message) -> dict[str, Any]:

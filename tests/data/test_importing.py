@@ -92,7 +92,7 @@ def test_a_named_column_decides(tmp_path):
     assert plan_file(path, "messages").kind == "conversations"
     with pytest.raises(DataError, match=r"no column 'txt'; it has text, messages, n\."):
         plan_file(path, "txt")
-    with pytest.raises(DataError, match="holds int, not text"):
+    with pytest.raises(DataError, match="holds a number, not a text"):
         plan_file(path, "n")
     with pytest.raises(DataError, match="no column of text; it has n"):
         plan_file(jsonl(tmp_path / "b.jsonl", [{"n": 1}]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -160,6 +161,8 @@ def _source(source: str, pattern: str | None) -> Found:
     """The files of a path, or of a data set on the Hub, fetched."""
     from chatling.data.reading import Found, find_files
 
+    if not source:
+        raise DataError("The source has no name.", "Name a file or a folder; . is this one.")
     path = Path(source).expanduser()
     if path.exists() or not HUB_NAME.fullmatch(source):
         return find_files(path)
@@ -190,8 +193,9 @@ def hub_files(repo: str, names: Sequence[str], pattern: str | None) -> list[str]
 
 
 def _plain_name(source: str) -> str:
-    """`corpus.jsonl.gz` and `owner/corpus` are both `corpus`."""
-    return Path(source).expanduser().resolve().name.partition(".")[0] or "imported"
+    """`corpus.jsonl.gz` and `owner/corpus` are both `corpus`; bytes that are no Unicode become `_`."""
+    name = Path(source).expanduser().resolve().name.partition(".")[0]
+    return re.sub("[\ud800-\udfff]", "_", name) or "imported"
 
 
 _ACTIONS: dict[str, tuple[Command, Callable[[Parser, Sequence[str]], None]]] = {

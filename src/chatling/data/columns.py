@@ -10,10 +10,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from chatling.conversation import Conversation, shown
+from chatling.conversation import Conversation, kind_of, shown
 from chatling.data.names import CHOICES, HISTORY, ROLE_KEYS, SYSTEM, TEXT, TEXT_KEYS, find_name, plain, role_of
 from chatling.data.reading import Ledger, Row, file_format, iter_rows
-from chatling.data.shapes import Columns, are_messages, find_columns, parse_conversation, preference_columns, text_of
+from chatling.data.shapes import Columns, find_columns, may_be_turns, parse_conversation, preference_columns, text_of
 from chatling.errors import DataError
 
 PEEKED_ROWS = 200  # of a file, to tell what it holds
@@ -151,7 +151,7 @@ def _item(row: Row, plan: Plan) -> str | Conversation:
     if name not in row:
         raise DataError(f"it has no {name!r}; it has {', '.join(map(str, row)) or 'no values'}")
     if isinstance(row[name], int):  # numbers between texts are a fault, numbers as answers are none
-        raise DataError(f"its {name!r} holds a number, not a text")
+        raise DataError(f"its {name!r} holds {kind_of(row[name])}, not a text")
     return text_of(row[name], name)
 
 
@@ -204,11 +204,11 @@ def is_prose(text: str) -> bool:
 def _named_plan(file: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str], column: str) -> Plan:
     """With the column that somebody named."""
     values = [row[column] for row in rows if row.get(column) is not None]
-    if values and _most(values, lambda value: isinstance(value, list) or are_messages(value)):
+    if values and _most(values, lambda value: may_be_turns(value, column)):
         turns = Columns(column, system=find_name(set(names) - {column}, SYSTEM))
         return _plan(file, "conversations", rows, lambda row: turns, asked=True)
     if values and not isinstance(values[0], str):
-        raise DataError(f"Column {column!r} of {file} holds {type(values[0]).__name__}, not text.", "Name another with --column.")
+        raise DataError(f"Column {column!r} of {file} holds {kind_of(values[0])}, not a text.", "Name another with --column.")
     return _plan(file, "text", rows, lambda row: Columns(answer=column), asked=True)
 
 

@@ -24,7 +24,7 @@ from chatling.data.columns import Kind, iter_planned, left_behind, plan_files, u
 from chatling.data.reading import PACKED, Found, Ledger, file_format
 from chatling.errors import DataError, MachineError
 from chatling.tokenizer.bpe import valid_text
-from chatling.workspace import building_folder, disk_errors, free_bytes, read_json, write_json
+from chatling.workspace import building_folder, disk_errors, free_bytes, read_json, write_atomic
 
 TEXT, CONVERSATIONS, RECORD = "text", "conversations.jsonl", "import.json"
 LONGEST = 1_000_000  # characters of a document; above it is a dump, no text
@@ -98,7 +98,7 @@ def import_data(found: Found, target: Path, *, source: str, column: str | None =
         counts = Imported(str(target), plans[0].kind, len(plans), dict(Counter(plan.column for plan in plans if plan.column)),
                           used_columns(plans), unused_prose(plans), replaced)
         _sweep(target)
-        with building_folder(target) as building:
+        with building_folder(target, NOWHERE) as building:
             items = iter_planned(plans, ledger, encoding, tick)
             if counts.kind == "text":
                 _write_texts(_kept(items, counts), building, expected, counts)
@@ -108,14 +108,15 @@ def import_data(found: Found, target: Path, *, source: str, column: str | None =
             if counts.documents - counts.validation < 1:
                 raise DataError(f"{source} holds {counts.documents} different {counts.what} that can be used; at least two are needed, "
                                 f"one of them for validation{_dropped(counts)}.", "Bring more." if not counts.bad else "Mend those rows.")
-            write_json(building / RECORD, {"source": origin, **asdict(counts)})
+            record = json.dumps({"source": origin, **asdict(counts)}, indent=1, ensure_ascii=False)
+            write_atomic(building / RECORD, valid_text(record) + "\n")  # a file's name may be no Unicode
     return counts
 
 
 def _origin(source: str) -> str:
     """A source as a record keeps it: the whole path of a file or folder, so that it means the same from elsewhere; a name of the Hub."""
     path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source
+    return valid_text(str(path.resolve()) if path.exists() else source)
 
 
 def _replaces(target: Path, source: str, origin: str) -> bool:

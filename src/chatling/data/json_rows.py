@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from chatling.conversation import shown
+from chatling.conversation import kind_of, shown
 from chatling.data.shapes import are_messages
 from chatling.errors import DataError
 
@@ -54,7 +54,9 @@ def is_lines(head: str) -> bool:
         return not (head.startswith("[") and _decodes(head, BETWEEN.match(head, 1).end()))  # type: ignore[union-attr]
     if end > len(line) or line[end:].strip()[:1] in tuple(",{["):
         return False  # over several lines, or several on one
-    return not (isinstance(value, list) and not are_messages(value) and not rest.strip())  # the file is one list
+    if rest.strip():
+        return True
+    return are_messages(value) if isinstance(value, list) else not isinstance(value, dict) or _only_list(value) == [value]
 
 
 def line_rows(line: str) -> Iterator[Row]:
@@ -82,7 +84,7 @@ def row_of(value: Any) -> Row:
         return value
     if isinstance(value, list) and are_messages(value):
         return {"messages": value}
-    raise DataError(f"a {type(value).__name__} {EXPECTED}: {shown(value)}")
+    raise DataError(f"{kind_of(value)} {EXPECTED}: {shown(value)}")
 
 
 def _decodes(text: str, at: int) -> bool:

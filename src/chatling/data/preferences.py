@@ -105,11 +105,11 @@ def _answer_columns(row: Mapping[str, Any]) -> tuple[str, str]:
     if judgement is None:
         return first, second
     better = row[judgement]
-    place = None if isinstance(better, bool | list | dict) else plain(str(better)[:20])
+    place = plain(text_of(better, judgement)[:20])
     if place in TIES:
         raise NoPreference(f"it is a tie: its {judgement!r} is {shown(better)}")
     ends = [plain(name)[-1] for name in (first, second)]  # 0 and 1, a and b
-    found_at = [i for i, end in enumerate(ends) if place is not None and place in (end, plain((first, second)[i]), f"model{end}")]
+    found_at = [i for i, end in enumerate(ends) if place in (end, plain((first, second)[i]), f"model{end}")]
     if not found_at:
         raise DataError(f"its {judgement!r} is {shown(better)}, which names neither {first!r} nor {second!r}")
     return (first, second) if found_at[0] == 0 else (second, first)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from chatling.conversation import Conversation, Message, Role, read_message, shown
+from chatling.conversation import Conversation, Message, Role, kind_of, read_message, shown
 from chatling.data.names import (
     ANSWER,
     CHOSEN,
@@ -68,13 +68,8 @@ def parse_conversation(row: Any, columns: Columns | None = None) -> Conversation
     if isinstance(row, list | tuple) and are_messages(row):
         row = {"messages": row}
     if not isinstance(row, Mapping):
-        raise DataError(f"a {type(row).__name__} where an object with named values is expected: {shown(row)}")
-    columns = columns or find_columns(row)
-    if columns is None:
-        if preference_columns(row) is not None:
-            raise DataError("it is no conversation but a preference pair, which is for [dpo]")
-        raise DataError("it is no conversation in the messages, ShareGPT or Alpaca shape, and no question with its answer; "
-                        f"it has {', '.join(map(str, row)) or 'no values'}")
+        raise DataError(f"{kind_of(row)} where an object with named values is expected: {shown(row)}")
+    columns = columns or _told_columns(row)
     missing = next((name for name in (columns.turns, *columns.questions[:1], columns.answer) if name is not None and name not in row), None)
     if missing is not None:
         raise DataError(f"it has no {missing!r}; it has {', '.join(map(str, row)) or 'no values'}")
@@ -85,6 +80,17 @@ def parse_conversation(row: Any, columns: Columns | None = None) -> Conversation
     if messages and messages[-1].role == "user":
         messages.pop()
     return Conversation((*system_message(row, columns.system, messages), *messages))
+
+
+def _told_columns(row: Mapping[str, Any]) -> Columns:
+    """`find_columns`; raises DataError for a row that is no conversation, or a choice between two."""
+    columns, preference = find_columns(row), preference_columns(row)
+    if preference is not None and (columns is None or set(columns.used) & set(preference)):
+        raise DataError("it is no conversation but a preference pair, which is for [dpo]")
+    if columns is None:
+        raise DataError("it is no conversation in the messages, ShareGPT or Alpaca shape, and no question with its answer; "
+                        f"it has {', '.join(map(str, row)) or 'no values'}")
+    return columns
 
 
 def preference_columns(row: Mapping[str, Any]) -> tuple[str, str, str | None] | None:
@@ -128,7 +134,7 @@ def text_of(value: Any, name: str) -> str:
             return json.dumps(value)
         except ValueError as error:  # thousands of digits
             raise DataError(f"its {name!r} holds a number that is too long") from error
-    raise DataError(f"its {name!r} holds a {type(value).__name__}, not a text")
+    raise DataError(f"its {name!r} holds {kind_of(value)}, not a text")
 
 
 @lru_cache(maxsize=4096)
@@ -217,6 +223,11 @@ def _are_turns(value: Any, known: bool) -> bool:
             return known or (role.lower(), text.lower()) in MEANT_FOR_TURNS or role_of(first.get(role)) is not None
         return known and named_columns(map(str, first)).answer is not None
     return known and (_is_pair(first) or (len(turns) > 1 and all(isinstance(turn, str) for turn in turns)))
+
+
+def may_be_turns(value: Any, name: str) -> bool:
+    """Whether a value may be turns in a column that somebody says holds them; lines of a text are none, unless its name says so."""
+    return _are_turns(value, known=plain(name) in TURNS or (isinstance(value, list) and bool(value) and not isinstance(value[0], str)))
 
 
 def are_messages(value: Any) -> bool:

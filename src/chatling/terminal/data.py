@@ -14,6 +14,7 @@ from rich.text import Text
 
 from chatling.data.importing import CONVERSATIONS, LONGEST, Imported
 from chatling.data.inspect import Inspection
+from chatling.tokenizer.bpe import valid_text
 
 SAMPLE_CHARACTERS = 300
 BAR = 40  # characters of the histogram's longest bar
@@ -53,7 +54,7 @@ def show_import(counts: Imported, passed: Counter[str], console: Console) -> Non
     lines.append(f'Learn from them with mixture = [{{task = "{folder / CONVERSATIONS}"}}] in [mid] or [sft].' if talk else
                  f"Train on it: chatling run folder --data.source {folder} --run {folder.name}")
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(valid_text(line)), soft_wrap=True)
 
 
 def _not_used(columns: list[str]) -> list[str]:
@@ -89,11 +90,11 @@ def show_inspection(seen: Inspection, console: Console) -> None:
         console.print(Text.assemble(("\nSample: ", "bold"), shown), soft_wrap=True)
     console.print()
     for line in _not_used(seen.unused):
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(valid_text(line)), soft_wrap=True)
     if seen.overlap:
         console.print(Text(f"Looked for the questions of {', '.join(seen.overlap)}."), soft_wrap=True)
     for warning in seen.warnings:
-        console.print(Text.assemble(("Warning: ", "bold yellow"), warning), soft_wrap=True)
+        console.print(Text.assemble(("Warning: ", "bold yellow"), valid_text(warning)), soft_wrap=True)
     if not seen.warnings:
         console.print("Nothing looks wrong.")
 
