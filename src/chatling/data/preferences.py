@@ -152,7 +152,7 @@ def _side(value: Any, name: str, before: Sequence[Message], spoken: bool) -> lis
         if turns and turns[-1].role == "assistant" and (not asked or turns[0].text.strip() == asked[0]):
             return turns  # it repeats the prompt
         return [*before, Message.of("assistant", value.strip() if spoken else value)]
-    if not isinstance(value, Mapping | list | tuple):
+    if not isinstance(value, Mapping | list | tuple | str):
         raise DataError(f"its {name!r} is {shown(value)}, neither a text nor a list of messages")
     turns = read_turns(value)
     return turns if not turns or turns[0].role != "assistant" else [*before, *turns]

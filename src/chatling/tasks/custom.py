@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import mmap
 from array import array
 from collections.abc import Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 from chatling.conversation import Conversation, Part
 from chatling.data.json_rows import CHUNK_CHARACTERS, is_lines, value_of
-from chatling.data.reading import BOMS, PACKED, Ledger, file_format, iter_rows
+from chatling.data.reading import PACKED, Ledger, file_format, iter_rows
 from chatling.data.shapes import parse_conversation
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
@@ -138,7 +139,7 @@ def own_rows(path: Path) -> JsonLines | HeldRows:
             head = file.read(CHUNK_CHARACTERS)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
-    marked = any(head.startswith(mark) for mark, name in BOMS if name != "utf-8-sig")
+    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))  # the little one begins as UTF-16's does
     other = kind in ("jsonl", "json") and (marked or not is_lines(head.decode("utf-8", "replace")))
     return HeldRows(path) if other else JsonLines(path)
 
