@@ -34,6 +34,8 @@ def json_lines(file: Path, text: IO[str], ledger: Ledger) -> Iterator[Row]:
         ledger.rows += 1
         ledger.place = f"line {number}"
         try:
+            if len(line) >= LINE_CHARACTERS and not line.endswith("\n"):
+                raise DataError(f"longer than {LINE_CHARACTERS:,} characters")
             yield from line_rows(line)
         except DataError as error:
             ledger.refuse(f"{file} line {number}", error.what)
