@@ -28,6 +28,7 @@ SHAPES = {
     "bare list": [USER, SAID],
     "JSON in a string": {"messages": json.dumps([USER, SAID])},
     "Python's list in a string": {"dialog": str([USER, SAID])},
+    "JSON in JSON": {"messages": json.dumps(json.dumps([USER, SAID]))},
     "another name": {"id": 3, "my stuff": [{"from": "human", "value": Q}, {"from": "gpt", "value": A}]},
     "LIMA": {"conversations": [Q, A], "source": "x"},
     "UltraChat": {"id": "3", "data": [Q, A]},
@@ -187,6 +188,12 @@ def test_a_file_full_of_rows_never_holds_nothing(tmp_path):
     (tmp_path / "d.jsonl").write_text(" \n")
     with pytest.raises(DataError, match="holds nothing"):
         plan_files([tmp_path / "d.jsonl"])
+
+
+def test_a_mixture_names_what_it_leaves_behind(tmp_path):
+    path = jsonl(tmp_path / "a.jsonl", [{"passage_of_it": TALE, "question": Q, "answer": A}] * 3)
+    assert JsonlConversations(path, "train").notes == (
+        f"{path}: not used is what stands in 'passage_of_it'; `chatling data import` takes other columns.",)
 
 
 def test_columns_may_be_named(tmp_path):

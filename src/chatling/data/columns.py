@@ -247,7 +247,9 @@ def _text_column(file: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[
     lengths = {name: [len(row[name]) for row in rows if isinstance(row.get(name), str)] for name in names}
     texts = {name: sum(found) / len(rows) for name, found in lengths.items() if 2 * len(found) > len(rows)}
     if not texts:
-        raise DataError(f"{file} has no column of text; it has {', '.join(names)}.",
+        held = {name: next((row[name] for row in rows if row.get(name) is not None), None) for name in names}
+        there = ", ".join(f"{name} ({kind_of(value)})" for name, value in held.items())
+        raise DataError(f"{file} has no column that holds text in most of its rows; it has {there}.",
                         "Name one with --column, or the sides of conversations with --question and --answer, or bring another file.")
     return find_name([name for name, length in texts.items() if length], TEXT) or max(texts, key=lambda name: texts[name])
 

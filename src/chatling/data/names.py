@@ -28,7 +28,8 @@ def _table(*lines: str) -> tuple[str, ...]:
 # The first that a row has is taken. Lines: English; German; French; Spanish, Portuguese, Italian; other Latin; Russian and its neighbours;
 # Chinese; Japanese; Korean; others.
 QUESTION = _table(
-    "instruction question prompt query problem user human user_message user_input user_prompt user_query human_message client customer ask asked",
+    "instruction question prompt query problem user human user_message user_input user_prompt user_query human_message",
+    "client customer ask asked",
     "questions question_text question_body user_question user_text prompt_text instruction_text input_text message_1 q",
     "frage fragen kunde anweisung aufgabe nutzer benutzer mensch eingabe",
     "consigne utilisateur entrée demande",
@@ -44,7 +45,8 @@ QUESTION = _table(
 )
 ANSWER = _table(
     "output answer response completion assistant reply solution assistant_message assistant_response assistant_answer bot_response",
-    "answer_text response_text assistant_text output_text target_text model_response model_answer model_output gpt gpt_answer gpt_response chatgpt bot chatbot ai ai_response agent answers responses",
+    "answer_text response_text assistant_text output_text target_text",
+    "model_response model_answer model_output gpt gpt_answer gpt_response chatgpt bot chatbot ai ai_response agent answers responses",
     "message_2 generation generated_answer target targets outputs a antwort antworten assistent ausgabe erwiderung",
     "réponse sortie",
     "respuesta salida asistente resposta saída assistente risposta uscita",

@@ -199,7 +199,7 @@ def earlier_turns(row: Mapping[str, Any], columns: Columns) -> list[Message]:
 
 def _decoded(value: Any) -> Any:
     """The list that a string holds as JSON, or as Python writes it; any other value as it is."""
-    if not isinstance(value, str) or not value.lstrip().startswith("["):
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", '"[')):
         return value
     for read in (json.loads, ast.literal_eval) if "{'" in value else (json.loads,):
         try:
@@ -208,6 +208,8 @@ def _decoded(value: Any) -> Any:
             continue
         if isinstance(found, list):
             return found
+        if isinstance(found, str):  # written as JSON twice
+            return _decoded(found)
     return value
 
 

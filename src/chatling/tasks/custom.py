@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chatling.conversation import Conversation, Part
+from chatling.data.columns import plan_files, unused_prose
 from chatling.data.json_rows import CHUNK_CHARACTERS, is_lines, value_of
 from chatling.data.reading import PACKED, Ledger, file_format, iter_rows
 from chatling.data.shapes import parse_conversation
@@ -144,6 +145,16 @@ def own_rows(path: Path) -> JsonLines | HeldRows:
     return HeldRows(path) if other else JsonLines(path)
 
 
+def _not_used(path: Path) -> list[str]:
+    """A note on columns with prose that the conversations of a file leave behind."""
+    try:
+        plans = plan_files([path]) if file_format(path) not in (None, "text") else []
+    except DataError:  # what is wrong with its rows was said of each
+        return []
+    names = ", ".join(map(repr, unused_prose(plans)))
+    return [f"{path}: not used is what stands in {names}; `chatling data import` takes other columns."] if names else []
+
+
 class JsonlConversations(Conversations):
     """A file of conversations, jsonl or of another kind; its first fiftieth (at least one) is for validation and tests, the rest for
     training."""
@@ -151,6 +162,6 @@ class JsonlConversations(Conversations):
     def __init__(self, path: Path, split: str):
         rows = own_rows(path)
         super().__init__(str(path), rows, str(path), "line" if isinstance(rows, JsonLines) else "row")
-        self.notes = (*self.notes, *(rows.notes if isinstance(rows, HeldRows) else ()))
+        self.notes = (*self.notes, *(rows.notes if isinstance(rows, HeldRows) else ()), *_not_used(path))
         held_out = max(1, len(self._good) // 50)
         self._good = self._good[held_out:] if split == "train" else self._good[:held_out]
