@@ -49,6 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `chatling status | head`
         sys.stderr.close()
         return 0
+    except OSError as error:  # what no command foresaw: a name that is too long, a folder that vanished
+        if error.filename is None:
+            raise
+        print(f"chatling: Cannot read or write {error.filename}: {error.strerror}.", file=sys.stderr)
+        return 1
     except SystemExit as done:  # argparse's and tyro's own help
         return done.code if isinstance(done.code, int) else 0
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -12,6 +12,7 @@ Role = Literal["system", "user", "assistant"]
 PartKind = Literal["text", "python", "output"]
 ROLES: tuple[str, ...] = get_args(Role)
 PART_KINDS: tuple[str, ...] = get_args(PartKind)
+OTHER_PART_NAMES: dict[str, str] = {"python_output": "output"}  # the reference's
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Conversation:
                 raise DataError(f"A conversation has an empty {message.role} message.")
             for part in message.parts:
                 if part.kind not in PART_KINDS:
-                    raise DataError(f"Unknown message part {part.kind!r}; known are {', '.join(PART_KINDS)}.")
+                    raise DataError(f"Unknown message part {shown(part.kind)}; known are {', '.join(PART_KINDS)}.")
                 if part.kind != "text" and message.role != "assistant":
                     raise DataError(f"A {message.role} message holds a {part.kind} part; only the assistant uses tools.")
 
@@ -74,12 +75,15 @@ class Conversation:
         return Conversation(head + tuple(Message.of(roles[i % 2], text) for i, text in enumerate(turns)))
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Conversation:
-        """Read `{"messages": [{"role", "content"}]}`, content a string or a list of `{"type", "text"}` parts."""
-        messages = data.get("messages")
-        if not isinstance(messages, Iterable) or isinstance(messages, str | bytes):
+    def from_dict(data: Mapping[str, Any] | Sequence[Any]) -> Conversation:
+        """Read `{"messages": [{"role", "content"}]}`, or the bare list, content a string or a list of `{"type", "text"}` parts.
+
+        Raises DataError for anything else, whatever it is.
+        """
+        messages = data.get("messages") if isinstance(data, Mapping) else data
+        if not isinstance(messages, Sequence) or isinstance(messages, str | bytes):
             raise DataError("A conversation needs a list of messages under the key 'messages'.")
-        return Conversation(tuple(_message(entry) for entry in messages))
+        return Conversation(tuple(read_message(entry) for entry in messages))
 
     def to_dict(self) -> dict[str, Any]:
         """The inverse of `from_dict`; messages of one text part become plain strings."""
@@ -91,20 +95,42 @@ class Conversation:
         return Conversation(self.messages[:-1]) if self.messages[-1].role == "assistant" else self
 
 
-def _message(entry: Any) -> Message:
-    if not isinstance(entry, Mapping) or entry.get("role") not in ROLES:
-        raise DataError(f"A message needs a role among {', '.join(ROLES)}; got {str(entry)[:80]!r}.")
+def shown(value: Any, most: int = 60) -> str:
+    """A value as an error quotes it: cut short, and safe for whatever JSON may hold."""
+    try:
+        text = repr(value[: most + 1] if isinstance(value, str | list | tuple) else value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, a list a thousand deep
+        return kind_of(value)
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, in words."""
+    if value is None:
+        return "a null"
+    names = {bool: "a truth value", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def read_message(entry: Any) -> Message:
+    """The message of `{"role", "content"}`. Raises DataError for any other value."""
+    role = entry.get("role") if isinstance(entry, Mapping) else None
+    if role not in ROLES:
+        raise DataError(f"A message needs a role among {', '.join(ROLES)}; got {shown(entry)}.")
     content = entry.get("content")
     if isinstance(content, str):
-        return Message.of(entry["role"], content)
-    if not isinstance(content, Iterable):
-        raise DataError(f"A {entry['role']} message needs content: a string, or a list of parts.")
-    parts = []
-    for part in content:
-        if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
-            raise DataError(f"A message part needs a type and a text; got {str(part)[:80]!r}.")
-        parts.append(Part(part.get("type", "text"), part["text"]))
-    return Message(entry["role"], tuple(parts))
+        return Message.of(role, content)
+    if not isinstance(content, Sequence) or isinstance(content, bytes):
+        raise DataError(f"A {role} message needs content: a string, or a list of parts.")
+    return Message(role, tuple(_part(part) for part in content))
+
+
+def _part(part: Any) -> Part:
+    if not isinstance(part, Mapping) or not isinstance(part.get("text"), str):
+        raise DataError(f"A message part needs a type and a text; got {shown(part)}.")
+    kind: Any = part.get("type", "text")
+    known: Any = OTHER_PART_NAMES.get(kind, kind) if isinstance(kind, str) else kind
+    return Part(known, part["text"])
 
 
 def _message_dict(message: Message) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from chatling.errors import DataError, MachineError, RunError
 
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 MANIFEST = "manifest.json"
+UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
+              errno.EIO, errno.EINVAL, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EFBIG, errno.EOPNOTSUPP)
 
 
 def home() -> Path:
@@ -39,15 +41,18 @@ def free_bytes(path: Path) -> int:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to write into one clear sentence."""
+def disk_errors(path: Path, mend: str | None = None) -> Iterator[None]:
+    """Turn the operating system's refusals to write into one clear sentence; `mend` says how to choose another place."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MachineError(f"The disk is full: could not write {path}.", "Free some space; the same command goes on.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-            raise RunError(f"Cannot write {path}: {error.strerror}.", "Choose a folder you may write to, with CHATLING_HOME.") from error
+        no_parent = error.errno == errno.ENOENT and error.filename and path.is_relative_to(error.filename)
+        if error.errno in UNWRITABLE or no_parent:
+            ours = path.absolute().is_relative_to(home().absolute())
+            default = "Choose a folder you may write to, with CHATLING_HOME." if ours else "Choose another place."
+            raise RunError(f"Cannot write {path}: {error.strerror}.", mend or default) from error
         raise
 
 
@@ -96,10 +101,10 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def building_folder(path: Path) -> Iterator[Path]:
-    """Fill a temporary sibling folder; on success it gets a manifest, and replaces `path` in one rename."""
+def building_folder(path: Path, mend: str | None = None) -> Iterator[Path]:
+    """Fill a temporary sibling folder; on success it gets a manifest, and replaces `path` in one rename. `mend` as in `disk_errors`."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
+    with disk_errors(path, mend):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:

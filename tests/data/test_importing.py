@@ -1,6 +1,8 @@
 """Imports: every document that is text arrives once, in the shards that training reads; what is dropped is counted; all or nothing."""
 
+import errno
 import json
+import os
 from collections import Counter
 
 import pyarrow as pa
@@ -9,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatling.cli import main
 from chatling.conversation import Conversation
 from chatling.data import importing
-from chatling.data.importing import CONVERSATIONS, import_data, plan_file
+from chatling.data.columns import plan_file
+from chatling.data.importing import CONVERSATIONS, import_data
 from chatling.data.reading import find_files
 from chatling.data.texts import iter_texts, list_parquet
 from chatling.errors import DataError, MachineError
@@ -58,8 +62,8 @@ def test_a_large_corpus_is_spread_over_shards_and_split_by_hash(tmp_path, monkey
     assert min(sizes) > 500
     assert 60 < first.validation < 150  # 2 % of 5,000
     _, held_out = texts_of(tmp_path / "out")
-    bring(jsonl(tmp_path / "b.jsonl", rows[::-1] + [{"text": f"more {i}"} for i in range(500)]), tmp_path / "out")
-    _, later = texts_of(tmp_path / "out")
+    bring(jsonl(tmp_path / "b.jsonl", rows[::-1] + [{"text": f"more {i}"} for i in range(500)]), tmp_path / "later")
+    _, later = texts_of(tmp_path / "later")
     assert {text for text in later if text.startswith("document")} == set(held_out)  # order and company do not matter
 
 
@@ -91,9 +95,9 @@ def test_a_named_column_decides(tmp_path):
     assert plan_file(path, "messages").kind == "conversations"
     with pytest.raises(DataError, match=r"no column 'txt'; it has text, messages, n\."):
         plan_file(path, "txt")
-    with pytest.raises(DataError, match="holds int, not text"):
+    with pytest.raises(DataError, match="holds a number, not a text"):
         plan_file(path, "n")
-    with pytest.raises(DataError, match="no column of text; it has n"):
+    with pytest.raises(DataError, match=r"no column that holds text in most of its rows; it has n \(a number\)"):
         plan_file(jsonl(tmp_path / "b.jsonl", [{"n": 1}]))
 
 
@@ -154,8 +158,7 @@ def test_bad_conversations_are_counted_and_above_the_limit_refused(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [shapes(i)[0] for i in range(300)] + bad * 12)
     counts = bring(path, tmp_path / "out")
     assert (counts.documents, counts.bad) == (300, 12)
-    assert counts.examples[0].endswith("row 301: a turn is from 'wizard'; known are system, developer, user, human, prompter, assistant, "
-                                       "gpt, chatgpt, bot, model, chatbot")
+    assert counts.examples[0].endswith("line 301: a turn is from 'wizard'; known are user, assistant, system and their usual other names")
     jsonl(path, [shapes(i)[0] for i in range(30)] + bad * 12)
     with pytest.raises(DataError, match="11 of the first 41 rows"):
         bring(path, tmp_path / "out")
@@ -202,3 +205,69 @@ def test_folders_of_others_and_full_disks_are_left_alone(tmp_path, monkeypatch):
     with pytest.raises(MachineError, match="GB are free"):
         bring(path, tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_another_source_of_the_same_name_is_refused_and_the_same_one_replaces_its_import(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHATLING_HOME", str(tmp_path / "home"))
+    one = jsonl(tmp_path / "one" / "talks.jsonl", [{"text": f"text {i}"} for i in range(9)])
+    two = jsonl(tmp_path / "two" / "talks.jsonl", [shapes(i)[0] for i in range(9)])
+    folder = tmp_path / "home" / "data" / "talks"
+    assert main(["data", "import", str(one)]) == 0
+    before = sorted(path.name for path in folder.iterdir())
+    assert main(["data", "import", str(two)]) == 1
+    shown = capsys.readouterr().err
+    assert f"{folder} holds the import of {one}, which {two} would replace. Choose another folder with --to" in shown
+    assert sorted(path.name for path in folder.iterdir()) == before
+    monkeypatch.chdir(one.parent)
+    assert main(["data", "import", "talks.jsonl"]) == 0  # the same file by another name
+    assert "replaced the earlier import of the same source" in capsys.readouterr().out
+    monkeypatch.chdir(two.parent)
+    assert main(["data", "import", "talks.jsonl"]) == 1  # another file by the same name
+    assert main(["data", "import", "talks.jsonl", "--to", str(tmp_path / "other")]) == 0
+    assert "replaced" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "file/below/that", "n" * 300, "loop", "loop/below", "/proc/1/nowhere/below"])
+def test_where_nothing_can_be_written_is_one_sentence(place, tmp_path, monkeypatch, capsys):
+    source = jsonl(tmp_path / "a.jsonl", [{"text": f"text {i}"} for i in range(9)])
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to("loop")
+    for words, home in ((["--to", str(tmp_path / place)], "home"), ([], place)):
+        monkeypatch.setenv("CHATLING_HOME", str(tmp_path / home))
+        assert main(["data", "import", str(source), *words]) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("chatling: ")
+        assert shown.count("\n") == 1
+        assert "--to" in shown
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG, errno.EPERM])
+def test_a_refusal_in_the_midst_of_writing_is_one_sentence(code, tmp_path, monkeypatch, capsys):
+    source = jsonl(tmp_path / "a.jsonl", [{"text": f"text {i}"} for i in range(9)])
+
+    def refuse(*args):
+        raise OSError(code, os.strerror(code), "somewhere")
+
+    monkeypatch.setattr(importing, "_write_texts", refuse)
+    assert main(["data", "import", str(source), "--to", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert str(tmp_path / "out") in shown
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_name_that_is_no_unicode_is_imported_and_shown(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CHATLING_HOME", str(tmp_path / "home"))
+    source = jsonl(tmp_path / os.fsdecode(b"na\xffme.jsonl"), [{"text": f"text {i}"} for i in range(9)])
+    for _ in range(2):
+        assert main(["data", "import", str(source)]) == 0
+    assert "replaced the earlier import" in capsys.readouterr().out
+    assert (tmp_path / "home" / "data" / "na_me" / "import.json").exists()
+
+
+def test_a_name_too_long_to_look_up_is_one_sentence(capsys):
+    for words in (["data", "import", "n" * 300], ["data", "inspect", "n" * 300], ["status", "n" * 300], ["report", "n" * 300]):
+        assert main(words) == 1
+        shown = capsys.readouterr().err
+        assert shown.startswith("chatling: ")
+        assert shown.count("\n") == 1

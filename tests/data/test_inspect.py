@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chatling.conversation import Conversation
 from chatling.data import inspect as inspection
-from chatling.data.importing import iter_planned, plan_files
+from chatling.data.columns import iter_planned, plan_files
 from chatling.data.inspect import garbled, inspect_data
 from chatling.data.overlap import TestGrams, find_test_sets
 from chatling.data.reading import Ledger, find_files

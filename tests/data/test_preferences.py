@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from chatling.conversation import Conversation, Message
 from chatling.data import IGNORE
 from chatling.data.preferences import (
+    NoPreference,
     Preference,
     PreferenceBatches,
     RenderedPairs,
@@ -38,6 +39,20 @@ SHAPES: dict[str, dict[str, Any]] = {
     "HH-RLHF": {"chosen": f"\n\nHuman: {QUESTION}\n\nAssistant: {GOOD}", "rejected": f"\n\nHuman: {QUESTION}\n\nAssistant: {BAD}"},
     "HH with a prompt": {"prompt": f"\n\nHuman: {QUESTION}\n\nAssistant:", "chosen": f" {GOOD}", "rejected": f" {BAD}"},
     "ShareGPT turns": {"prompt": [{"from": "human", "value": QUESTION}], "chosen": [{"from": "gpt", "value": GOOD}], "rejected": BAD},
+    "question and system": {"system": "", "question": QUESTION, "chosen": GOOD, "rejected": BAD},
+    "Alpaca": {"instruction": QUESTION, "input": "", "chosen": GOOD, "rejected": BAD},
+    "answers by other names": {"prompt": QUESTION, "response_chosen": GOOD, "response_rejected": BAD},
+    "HH-RLHF with CR LF": {"chosen": f"\r\n\r\nHuman: {QUESTION}\r\n\r\nAssistant: {GOOD}",
+                           "rejected": f"\r\n\r\nHuman: {QUESTION}\r\n\r\nAssistant: {BAD}"},
+    "content as parts": {"prompt": [USER | {"content": [{"type": "text", "text": QUESTION}]}],
+                         "chosen": [YES | {"content": [{"type": "text", "text": GOOD}]}], "rejected": [NO]},
+    "one message as an object": {"prompt": USER, "chosen": YES, "rejected": NO},
+    "turns and two answers": {"conversations": [{"from": "human", "value": QUESTION}], "chosen": {"from": "gpt", "value": GOOD},
+                              "rejected": {"from": "gpt", "value": BAD}},
+    "the API's": {"input": {"messages": [USER]}, "preferred_output": [YES], "non_preferred_output": [NO]},
+    "judged by number": {"prompt": QUESTION, "response_0": BAD, "response_1": GOOD, "better_response_id": 1},
+    "judged by name": {"conversation_a": [USER, YES], "conversation_b": [USER, NO], "winner": "model_a"},
+    "messages as JSON": {"prompt": json.dumps([USER]), "chosen": json.dumps([YES]), "rejected": json.dumps([USER, NO])},
     "parting before the end": {"chosen": [USER, YES, {"role": "user", "content": "Thanks"}, YES], "rejected": [USER, NO]},
 }
 
@@ -54,13 +69,62 @@ def test_earlier_turns_and_the_system_message_belong_to_the_prompt() -> None:
     assert (pair.chosen, pair.rejected) == (Message.of("assistant", "4"), Message.of("assistant", "5"))
 
 
+QUOTE = "Sure:\n\nHuman: Hi\n\nAssistant: Hello!"
+
+
+@pytest.mark.parametrize(("prompt", "chosen", "rejected"), [
+    (QUESTION, "    return 1", "  return 1"),
+    (QUESTION, QUOTE, "No."),
+    (QUESTION, "Human: Hi\n\nAssistant: Hello!", "No."),  # an answer that is a dialogue, and not this one
+    ("Go on:\n\nHuman: Hi", GOOD, BAD),
+    ("Human: is that a kind of ape?", GOOD, BAD),
+    (f"Context:\n\n{QUOTE}", GOOD, BAD),
+])
+def test_texts_stay_as_they_are(prompt: str, chosen: str, rejected: str) -> None:
+    assert Preference.from_row({"prompt": prompt, "chosen": chosen, "rejected": rejected}) == Preference.of(prompt, chosen, rejected)
+
+
+def test_a_system_text_beside_the_prompt_is_kept_once() -> None:
+    expected = Conversation.of(QUESTION, system="Be brief.")
+    row = {"system": "Be brief.", "prompt": QUESTION, "chosen": GOOD, "rejected": BAD}
+    assert Preference.from_row(row).prompt == expected
+    own = [{"role": "system", "content": "Be brief."}, USER]
+    assert Preference.from_row(row | {"system": "Be long.", "prompt": own}).prompt == expected
+    alpaca = {"instruction": QUESTION, "input": "Fast!", "chosen": 2, "rejected": 3}
+    assert Preference.from_row(alpaca) == Preference.of(f"{QUESTION}\n\nFast!", "2", "3")
+
+
+TIES = [
+    ({"prompt": QUESTION, "chosen": GOOD, "rejected": GOOD}, "are the same"),
+    ({"prompt": QUESTION, "chosen": GOOD, "rejected": BAD, "score_chosen": 8.0, "score_rejected": 8}, "a tie: its two scores"),
+    ({"conversation_a": [USER, YES], "conversation_b": [USER, NO], "winner": "tie (bothbad)"}, "a tie: its 'winner'"),
+]
+
+
+@pytest.mark.parametrize(("row", "why"), TIES)
+def test_ties_are_left_out_and_told_and_are_no_fault(row: dict[str, Any], why: str, tmp_path: Path) -> None:
+    with pytest.raises(NoPreference, match=why):
+        Preference.from_row(row)
+    said: list[str] = []
+    rows: list[Any] = [row] * 20 + [_row(i) for i in range(5)]
+    assert len(read_preferences([_write(tmp_path / "a.jsonl", rows)], said.append)) == 5
+    assert said[0].startswith("preferences: 20 of 25 rows prefer neither answer and were left out; the first is ")
+    assert f"a.jsonl line 1: {why[:9]}" in said[0] or why in said[0]
+    with pytest.raises(DataError, match=f"no preference pairs in .*line 1: .*{why}"):
+        read_preferences([_write(tmp_path / "b.jsonl", [row] * 20)], said.append)
+
+
 REFUSED = [
+    ({"prompt": QUESTION, "response_0": GOOD, "response_1": BAD, "better_response_id": 7}, "names neither 'response_0' nor 'response_1'"),
+    ({"text": "once"}, "no 'chosen' and no 'rejected' answer; it has text"),
     ({"prompt": QUESTION, "chosen": GOOD}, "no 'rejected' answer"),
     ({"prompt": QUESTION, "chosen": GOOD, "rejected": GOOD}, "are the same"),
     ({"chosen": [USER, YES], "rejected": [{"role": "user", "content": "Other?"}, NO]}, "part at a turn of the user"),
     ({"chosen": GOOD, "rejected": BAD}, "no user message"),
-    ({"prompt": QUESTION, "chosen": [{"role": "wizard", "content": "x"}], "rejected": BAD}, "is no message"),
-    ({"prompt": QUESTION, "chosen": 5, "rejected": BAD}, "neither a text nor a list"),
+    ({"prompt": QUESTION, "chosen": [{"role": "wizard", "content": "x"}], "rejected": BAD}, "from 'wizard'"),
+    ({"prompt": QUESTION, "chosen": [5], "rejected": BAD}, "a turn is 5, not a role and a text"),
+    ({"prompt": QUESTION, "chosen": True, "rejected": None}, "no 'rejected' answer"),
+    ({"prompt": QUESTION, "chosen": object(), "rejected": BAD}, "neither a text nor a list"),
     ({"prompt": QUESTION, "chosen": "  ", "rejected": BAD}, "empty assistant message"),
     ({"prompt": [USER, YES], "chosen": GOOD, "rejected": BAD}, "does not end on the user|from 'assistant'"),
 ]

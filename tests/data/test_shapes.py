@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.conversation import Conversation, Message, Part
-from chatling.data.shapes import parse_conversation, shape_of
+from chatling.data.preferences import Preference
+from chatling.data.shapes import parse_conversation
 from chatling.errors import DataError
 
 said = st.text(min_size=1, max_size=40).filter(str.strip)
@@ -28,7 +29,6 @@ def talks(draw, answer=plain, turns=3):
 @given(talks(answer=answers))
 def test_messages_come_back_as_they_were(talk):
     row = json.loads(json.dumps(talk.to_dict()))
-    assert shape_of(row) == "messages"
     assert parse_conversation(row) == talk
 
 
@@ -39,7 +39,6 @@ def test_sharegpt_comes_back_as_it_was(talk, human, machine, system_beside):
     row = {"id": "7", "conversations": turns}
     if system_beside and turns[0]["from"] == "system":
         row = {"system": turns.pop(0)["value"], "conversations": turns}
-    assert shape_of(row) == "sharegpt"
     assert parse_conversation(row) == talk
 
 
@@ -50,7 +49,6 @@ def test_alpaca_comes_back_as_it_was(talk, no_input):
            "history": [list(texts[i:i + 2]) for i in range(0, len(texts) - 2, 2)]}
     if talk.messages[0].role == "system":
         row["system"] = talk.messages[0].text
-    assert shape_of(row) == "alpaca"
     assert parse_conversation(row) == talk
 
 
@@ -93,7 +91,7 @@ def test_what_is_no_proper_conversation_is_refused(row, said):
         parse_conversation(row)
 
 
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4), max_leaves=12)
 
 
@@ -105,3 +103,77 @@ def test_any_row_is_a_conversation_or_a_sentence(row):
     except DataError:
         return
     assert talk.messages[-1].role == "assistant"
+
+
+DEEP: list = []
+for _ in range(3000):
+    DEEP = [DEEP]
+TURNS: dict = {"human": "a", "assistant": "b"}
+for _ in range(600):
+    TURNS = {"human": [{"role": "user", "content": "x"}, TURNS], "assistant": "b"}
+ODD = [None, True, 0, 10**6000, float("nan"), float("inf"), "", " ", "\ud800", "[", "[{'role': 1}]", [], [[]], [None], ["a", "b"], [1], {},
+       {"a": 1}, {"role": "user"}, {"role": [], "content": {}}, {"from": "human", "value": "q"}, {"text": [1]},
+       {"type": ["x"], "text": "t"}, DEEP, [TURNS], {"content": DEEP, "role": "user"}]
+SAID = [{"role": "user", "content": "q"},
+        {"role": "assistant", "content": [{"type": "python", "text": "1"}, {"type": "text", "text": "a"}]}]
+ROWS = [
+    SAID,
+    {"messages": [{"role": "system", "content": "s"}, *SAID]},
+    {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "system": "s"},
+    {"instruction": "q", "input": "c", "output": "a", "history": [["q", "a"]], "system": "s"},
+    {"question": "q", "answers": {"text": ["a"], "answer_start": [1]}},
+    {"conversation": [{"human": "q", "assistant": "a"}]},
+    {"prompt": [SAID[0]], "completion": [SAID[1]]},
+    {"prompt": "q", "chosen": "a", "rejected": "b", "system": "s", "score_chosen": 1, "score_rejected": 2},
+    {"prompt": [SAID[0]], "chosen": [SAID[1]], "rejected": {"role": "assistant", "content": "b"}},
+    {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 1},
+    {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
+]
+
+
+def places(value, path=()):
+    yield path
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, inner in inside:
+        yield from places(inner, (*path, key))
+
+
+def put(value, path, other):
+    if not path:
+        return other
+    changed = value.copy()
+    changed[path[0]] = put(value[path[0]], path[1:], other)
+    return changed
+
+
+@pytest.mark.parametrize("row", ROWS, ids=range(len(ROWS)))
+@pytest.mark.parametrize("read", [parse_conversation, Conversation.from_dict, Preference.from_row])
+def test_any_value_in_any_place_gives_a_sentence_at_worst(read, row):
+    for path in places(row):
+        for odd in ODD:
+            try:
+                read(put(row, path, odd))
+            except DataError as error:
+                error.what.encode("utf-8")  # it can be printed
+
+
+@given(values)
+def test_any_value_is_read_or_refused(value):
+    for read in (parse_conversation, Conversation.from_dict, Preference.from_row):
+        try:
+            read(value)
+        except DataError:
+            continue
+
+
+@pytest.mark.parametrize(("row", "said"), [
+    ([1], r"a list where an object .* is expected: \[1\]"),
+    (None, "a null where an object"),
+    ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [1]}]}, "calls a tool"),
+    ({"question": "a", "answer": None}, "empty assistant"),
+    ({"question": "a", "answer": {"b": 1}}, "its 'answer' holds an object, not a text"),
+    ({"question": "a", "answer": float("nan")}, "empty assistant"),
+])
+def test_what_is_wrong_with_a_row_is_said_of_its_own_names(row, said):
+    with pytest.raises(DataError, match=said):
+        parse_conversation(row)

@@ -93,13 +93,17 @@ def main() -> int:
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        found = {"machine": machine(), "runs": {name: digest(train(name, Path(home), [*TINY, "--machine.dtype", "float32"])) for name in RUNS}}
+        tiny = [*TINY, "--machine.dtype", "float32"]
+        found = {"machine": machine(), "runs": {name: digest(train(name, Path(home), tiny)) for name in RUNS}}
     if given.record:
         GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
         return 0
     wanted = json.loads(GOLDEN.read_text())
     differing = [
-        f"{name} {kind}" for name, run in found["runs"].items() for kind, value in run.items() if value != wanted["runs"].get(name, {}).get(kind)
+        f"{name} {kind}"
+        for name, run in found["runs"].items()
+        for kind, value in run.items()
+        if value != wanted["runs"].get(name, {}).get(kind)
     ]
     print("equal" if not differing else "differ: " + ", ".join(differing))
     return bool(differing)

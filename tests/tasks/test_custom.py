@@ -19,8 +19,8 @@ GOOD = json.dumps(Conversation.of("Hi", "Yes").to_dict()).encode()
 USER = b'{"role": "user", "content": "a"}'
 BAD_LINES = [
     (b"{", "Expecting property name"),
-    (b"[1]", "list"),
-    (b"3", "int"),
+    (b"[1]", "a list where an object with named values is expected: [1]"),
+    (b"3", "a number where an object with named values is expected: 3"),
     (b'{"messages": 3}', "no conversation"),
     (b'{"messages": []}', "no conversation"),
     (b'{"messages": [{"role": "user"}]}', "no conversation"),

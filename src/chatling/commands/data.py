@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import fnmatch
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,10 +72,10 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("source", metavar="PATH|OWNER/NAME", help="a file or folder, or a data set of the Hub")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to; data/<name> in the home folder")
     parser.add_argument("--files", metavar="PATTERN", help="of a Hub data set, such as 'data/train-*.parquet'; its training files")
-    parser.add_argument("--column", metavar="NAME", help="the column of the text; found by name and length")
+    _column_options(parser)
     parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files; UTF-8, or what a byte order mark says")
     parser.add_argument("--allow-bad", type=float, default=0.01, metavar="SHARE", help="of rows that may be unusable and skipped (0.01)")
-    given = parser.parse(words)
+    given = _parsed(parser, words)
     if not 0 <= given.allow_bad < 1:
         raise UsageError("--allow-bad must be at least 0 and below 1.")
 
@@ -85,22 +87,38 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
     found = _source(given.source, given.files)
     target = given.to or home() / "data" / _plain_name(given.source)
     with reading("Importing") as progress:
-        counts = import_data(found, target.expanduser(), source=given.source, column=given.column, encoding=given.encoding,
-                             allow_bad=given.allow_bad, progress=progress)
+        counts = import_data(found, target.expanduser(), source=given.source, column=given.column, question=given.question,
+                             answer=given.answer, encoding=given.encoding, allow_bad=given.allow_bad, progress=progress)
     show_import(counts, found.passed, Console())
+
+
+def _column_options(parser: Parser) -> None:
+    parser.add_argument("--column", metavar="NAME", help="the column of the text, or of the turns; found by name and length")
+    parser.add_argument("--question", metavar="NAME", action="append", default=[],
+                        help="the column of the question; again for what stands below it; found by name")
+    parser.add_argument("--answer", metavar="NAME", help="the column of the answer; found by name")
+
+
+def _parsed(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    given = parser.parse(words)
+    if bool(given.question) != (given.answer is not None):
+        raise UsageError("--question and --answer go together.", "Name the column of each, or neither.")
+    if given.answer is not None and given.column is not None:
+        raise UsageError("--column is for text or turns in one column, --question and --answer for conversations in two.", "Take one.")
+    return given
 
 
 def _inspect(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("source", metavar="PATH", help="a file, a folder, the name of an import, or a run's token shards")
     parser.add_argument("--run", metavar="RUN", help="count tokens by this run's tokenizer; an estimate")
-    parser.add_argument("--column", metavar="NAME", help="the column of the text; found by name and length")
+    _column_options(parser)
     parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files; UTF-8, or what a byte order mark says")
     parser.add_argument("--against", type=Path, metavar="PATH", help="test sets to look for in the text; those in the cache")
-    given = parser.parse(words)
+    given = _parsed(parser, words)
 
     from rich.console import Console
 
-    from chatling.data.importing import iter_planned, plan_files
+    from chatling.data.columns import iter_planned, left_behind, plan_files, unused_prose, used_columns
     from chatling.data.inspect import inspect_data
     from chatling.data.overlap import TestGrams, find_test_sets
     from chatling.data.reading import Ledger
@@ -124,7 +142,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
         items = (tokenizer.decode(corpus.document(i)) for i in range(corpus.documents))
         seen = inspect_data(items, ledger, tokenizer=tokenizer, against=against)
     else:
-        plans = plan_files(_source(str(path), None).files, given.column, given.encoding)
+        plans = plan_files(_source(str(path), None).files, given.column, given.encoding, given.question, given.answer)
         with reading("Reading") as progress:
             total, done = sum(plan.file.stat().st_size for plan in plans), [0]
 
@@ -133,6 +151,9 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
                 progress(done[0], total)
 
             seen = inspect_data(iter_planned(plans, ledger, given.encoding, tick), ledger, tokenizer=tokenizer, against=against)
+        seen.columns, seen.unused = used_columns(plans), unused_prose(plans)
+        if fault := left_behind(plans):
+            seen.warnings.append(f"An import stops: {fault}")
     show_inspection(seen, Console())
 
 
@@ -140,6 +161,8 @@ def _source(source: str, pattern: str | None) -> Found:
     """The files of a path, or of a data set on the Hub, fetched."""
     from chatling.data.reading import Found, find_files
 
+    if not source:
+        raise DataError("The source has no name.", "Name a file or a folder; . is this one.")
     path = Path(source).expanduser()
     if path.exists() or not HUB_NAME.fullmatch(source):
         return find_files(path)
@@ -170,8 +193,9 @@ def hub_files(repo: str, names: Sequence[str], pattern: str | None) -> list[str]
 
 
 def _plain_name(source: str) -> str:
-    """`corpus.jsonl.gz` and `owner/corpus` are both `corpus`."""
-    return Path(source).expanduser().resolve().name.partition(".")[0] or "imported"
+    """`corpus.jsonl.gz` and `owner/corpus` are both `corpus`; bytes that are no Unicode become `_`."""
+    name = Path(source).expanduser().resolve().name.partition(".")[0]
+    return re.sub("[\ud800-\udfff]", "_", name) or "imported"
 
 
 _ACTIONS: dict[str, tuple[Command, Callable[[Parser, Sequence[str]], None]]] = {

@@ -44,6 +44,8 @@ class Inspection:
     samples: list[str] = field(default_factory=list)
     bad: int = 0
     examples: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)  # that are used
+    unused: list[str] = field(default_factory=list)  # columns that hold prose, too
     overlap: dict[str, Overlap] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 

@@ -8,9 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from chatling.data.names import CONTEXT, QUESTION, TEXT, plain
 from chatling.data.reading import Ledger, file_format, iter_rows
 from chatling.errors import DataError
 
@@ -18,7 +20,7 @@ GRAM = 13
 # A word, or one character of a script that is written without spaces.
 WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: odd, so that its powers mix all bits
-FIELDS = ("question", "query", "context", "passage", "ctx", "prompt", "input", "sentence", "text")  # a test item's text
+FIELDS = frozenset([*QUESTION, *CONTEXT, *TEXT, "ctx", "sentence"])  # columns of a test item's text, as `plain` writes them
 TEST_NAME = re.compile(r"(^|[-_.])test([-_.]|$)", re.IGNORECASE)
 FILTER_BITS = 24
 
@@ -70,7 +72,7 @@ class TestGrams:
             size = rows = 0
             for file in files:
                 for row in iter_rows(file, Ledger(allow_bad=math.inf)):
-                    texts = [row] if isinstance(row, str) else [row[key] for key in FIELDS if isinstance(row.get(key), str)]
+                    texts = [row] if isinstance(row, str) else _item_texts(row)
                     found = np.concatenate([_grams(_words(text)) for text in texts] or [_grams([])])
                     grams.append(found)
                     owners.append(np.full(len(found), size * len(sets) + number, np.int64))
@@ -111,6 +113,10 @@ class TestGrams:
         """What was found until now, by test set; sets without items of 13 words are left out."""
         rows = zip(self.names, self._items, self.sizes, self._documents, self._examples, strict=True)
         return {name: Overlap(len(items), size, documents, example) for name, items, size, documents, example in rows if size}
+
+
+def _item_texts(row: Mapping[str, Any]) -> list[str]:
+    return [value for name, value in row.items() if isinstance(value, str) and plain(name) in FIELDS]
 
 
 def _words(text: str) -> list[str]:

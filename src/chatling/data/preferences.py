@@ -11,22 +11,39 @@ from zlib import crc32
 
 import numpy as np
 
-from chatling.conversation import Conversation, Message
+from chatling.conversation import Conversation, Message, shown
 from chatling.data import IGNORE
 from chatling.data.batches import Step
+from chatling.data.names import plain
 from chatling.data.order import seeded_order
 from chatling.data.reading import Ledger, find_files, iter_rows
-from chatling.data.shapes import ROLES
+from chatling.data.shapes import (
+    Columns,
+    are_messages,
+    earlier_turns,
+    find_columns,
+    joined_question,
+    named_columns,
+    preference_columns,
+    read_turns,
+    system_message,
+    text_of,
+)
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import Rendered, render
 
-TRANSCRIPT = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")  # HH-RLHF writes whole conversations as one string
+TURN = re.compile(r"(?:^|\r?\n\r?\n)(Human|Assistant): ?")  # HH-RLHF writes whole conversations as one string
+ANSWER_ASKED = re.compile(r"\r?\n\r?\nAssistant:\s*$")
+TIES = ("tie", "tiebothbad", "bothbad", "equal", "same", "none", "neither")
+TRANSCRIPT = re.compile(r"\s*Human: ?")
 HELD_OUT_NAME = re.compile(r"test|valid|eval|dev", re.IGNORECASE)
 HELD_OUT_SHARE = 20  # where no file is for validation, one prompt in so many is
 
-Turn = tuple[str, str]  # role, text
+
+class NoPreference(DataError):
+    """A pair of which neither answer is better: a tie, or the same answer twice. Left out, and no fault of the file."""
 
 
 @dataclass(frozen=True)
@@ -43,64 +60,139 @@ class Preference:
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> Preference:
-        """Read TRL's shapes (strings or message lists, prompt given or implied), UltraFeedback's (answers that repeat the prompt) and
-        HH-RLHF's (two transcripts). The prompt is what both have in common. Raises DataError when that gives no pair.
+        """Read TRL's shapes (strings or message lists, prompt given or implied), UltraFeedback's (answers that repeat the prompt),
+        HH-RLHF's (two transcripts), and two answers with a judgement. A prompt may have any name that a question has, and a system
+        text beside it. The prompt is what both answers have in common. Raises DataError when that gives no pair.
         """
-        before = _turns(row.get("prompt"), "user") if row.get("prompt") else []
-        sides = []
-        for name in ("chosen", "rejected"):
-            if not row.get(name):
-                raise DataError(f"it has no {name!r} answer")
-            turns = _turns(row[name], "assistant")
-            sides.append(turns if turns and turns[0][0] != "assistant" else before + turns)
-        chosen, rejected = sides
-        shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
-        if shared == min(len(chosen), len(rejected)):
-            raise DataError("its chosen and rejected answers are the same")
-        if chosen[shared][0] != "assistant" or rejected[shared][0] != "assistant":
-            raise DataError("its chosen and rejected conversations part at a turn of the user")
-        prompt = Conversation.from_dict({"messages": [{"role": role, "content": text} for role, text in chosen[:shared]]})
-        if prompt.messages[-1].role != "user":
-            raise DataError("its prompt does not end on the user")
-        answers = [Conversation((*prompt.messages, Message.of("assistant", side[shared][1]))).messages[-1] for side in (chosen, rejected)]
-        return Preference(prompt, *answers)
+        if not isinstance(row, Mapping):
+            raise DataError("it is no row with a prompt and two answers")
+        try:
+            return _preference(row)
+        except RecursionError:
+            raise DataError("its values are nested too deeply") from None
 
 
-def _turns(value: Any, alone: str) -> list[Turn]:
-    """The turns of a message list or a transcript; any other string is one turn of the role `alone`."""
-    if isinstance(value, str):
-        parts = TRANSCRIPT.split(value)
-        if len(parts) == 1:
-            return [(alone, value.strip())]
-        turns = [("user" if name == "Human" else "assistant", text.strip()) for name, text in zip(parts[1::2], parts[2::2], strict=True)]
-        return turns[:-1] if turns[-1] == ("assistant", "") else turns  # a prompt that ends "Assistant:" asks for the answer
-    if not isinstance(value, Sequence):
-        raise DataError(f"{str(value)[:60]!r} is neither a text nor a list of messages")
-    found = []
-    for message in value:
-        role = ROLES.get(str(message.get("role", message.get("from"))).lower()) if isinstance(message, Mapping) else None
-        text = message.get("content", message.get("value")) if isinstance(message, Mapping) else None
-        if role is None or not isinstance(text, str):
-            raise DataError(f"{str(message)[:60]!r} is no message with a role and a text")
-        found.append((str(role), text.strip()))
-    return found
+def _preference(row: Mapping[str, Any]) -> Preference:
+    names = _answer_columns(row)
+    columns = prompt_columns(row, names)
+    before, spoken = _prompt(row, columns)
+    chosen, rejected = (_side(row[name], name, before, spoken) for name in names)
+    shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    if shared == min(len(chosen), len(rejected)):
+        raise NoPreference("its chosen and rejected answers are the same")
+    scores = [row.get(name) for name in ("score_chosen", "score_rejected")]
+    if all(isinstance(score, int | float) for score in scores) and scores[0] == scores[1]:
+        raise NoPreference("it is a tie: its two scores are equal")
+    if chosen[shared].role != "assistant" or rejected[shared].role != "assistant":
+        raise DataError("its chosen and rejected conversations part at a turn of the user")
+    prompt = Conversation((*system_message(row, columns.system, chosen), *chosen[:shared]))
+    if prompt.messages[-1].role != "user":
+        raise DataError("its prompt does not end on the user")
+    answers = [Conversation((*prompt.messages, side[shared])).messages[-1] for side in (chosen, rejected)]
+    return Preference(prompt, *answers)
+
+
+def _answer_columns(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The columns of the better answer and of the worse one."""
+    found = preference_columns(row)
+    if found is None:
+        missing = " and no ".join(repr(name) for name in ("chosen", "rejected") if name not in row)
+        raise DataError(f"it has no {missing} answer; it has {', '.join(map(str, row)) or 'no values'}")
+    first, second, judgement = found
+    for name in (first, second):
+        if row[name] is None or row[name] == "" or row[name] == []:
+            raise DataError(f"it has no {name!r} answer")
+    if judgement is None:
+        return first, second
+    better = row[judgement]
+    place = plain(text_of(better, judgement)[:20])
+    if place in TIES:
+        raise NoPreference(f"it is a tie: its {judgement!r} is {shown(better)}")
+    ends = [plain(name)[-1] for name in (first, second)]  # 0 and 1, a and b
+    found_at = [i for i, end in enumerate(ends) if place in (end, plain((first, second)[i]), f"model{end}")]
+    if not found_at:
+        raise DataError(f"its {judgement!r} is {shown(better)}, which names neither {first!r} nor {second!r}")
+    return (first, second) if found_at[0] == 0 else (second, first)
+
+
+def prompt_columns(row: Mapping[str, Any], answers: Sequence[str]) -> Columns:
+    """The columns of the prompt, told by their names."""
+    rest = {name: value for name, value in row.items() if name not in answers}
+    named = named_columns([*map(str, rest), "answer"])  # as if there were one answer
+    if named.questions:
+        return named
+    turns = find_columns(rest)
+    return turns if turns is not None and turns.turns is not None else named
+
+
+def _prompt(row: Mapping[str, Any], columns: Columns) -> tuple[list[Message], bool]:
+    """The turns before the answers, and whether they were a transcript."""
+    history = earlier_turns(row, columns)
+    name = columns.turns or next(iter(columns.questions), None)
+    value = row.get(name) if name is not None else None
+    if isinstance(value, Mapping) and "messages" in value:
+        value = value["messages"]
+    if name is None or value is None or value == "" or value == []:
+        return history, False
+    if not isinstance(value, str) or are_messages(value):
+        return [*history, *read_turns(value)], False
+    turns = _transcript(value)
+    if turns and (value[:1] in "\r\n" or any(turn.role == "assistant" for turn in turns) or ANSWER_ASKED.search(value)):
+        return [*history, *turns], True
+    return [*history, Message.of("user", joined_question(row, columns.questions))], False
+
+
+def _side(value: Any, name: str, before: Sequence[Message], spoken: bool) -> list[Message]:
+    """The conversation that ends with one of the answers; `spoken` says that the prompt was a transcript."""
+    if isinstance(value, bool | int | float):
+        value = text_of(value, name)
+    if isinstance(value, str) and not are_messages(value):
+        turns = _transcript(value)
+        asked = [turn.text.strip() for turn in before if turn.role == "user"]
+        if turns and turns[-1].role == "assistant" and (not asked or turns[0].text.strip() == asked[0]):
+            return turns  # it repeats the prompt
+        return [*before, Message.of("assistant", value.strip() if spoken else value)]
+    if not isinstance(value, Mapping | list | tuple | str):
+        raise DataError(f"its {name!r} is {shown(value)}, neither a text nor a list of messages")
+    turns = read_turns(value)
+    return turns if not turns or turns[0].role != "assistant" else [*before, *turns]
+
+
+def _transcript(text: str) -> list[Message]:
+    """The turns of a string in which Human and Assistant speak in turn from its beginning; else none."""
+    if not TRANSCRIPT.match(text):
+        return []
+    parts = TURN.split(text.lstrip())
+    names, texts = parts[1::2], parts[2::2]
+    if texts[-1].strip() == "" and names[-1] == "Assistant":  # a prompt that ends "Assistant:" asks for the answer
+        names, texts = names[:-1], texts[:-1]
+    return [Message.of("user" if name == "Human" else "assistant", said.strip()) for name, said in zip(names, texts, strict=True)]
 
 
 def read_preferences(files: Sequence[Path], note: Callable[[str], None]) -> list[Preference]:
-    """The pairs of some files. Rows that are none are counted, noted and skipped; DataError when they are many, or nothing is left."""
-    ledger, found = Ledger(), []
+    """The pairs of some files. Rows that are none are counted, noted and skipped, and so are ties, which are no fault; DataError when
+    bad rows are many, or nothing is left."""
+    ledger, found, ties = Ledger(), list[Preference](), list[str]()
     for file in files:
+        ledger.place = ""
         for number, row in enumerate(iter_rows(file, ledger), 1):
+            where = f"{file} {ledger.place or f'row {number}'}"
             try:
                 if isinstance(row, str):
                     raise DataError("it is text, not a row with a prompt and two answers")
                 found.append(Preference.from_row(row))
+            except NoPreference as error:
+                ties.append(f"{where}: {error.what}")
             except DataError as error:
-                ledger.refuse(f"{file} row {number}", error.what)
+                ledger.refuse(where, error.what)
     if ledger.bad:
         note(f"preferences: {ledger.bad:,} of {ledger.rows:,} rows were skipped; the first is {ledger.examples[0]}")
+    if ties:
+        note(f"preferences: {len(ties):,} of {ledger.rows:,} rows prefer neither answer and were left out; the first is {ties[0]}")
     if not found:
-        raise DataError(f"There are no preference pairs in {', '.join(map(str, files)) or 'no files'}.")
+        reason = next(iter([*ledger.examples, *ties]), None)
+        raise DataError(f"There are no preference pairs in {', '.join(map(str, files)) or 'no files'}{f'; {reason}' if reason else ''}.",
+                        "Bring rows of prompt, chosen and rejected.")
     return found
 
 

@@ -18,13 +18,13 @@ import pyarrow.parquet as pq
 
 from chatling.data.csv_rows import csv_rows
 from chatling.data.decoding import CHUNK_CHARACTERS, PACKED, Tick, check_encoding, open_text, unpacked
+from chatling.data.json_rows import json_lines, json_values
 from chatling.errors import DataError
 
 Row = str | dict[str, Any]  # a document, or named values
 FORMATS = {".txt": "text", ".text": "text", ".md": "text", ".markdown": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
            ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
 DOCUMENT_CHARACTERS = 10_000  # longer text files are cut at the end of a paragraph; the tokenizer's training reads no more of a document
-LINE_CHARACTERS = 1 << 26  # a longer line of jsonl, or object of json, is broken: bounds the memory
 PARQUET_ROWS = 256  # held at a time
 NOT_DATA = re.compile(r"(readme|licen[cs]e|contributing|changelog|dataset_infos?)\b", re.IGNORECASE)
 RECORD = "import.json"  # in every folder that an import wrote
@@ -47,7 +47,7 @@ class Ledger:
         if len(self.examples) < 5:
             self.examples.append(f"{where}: {why}")
         if self.bad > 10 + self.allow_bad * self.rows:
-            raise DataError(f"{self.bad:,} of the first {self.rows:,} rows cannot be used; the first is {self.examples[0]}",
+            raise DataError(f"{self.bad:,} of the first {self.rows:,} rows cannot be used; the first is {self.examples[0].rstrip('.')}.",
                             f"Mend the file, or skip such rows with a higher --allow-bad, now {self.allow_bad:g}.")
 
 
@@ -148,7 +148,7 @@ def iter_rows(file: Path, ledger: Ledger, *, columns: Sequence[str] | None = Non
             if kind == "csv":
                 yield from csv_rows(file, text, ledger, columns)
             else:
-                yield from {"text": _documents, "jsonl": _json_lines, "json": _json_values}[kind or "text"](file, text, ledger)
+                yield from {"text": _documents, "jsonl": json_lines, "json": json_values}[kind or "text"](file, text, ledger)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (pa.ArrowException, OSError, UnicodeError) as error:
@@ -189,59 +189,6 @@ def _cut(text: str, begin: int) -> int:
     return end
 
 
-def _json_lines(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[Row]:
-    number = 0
-    while line := text.readline(LINE_CHARACTERS):
-        number += 1
-        if line.isspace():
-            continue
-        ledger.rows += 1
-        if len(line) == LINE_CHARACTERS and not line.endswith("\n"):
-            while (rest := text.readline(LINE_CHARACTERS)) and not rest.endswith("\n"):
-                pass
-            ledger.refuse(f"{file} line {number}", f"longer than {LINE_CHARACTERS:,} characters")
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            ledger.refuse(f"{file} line {number}", f"not JSON ({error})")
-            continue
-        if isinstance(row, dict):
-            yield row
-        else:
-            ledger.refuse(f"{file} line {number}", f"a {type(row).__name__} where an object with named values is expected")
-
-
-def _json_values(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[Row]:
-    """The objects of a json array, or objects one after the other, as they come; what is no JSON makes the file unreadable."""
-    decoder, held, at, gap = json.JSONDecoder(), "", 0, re.compile(r"[\s,\[\]]*")
-    size, depth, failure = CHUNK_CHARACTERS, 0, ""
-    while True:
-        between = gap.match(held, at)
-        assert between  # it matches the empty string too
-        at, depth = between.end(), depth + between.group().count("[") - between.group().count("]")
-        row: Any = None
-        if at < len(held):
-            try:
-                row, at = decoder.raw_decode(held, at)
-            except (ValueError, RecursionError) as error:
-                if len(held) - at > LINE_CHARACTERS:
-                    raise DataError(f"{file} holds an object of more than {LINE_CHARACTERS:,} characters.", "Split it.") from error
-                failure = str(error)
-            else:
-                ledger.rows += 1
-                if isinstance(row, dict):
-                    yield row
-                else:
-                    ledger.refuse(f"{file} value {ledger.rows}", f"a {type(row).__name__} where an object is expected")
-                continue
-        chunk = text.read(size)
-        if not chunk:
-            if at < len(held) or depth:
-                reason = failure if at < len(held) else "it ends before its list does"
-                raise DataError(f"{file} is not a readable json file ({reason}).", "Mend it; jsonl survives a bad line.")
-            return
-        held, at, size = held[at:] + chunk, 0, size + CHUNK_CHARACTERS if at == 0 else CHUNK_CHARACTERS
 
 
 def _parquet_rows(file: Path, ledger: Ledger, columns: Sequence[str] | None, tick: Tick) -> Iterator[Row]:

@@ -107,7 +107,7 @@ def read_items(path: Path, kind: Kind) -> tuple[tuple[Item, ...], list[str]]:
     for number, line in enumerate(lines if lines[-1].strip() else lines[:-1], 1):
         try:
             item = _item(json.loads(line), kind)
-        except (ValueError, TypeError, KeyError) as error:  # ValueError: what is not JSON or not UTF-8, too
+        except (ValueError, TypeError, KeyError, RecursionError) as error:  # ValueError: what is not JSON or not UTF-8, too
             fault = "is empty" if not line.strip() else f"lacks {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
             bad.append(f"line {number} {fault}")
             continue

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 import mmap
 from array import array
 from collections.abc import Sequence
@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from chatling.conversation import Conversation, Part
+from chatling.data.columns import plan_files, unused_prose
+from chatling.data.decoding import CHUNK_CHARACTERS, PACKED
+from chatling.data.json_rows import is_lines, value_of
+from chatling.data.reading import Ledger, file_format, iter_rows
 from chatling.data.shapes import parse_conversation
 from chatling.data.token_shards import Indexed
-from chatling.errors import ChatlingError, DataError
+from chatling.errors import DataError
 from chatling.tasks.task import Task
 
 TOLERATED = 0.01  # share of bad lines that are left out with a note; above it something is wrong with the file as a whole
@@ -43,11 +47,11 @@ class Conversations(Talk):
             try:
                 parse_conversation(rows[i])
                 good.append(i)
-            except (ValueError, TypeError, AttributeError, RecursionError, ChatlingError) as error:
+            except DataError as error:
                 bad += 1
                 if len(shown) < SHOWN:
-                    number = rows.numbers[i] if isinstance(rows, JsonLines) else i + 1
-                    shown.append(f"{unit} {number} is not a conversation: {str(error).partition(chr(10))[0].rstrip('.')}")
+                    place = rows.place(i) if isinstance(rows, JsonLines | HeldRows) else f"{unit} {i + 1}"
+                    shown.append(f"{place} is not a conversation: {error.what.partition(chr(10))[0].rstrip('.')}")
                 if bad > TOLERATED * len(rows):
                     many = f"more than {TOLERATED:.0%} of {len(rows):,} {unit}s are bad: " if bad > 1 else ""
                     raise DataError(f"{where}: {many}{'; '.join(shown)}.", "Mend or delete them.") from None
@@ -92,17 +96,73 @@ class JsonLines:
     def __len__(self) -> int:
         return len(self._begins)
 
+    def place(self, index: int) -> str:
+        return f"line {self.numbers[index]}"
+
     def __getitem__(self, index: int) -> Any:
-        """Raises ValueError when the line is not JSON in UTF-8."""
+        """Raises DataError when the line is not JSON in UTF-8."""
         at = self._begins[index]
         end = self._data.find(b"\n", at)
-        return json.loads(self._data[at:None if end < 0 else end].decode("utf-8"))
+        try:
+            return value_of(self._data[at:None if end < 0 else end].decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise DataError(f"not text in utf-8 ({error.reason} at byte {error.start + 1})") from None
+
+
+class HeldRows:
+    """The rows of a file of any other kind that an import reads, too: lists, csv, parquet, packed ones. They are held in memory."""
+
+    def __init__(self, path: Path):
+        """Raises DataError as `iter_rows` does, and when there is no such file."""
+        ledger = Ledger(TOLERATED)
+        self._rows, self._places = [], list[str]()
+        for number, row in enumerate(iter_rows(path, ledger), 1):
+            self._rows.append(row)
+            self._places.append(ledger.place or f"row {number}")
+        self.notes = tuple(f"left out {example}" for example in ledger.examples)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def place(self, index: int) -> str:
+        return self._places[index]
+
+    def __getitem__(self, index: int) -> Any:
+        return self._rows[index]
+
+
+def own_rows(path: Path) -> JsonLines | HeldRows:
+    """The rows of a file of conversations. Raises DataError when it cannot be read."""
+    kind = file_format(path)
+    if kind in ("csv", "parquet") or path.suffix.lower() in PACKED:
+        return HeldRows(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(CHUNK_CHARACTERS)
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}.") from None
+    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))  # the little one begins as UTF-16's does
+    other = kind in ("jsonl", "json") and (marked or not is_lines(head.decode("utf-8", "replace")))
+    return HeldRows(path) if other else JsonLines(path)
+
+
+def _not_used(path: Path) -> list[str]:
+    """A note on columns with prose that the conversations of a file leave behind."""
+    try:
+        plans = plan_files([path]) if file_format(path) not in (None, "text") else []
+    except DataError:  # what is wrong with its rows was said of each
+        return []
+    names = ", ".join(map(repr, unused_prose(plans)))
+    return [f"{path}: not used is what stands in {names}; `chatling data import` takes other columns."] if names else []
 
 
 class JsonlConversations(Conversations):
-    """A jsonl file; its first fiftieth (at least one) is for validation and tests, the rest for training."""
+    """A file of conversations, jsonl or of another kind; its first fiftieth (at least one) is for validation and tests, the rest for
+    training."""
 
     def __init__(self, path: Path, split: str):
-        super().__init__(str(path), JsonLines(path), str(path))
+        rows = own_rows(path)
+        super().__init__(str(path), rows, str(path), "line" if isinstance(rows, JsonLines) else "row")
+        self.notes = (*self.notes, *(rows.notes if isinstance(rows, HeldRows) else ()), *_not_used(path))
         held_out = max(1, len(self._good) // 50)
         self._good = self._good[held_out:] if split == "train" else self._good[:held_out]

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chatling.conversation import kind_of
 from chatling.errors import DataError
 
 
@@ -42,7 +43,7 @@ class Rows:
 def _batches(file: Path, columns: list[str]) -> list[pa.RecordBatch]:
     try:
         table = _jsonl_table(file) if file.name.endswith((".jsonl", ".jsonl.gz")) else pq.read_table(file, partitioning=None)
-    except (pa.ArrowException, OSError, EOFError, ValueError, AttributeError) as error:
+    except (pa.ArrowException, OSError, EOFError, ValueError, OverflowError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"Cannot read {file}: {reason}.", "Delete it, so that it is fetched again, or mend it.") from error
     missing = [name for name in columns if name not in table.column_names]
@@ -52,5 +53,11 @@ def _batches(file: Path, columns: list[str]) -> list[pa.RecordBatch]:
 
 
 def _jsonl_table(file: Path) -> pa.Table:
+    rows = []
     with gzip.open(file, "rt", encoding="utf-8-sig") if file.suffix == ".gz" else open(file, encoding="utf-8-sig") as lines:
-        return pa.Table.from_pylist([json.loads(line) for line in lines if line.strip()])
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                rows.append(json.loads(line))
+                if not isinstance(rows[-1], dict):
+                    raise ValueError(f"line {number} is {kind_of(rows[-1])}, not an object with named values")
+    return pa.Table.from_pylist(rows)

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from chatling.data.importing import CONVERSATIONS, LONGEST, Imported
 from chatling.data.inspect import Inspection
+from chatling.tokenizer.bpe import valid_text
 
 SAMPLE_CHARACTERS = 300
 BAR = 40  # characters of the histogram's longest bar
@@ -31,13 +32,14 @@ def reading(what: str) -> Iterator[Callable[[int, int], None]]:
 
 def show_import(counts: Imported, passed: Counter[str], console: Console) -> None:
     """What was written, dropped, skipped and passed over, and how to train on it."""
-    talk = counts.kind == "conversations"
-    what = "conversations" if talk else "documents"
-    columns = f", column {', '.join(map(repr, counts.columns))}" if counts.columns else ""
+    talk, what = counts.kind == "conversations", counts.what
+    taken = counts.used
+    columns = f", column{'s' * (len(taken) > 1)} {', '.join(map(repr, taken))}" if taken else ""
     lines = [
         f"{counts.documents:,} {what}, {counts.characters:,} characters, from {counts.files:,} file{'s' * (counts.files != 1)}{columns}: "
         f"{counts.documents - counts.validation:,} to train on, {counts.validation:,} for validation."
     ]
+    lines += _not_used(counts.unused)
     dropped = {"empty": counts.empty, f"longer than {LONGEST:,} characters": counts.long, "2,000 characters without a space": counts.blobs}
     if any(dropped.values()):
         lines.append(f"Dropped: {', '.join(f'{count:,} {why}' for why, count in dropped.items() if count)}.")
@@ -50,11 +52,18 @@ def show_import(counts: Imported, passed: Counter[str], console: Console) -> Non
         more = sum(passed.values()) - sum(count for _, count in passed.most_common(8))
         lines.append(f"Passed over: {', '.join([*names, f'{more:,} others'] if more else names)}.")
     folder = Path(counts.folder)
-    lines.append(f"Written to {folder}.")
+    lines.append(f"Written to {folder}{', where it replaced the earlier import of the same source' * counts.replaced}.")
     lines.append(f'Learn from them with mixture = [{{task = "{folder / CONVERSATIONS}"}}] in [mid] or [sft].' if talk else
                  f"Train on it: chatling run folder --data.source {folder} --run {folder.name}")
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        console.print(Text(valid_text(line)), soft_wrap=True)
+
+
+def _not_used(columns: list[str]) -> list[str]:
+    if not columns:
+        return []
+    return [f"Not used: column{'s' * (len(columns) > 1)} {', '.join(map(repr, columns))}, with text, too; "
+            "--column, or --question and --answer, choose others."]
 
 
 def show_inspection(seen: Inspection, console: Console) -> None:
@@ -69,6 +78,8 @@ def show_inspection(seen: Inspection, console: Console) -> None:
     ]
     if seen.counted:
         facts.append(("bytes per token", f"{seen.bytes / max(1, seen.tokens):.2f}"))
+    if seen.columns:
+        facts.append(("columns", ", ".join(map(repr, seen.columns))))
     if seen.conversations:
         facts.append(("answers", f"{seen.turns:,}"))
     table = Table(box=None, pad_edge=False, show_header=False)
@@ -80,10 +91,12 @@ def show_inspection(seen: Inspection, console: Console) -> None:
         shown = text if len(text) <= SAMPLE_CHARACTERS else f"{text[:SAMPLE_CHARACTERS]} …"
         console.print(Text.assemble(("\nSample: ", "bold"), shown), soft_wrap=True)
     console.print()
+    for line in _not_used(seen.unused):
+        console.print(Text(valid_text(line)), soft_wrap=True)
     if seen.overlap:
         console.print(Text(f"Looked for the questions of {', '.join(seen.overlap)}."), soft_wrap=True)
     for warning in seen.warnings:
-        console.print(Text.assemble(("Warning: ", "bold yellow"), warning), soft_wrap=True)
+        console.print(Text.assemble(("Warning: ", "bold yellow"), valid_text(warning)), soft_wrap=True)
     if not seen.warnings:
         console.print("Nothing looks wrong.")
 
