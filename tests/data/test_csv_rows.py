@@ -141,6 +141,16 @@ def test_headers_that_cannot_be_used(path, header, says):
         read(path, "a,b\n1,2\n", columns=["c"])
 
 
+def test_a_bare_carriage_return_is_text_and_a_million_of_them_are_no_trouble(path):
+    text = "x\r" * 500_000
+    assert read(path, f"id,text\n1,{text}y\n2,b\r\n") == [{"id": "1", "text": f"{text}y"}, {"id": "2", "text": "b"}]
+
+
+def test_thousands_of_columns(path):
+    names = [f"column {i}" for i in range(5000)]
+    assert read(path, f"{','.join(names)}\n{',' * 4999}\n") == [dict.fromkeys(names, "")]
+
+
 def test_one_column_needs_no_quotes(path):
     assert [row["text"] for row in read(path, 'text\nno, this; is | one\tvalue\n"and, ""this"""\n\n""\n')] == [
         "no, this; is | one\tvalue", 'and, "this"', ""]
