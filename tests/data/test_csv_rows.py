@@ -124,6 +124,7 @@ def test_quotes_in_bare_values_and_in_tsv_are_text(tmp_path):
     ("id,,text,", ["id", "column 2", "text", "column 4"]),
     ("a|b|c,d", ["a", "b", "c,d"]),
     ("\n\nid,text", ["id", "text"]),
+    ("sep=,\r\nid,text", ["id", "text"]),
     ("text", ["text"]),
     ('5" disk,text', ['5" disk', "text"]),
 ])  # fmt: skip

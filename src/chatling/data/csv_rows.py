@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from chatling.data.reading import Ledger
 
 DELIMITERS = ",\t;|"
+SPREADSHEET = re.compile(r"sep=.\r?\n?")  # a line that some put above the header, which tells the delimiter as well
 NO_DELIMITER = "\udfff"  # of a file of one column: a lone surrogate, which no decoded text holds
 RECORD_CHARACTERS = 1 << 24  # a longer row is broken: bounds the memory
 LINE_ENDS = ("", "\n", "\r\n", "\r")
@@ -173,7 +175,7 @@ def _header(file: Path, lines: _Lines) -> tuple[list[str], _Records] | None:
 
     Of comma, tab, semicolon and bar the delimiter is the one that gives most names; quoted names may hold any of them.
     """
-    while (line := lines.take()) in LINE_ENDS:
+    while (line := lines.take()) in LINE_ENDS or SPREADSHEET.fullmatch(line):
         if not line:
             return None
     lines.give_back([line])
