@@ -1,6 +1,7 @@
 """`chatling data import` and `inspect` as people call them."""
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -49,6 +50,21 @@ def test_import_then_inspect(corpus: Path, house: Path, capsys: pytest.CaptureFi
     shown = capsys.readouterr().out
     assert "Most documents are single words" in shown
     assert "1 of 61 rows cannot be used" in shown
+
+
+def test_what_of_a_folder_is_not_read_is_said(corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = corpus.parent
+    for name in (".notes.txt", "picture.jpg", *(f"{i}.{i}" for i in range(12))):
+        (folder / name).write_text("x")
+    (folder / os.fsdecode(b"\xff.txt")).symlink_to("nowhere")
+    for words in (["import", str(folder), "--to", str(folder / "mine")], ["inspect", str(folder)]):
+        assert main(["data", *words]) == 0
+        said = capsys.readouterr().out
+        assert "1 link to nothing (" in said
+        assert "1 hidden" in said
+        assert " others." in said
+    assert main(["data", "import", str(folder), "--to", str(folder / "again")]) == 0
+    assert "folder of an earlier import (mine)" in capsys.readouterr().out
 
 
 def test_tokens_are_those_of_a_run(corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]) -> None:

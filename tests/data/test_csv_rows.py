@@ -124,6 +124,7 @@ def test_quotes_in_bare_values_and_in_tsv_are_text(tmp_path):
     ("id,,text,", ["id", "column 2", "text", "column 4"]),
     ("a|b|c,d", ["a", "b", "c,d"]),
     ("\n\nid,text", ["id", "text"]),
+    ("sep=,\r\nid,text", ["id", "text"]),
     ("text", ["text"]),
     ('5" disk,text', ['5" disk', "text"]),
 ])  # fmt: skip
@@ -139,6 +140,16 @@ def test_headers_that_cannot_be_used(path, header, says):
         read(path, header + "\n1,2,3\n")
     with pytest.raises(DataError, match="has no column 'c'; it has a, b"):
         read(path, "a,b\n1,2\n", columns=["c"])
+
+
+def test_a_bare_carriage_return_is_text_and_a_million_of_them_are_no_trouble(path):
+    text = "x\r" * 500_000
+    assert read(path, f"id,text\n1,{text}y\n2,b\r\n") == [{"id": "1", "text": f"{text}y"}, {"id": "2", "text": "b"}]
+
+
+def test_thousands_of_columns(path):
+    names = [f"column {i}" for i in range(5000)]
+    assert read(path, f"{','.join(names)}\n{',' * 4999}\n") == [dict.fromkeys(names, "")]
 
 
 def test_one_column_needs_no_quotes(path):

@@ -67,7 +67,11 @@ def test_encodings_are_told_by_their_mark_or_named(kind, encoding, tmp_path):
 def test_the_wrong_encoding_is_refused_and_a_few_bad_bytes_are_replaced(kind, tmp_path):
     wrapped = {"txt": "{}", "jsonl": '{{"text": "{}"}}\n', "csv": "text\n{}\n"}[kind]
     path = tmp_path / f"a.{kind}"
-    path.write_bytes(wrapped.format("床前明月光，疑是地上霜。" * 9).encode("gb18030"))
+    for other in ("gb18030", "big5"):
+        path.write_bytes(wrapped.format("床前明月光，疑是地上霜。" * 9).encode(other))
+        with pytest.raises(DataError, match="--encoding gb18030"):  # as an example: only UTF-16 and UTF-32 are guessed
+            read(path)
+    path.write_bytes(wrapped.format("これはテストです。" * 9).encode("shift_jis"))
     with pytest.raises(DataError, match="--encoding gb18030"):
         read(path)
     path.write_bytes(wrapped.format("good " * 100 + "?").encode().replace(b"?", b"\xff"))
@@ -175,7 +179,7 @@ def test_cuts_are_at_paragraphs(tmp_path):
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "tsv", "json"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-@pytest.mark.parametrize("sentence", ["Half of these bytes are zero. ", "只有空格 是零 的字节。"])
+@pytest.mark.parametrize("sentence", ["Half of these bytes are zero. ", "只有空格 是零 的字节。", "没有零的字节也认得出来"])
 def test_utf16_and_utf32_without_a_mark_are_named_and_guessed(kind, encoding, sentence, tmp_path):
     text = sentence * 40
     path = tmp_path / f"a.{kind}"

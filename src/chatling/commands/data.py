@@ -73,7 +73,7 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to; data/<name> in the home folder")
     parser.add_argument("--files", metavar="PATTERN", help="of a Hub data set, such as 'data/train-*.parquet'; its training files")
     _column_options(parser)
-    parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files; UTF-8, or what a byte order mark says")
+    parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files without a byte order mark; UTF-8")
     parser.add_argument("--allow-bad", type=float, default=0.01, metavar="SHARE", help="of rows that may be unusable and skipped (0.01)")
     given = _parsed(parser, words)
     if not 0 <= given.allow_bad < 1:
@@ -112,7 +112,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument("source", metavar="PATH", help="a file, a folder, the name of an import, or a run's token shards")
     parser.add_argument("--run", metavar="RUN", help="count tokens by this run's tokenizer; an estimate")
     _column_options(parser)
-    parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files; UTF-8, or what a byte order mark says")
+    parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files without a byte order mark; UTF-8")
     parser.add_argument("--against", type=Path, metavar="PATH", help="test sets to look for in the text; those in the cache")
     given = _parsed(parser, words)
 
@@ -123,7 +123,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     from chatling.data.overlap import TestGrams, find_test_sets
     from chatling.data.reading import Ledger
     from chatling.data.token_shards import CORPUS, TokenShards
-    from chatling.terminal.data import reading, show_inspection
+    from chatling.terminal.data import passed_over, reading, show_inspection
     from chatling.tokenizer.bpe import Tokenizer
 
     named = home() / "data" / given.source
@@ -142,7 +142,10 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
         items = (tokenizer.decode(corpus.document(i)) for i in range(corpus.documents))
         seen = inspect_data(items, ledger, tokenizer=tokenizer, against=against)
     else:
-        plans = plan_files(_source(str(path), None).files, given.column, given.encoding, given.question, given.answer)
+        found = _source(str(path), None)
+        if found.passed:
+            print(passed_over(found.passed))
+        plans = plan_files(found.files, given.column, given.encoding, given.question, given.answer)
         with reading("Reading") as progress:
             total, done = sum(plan.file.stat().st_size for plan in plans), [0]
 

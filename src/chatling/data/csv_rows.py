@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from chatling.data.reading import Ledger
 
 DELIMITERS = ",\t;|"
+SPREADSHEET = re.compile(r"sep=.\r?\n?")  # a line that some put above the header, which tells the delimiter as well
 NO_DELIMITER = "\udfff"  # of a file of one column: a lone surrogate, which no decoded text holds
 RECORD_CHARACTERS = 1 << 24  # a longer row is broken: bounds the memory
 LINE_ENDS = ("", "\n", "\r\n", "\r")
@@ -33,14 +35,24 @@ class _Lines:
 
     def take(self) -> str:
         """The next line with its end, "" after the last; of one that is too long the beginning, RECORD_CHARACTERS of it."""
-        line = rest = self._part()
-        while rest and not rest.endswith(self.ends):
-            rest = self._part()
-            line = (line + rest)[:RECORD_CHARACTERS]
-        if len(line) == RECORD_CHARACTERS:
-            line = line[:-1] + "\n"
+        line = self._part()
+        if line and not line.endswith(self.ends):
+            line = self._whole(line)
+        if len(line) >= RECORD_CHARACTERS:
+            line = line[:RECORD_CHARACTERS - 1] + "\n"
         self.number += line != ""
         return line
+
+    def _whole(self, part: str) -> str:
+        """A line of which only a part is there: the beginning of one that is too long, or what stands before a carriage return."""
+        parts, size = [part], len(part)
+        while (part := self._part()) != "":
+            if size < RECORD_CHARACTERS:
+                parts.append(part)
+                size += len(part)
+            if part.endswith(self.ends):
+                break
+        return "".join(parts)
 
     def _part(self) -> str:
         return self._again.popleft() if self._again else self._text.readline(RECORD_CHARACTERS)
@@ -135,15 +147,16 @@ def csv_rows(file: Path, text: io.TextIOWrapper, ledger: Ledger, columns: Sequen
     if header is None:
         return
     names, records = header
-    if missing := [name for name in columns or () if name not in names]:
+    places = {name: place for place, name in enumerate(names)}
+    if missing := [name for name in columns or () if name not in places]:
         raise DataError(f"{file} has no column {missing[0]!r}; it has {', '.join(names)}.")
-    wanted = [(name, names.index(name)) for name in columns or names]
+    wanted = [(name, places[name]) for name in columns or names]
     while True:
         try:
             values = records.take()
             if values is None:
                 return
-            if len(names) > 1 and len(values) == 1 and values[0].isspace():
+            if len(names) > 1 and len(values) == 1 and values[0].isspace() and not records.more:
                 continue  # a blank line
             if len(values) != len(names):
                 records.retreat()
@@ -162,7 +175,7 @@ def _header(file: Path, lines: _Lines) -> tuple[list[str], _Records] | None:
 
     Of comma, tab, semicolon and bar the delimiter is the one that gives most names; quoted names may hold any of them.
     """
-    while (line := lines.take()) in LINE_ENDS:
+    while (line := lines.take()) in LINE_ENDS or SPREADSHEET.fullmatch(line):
         if not line:
             return None
     lines.give_back([line])

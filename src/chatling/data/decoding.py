@@ -81,7 +81,8 @@ class _Utf8(io.RawIOBase):
         mark = next((mark for mark in BYTE_ORDER_MARKS if self._head.startswith(mark)), b"")
         self._unread: bytes | None = self._head[len(mark):]
         self._head = self._head[:1 << 16]
-        self._decoder = codecs.getincrementaldecoder(BYTE_ORDER_MARKS.get(mark, encoding))("replace")
+        self._encoding = BYTE_ORDER_MARKS.get(mark, encoding)
+        self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
         self._utf8, self._characters, self._unreadable, self._ended = memoryview(b""), 0, 0, False
 
     def readable(self) -> bool:
@@ -109,7 +110,7 @@ class _Utf8(io.RawIOBase):
             count = f"{self._unreadable:,} of {self._characters:,} characters are unreadable"
             raise DataError(
                 f"{self._file} is not in the encoding it was read in: {count}.",
-                f"Its zero bytes are those of {likely}: --encoding {likely}." if likely else
+                f"Its bytes are like those of {likely}: --encoding {likely}." if likely not in (None, self._encoding) else
                 "Name its encoding, for example --encoding gb18030; if it is not text, take it away.",
             )
 
@@ -120,11 +121,18 @@ def is_unreadable(text: str) -> bool:
 
 
 def likely_encoding(data: bytes) -> str | None:
-    """UTF-16 or UTF-32, told by which bytes are zero: in the first two planes the high ones of four, of two those of spaces and ASCII."""
+    """UTF-16 or UTF-32, told by which bytes are zero, or by ideographs, which have none; None where nothing tells."""
     zeros, words = [data[i::4].count(0) for i in range(4)], max(1, len(data) // 4)
-    if min(zeros[2:]) > 0.9 * words:
+    if min(zeros[2:]) > 0.9 * words > 2 * zeros[0]:
         return "utf-32-le"
-    if min(zeros[:2]) > 0.9 * words:
+    if min(zeros[:2]) > 0.9 * words > 2 * zeros[3]:
         return "utf-32-be"
     even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
-    return "utf-16-le" if odd > 4 * even else "utf-16-be" if even > 4 * odd else None
+    if max(even, odd) > 4 * min(even, odd):
+        return "utf-16-le" if odd > even else "utf-16-be"
+    for name in ("utf-16-le", "utf-16-be"):
+        text = data.decode(name, "replace")
+        # the gap is where kana of shift_jis would lie
+        if sum("\u3000" <= sign < "\u8100" or "\u8500" <= sign < "\ua000" for sign in text) > 0.7 * len(text):
+            return name
+    return None

@@ -17,6 +17,7 @@ from chatling.data.inspect import Inspection
 from chatling.tokenizer.bpe import valid_text
 
 SAMPLE_CHARACTERS = 300
+PASSED_NAMES = 12  # of kinds of files that were not read
 BAR = 40  # characters of the histogram's longest bar
 
 
@@ -48,9 +49,7 @@ def show_import(counts: Imported, passed: Counter[str], console: Console) -> Non
     if counts.unreadable:
         lines.append(f"Unreadable characters (U+FFFD or NUL) in {counts.unreadable:,} {what}; if they are many, name the --encoding.")
     if passed:
-        names = [f"{count:,} {name}" for name, count in passed.most_common(8)]
-        more = sum(passed.values()) - sum(count for _, count in passed.most_common(8))
-        lines.append(f"Passed over: {', '.join([*names, f'{more:,} others'] if more else names)}.")
+        lines.append(passed_over(passed))
     folder = Path(counts.folder)
     lines.append(f"Written to {folder}{', where it replaced the earlier import of the same source' * counts.replaced}.")
     lines.append(f'Learn from them with mixture = [{{task = "{folder / CONVERSATIONS}"}}] in [mid] or [sft].' if talk else
@@ -64,6 +63,14 @@ def _not_used(columns: list[str]) -> list[str]:
         return []
     return [f"Not used: column{'s' * (len(columns) > 1)} {', '.join(map(repr, columns))}, with text, too; "
             "--column, or --question and --answer, choose others."]
+
+
+def passed_over(passed: Counter[str]) -> str:
+    """What of a folder was not read: folders, links and the like by name, then files, the most frequent first."""
+    found = sorted(passed.most_common(), key=lambda entry: "(" not in entry[0])
+    names = [f"{count:,} {name}" for name, count in found[:PASSED_NAMES]]
+    more = sum(count for _, count in found[PASSED_NAMES:])
+    return valid_text(f"Passed over: {', '.join([*names, f'{more:,} others'] if more else names)}.")
 
 
 def show_inspection(seen: Inspection, console: Console) -> None:
