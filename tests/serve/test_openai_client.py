@@ -188,7 +188,7 @@ def test_a_run_name_means_its_last_stage(client: openai.OpenAI) -> None:
         ({"messages": [{"role": "user", "content": ""}]}, openai.BadRequestError, None),
         ({"messages": [{"role": "assistant", "content": "hi"}]}, openai.BadRequestError, None),
         ({"messages": [{"role": "robot", "content": "hi"}]}, openai.BadRequestError, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, openai.BadRequestError, None),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, openai.BadRequestError, "messages.0.content.0.type"),
         ({"messages": [{"role": "user", "content": "x" * 500}]}, openai.BadRequestError, "messages"),
         ({"temperature": 3}, openai.BadRequestError, "temperature"),
         ({"temperature": -1}, openai.BadRequestError, "temperature"),
@@ -197,13 +197,13 @@ def test_a_run_name_means_its_last_stage(client: openai.OpenAI) -> None:
         ({"n": 100_000}, openai.BadRequestError, "n"),
         ({"max_tokens": 0}, openai.BadRequestError, "max_tokens"),
         ({"max_tokens": 10**9}, openai.BadRequestError, "max_tokens"),
-        ({"stop": [""]}, openai.BadRequestError, None),
+        ({"stop": [""]}, openai.BadRequestError, "stop.0"),
         ({"logit_bias": {"100000": 1}}, openai.BadRequestError, "logit_bias"),
-        ({"logit_bias": {"x": 1}}, openai.BadRequestError, None),
-        ({"top_logprobs": 2}, openai.BadRequestError, None),
+        ({"logit_bias": {"x": 1}}, openai.BadRequestError, "logit_bias"),
+        ({"top_logprobs": 2}, openai.BadRequestError, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, openai.BadRequestError, "top_logprobs"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}, openai.BadRequestError, "tools"),
-        ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "response_format.type"),
+        ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "response_format"),
         ({"presence_penalty": 1}, openai.BadRequestError, "presence_penalty"),
         ({"seed": 2**80}, openai.BadRequestError, "seed"),
     ],
@@ -229,6 +229,10 @@ def test_error_codes(client: openai.OpenAI) -> None:
     assert caught.value.code == "context_length_exceeded"
     assert "192" in str(caught.value)
     assert "504" in str(caught.value)
+    assert "truncation" in str(caught.value)
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(client, prompt="x" * 500)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
     with pytest.raises(openai.NotFoundError, match="Did you mean 'tiny/sft'") as missing:
         chat(client, model="tiny/sfft")
     assert missing.value.code == "model_not_found"
