@@ -8,10 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from documents import (
-    PAGES, PARSERS, ROOT, command_lines, faults, flag_fault, line_fault, lines_of, markdown, options_of, python_comments,
-    python_strings, toml_blocks, toml_faults,
-)  # fmt: skip
+
+from command_lines import PARSERS, command_lines, flag_fault, line_fault, options_of
+from documents import PAGES, ROOT, faults, lines_of, markdown, python_comments, python_strings, toml_blocks, toml_faults
 
 SOURCES = sorted((ROOT / "src/chatling").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "src/chatling/serve/ui").glob("*.js"))
@@ -133,7 +132,7 @@ MADE_UP = [
 def test_what_is_not_there_is_found(text: str, said: str | None) -> None:
     for page in (f"Try `{text}` now.", f"```\n{text}\n```"):
         found = [fault for passage in markdown(Path("made-up.md"), page) for fault in faults(passage)]
-        if text.startswith("--") and page.startswith("```") or "   " in text and page.startswith("Try"):
+        if (text.startswith("--") and page.startswith("```")) or ("   " in text and page.startswith("Try")):
             continue  # a fence's line is a command line, which may have a remark behind it
         assert bool(found) == (said is not None), found
         assert said is None or said in found[0]
