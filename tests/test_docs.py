@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,23 @@ def test_tables_of_the_code_name_what_stands_there(page: Path) -> None:
         text = "\n".join(source.read_text(encoding="utf-8") for source in SOURCES if source.name in names)
         for identifier in re.findall(r"`([A-Za-z_]\w+)`", about) if text else ():
             assert re.search(rf"\b{identifier}\b", text), f"{page.name}: {identifier} is not in {files}"
+
+
+def test_the_recipe_shown_is_the_recipe() -> None:
+    recipe = (ROOT / "src/chatling/recipes/pocket.toml").read_text(encoding="utf-8")
+    for page in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
+        shown = [block.text for block in toml_blocks(page) if 'name = "pocket"' in block.text]
+        assert [re.sub(r" *#.*", "", text) for text in shown] == [re.sub(r" *#.*", "", recipe)]
+
+
+def test_the_list_of_packages_is_that_of_the_layers() -> None:
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0]["layers"]
+    names = [layer.removeprefix("chatling.") for layer in reversed(layers)]
+    page = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert re.findall(r"`(\w+)`", page[page.index("`errors`") : page.index("`lint-imports`")]) == names[names.index("errors") :]
+    for readme in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
+        text = readme.read_text(encoding="utf-8")
+        assert not [name for name in names if not re.search(rf"\b{name}(/|\.py)", text)]
 
 
 @pytest.mark.parametrize("name", PARSERS)
