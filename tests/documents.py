@@ -168,6 +168,17 @@ def make_faults(passage: Passage, makefile: str) -> Iterator[str]:
             yield f"there is no Makefile target {target}"
 
 
+@functools.cache
+def extras() -> frozenset[str]:
+    return frozenset(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"])
+
+
+def install_faults(passage: Passage) -> Iterator[str]:
+    """`chatling[extra]`, as pip takes it."""
+    for names in re.findall(r"(?:\bchatling|(?<=[ '\"])\.)\[([a-z0-9,]+)\]", passage.text):
+        yield from (f"there is no extra chatling[{name}]" for name in names.split(",") if name not in extras())
+
+
 def faults(passage: Passage) -> Iterator[str]:
     """All that a passage promises and that is not there, each with where it stands."""
     text, found = passage.text, []
@@ -177,5 +188,6 @@ def faults(passage: Passage) -> Iterator[str]:
     for flag in () if foreign else re.findall(r"(?<![\w-])--[a-zA-Z][\w.-]*[\w…-]", text):
         if fault := flag_fault(flag):
             found.append(fault)
-    found += [*field_faults(passage), *path_faults(passage), *make_faults(passage, (ROOT / "Makefile").read_text(encoding="utf-8"))]
+    found += [*field_faults(passage), *path_faults(passage), *install_faults(passage)]
+    found += make_faults(passage, (ROOT / "Makefile").read_text(encoding="utf-8"))
     yield from (f"{passage.where}: {fault}" for fault in dict.fromkeys(found))

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from chatling.cli import COMMANDS
+from chatling.commands.common import Command
+from chatling.commands.data import _ACTIONS
 from command_lines import PARSERS, command_lines, flag_fault, line_fault, options_of
 from documents import PAGES, ROOT, faults, lines_of, markdown, python_comments, python_strings, toml_blocks, toml_faults
 
@@ -93,6 +96,11 @@ def test_the_list_of_packages_is_that_of_the_layers() -> None:
         assert not [name for name in names if not re.search(rf"\b{name}(/|\.py)", text)]
 
 
+@pytest.mark.parametrize("command", [*COMMANDS.values(), *(action for action, _ in _ACTIONS.values())], ids=lambda command: command.name)
+def test_usage_lines_name_options_of_their_own_command(command: Command) -> None:
+    assert line_fault(command.usage) is None
+
+
 @pytest.mark.parametrize("name", PARSERS)
 def test_every_parser_is_the_command_s_own(name: str) -> None:
     assert "--help" in options_of(name)
@@ -141,6 +149,8 @@ MADE_UP = [
     ("tests/swerve/", "no tests/swerve/"),
     ("<stage>/metrics.jsonl", None),
     ("<stage>/metricks.jsonl", "nothing writes or reads"),
+    ("pip install 'chatling[harness]'", None),
+    ("pip install 'chatling[harnes]'", "no extra chatling[harnes]"),
     ("make test", None),
     ("make tests", "no Makefile target tests"),
 ]  # fmt: skip
