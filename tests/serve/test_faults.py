@@ -104,6 +104,22 @@ def test_curl_without_a_content_type_is_told_to_send_one(server: Running, path: 
         assert (answer.status_code, "Content-Type: application/json" in answer.json()["error"]["message"]) == (400, True)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("POST", "/chat/completions", 404, "Did you mean '/v1/chat/completions'?"),
+        ("POST", "/v1/chat/completion", 404, "Did you mean '/v1/chat/completions'?"),
+        ("GET", "/q", 404, "There is nothing at /q. The API is at /v1."),
+        ("GET", CHAT, 405, f"{CHAT} takes POST, not GET."),
+        ("POST", "/v1/models", 405, "/v1/models takes GET, not POST."),
+        ("DELETE", "/", 405, "/ takes GET, not DELETE."),
+    ],
+)
+def test_a_wrong_address_or_method(server: Running, method: str, path: str, status: int, said: str) -> None:
+    answer = httpx.request(method, server.url + path)
+    assert (answer.status_code, said in answer.json()["error"]["message"]) == (status, True), answer.text
+
+
 def test_a_body_that_is_no_object(server: Running) -> None:
     for body, said in (("[]", "must be a JSON object, not []"), ("", "The body is missing"), ("{", "not valid JSON")):
         answer = httpx.post(server.url + CHAT, content=body, headers={"Content-Type": "application/json; charset=utf-8"})

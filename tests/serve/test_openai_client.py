@@ -170,6 +170,17 @@ def test_content_as_parts_and_other_roles(client: openai.OpenAI) -> None:
     assert text([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]) == text([{"role": "user", "content": "a\n\nb"}])
 
 
+def test_an_empty_answer_comes_back(client: openai.OpenAI) -> None:
+    """A stop string that comes at once leaves nothing; the conversation goes on as if that answer had not been asked for."""
+    first = chat(client).choices[0].message.content[0]
+    empty = chat(client, stop=first).choices[0]
+    assert (empty.message.content, empty.finish_reason) == ("", "stop")
+    again = {"role": "user", "content": "Still there?"}
+    for message in (empty.message.model_dump(), {"role": "assistant", "content": None}, {"role": "assistant", "content": []}):
+        answer = chat(client, messages=[*HELLO, message, again])
+        assert answer.choices[0].message.content == chat(client, messages=[*HELLO, again]).choices[0].message.content
+
+
 def test_logit_bias(client: openai.OpenAI) -> None:
     answer = chat(client, logit_bias={str(ord("x")): 100}, max_tokens=5)
     assert answer.choices[0].message.content == "xxxxx"

@@ -17,7 +17,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from chatling import __version__
-from chatling.errors import ChatlingError
+from chatling.errors import ChatlingError, nearest
 from chatling.serve import dashboard, openai, pages
 from chatling.serve.exchange import Service
 from chatling.serve.faults import fault
@@ -109,10 +109,15 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     return _response(ApiError(400, message, param=param))
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses: unknown paths, methods, bodies that are too large or come too slowly."""
     assert isinstance(error, HTTPException)
-    return _response(ApiError(error.status_code, f"{error.detail}.".replace("..", "."), headers=dict(error.headers or {})))
+    message, path, headers = f"{error.detail}.".replace("..", "."), request.scope["path"], dict(error.headers or {})
+    if error.status_code == 404:
+        message = f"There is nothing at {path}. {nearest(path, request.app.openapi()['paths']) or 'The API is at /v1.'}"
+    elif error.status_code == 405:
+        message = f"{path} takes {headers.get('Allow', 'other methods')}, not {request.method}."
+    return _response(ApiError(error.status_code, message, headers=headers))
 
 
 async def _defect(_: Request, error: Exception) -> JSONResponse:
