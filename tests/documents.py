@@ -19,12 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted((ROOT / "docs").glob("*.md"))
 
 CODE_ENDINGS = "py|md|toml|cpp|css|js|svg|png|txt|csv"
+OWN_ENDINGS = (".csv", ".txt", ".jsonl", ".parquet")  # of a reader's data: such a name without a folder may be made up
 DATA_ENDINGS = "json|jsonl|safetensors|bin|html|tiktoken|parquet"
 # Files of the reader's own, or of data sets, that the pages make up.
-EXAMPLE_FILES = {
-    "talks.jsonl", "pairs.jsonl", "tales.jsonl", "small.toml", "my.toml", "key.txt", "a.parquet", "talk.json", "train.jsonl",
-    "words_alpha.txt", "words.txt", "test.jsonl", "file.jsonl", "mine.toml", "texts.txt", "corpus.jsonl", "shard_00001.parquet",
-}  # fmt: skip
+EXAMPLE_FILES = {"small.toml", "my.toml", "mine.toml", "talk.json"}
 
 
 # ---- where passages come from ----
@@ -143,7 +141,7 @@ def path_faults(passage: Passage) -> Iterator[str]:
     """Source files, tests, pages and folders by the end of their path; files of runs by their name in the source."""
     for word in re.findall(rf"(?<![\w/.*~<>$-])[\w./*-]*\w\.(?:{CODE_ENDINGS})\b(?![\w/*-]|\.\w)", passage.text):
         name = word.rpartition("/")[2]
-        if name in EXAMPLE_FILES or word.startswith("/") or name in written_names() or word in written_names():
+        if name in EXAMPLE_FILES or (name == word and name.endswith(OWN_ENDINGS)) or word.startswith("/") or name in written_names() or word in written_names():
             continue
         pattern = re.escape(f"/{word.removeprefix('./')}").replace(r"\*", "[^/]*")
         if not any(re.search(f"{pattern}$", path) for path in repository()):
@@ -157,7 +155,8 @@ def path_faults(passage: Passage) -> Iterator[str]:
         name = word.rpartition("/")[2]
         stem = max(re.split(r"[<>*]", name), key=len)  # of <stage>-core.json
         ending = re.sub(r"\d+", "", stem.partition("-")[2] or stem)  # of sft-chat.json
-        if name not in EXAMPLE_FILES and stem not in written_names() and ending not in written_names():
+        own = name == word and name.endswith(OWN_ENDINGS)
+        if not own and name not in EXAMPLE_FILES and stem not in written_names() and ending not in written_names():
             yield f"nothing writes or reads {word}"
 
 

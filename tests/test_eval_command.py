@@ -56,7 +56,7 @@ def test_the_tokenizer_alone_needs_no_model(run: RunFolder, capsys: pytest.Captu
     assert main(["eval", str(run.path), "tokenizer"]) == 0
     assert re.search(r"validation +[\d,]+ +[\d,]+ +\d+\.\d\d ", capsys.readouterr().out)
     assert (run.evals / "tokenizer.png").is_file()
-    assert {row["text"] for row in results(run, "tokenizer")["rows"]} >= {"news", "train", "validation"}  # type: ignore[attr-defined]
+    assert {row["text"] for row in results(run, "tokenizer")["results"]} >= {"news", "train", "validation"}  # type: ignore[attr-defined]
     assert main(["eval", str(run.path), "tokeniser"]) == 2
     assert "Did you mean 'tokenizer'?" in capsys.readouterr().err
 
