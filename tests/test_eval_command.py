@@ -50,6 +50,17 @@ def results(run: RunFolder, name: str) -> dict[str, object]:
     return found
 
 
+def test_the_tokenizer_alone_needs_no_model(run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatling.evals.tokenizer.load_peers", lambda: ({}, "Left out GPT-2 and GPT-4."))
+    monkeypatch.setattr("chatling.commands.eval.load_engine", None)
+    assert main(["eval", str(run.path), "tokenizer"]) == 0
+    assert re.search(r"validation +[\d,]+ +[\d,]+ +\d+\.\d\d ", capsys.readouterr().out)
+    assert (run.evals / "tokenizer.png").is_file()
+    assert {row["text"] for row in results(run, "tokenizer")["results"]} >= {"news", "train", "validation"}  # type: ignore[attr-defined]
+    assert main(["eval", str(run.path), "tokeniser"]) == 2
+    assert "Did you mean 'tokenizer'?" in capsys.readouterr().err
+
+
 def test_core_of_the_pocket_world(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(run.path), "core", "--questions", "6", "--stage", "base"]) == 0
     out = capsys.readouterr().out

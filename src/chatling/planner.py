@@ -34,7 +34,7 @@ TOKENS_PER_CONVERSATION = {
     "ARC-Challenge": 84,
     "GSM8K": 175,
     "SimpleSpelling": 33,
-    "SpellingBee": 114,
+    "SpellingBee": 93,
     "identity": 72,
 }
 OTHER_TOKENS_PER_CONVERSATION = 500  # of files of your own

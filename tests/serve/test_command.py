@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from chatling.cli import main
+from chatling.commands.serve import read_key
+from chatling.errors import ChatlingError
 
 
 @contextmanager
@@ -123,3 +125,32 @@ def test_compiled_it_says_the_same(runs: Path) -> None:
             assert answers[0] == answers[1] == answers[2]
             said.append(answers[0]["text"])
     assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("content", [b"secret", b"\xef\xbb\xbfsecret\r\n", b"\n secret \n\n", "secret\r\n".encode("utf-16")])
+def test_a_key_file_holds_one_word(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "key").write_bytes(content)
+    assert read_key(f"@{tmp_path / 'key'}") == "secret"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty"),
+        (b"\xef\xbb\xbf\r\n", "empty"),
+        (b"one\ntwo\n", "several lines"),
+        (b"one two", "spaces"),
+        ("schlüssel".encode(), "header"),
+        (b"a\x00b", "header"),
+        (b"\xff\xfe\xfa", "Cannot read"),
+        (b"\x80", "Cannot read"),
+    ],
+)
+def test_a_key_that_no_client_could_send(tmp_path: Path, content: bytes, said: str) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ChatlingError, match=said):
+        read_key(f"@{tmp_path / 'key'}")
+
+
+def test_a_key_as_it_is() -> None:
+    assert (read_key(None), read_key(" k-1_~+/= ")) == (None, "k-1_~+/=")

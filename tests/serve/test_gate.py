@@ -36,6 +36,32 @@ def test_a_key_is_asked_for(runs: Path) -> None:
         assert server.client(api_key="right").chat.completions.create(**BODY).choices
 
 
+def test_a_wrong_key_is_said_to_be_wrong(runs: Path) -> None:
+    with serving(runs, key="right") as server:
+        for given, said in (("Bearer wrong", "is wrong"), (None, "wants a key"), ("Bearer", "wants a key"), ("Bearer right", None)):
+            answer = httpx.get(f"{server.url}/v1/models", headers={} if given is None else {"Authorization": given})
+            assert answer.status_code == (401 if said else 200)
+            assert not said or said in answer.json()["error"]["message"]
+
+
+def test_slashes_at_the_end_and_head_change_nothing(runs: Path, server: Running) -> None:
+    """Of every route: the same status and headers as its GET, and for HEAD no body."""
+    found = httpx.get(f"{server.url}/openapi.json").json()["paths"]
+    got = [path for path, methods in found.items() if "get" in methods]
+    paths = ["/", "/runs", *(path.format(name="tiny/sft" if "models" in path else "tiny") for path in got)]
+    assert {"/", "/runs", "/health", "/v1/models", "/v1/models/tiny/sft", "/api/runs/tiny", "/metrics"} <= set(paths)
+    for path in [*paths, "/ui/style.css", "/nowhere", CHAT]:
+        plain = httpx.get(server.url + path)
+        assert httpx.get(f"{server.url}{path}/").status_code == httpx.get(f"{server.url}/{path}").status_code == plain.status_code
+        head = httpx.head(server.url + path)
+        assert (head.status_code, head.content) == (plain.status_code, b"")
+        assert head.headers["content-type"] == plain.headers["content-type"]
+    assert httpx.get(f"{server.url}/v1/models/").json() == httpx.get(f"{server.url}/v1/models").json()
+    assert server.post(f"{CHAT}/", BODY).status_code == server.post(f"/{CHAT}", BODY).status_code == 200
+    with serving(runs, key="right") as locked:
+        assert [httpx.head(locked.url + path).status_code for path in ("/runs/", "/v1/models/", "//v1/models")] == [200, 401, 401]
+
+
 def test_only_local_names(runs: Path) -> None:
     with serving(runs, local_only=True) as server:
         port = server.url.rpartition(":")[2]

@@ -170,6 +170,17 @@ def test_content_as_parts_and_other_roles(client: openai.OpenAI) -> None:
     assert text([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]) == text([{"role": "user", "content": "a\n\nb"}])
 
 
+def test_an_empty_answer_comes_back(client: openai.OpenAI) -> None:
+    """A stop string that comes at once leaves nothing; the conversation goes on as if that answer had not been asked for."""
+    first = chat(client).choices[0].message.content[0]
+    empty = chat(client, stop=first).choices[0]
+    assert (empty.message.content, empty.finish_reason) == ("", "stop")
+    again = {"role": "user", "content": "Still there?"}
+    for message in (empty.message.model_dump(), {"role": "assistant", "content": None}, {"role": "assistant", "content": []}):
+        answer = chat(client, messages=[*HELLO, message, again])
+        assert answer.choices[0].message.content == chat(client, messages=[*HELLO, again]).choices[0].message.content
+
+
 def test_logit_bias(client: openai.OpenAI) -> None:
     answer = chat(client, logit_bias={str(ord("x")): 100}, max_tokens=5)
     assert answer.choices[0].message.content == "xxxxx"
@@ -188,7 +199,7 @@ def test_a_run_name_means_its_last_stage(client: openai.OpenAI) -> None:
         ({"messages": [{"role": "user", "content": ""}]}, openai.BadRequestError, None),
         ({"messages": [{"role": "assistant", "content": "hi"}]}, openai.BadRequestError, None),
         ({"messages": [{"role": "robot", "content": "hi"}]}, openai.BadRequestError, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, openai.BadRequestError, None),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, openai.BadRequestError, "messages.0.content.0.type"),
         ({"messages": [{"role": "user", "content": "x" * 500}]}, openai.BadRequestError, "messages"),
         ({"temperature": 3}, openai.BadRequestError, "temperature"),
         ({"temperature": -1}, openai.BadRequestError, "temperature"),
@@ -197,13 +208,13 @@ def test_a_run_name_means_its_last_stage(client: openai.OpenAI) -> None:
         ({"n": 100_000}, openai.BadRequestError, "n"),
         ({"max_tokens": 0}, openai.BadRequestError, "max_tokens"),
         ({"max_tokens": 10**9}, openai.BadRequestError, "max_tokens"),
-        ({"stop": [""]}, openai.BadRequestError, None),
+        ({"stop": [""]}, openai.BadRequestError, "stop.0"),
         ({"logit_bias": {"100000": 1}}, openai.BadRequestError, "logit_bias"),
-        ({"logit_bias": {"x": 1}}, openai.BadRequestError, None),
-        ({"top_logprobs": 2}, openai.BadRequestError, None),
+        ({"logit_bias": {"x": 1}}, openai.BadRequestError, "logit_bias"),
+        ({"top_logprobs": 2}, openai.BadRequestError, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, openai.BadRequestError, "top_logprobs"),
         ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}, openai.BadRequestError, "tools"),
-        ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "response_format.type"),
+        ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "response_format"),
         ({"presence_penalty": 1}, openai.BadRequestError, "presence_penalty"),
         ({"seed": 2**80}, openai.BadRequestError, "seed"),
     ],
@@ -229,6 +240,10 @@ def test_error_codes(client: openai.OpenAI) -> None:
     assert caught.value.code == "context_length_exceeded"
     assert "192" in str(caught.value)
     assert "504" in str(caught.value)
+    assert "truncation" in str(caught.value)
+    with pytest.raises(openai.BadRequestError) as caught:
+        complete(client, prompt="x" * 500)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
     with pytest.raises(openai.NotFoundError, match="Did you mean 'tiny/sft'") as missing:
         chat(client, model="tiny/sfft")
     assert missing.value.code == "model_not_found"

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from types import SimpleNamespace
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
-from chatling.conversation import Conversation
+from chatling.conversation import Conversation, Part
 from chatling.errors import DataError
+from chatling.serve.formats import ChatFormat
 from chatling.serve.schema import ChatMessage, conversation_of
+from chatling.serve.stream import Piece
+from chatling.tokenizer.chat_format import merge_texts
 
 from .conftest import Running
 
@@ -57,7 +63,7 @@ def test_messages_become_a_conversation() -> None:
         [("assistant", "a")],
         [("system", "only")],
         [("user", " ")],
-        [("user", "a"), ("assistant", ""), ("user", "b")],
+        [("assistant", ""), ("system", "")],
         [("user", [{"type": "python", "text": "1"}])],
         [("user", [])],
     ],
@@ -65,3 +71,33 @@ def test_messages_become_a_conversation() -> None:
 def test_what_makes_no_conversation(messages: list[tuple[str, object]]) -> None:
     with pytest.raises(DataError):
         conversation(*messages)
+
+
+PIECES = st.lists(st.builds(Piece, st.sampled_from(["text", "python", "output"]), st.text(max_size=5), st.just(())), max_size=5)
+
+
+@given(PIECES, st.booleans())
+@example([], True)
+@example([Piece("text", " \n", ())], False)
+def test_whatever_the_server_says_comes_back(pieces: list[Piece], emptied: bool) -> None:
+    """As the message that it was, without its parts, with its parts as content, and with null for nothing."""
+    choice = SimpleNamespace(index=0, pieces=pieces, text="".join(p.text for p in pieces if p.kind == "text"), finish="stop")
+    message = ChatFormat(logprobs=False).whole(None, choice)["message"]  # type: ignore[arg-type]
+    parts = tuple(Part(piece.kind, piece.text) for piece in pieces)
+    for sent in (message, {key: message[key] for key in ("role", "content")}, {"role": "assistant", "content": message.get("parts", [])}):
+        if emptied and not sent["content"]:
+            sent = {**sent, "content": None}
+        history = [{"role": "user", "content": "a"}, sent, {"role": "user", "content": "b"}]
+        found = conversation_of([ChatMessage.model_validate(json.loads(json.dumps(each))) for each in history])
+        visible = "".join(part.text for part in ChatMessage.model_validate(sent).spoken)
+        assert found.messages[-1].text == ("b" if visible.strip() else "a\n\nb")
+    if any(part.text.strip() for part in parts):
+        back = conversation_of([ChatMessage.model_validate(each) for each in ({"role": "user", "content": "a"}, message)])
+        assert merge_texts(back.messages[1].parts) == merge_texts(parts)
+
+
+def test_parts_that_the_content_does_not_spell_are_not_taken() -> None:
+    parts = [{"type": "text", "text": "1+1="}, {"type": "python", "text": "1+1"}, {"type": "output", "text": "2"}]
+    for content, kinds in (("1+1=", ["text", "python", "output"]), (None, ["text", "python", "output"]), ("Two.", ["text"])):
+        message = ChatMessage.model_validate({"role": "assistant", "content": content, "parts": parts})
+        assert [part.kind for part in message.spoken] == kinds

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from chatling.conversation import Part
 from chatling.errors import DataError
 from chatling.tasks.registry import load_task
 from chatling.tasks.spelling import SHARES, WORDS_SHA256, SimpleSpelling, SpellingBee, counted, split_words
+from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.calculator import calculate
 
 
@@ -49,7 +51,7 @@ def test_examples_depend_on_the_index_alone(words: Path, kind: Any) -> None:
 def test_two_hundred_thousand_words_are_spelled_once_each(words: Path) -> None:
     task = SimpleSpelling(words, "train", 200_000)
     assert len({task.draw(i)[0] for i in range(0, 200_000, 10)}) == 20_000
-    word, letters = task[7].messages[1].text.split(": ")
+    word, letters = task[7].messages[1].text.split(":\n")
     assert letters.split(",") == list(word)
     assert word in task[7].messages[0].text
     assert task.score(task[7], (Part("text", f"{word}: {', '.join(word)}"),))
@@ -65,7 +67,7 @@ def test_a_bee_counts_checks_and_answers(words: Path) -> None:
         assert word in example.messages[0].text.lower()
         assert calculate(check.text) == output.text
         assert answer.text == f"\n\n#### {output.text}"
-        counts = re.findall(r"=(\d+)$", head.text, re.MULTILINE)
+        counts = re.findall(r"=(\d+)", head.text)
         assert counts == [str(n) for n in range(1, int(output.text) + 1)]
         numbers[output.text] += 1
         assert task.score(example, example.messages[1].parts)
@@ -78,7 +80,7 @@ def test_a_bee_counts_checks_and_answers(words: Path) -> None:
 def test_a_whole_answer_reads_well() -> None:
     text = "".join(part.text for part in counted("berry", "r"))
     assert text == (
-        "berry: b,e,r,r,y\n\nCounting r:\n1. b\n2. e\n3. r=1\n4. r=2\n5. y\n\n"
+        "berry:\nb,e,r,r,y\n\nCounting 'r':\nb,e,r=1,r=2,y\n\n"
         "That makes 2. Let me check: 'berry'.count('r')2\n\n#### 2"
     )  # fmt: skip
 
@@ -87,6 +89,26 @@ def test_a_whole_answer_reads_well() -> None:
 def test_any_word_and_letter_add_up(word: str, letter: str) -> None:
     parts = counted(word, letter)
     assert parts[2].text == str(word.count(letter)) == calculate(parts[1].text)
+
+
+MERGED = [*(lead + bytes([letter]) for lead in (b" ", b",", b":", b"\n", b"=", b"'") for letter in b"abcdefghijklmnopqrstuvwxyz")]
+
+
+@pytest.mark.parametrize("merges", [[], MERGED], ids=["bytes", "every lead merged with every letter"])
+@given(st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=12), st.sampled_from("abcz"))
+def test_letters_are_the_same_tokens_in_the_list_and_in_the_count(merges: list[bytes], word: str, letter: str) -> None:
+    """Whatever the vocabulary merges with a letter: the list's tokens are the count's, but for the numbers."""
+    tokenizer = Tokenizer([bytes([byte]) for byte in range(256)] + merges, digits=2)
+    text = counted(word, letter)[0].text
+    head, listed, _, _, tally, *_ = text.split("\n")
+    assert (head, re.sub(r"=\d+", "", tally)) == (f"{word}:", listed)
+    at, ids = text.index(listed), tokenizer.encode(text)
+    ends = list(accumulate(len(tokenizer.decode_bytes([i])) for i in ids))
+    span = {name: [i for i, end in zip(ids, ends, strict=True) if start < end <= start + len(line)]
+            for name, start, line in (("list", at, listed), ("count", text.index(tally, at + len(listed)), tally))}  # fmt: skip
+    numbers = {i for i in span["count"] if tokenizer.decode([i]).strip("=").isdigit() or tokenizer.decode([i]) == "="}
+    assert [i for i in span["count"] if i not in numbers] == span["list"]
+    assert not re.search(" [a-z]([^a-z]|$)", text)
 
 
 def test_windows_line_ends_are_the_same_words(words: Path, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EVAL_WIDTH = 64  # questions answered together
 ALL = "all"
+TOKENIZER = "tokenizer"
 HUB_PREFIX = "hf:"
 POCKET_TOKENS, TASK_TOKENS = 128, 512  # that an answer may have
 
@@ -32,14 +33,15 @@ Evaluation = Callable[[Models, argparse.Namespace, "World", "Console"], None]
 def run(command: Command, words: list[str]) -> None:
     given = _parse(command, words)
     *names, evaluation = given.runs
-    if evaluation not in EVALUATIONS or not names:
-        hint = nearest(evaluation, EVALUATIONS) or f"Evaluations: {', '.join(EVALUATIONS)}."
+    known = (*EVALUATIONS, TOKENIZER)
+    if evaluation not in known or not names:
+        hint = nearest(evaluation, known) or f"Evaluations: {', '.join(known)}."
         raise UsageError("Say which runs, then which evaluation.", f"For example `chatling eval pocket chat`. {hint}")
     hub = [name.removeprefix(HUB_PREFIX) for name in names if name.startswith(HUB_PREFIX)]
     if hub and evaluation != "core":
         raise UsageError(f"Models of the Hub take only the evaluation core, not {evaluation}.")
     folders = [RunFolder.open(name) for name in names if not name.startswith(HUB_PREFIX)]
-    if evaluation == "tokenizer":
+    if evaluation == TOKENIZER:  # it needs no model
         _tokenizer(folders)
         return
     models = [(folder, stage) for folder in folders for stage in _stages(folder, given.stage)]
@@ -61,7 +63,7 @@ def run(command: Command, words: list[str]) -> None:
 
 def _parse(command: Command, words: list[str]) -> argparse.Namespace:
     parser = command_parser(command)
-    evaluations = f"{', '.join(EVALUATIONS)} or tokenizer"
+    evaluations = f"{', '.join(EVALUATIONS)} or {TOKENIZER}"
     parser.add_argument("runs", nargs="+", metavar="RUN… EVALUATION", help=f"runs by name or folder, then {evaluations}")
     parser.add_argument("--stage", choices=(*STAGES, ALL), help="which model; the most advanced one. all: side by side")
     parser.add_argument("--questions", type=int, metavar="N", help="at most so many questions of each task (all; pocket's chat: 400)")

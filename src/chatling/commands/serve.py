@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ def run(command: Command, words: list[str]) -> None:
     if given.compile and given.int8:
         raise UsageError("--compile and --int8 do not go together yet.", "Take one of them.")
     limits = Limits(**{field.name: getattr(given, f"max_{field.name}") for field in fields(Limits)})
-    key = _key(given.api_key)
+    key = read_key(given.api_key)
     first = _first(given.run, given.stage)
 
     import logging
@@ -89,17 +90,27 @@ def run(command: Command, words: list[str]) -> None:
     serve(app, shelf, listener)
 
 
-def _key(given: str | None) -> str | None:
+def read_key(given: str | None) -> str | None:
+    """The bearer key, given as it is or as @FILE. Raises UsageError for one that no client could send."""
     if given is None:
         return None
+    place = "--api-key"
     if given.startswith("@"):
+        place = f"The key in {given[1:]}"
         try:
-            given = Path(given[1:]).expanduser().read_text(encoding="utf-8").strip()
+            data = Path(given[1:]).expanduser().read_bytes()
+            marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # PowerShell's files
+            given = data.decode("utf-16" if marked else "utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"Cannot read the key from {given[1:]}: {error}.") from None
-    if not given:
-        raise UsageError("--api-key is empty.")
-    return given
+    key = given.strip()
+    if not key:
+        raise UsageError(f"{place} is empty.", "A key is one word of letters, digits and signs.")
+    if len(key.split()) > 1:
+        raise UsageError(f"{place} has spaces or several lines.", "A key is one word; keep each in a file of its own.")
+    if not (key.isascii() and key.isprintable()):  # a header holds nothing else for sure
+        raise UsageError(f"{place} has characters that a request's header cannot hold.", "Use letters, digits and signs of ASCII.")
+    return key
 
 
 def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -16,9 +17,10 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from chatling import __version__
-from chatling.errors import ChatlingError
+from chatling.errors import ChatlingError, nearest
 from chatling.serve import dashboard, openai, pages
 from chatling.serve.exchange import Service
+from chatling.serve.faults import fault
 from chatling.serve.gate import Gate
 from chatling.serve.limits import ApiError, Limits
 from chatling.serve.metrics import Metrics
@@ -57,6 +59,7 @@ def create_app(
         middleware.insert(0, Middleware(CORSMiddleware, **allowed))
     app = FastAPI(
         title="chatling", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, middleware=middleware,
+        redirect_slashes=False,  # the gate takes them away
     )  # fmt: skip
     for router in (openai.router, pages.router, dashboard.router):
         app.include_router(router)
@@ -94,22 +97,27 @@ async def _mendable(_: Request, error: Exception) -> JSONResponse:
     return _response(ApiError(400, str(error)))
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """A body that does not fit the schema: the first fault, by its path."""
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    if first["type"] == "json_invalid":
-        return _response(ApiError(400, f"The body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}."))
-    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    param = ".".join(part for part in where if "[" not in part) or None  # union members are named like list[str]
-    message = first["msg"].removeprefix("Value error, ")
-    return _response(ApiError(400, f"{param}: {message}." if param else f"{message}.", param=param and valid_text(param)))
+    kind = request.headers.get("content-type", "")
+    if first["loc"] == ("body",) and not re.fullmatch(r"application/(.+\+)?json", kind.partition(";")[0].strip(), re.IGNORECASE):
+        sent = f"it came as {kind!r}" if kind else "it came without one"
+        return _response(ApiError(400, f"The body must be JSON and say so: send the header Content-Type: application/json ({sent})."))
+    message, param = fault(first)
+    return _response(ApiError(400, message, param=param))
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     """What the framework refuses: unknown paths, methods, bodies that are too large or come too slowly."""
     assert isinstance(error, HTTPException)
-    return _response(ApiError(error.status_code, f"{error.detail}.".replace("..", "."), headers=dict(error.headers or {})))
+    message, path, headers = f"{error.detail}.".replace("..", "."), request.scope["path"], dict(error.headers or {})
+    if error.status_code == 404:
+        message = f"There is nothing at {path}. {nearest(path, request.app.openapi()['paths']) or 'The API is at /v1.'}"
+    elif error.status_code == 405:
+        message = f"{path} takes {headers.get('Allow', 'other methods')}, not {request.method}."
+    return _response(ApiError(error.status_code, message, headers=headers))
 
 
 async def _defect(_: Request, error: Exception) -> JSONResponse:

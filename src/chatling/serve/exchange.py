@@ -18,7 +18,7 @@ from chatling.inference.sequence import Event, Request
 from chatling.inference.service import Ticket
 from chatling.serve.limits import ApiError, Limits, too_many
 from chatling.serve.metrics import Metrics
-from chatling.serve.schema import SamplingFields
+from chatling.serve.schema import ChatRequest, SamplingFields
 from chatling.serve.shelf import Loaded, Shelf
 from chatling.serve.stream import Answers, Piece, Post, Reader, Spoken
 from chatling.tokenizer.bpe import Tokenizer
@@ -128,7 +128,10 @@ class Exchange:
         for prompt in self.prompts:
             if len(prompt) > self.model.context:
                 message = f"This model's maximum context length is {self.model.context:,} tokens, but the prompt has {len(prompt):,}."
-                raise ApiError(400, f"{message} Shorten it.", param="messages", code="context_length_exceeded")
+                mend, param = "Shorten it.", "prompt"
+                if isinstance(body, ChatRequest):
+                    mend, param = 'Shorten it, or send "truncation": "auto", which leaves out the oldest messages.', "messages"
+                raise ApiError(400, f"{message} {mend}", param=param, code="context_length_exceeded")
         seed = secrets.randbits(63) if body.seed is None else body.seed
         samplings = [
             Sampling(

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import time
 from dataclasses import dataclass
 
@@ -51,6 +52,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        came, scope = scope, _plain(scope)
         start, status = time.perf_counter(), 500
         facts: dict[str, object] = {}
         scope.setdefault("state", {})["facts"] = facts
@@ -75,7 +77,7 @@ class Gate:
             seconds = time.perf_counter() - start
             self.metrics.request(_route(scope), status, seconds)
             if status >= 400 or scope["path"].startswith("/v1/"):
-                _write_log(scope, status, seconds, facts)
+                _write_log(came, status, seconds, facts)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         headers, path = Headers(scope=scope), scope["path"]
@@ -87,7 +89,8 @@ class Gate:
         kind, _, given = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and hmac.compare_digest(_digest(given.strip()), _digest(self.key)):
             return None
-        message = "This server wants a key: send the header Authorization: Bearer KEY."
+        missing = "This server wants a key: send the header Authorization: Bearer KEY."
+        message = "The key that was sent is wrong." if given.strip() else missing
         return ApiError(401, message, code="invalid_api_key", headers={"WWW-Authenticate": "Bearer"})
 
 
@@ -114,6 +117,16 @@ class Gate:
             return message
 
         return receiving
+
+
+def _plain(scope: Scope) -> Scope:
+    """A copy for the routes: the path without doubled slashes and slashes at its end, and HEAD as GET.
+
+    The server keeps its own scope, and sends no body for a HEAD.
+    """
+    path = re.sub("/+", "/", scope["path"]).rstrip("/") or "/"
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return {**scope, "path": path, "method": method}
 
 
 def _digest(text: str) -> bytes:

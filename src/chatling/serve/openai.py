@@ -48,7 +48,7 @@ async def chat(body: schema.ChatRequest, request: Request) -> Response:
     limits = exchange.service.limits
     if len(body.messages) > limits.messages:
         raise too_many(f"The conversation has {len(body.messages):,} messages", limits.messages, "messages", "messages")
-    characters = sum(len(part.text) for message in body.messages for part in message.parts)
+    characters = sum(len(part.text) for message in body.messages for part in message.spoken)
     check_characters(characters, limits, "messages")
     conversation = schema.conversation_of(body.messages)
     if exchange.service.log_text:

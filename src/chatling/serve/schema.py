@@ -1,8 +1,8 @@
 """What requests may hold and responses do hold: the OpenAI API's types, and how its messages become a conversation.
 
 Fields of the API that change nothing here (`user`, `metadata`, …) are ignored; those that would change the answer and are not supported
-are refused by name. Our own additions to it: `top_k`, `min_p`, `repetition_penalty`, `truncation`, and assistant content parts of the
-types `python` and `output` (calculator calls).
+are refused by name (`faults.py` lists them). Our own additions to it: `top_k`, `min_p`, `repetition_penalty`, `truncation`, and assistant
+content parts of the types `python` and `output` (calculator calls), also as `parts` beside the content, as answers have them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
-from chatling.conversation import Conversation, Message, Part, Role
+from chatling.conversation import PART_KINDS, Conversation, Message, Part, PartKind, Role
 from chatling.inference.sampling import MAX_ALTERNATIVES
+from chatling.serve.faults import FOREIGN_ROLES, MESSAGE_FIELDS, REQUEST_FIELDS, refuse_unsupported, wrong
 from chatling.tokenizer.bpe import valid_text
 
 MAX_STOPS = 16
@@ -32,20 +34,82 @@ class Model(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False, extra="ignore", strict=True)
 
 
+def _known_kind(kind: Any) -> Any:
+    if isinstance(kind, str) and kind not in PART_KINDS:
+        raise PydanticCustomError("unsupported", "Content parts of type {kind} are not supported: messages are text", {"kind": repr(kind)})
+    return kind
+
+
+def _known_role(role: Any) -> Any:
+    if role in FOREIGN_ROLES:
+        raise PydanticCustomError("unsupported", "Messages of the role {role} are not supported: there are no tools", {"role": repr(role)})
+    return role
+
+
+def _shape(value: Any) -> str | None:
+    """Which member of a union a JSON value can be, so that its errors are that member's alone: a text, or a list by its first item."""
+    if isinstance(value, str):
+        return "[text]"
+    if not isinstance(value, list):
+        return None
+    return "[lists]" if value and isinstance(value[0], list) else "[ids]" if value and isinstance(value[0], int) else "[texts]"
+
+
+def _text_or_list(value: Any) -> str | None:
+    return "[text]" if isinstance(value, str) else "[list]" if isinstance(value, list) else None
+
+
+def _union(shape: Any, message: str) -> Discriminator:
+    return Discriminator(shape, custom_error_type="wrong_type", custom_error_message=message)
+
+
 class ContentPart(Model):
-    type: Literal["text", "python", "output"]
+    type: Annotated[PartKind, BeforeValidator(_known_kind)]
     text: Text
 
 
+Content = Annotated[
+    Annotated[Text, Tag("[text]")] | Annotated[list[ContentPart], Tag("[list]")],
+    _union(_text_or_list, "must be a text, or a list of parts"),
+]
+Stops = Annotated[
+    Annotated[Stop, Tag("[text]")] | Annotated[list[Stop], Field(max_length=MAX_STOPS), Tag("[list]")],
+    _union(_text_or_list, "must be a text, or a list of texts"),
+]
+Prompt = Annotated[
+    Annotated[Text, Tag("[text]")]
+    | Annotated[list[Text], Field(min_length=1, max_length=1024), Tag("[texts]")]
+    | Annotated[list[TokenId], Field(min_length=1), Tag("[ids]")]
+    | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=1024), Tag("[lists]")],
+    _union(_shape, "must be a text, a list of texts, a list of token ids, or a list of such lists"),
+]
+
+
 class ChatMessage(Model):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | list[ContentPart]
+    role: Annotated[Literal["system", "developer", "user", "assistant"], BeforeValidator(_known_role)]
+    content: Content | None = Field(None, description="Only the assistant's may be null.")
+    parts: list[ContentPart] | None = Field(None, description="As answers have them: taken for content that they spell, or that is null.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, data: Any) -> Any:
+        return refuse_unsupported(data, MESSAGE_FIELDS)
+
+    @model_validator(mode="after")
+    def _has_content(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise wrong("content is missing", "content")
+        return self
 
     @property
-    def parts(self) -> tuple[Part, ...]:
-        if isinstance(self.content, str):
-            return (Part("text", self.content),)
-        return tuple(Part(part.type, part.text) for part in self.content)
+    def spoken(self) -> tuple[Part, ...]:
+        """The message's parts; of an assistant's with its calculator calls, if it has them."""
+        content = self.content
+        if self.parts and self.role == "assistant" and content in (None, "".join(part.text for part in self.parts if part.type == "text")):
+            content = self.parts
+        if content is None or isinstance(content, str):
+            return (Part("text", content or ""),)
+        return tuple(Part(part.type, part.text) for part in content)
 
 
 class StreamOptions(Model):
@@ -63,12 +127,15 @@ class SamplingFields(Model):
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
     seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None = None
+    stop: Stops | None = None
     logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    frequency_penalty: Annotated[float, Field(ge=0, le=0, description="Only 0: see `repetition_penalty`.")] | None = None
-    presence_penalty: Annotated[float, Field(ge=0, le=0, description="Only 0: see `repetition_penalty`.")] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, data: Any) -> Any:
+        return refuse_unsupported(data, REQUEST_FIELDS)
 
     @property
     def stops(self) -> tuple[str, ...]:
@@ -77,15 +144,11 @@ class SamplingFields(Model):
     @model_validator(mode="after")
     def _streaming(self) -> SamplingFields:
         if self.stream_options is not None and not self.stream:
-            raise ValueError("stream_options needs stream to be true")
+            raise wrong("stream_options needs stream to be true", "stream_options")
         for key in self.logit_bias or {}:
             if not (key.isascii() and key.isdigit() and len(key) < 10):
-                raise ValueError("the keys of logit_bias are token ids")
+                raise wrong("The keys of logit_bias must be token ids, written as texts", "logit_bias")
         return self
-
-
-class ResponseFormat(Model):
-    type: Literal["text"]
 
 
 class ChatRequest(SamplingFields):
@@ -95,9 +158,6 @@ class ChatRequest(SamplingFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
     truncation: Literal["auto", "disabled"] | None = Field(None, description="auto leaves out the oldest turns where they do not fit.")
-    tools: Annotated[list[Any], Field(max_length=0, description="Not supported.")] | None = None
-    functions: Annotated[list[Any], Field(max_length=0, description="Not supported.")] | None = None
-    response_format: ResponseFormat | None = None
 
     @property
     def most_tokens(self) -> int | None:
@@ -106,22 +166,16 @@ class ChatRequest(SamplingFields):
     @model_validator(mode="after")
     def _logprobs(self) -> ChatRequest:
         if self.top_logprobs is not None and not self.logprobs:
-            raise ValueError("top_logprobs needs logprobs to be true")
+            raise wrong("top_logprobs needs logprobs to be true", "top_logprobs")
         return self
 
 
 class CompletionRequest(SamplingFields):
-    prompt: (
-        Text
-        | Annotated[list[Text], Field(min_length=1, max_length=1024)]
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=1024)]
-    )
+    prompt: Prompt
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1)] | None = None
-    suffix: Annotated[str, Field(max_length=0, description="Not supported.")] | None = None
 
     @property
     def prompts(self) -> list[str | list[int]]:
@@ -132,7 +186,7 @@ class CompletionRequest(SamplingFields):
     @model_validator(mode="after")
     def _choices(self) -> CompletionRequest:
         if self.best_of is not None and self.best_of != (self.n or 1):
-            raise ValueError("best_of is supported only where it equals n")
+            raise wrong("best_of is supported only where it equals n", "best_of")
         return self
 
 
@@ -143,12 +197,14 @@ class RenderRequest(Model):
 def conversation_of(messages: Iterable[ChatMessage]) -> Conversation:
     """System and developer messages come first as one; neighbours of one role are joined by a blank line.
 
-    Raises DataError where no order of turns can be made of them: the assistant begins, a message is empty, a user holds tool parts.
+    Where the assistant or the system said nothing, nothing is left of it: an answer of ours may be empty, and comes back in the history.
+    Raises DataError where no order of turns can be made of them: the assistant begins, a user's message is empty or holds tool parts.
     """
-    gathered = sorted(messages, key=lambda message: ROLES[message.role] != "system")  # stable
+    kept = [message for message in messages if message.role == "user" or any(part.text.strip() for part in message.spoken)]
+    gathered = sorted(kept, key=lambda message: ROLES[message.role] != "system")  # stable
     turns = []
     for role, group in groupby(gathered, key=lambda message: ROLES[message.role]):
-        turns.append(Message(role, _joined([message.parts for message in group], tools=role == "assistant")))
+        turns.append(Message(role, _joined([message.spoken for message in group], tools=role == "assistant")))
     return Conversation(tuple(turns))
 
 

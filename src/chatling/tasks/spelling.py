@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from zlib import crc32
@@ -63,10 +65,10 @@ class SimpleSpelling(_Words):
 
     def __getitem__(self, index: int) -> Conversation:
         word, rng = self.draw(index)
-        return Conversation.of(rng.choice(SPELL).format(w=word), f"{word}: {spelled(word)}")
+        return Conversation.of(rng.choice(SPELL).format(w=word), f"{word}:\n{spelled(word)}")
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
-        said, right = (text.rpartition(":")[2].replace(" ", "") for text in (visible_text(completion), conversation.messages[-1].text))
+        said, right = ("".join(text.rpartition(":")[2].split()) for text in (visible_text(completion), conversation.messages[-1].text))
         return said == right
 
 
@@ -92,17 +94,20 @@ class SpellingBee(_Words):
         return same_number(conversation, completion)
 
 
-def spelled(word: str) -> str:
-    return ",".join(word)
+def spelled(letters: Iterable[str]) -> str:
+    """Letters (in the count with their number) at a line's beginning and behind commas, with no space before any.
+
+    What stands before a letter may become one token with it, a space most of all, so it is the same wherever letters are listed.
+    """
+    return ",".join(letters)
 
 
 def counted(word: str, letter: str) -> tuple[Part, ...]:
-    """The worked answer: the word apart, its letters one by one with a running count, the calculator's check, the number."""
-    count, lines = 0, [f"{word}: {spelled(word)}", "", f"Counting {letter}:"]
-    for place, each in enumerate(word, 1):
-        count += each == letter
-        lines.append(f"{place}. {each}" + (f"={count}" if each == letter else ""))
-    text = "\n".join([*lines, "", f"That makes {count}. Let me check: "])
+    """The worked answer: the word apart, the same letters with a running count, the calculator's check, the number."""
+    counts = accumulate(int(each == letter) for each in word)
+    tally = spelled(f"{each}={count}" if each == letter else each for each, count in zip(word, counts, strict=True))
+    count = word.count(letter)
+    text = f"{word}:\n{spelled(word)}\n\nCounting '{letter}':\n{tally}\n\nThat makes {count}. Let me check: "
     check = Part("python", f"'{word}'.count('{letter}')"), Part("output", str(count))
     return Part("text", text), *check, Part("text", f"\n\n#### {count}")
 
