@@ -19,7 +19,7 @@ from chatling.errors import DataError, MachineError, RunError
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 MANIFEST = "manifest.json"
 NAME_LENGTH, NAME_BYTES = 100, 255  # of a run's name; file systems count bytes
-NAME_RULE = f"a name of at most {NAME_LENGTH} letters, digits, '.', '_' and '-' that begins with none of '.' and '-'"
+NAME_RULE = f"1 to {NAME_LENGTH} letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
 
 
 def home() -> Path:
@@ -31,7 +31,7 @@ def run_name(name: str) -> str:
     """`name`, which names a run and so a folder. Raises ValueError when it breaks NAME_RULE. Letters are those of any script."""
     fits = 0 < len(name) <= NAME_LENGTH and len(name.encode(errors="replace")) <= NAME_BYTES and name[0] not in ".-"
     if not fits or not all(_may_stand_in_name(letter) for letter in name):
-        raise ValueError(f"{name!r} is not {NAME_RULE}")
+        raise ValueError(f"It is not {NAME_RULE}.")
     return name
 
 
@@ -55,7 +55,7 @@ def find_run(name: str | os.PathLike[str]) -> Path:
         return home() / "runs" / run_name(text)
     except ValueError:
         shown = repr(text) if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]!r}…"
-        raise RunError(f"{shown} names no run.", f"Give {NAME_RULE}, or a path.") from None
+        raise RunError(f"{shown} names no run.", f"A name is {NAME_RULE}; a path has a slash.") from None
 
 
 def free_bytes(path: Path) -> int:

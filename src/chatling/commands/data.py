@@ -111,7 +111,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     named = home() / "data" / given.source
     path = named if named.exists() and not Path(given.source).exists() else Path(given.source).expanduser()
     shards = (path / CORPUS).exists()
-    folder = RunFolder.open(given.run).tokenizer if given.run else path.parent.parent / "tokenizer" if shards else None
+    folder = RunFolder.open(given.run).tokenizer if given.run is not None else path.parent.parent / "tokenizer" if shards else None
     tokenizer = Tokenizer.load(folder) if folder else None
     tests = find_test_sets(given.against.expanduser() if given.against else home() / "cache")
     if given.against and not tests:
