@@ -109,11 +109,13 @@ def find_fault(error: ValidationError, kind: type) -> Fault:
     """The first fault that pydantic found in a `kind`. Unknown keys go first: a misspelt one may be the cause of the others."""
     sorts: dict[str, Literal["unknown", "missing"]] = {"unexpected_keyword_argument": "unknown", "missing": "missing"}
     faults = sorted(error.errors(include_url=False), key=lambda each: (*sorts, each["type"]).index(each["type"]))
-    where, value = faults[0]["loc"], faults[0]["input"]
+    where, value, sort = faults[0]["loc"], faults[0]["input"], sorts.get(faults[0]["type"])
+    if sort == "unknown":
+        path, found = _follow(kind, where[:-1])
+        return Fault((*path, str(where[-1])), next(option for option in map(bare, members(found)) if dataclasses.is_dataclass(option)), value, sort)
     path, found = _follow(kind, where)
-    if faults[0]["type"] in sorts:
-        path = path if path and path[-1] == where[-1] else (*path, str(where[-1]))
-        return Fault(path, found, value, sorts[faults[0]["type"]])
+    if sort == "missing":
+        return Fault(path, found, value, sort)
     here = [each["type"] for each in faults if _follow(kind, each["loc"])[0] == path]  # of a union, that of each member
     ill_typed = all(each.endswith("_type") or each == "literal_error" for each in here)
     return Fault(path, found, value, "type" if ill_typed else "bounds")
@@ -123,7 +125,7 @@ def _follow(kind: Any, where: tuple[int | str, ...]) -> tuple[tuple[str, ...], A
     """The keys on the way to a fault, and the type wanted at its end. pydantic also names the members of unions, which are no keys."""
     path: tuple[str, ...] = ()
     for step in where:
-        for option in map(_bare, members(kind)):
+        for option in map(bare, members(kind)):
             if isinstance(step, int) and typing.get_origin(option) is tuple:
                 path, kind = (*path, str(step)), typing.get_args(option)[0]
             elif dataclasses.is_dataclass(option) and step in (hints := typing.get_type_hints(option, include_extras=True)):
@@ -133,17 +135,18 @@ def _follow(kind: Any, where: tuple[int | str, ...]) -> tuple[tuple[str, ...], A
 
 def members(kind: Any) -> tuple[Any, ...]:
     """The options of a union, or the type alone."""
-    return typing.get_args(_bare(kind)) if typing.get_origin(_bare(kind)) in (Union, types.UnionType) else (kind,)
+    return typing.get_args(bare(kind)) if typing.get_origin(bare(kind)) in (Union, types.UnionType) else (kind,)
 
 
 def holds_tables(kind: Any) -> bool:
     """Whether a type is a table, or a list of some."""
-    options = [_bare(option) for option in members(kind)]
+    options = [bare(option) for option in members(kind)]
     items = [typing.get_args(option)[0] for option in options if typing.get_origin(option) is tuple]
     return any(map(dataclasses.is_dataclass, (*options, *items)))
 
 
-def _bare(kind: Any) -> Any:
+def bare(kind: Any) -> Any:
+    """A type without its bounds."""
     return typing.get_args(kind)[0] if typing.get_origin(kind) is Annotated else kind
 
 
@@ -155,7 +158,7 @@ def describe(kind: Any, *, bounds: bool = True) -> str:
     notes = [note for note in getattr(kind, "__metadata__", ()) if isinstance(note, FieldInfo)] if bounds else []
     if titles := [note.title for note in notes if note.title]:
         return titles[0]
-    kind = _bare(kind)
+    kind = bare(kind)
     rules = [rule for note in notes for rule in note.metadata]
     limits = {name: getattr(rule, name) for rule in rules for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
     plain = {int: "an integer", float: "a number", bool: "true or false", str: "a string", types.NoneType: f'"{NONE}"'}

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tomllib
+import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
@@ -21,7 +22,21 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
-from chatling.config import NONE, ConfigError, Fault, bounded, config, cut, describe, find_fault, holds_tables, shown, toml_value
+from chatling.config import (
+    NONE,
+    ConfigError,
+    Fault,
+    bare,
+    bounded,
+    config,
+    cut,
+    describe,
+    find_fault,
+    holds_tables,
+    members,
+    shown,
+    toml_value,
+)
 from chatling.data.config import DataConfig
 from chatling.errors import RecipeError, nearest
 from chatling.evals.config import EvalConfig
@@ -248,8 +263,9 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
         if not values:
             raise RecipeError(f"Option {option!r} needs a value: {describe(flags[name])}.")
     fault = RecipeError(f"The options {cut(' '.join(arguments))!r} do not go together.", f"`{prog} --help` lists them.")
+    words = [word for option, values in groups for word in _words(option, values, flags[_name(option)])]
     try:
-        result = _tyro(recipe, [word for group in groups for word in _words(*group)], prog, quiet=True)
+        result = _tyro(recipe, words, prog, quiet=True)
     except RecipeError as error:
         result, fault = None, error
     if result is None:
@@ -262,7 +278,7 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
 def _try_alone(recipe: Any, option: str, values: Sequence[str], kind: Any) -> None:
     """Raises RecipeError when it is this option whose value its field does not take."""
     try:
-        wanted = None if _tyro(recipe, _words(option, values), "", quiet=True) is not None else describe(kind, bounds=False)
+        wanted = None if _tyro(recipe, _words(option, values, kind), "", quiet=True) is not None else describe(kind, bounds=False)
     except ConfigError as error:
         wanted = error.fault.wanted
     except RecipeError:  # what does not fit the rest may fit together with the other options
@@ -275,9 +291,11 @@ def _name(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
 
 
-def _words(option: str, values: Sequence[str]) -> list[str]:
-    """An option as tyro reads it; a single value is joined to it, since it may begin with a dash. true, false and none become Python's."""
-    cased = [value.capitalize() if value in ("true", "false", NONE) else value for value in values]
+def _words(option: str, values: Sequence[str], kind: Any) -> list[str]:
+    """An option as tyro reads it: TOML's true, false and none are Python's; one value is joined to it, since it may begin with a dash."""
+    special = {"true": bool, "false": bool, NONE: types.NoneType}
+    kinds = {bare(member) for member in members(kind)}
+    cased = [value.capitalize() if special.get(value) in kinds else value for value in values]
     return [f"{option}={cased[0]}"] if len(cased) == 1 else [option, *cased]
 
 

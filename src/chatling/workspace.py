@@ -18,7 +18,7 @@ from chatling.errors import DataError, MachineError, RunError
 
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 MANIFEST = "manifest.json"
-NAME_LENGTH, NAME_BYTES = 100, 255  # of a run's name; file systems count bytes
+NAME_LENGTH, NAME_BYTES, PATH_LENGTH = 100, 255, 4096  # of a run's name; file systems count bytes
 NAME_RULE = f"1 to {NAME_LENGTH} letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
 
 
@@ -49,7 +49,9 @@ def find_run(name: str | os.PathLike[str]) -> Path:
     """A run's folder from its name, or from a path when it has a slash or exists as one. Raises RunError for what is neither."""
     text = os.fspath(name)
     path = os.path.expanduser(text)
-    if "\0" not in text and (os.sep in path or (text and os.path.exists(os.path.join(path, "state.json")))):
+    parts = path.split(os.sep)
+    fits = len(path) < PATH_LENGTH and max(map(len, parts)) <= NAME_BYTES and not any(ord(letter) < 32 for letter in path)
+    if fits and (os.sep in path or (text and os.path.exists(os.path.join(path, "state.json")))):
         return Path(path)
     try:
         return home() / "runs" / run_name(text)
@@ -218,7 +220,7 @@ class RunFolder:
         if not os.path.exists(path / "state.json"):
             runs = sorted(p.parent.name for p in (home() / "runs").glob("*/state.json"))
             known = f"Known runs: {', '.join(runs)}." if runs else "There are no runs yet: `chatling run pocket` makes one."
-            raise RunError(f"There is no run at {' '.join(str(path).split())}.", known)
+            raise RunError(f"There is no run at {path}.", known)
         return RunFolder(path)
 
     @property

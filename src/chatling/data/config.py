@@ -47,7 +47,7 @@ class DataConfig:
     shards: Annotated[int, bounded(ge=1, le=10**6)] | Literal["auto"] = "auto"
     """Of a data set of the Hub: files to train on, in the order of their names; "auto" takes as many as tokenizer and base need."""
     local: Text | None = field(default=None, metadata={"inert": True})
-    """A folder to look into before anything is fetched, laid out as <owner>/<name>/<path in the data set>."""
+    """A folder to look into before anything is fetched, laid out as OWNER/NAME/path in the data set."""
 
     @property
     def on_hub(self) -> bool:
