@@ -112,7 +112,8 @@ def find_fault(error: ValidationError, kind: type) -> Fault:
     where, value, sort = faults[0]["loc"], faults[0]["input"], sorts.get(faults[0]["type"])
     if sort == "unknown":
         path, found = _follow(kind, where[:-1])
-        return Fault((*path, str(where[-1])), next(option for option in map(bare, members(found)) if dataclasses.is_dataclass(option)), value, sort)
+        table = next(option for option in map(bare, members(found)) if dataclasses.is_dataclass(option))
+        return Fault((*path, str(where[-1])), table, value, sort)
     path, found = _follow(kind, where)
     if sort == "missing":
         return Fault(path, found, value, sort)
