@@ -23,13 +23,14 @@ NONE = "none"  # TOML has no null; this string stands for it where a field may b
 RULES = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 SHOWN = 80  # characters of a wrong value that an error repeats
 bounded = functools.partial(Field, strict=True)  # a field whose type is taken exactly: "3" and true are no integers
-NAME_BYTES = 255  # of a folder's or a file's name, on all usual file systems
+NAME_BYTES, PATH_LENGTH = 255, 4096  # of a folder's or a file's name, and of a path, on all usual file systems
 
 
 def one_line(text: str) -> str:
     """`text`, which names a file, a column or a task. Raises ValueError for what can name none."""
     control = any(ord(letter) < 32 or letter == "\x7f" for letter in text)
-    if not text.strip() or control or max(len(os.fsencode(part)) for part in text.split("/")) > NAME_BYTES:
+    parts = os.fsencode(text).split(b"/")
+    if not text.strip() or control or len(text) >= PATH_LENGTH or max(map(len, parts)) > NAME_BYTES:
         raise ValueError("no name")
     return text
 

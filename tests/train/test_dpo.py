@@ -34,7 +34,7 @@ from chatling.train.sources import Sources
 from .rl_world import context, tiny_tokenizer
 
 PAIRS = 24
-CONFIG = DPOConfig(data="", learning_rate_fraction=0.5, batch_pairs=6, bucket=8, epochs=4, warmdown=0.5, evaluate_every=5)
+CONFIG = DPOConfig(data="pairs", learning_rate_fraction=0.5, batch_pairs=6, bucket=8, epochs=4, warmdown=0.5, evaluate_every=5)
 
 
 def pair_file(folder: Path) -> Path:

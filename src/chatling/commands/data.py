@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def _fetch(parser: Parser, words: Sequence[str]) -> None:
 
     from chatling.recipe import builtin_recipes
 
-    if given.what in builtin_recipes() or Path(given.what).expanduser().is_file() or not HUB_NAME.fullmatch(given.what):
+    if given.what in builtin_recipes() or os.path.isfile(os.path.expanduser(given.what)) or not HUB_NAME.fullmatch(given.what):
         _fetch_recipe(given.what, ([f"--files={given.files}"] if given.files else []) + overrides)
         return
     parser.parse(words)  # no overrides here

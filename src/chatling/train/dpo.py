@@ -84,7 +84,7 @@ class DPOConfig:
 
 def dpo_facts(config: DPOConfig) -> tuple[Any, ...]:
     """What the stage depends on, besides the seed: its table, and the files of its own."""
-    path = Path(config.data).expanduser()
+    path = Path(os.path.expanduser(config.data))
     own = preference_files(path) if config.data != POCKET and path.exists() else []
     return config, [file_fingerprint(file) for file in own]
 
@@ -108,7 +108,7 @@ def prepare_dpo(
 
 def preference_pairs(data: str, sources: Sources) -> list[Path]:
     """The files of pairs of a path or of a data set of the Hub, fetched. Raises DataError."""
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     if path.exists():
         return preference_files(path)
     if data.count("/") != 1:

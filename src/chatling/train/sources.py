@@ -104,5 +104,5 @@ def notes(mixture: Mixture) -> Iterator[str]:
 
 def own_files(entries: Sequence[MixtureEntry]) -> list[str]:
     """What tells files of your own from others of the same name; a file that is missing has nothing to tell."""
-    paths = (Path(entry.task).expanduser() for entry in entries if entry.is_file)
+    paths = (Path(os.path.expanduser(entry.task)) for entry in entries if entry.is_file)
     return [str(file_fingerprint(path)) for path in paths if path.is_file()]
