@@ -11,7 +11,7 @@ import pytest
 from chatling.cli import COMMANDS, main
 from chatling.commands.common import Command
 from chatling.errors import Interrupted
-from chatling.workspace import RunFolder, building_folder
+from chatling.workspace import RunFolder, building_folder, find_run
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +50,13 @@ BAD = [
     (["run", "folder", "--data.source", "/nowhere/at/all"], 1, "/nowhere/at/all holds 0 parquet files"),
     (["plan", "pocket", "--base.batch_tokens", "100"], 2, "not a multiple of the context"),
     (["plan", "pocket", "--model.head_width", "3"], 2, "heads"),
+    (["run", "pocket", "--run", ""], 2, "Argument --run: '' names no run."),
+    (["run", "pocket", "--run", ".."], 2, "Argument --run: '..' names no run."),
+    (["run", "pocket", "--run", "a b"], 2, "Argument --run: 'a b' names no run."),
+    (["plan", "pocket", "--run", "."], 2, "Argument --run: '.' names no run."),
+    (["run", ""], 2, "There is no recipe ''"),
+    (["run", "a\0b"], 2, "There is no recipe 'a\\x00b'"),
+    (["data", "inspect", ".", "--run", ""], 1, "'' names no run."),
     (["status", "nothing"], 1, "There is no run at"),
     (["status"], 1, "There are no runs in"),
     (["status", "--jsn"], 2, "does not know '--jsn'"),
@@ -73,6 +80,27 @@ def test_bad_input_is_one_sentence_with_its_exit_code(words: list[str], code: in
     assert said in shown.err
     assert shown.err.startswith("chatling: ")
     assert shown.err.count("\n") == 1
+
+
+NO_RUNS = ["", ".", "..", "a\0b", "x" * 5000, "a\nb", "~nobody-at-all", "with/a\0b", "y/" * 3000, "z" * 300 + "/x", "\udcff", "a b"]
+
+
+@pytest.mark.parametrize("name", NO_RUNS, ids=range(len(NO_RUNS)))
+@pytest.mark.parametrize("words", [["status"], ["chat"], ["serve"], ["report"], ["eval", "chat"]], ids=lambda words: words[0])
+def test_what_names_no_run_is_one_sentence(words: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([words[0], name, *words[1:]]) == 1
+    shown = capsys.readouterr().err
+    assert "names no run. A name is 1 to 100 letters" in shown
+    assert shown.count("\n") == 1
+    assert len(shown) < 400
+
+
+def test_the_folder_that_one_stands_in_may_be_a_run(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_run("demo") == house / "runs" / "demo"
+    RunFolder(house / "elsewhere").write_state({"stages": {}, "execution": {}})
+    monkeypatch.chdir(house / "elsewhere")
+    assert find_run(".") == Path(".")
+    assert find_run("../elsewhere") == Path("../elsewhere")
 
 
 def test_a_bad_recipe_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

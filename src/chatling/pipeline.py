@@ -16,7 +16,7 @@ from typing import Any
 
 from chatling.errors import ChatlingError, Interrupted, MachineError, RunError
 from chatling.hardware.distributed import World, together
-from chatling.recipe import Recipe, fingerprint, from_toml, to_toml
+from chatling.recipe import Recipe, fingerprint, from_toml, read_text, to_toml
 from chatling.terminal.progress import Progress
 from chatling.workspace import RunFolder, disk_errors, free_bytes, manifest_fault, write_atomic
 
@@ -241,7 +241,6 @@ def _now() -> str:
 def frozen_recipe(folder: RunFolder) -> Recipe:
     """The recipe as the run was last started with. Raises RunError when it is missing."""
     path = folder.path / "recipe.toml"
-    try:
-        return from_toml(Recipe, path.read_text(encoding="utf-8"), str(path))
-    except OSError:
-        raise RunError(f"{path} does not exist.", f"Start the run again: `chatling run RECIPE --run {folder.name}`.") from None
+    if not path.exists():
+        raise RunError(f"{path} does not exist.", f"Start the run again: `chatling run RECIPE --run {folder.name}`.")
+    return from_toml(Recipe, read_text(path), str(path))

@@ -1,30 +1,39 @@
-"""The one config tree: the rooms' frozen dataclasses, read from TOML, overridden by typed flags, and written back.
+"""The one config tree: the rooms' frozen dataclasses, read from TOML, overridden by flags (overrides.py), and written back.
 
 A recipe is one TOML file: `name` and `seed`, then one table a room and one table a stage. A stage whose table is absent does not run.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import hashlib
-import io
 import json
+import os
 import re
 import tomllib
-import types
-import typing
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union
+from typing import Annotated, Any, TypeVar
 
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
+
+from chatling.config import (
+    Fault,
+    bounded,
+    config,
+    cut,
+    find_fault,
+    shown,
+    toml_value,
+)
 from chatling.data.config import DataConfig
 from chatling.errors import RecipeError, nearest
 from chatling.evals.config import EvalConfig
 from chatling.model.config import ModelRecipe
 from chatling.model.precision import MachineConfig
 from chatling.optim.groups import OptimConfig
+from chatling.overrides import override
 from chatling.tasks.identity import IdentityConfig
 from chatling.tokenizer.train import TokenizerConfig
 from chatling.train.base import BaseConfig
@@ -32,18 +41,24 @@ from chatling.train.dpo import DPOConfig
 from chatling.train.finetune import FinetuneConfig
 from chatling.train.loop import LoopConfig
 from chatling.train.rollouts import RLConfig
+from chatling.workspace import NAME_RULE, nearest_name, run_name
 
 T = TypeVar("T")
-NONE = "none"  # TOML has no null; this string stands for it where a field may be empty
+LARGEST_FILE = 1 << 20  # bytes of a recipe
 
 
-@dataclass(frozen=True)
+def _packed(table: Any) -> Any:
+    """Mid-training packs its conversations unless its table says otherwise."""
+    return {"packed": True, **table} if isinstance(table, dict) else table
+
+
+@config
 class Recipe:
     """Everything a run is made of."""
 
-    name: str = "custom"
-    """Names the run folder unless --run does."""
-    seed: int = 1
+    name: Annotated[str, AfterValidator(run_name), bounded(title=NAME_RULE)] = "custom"
+    """Names the run folder unless --run does; by default the file's name."""
+    seed: Annotated[int, bounded(ge=0, le=2**63 - 1)] = 1
     """Decides the data's order, the first weights and the pocket world."""
     model: ModelRecipe = field(default_factory=ModelRecipe)
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -53,17 +68,20 @@ class Recipe:
     machine: MachineConfig = field(default_factory=MachineConfig)
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     base: BaseConfig = field(default_factory=BaseConfig)
-    mid: FinetuneConfig | None = None
+    mid: Annotated[FinetuneConfig | None, BeforeValidator(_packed)] = None
     sft: FinetuneConfig | None = None
     dpo: DPOConfig | None = None
     rl: RLConfig | None = None
     eval: EvalConfig | None = None
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise RecipeError(f"seed is {self.seed}; it must be at least 0.")
         if self.rl is not None and self.rl.replay and self.sft is None:
             raise RecipeError("rl.replay shows SFT's conversations again, and the recipe has no [sft].", "Set rl.replay to 0.")
+
+    def anchored(self) -> Recipe:
+        """With absolute paths: a frozen recipe must mean the same from another working directory."""
+        tables = {name: getattr(self, name) for name in ("data", "mid", "sft", "dpo", "eval")}
+        return dataclasses.replace(self, **{name: table and table.anchored() for name, table in tables.items()})
 
 
 def builtin_recipes() -> dict[str, Path]:
@@ -76,11 +94,13 @@ def find_recipe(name_or_path: str) -> Path:
     ready = builtin_recipes()
     if name_or_path in ready:
         return ready[name_or_path]
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path
+    path = os.path.expanduser(name_or_path)
+    if os.path.isfile(path):
+        return Path(path)
+    if name_or_path and os.path.isdir(path):
+        raise RecipeError(f"{name_or_path!r} is a folder; a recipe is one TOML file.")
     mend = nearest(name_or_path, ready) or f"Ready ones: {', '.join(ready)}."
-    raise RecipeError(f"There is no recipe {name_or_path!r}, by name or as a file.", mend)
+    raise RecipeError(f"There is no recipe {cut(repr(name_or_path))}, by name or as a file.", mend)
 
 
 def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, prog: str | None = None) -> Recipe:
@@ -89,18 +109,30 @@ def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, prog: str |
     Raises RecipeError for an unknown or ill-typed key, naming it, where it stands and what was expected.
     """
     path = find_recipe(name_or_path)
+    text = read_text(path)
+    table = _parse(text, str(path))
+    if not table:
+        raise RecipeError(f"Recipe {path} is empty.", 'Write at least one line, for example name = "mine".')
+    recipe = _build(Recipe, {"name": nearest_name(path.stem), **table}, str(path), text)
+    return override(recipe, overrides, prog=prog or f"chatling run {name_or_path}").anchored()
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe, whichever editor wrote it. Raises RecipeError for what is no UTF-8 text, or far too much of it."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"Cannot read recipe {path}: {error}.") from None
-    recipe = from_toml(Recipe, text, str(path))
-    if not re.search(r"^name\s*=", text, re.MULTILINE):
-        recipe = dataclasses.replace(recipe, name=path.stem)
-    recipe = override(recipe, overrides, prog=prog or f"chatling run {name_or_path}")
-    # The frozen recipe must mean the same from another working directory.
-    recipe = dataclasses.replace(recipe, mid=recipe.mid and recipe.mid.anchored(), sft=recipe.sft and recipe.sft.anchored())
-    recipe = dataclasses.replace(recipe, eval=recipe.eval and recipe.eval.anchored())
-    return dataclasses.replace(recipe, data=recipe.data.anchored())
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise RecipeError(f"Cannot read recipe {path}: {error.strerror}.") from None
+    if len(data) > LARGEST_FILE:
+        raise RecipeError(f"{path} is larger than {LARGEST_FILE >> 20} MiB; a recipe is a short TOML file.")
+    try:
+        if b"\0" in data:
+            raise ValueError
+        return data.decode("utf-8")
+    except ValueError:
+        sort = "UTF-16 text" if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data.count(0) * 3 > len(data) else "no UTF-8 text"
+        raise RecipeError(f"{path} is {sort}; a recipe is a TOML file in UTF-8.", "Save it as UTF-8.") from None
 
 
 def fingerprint(*values: Any) -> str:
@@ -112,100 +144,52 @@ def fingerprint(*values: Any) -> str:
 
 
 def from_toml(kind: type[T], text: str, file: str) -> T:
-    """Read TOML into the dataclass `kind`, strictly. `file` is named in errors."""
+    """Read TOML into the config dataclass `kind`, strictly. `file` is named in errors."""
+    return _build(kind, _parse(text, file), file, text)
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
     try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{file} is not valid TOML: {error}.") from None
-    return typing.cast(T, _read(kind, table, (), _Source(file, text)))
+        return tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+    except RecursionError:
+        raise RecipeError(f"{file} is nested too deeply for a recipe.") from None
+    except ValueError as error:  # TOMLDecodeError is one, and so are numbers with thousands of digits
+        raise RecipeError(f"{file} is not valid TOML: {cut(str(error)).removesuffix('.')}.") from None
 
 
-@dataclass(frozen=True)
-class _Source:
-    file: str
-    text: str
-
-    def where(self, path: tuple[str, ...]) -> str:
-        """`FILE line N` of a key; without the line for what stands inside an inline table or array."""
-        table: tuple[str, ...] = ()
-        for number, line in enumerate(self.text.splitlines(), 1):
-            if header := re.match(r"\s*\[\[?([^\]]+)\]", line):
-                table = tuple(part.strip(" \"'") for part in header[1].split("."))
-                if table == path:
-                    return f"{self.file} line {number}"
-            elif (key := re.match(r"\s*([\w.\"'-]+)\s*=", line)) and (*table, *(part.strip("\"'") for part in key[1].split("."))) == path:
-                return f"{self.file} line {number}"
-        return self.file
-
-    def wrong(self, path: tuple[str, ...], kind: Any, value: Any) -> RecipeError:
-        return RecipeError(f"{'.'.join(path)!r} in {self.where(path)} must be {describe(kind)}, not {_toml(value)}.")
+def _build(kind: type[T], table: Mapping[str, Any], file: str, text: str) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(table)
+    except ValidationError as error:
+        raise _wrong(find_fault(error, kind), file, text) from None
+    except RecipeError as error:
+        raise RecipeError(f"{file}: {error.what}", error.mend) from None
 
 
-def _read(kind: Any, value: Any, path: tuple[str, ...], source: _Source) -> Any:
-    """`value` as parsed by tomllib, checked against and turned into the type `kind`."""
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise source.wrong(path, kind, value)
-        hints = typing.get_type_hints(kind)
-        names = [f.name for f in dataclasses.fields(kind)]
-        for key in value:
-            if key not in names:
-                mend = nearest(key, names) or f"Known here: {', '.join(names)}."
-                raise RecipeError(f"Unknown key {'.'.join((*path, key))!r} in {source.where((*path, key))}.", mend)
-        arguments = {name: _read(hints[name], value[name], (*path, name), source) for name in names if name in value}
-        if missing := [f.name for f in dataclasses.fields(kind) if f.name not in value and _default(f) is dataclasses.MISSING]:
-            raise RecipeError(f"{'.'.join((*path, missing[0]))!r} is missing in {source.where(path)}.")
-        try:
-            return typing.cast(Any, kind)(**arguments)
-        except RecipeError as error:
-            raise RecipeError(f"{source.file}: {error.what}", error.mend) from None
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (Union, types.UnionType):
-        if value == NONE and types.NoneType in inner:
-            return None
-        options = [option for option in inner if option is not types.NoneType]
-        for option in options:
-            if dataclasses.is_dataclass(option) or len(options) == 1:  # its own error says more than the union's
-                return _read(option, value, path, source)
-            with contextlib.suppress(RecipeError):
-                return _read(option, value, path, source)
-        raise source.wrong(path, kind, value)
-    if origin is Literal:
-        if value not in inner or type(value) not in {type(choice) for choice in inner}:
-            raise source.wrong(path, kind, value)
-        return value
-    if origin is tuple and isinstance(value, list):
-        kinds = [inner[0]] * len(value) if inner[-1] is ... else list(inner)
-        if len(kinds) != len(value):
-            raise source.wrong(path, kind, value)
-        return tuple(_read(k, v, (*path, str(i)), source) for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
-    if origin is dict and isinstance(value, dict):
-        return {key: _read(inner[1], v, (*path, key), source) for key, v in value.items()}
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    if type(value) is not kind:  # exact: bool must not pass for int
-        raise source.wrong(path, kind, value)
-    return value
+def _wrong(fault: Fault, file: str, text: str) -> RecipeError:
+    line = _line_of(fault.path, text)
+    key, where = cut(repr(".".join(fault.path))), f"{file} line {line}" if line else file
+    if fault.sort == "unknown":
+        names = [f.name for f in dataclasses.fields(fault.kind)]
+        return RecipeError(f"Unknown key {key} in {where}.", nearest(fault.path[-1], names) or f"Known here: {', '.join(names)}.")
+    if fault.sort == "missing":
+        return RecipeError(f"{key} is missing in {where}.")
+    return RecipeError(f"{key} in {where} must be {fault.wanted}, not {shown(fault.value)}.")
 
 
-def describe(kind: Any) -> str:
-    """A type in the words of an error message."""
-    plain = {int: "an integer", float: "a number", bool: "true or false", str: "a string", Path: "a path", types.NoneType: f'"{NONE}"'}
-    if kind in plain:
-        return plain[kind]
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (Union, types.UnionType):
-        return " or ".join(describe(option) for option in inner)
-    if origin is Literal:
-        return f"one of {', '.join(_toml(choice) for choice in inner)}"
-    if origin is tuple:
-        items = ", ".join(map(describe, inner))
-        return f"a list, each item {describe(inner[0])}" if inner[-1] is ... else f"a list of {len(inner)}: {items}"
-    if origin is dict:
-        return f"a table, each value {describe(inner[1])}"
-    return "a table"
+def _line_of(path: tuple[str, ...], text: str) -> int | None:
+    """The line where a key stands, or else the innermost table or list around it that has a line of its own."""
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), 1):
+        if header := re.match(r"\s*(\[\[?)([^\]]+)\]", line):
+            table = tuple(part.strip(" \t\"'") for part in header[2].split("."))
+            if header[1] == "[[":  # the next one of a list of tables
+                table = (*table, str(sum(known[:-1] == table and known[-1].isdigit() for known in lines)))
+            lines.setdefault(table, number)
+        elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            lines.setdefault((*table, *(part.strip("\"'") for part in key[1].split("."))), number)
+    return next((lines[path[:size]] for size in range(len(path), 0, -1) if path[:size] in lines), None)
 
 
 def _default(f: dataclasses.Field[Any]) -> Any:
@@ -232,22 +216,11 @@ def _items(config: Any) -> dict[str, Any]:
 
 
 def _toml(value: Any) -> str:
-    if value is None:
-        return f'"{NONE}"'
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str | Path):
-        return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
     if dataclasses.is_dataclass(value):
-        value = _items(value)
-    if isinstance(value, dict):
-        items = (f"{key if re.fullmatch(r'[A-Za-z0-9_-]+', key) else _toml(key)} = {_toml(v)}" for key, v in value.items())
-        return "{" + ", ".join(items) + "}"
-    if isinstance(value, Sequence):
+        return "{" + ", ".join(f"{name} = {_toml(item)}" for name, item in _items(value).items()) + "}"
+    if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(str(value))
+    return toml_value(value)
 
 
 def _plain(value: Any) -> Any:
@@ -259,80 +232,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
     return value if isinstance(value, int | float | str | None) else str(value)
-
-
-# ---- overrides ----
-
-
-def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
-    """Apply typed `--table.field value` flags through tyro. Raises RecipeError with the nearest flag, or with what the flag accepts."""
-    if not arguments:
-        return recipe
-    flags = dict(_flags(recipe, ""))
-    if {"-h", "--help"} & set(arguments):
-        return typing.cast(T, _tyro(recipe, arguments, prog, quiet=False))
-    groups = [(option, [_cased(value) for value in values]) for option, values in _options(arguments)]
-    for option, values in groups:
-        name = option.removeprefix("--").replace("-", "_")
-        if name not in flags:
-            leaf = [flag for flag in flags if flag.split(".")[-1] == name.split(".")[-1]]
-            mend = f"Did you mean {'--' + leaf[0]!r}?" if leaf else nearest(option, [f"--{flag}" for flag in flags])
-            raise RecipeError(f"Unknown option {option!r}.", mend or f"`{prog} --help` lists them.")
-        if not values:
-            raise RecipeError(f"Option {option!r} needs a value: {describe(flags[name])}.")
-    result = _tyro(recipe, [word for option, values in groups for word in (option, *values)], prog, quiet=True)
-    for option, values in groups if result is None else ():
-        if _tyro(recipe, [option, *values], prog, quiet=True) is None:
-            name = option.removeprefix("--").replace("-", "_")
-            raise RecipeError(f"Option {option!r} must be {describe(flags[name])}, not {' '.join(values)!r}.")
-    if result is None:
-        raise RecipeError(f"The options {' '.join(arguments)!r} do not go together.", f"`{prog} --help` lists them.")
-    return typing.cast(T, result)
-
-
-def _options(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Group `--a 1 2 --b=3` into options and their values."""
-    groups: list[tuple[str, list[str]]] = []
-    for argument in arguments:
-        if argument.startswith("--"):
-            option, equals, value = argument.partition("=")
-            groups.append((option, [value] if equals else []))
-        elif groups:
-            groups[-1][1].append(argument)
-        else:
-            raise RecipeError(f"Unexpected argument {argument!r}; overrides look like `--model.depth 12`.")
-    return iter(groups)
-
-
-def _cased(word: str) -> str:
-    """TOML's true, false and none as tyro spells them."""
-    return word.capitalize() if word in ("true", "false", NONE) else word
-
-
-def _flags(value: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Every flag that tyro makes of a config, with its type."""
-    hints = typing.get_type_hints(type(value))
-    for f in dataclasses.fields(value):
-        name, item = prefix + f.name, getattr(value, f.name)
-        if dataclasses.is_dataclass(item):
-            yield from _flags(item, f"{name}.")
-        elif isinstance(item, tuple) and item and dataclasses.is_dataclass(item[0]):
-            for i, part in enumerate(item):
-                yield from _flags(part, f"{name}.{i}.")
-        elif isinstance(item, dict) and item:
-            yield from ((f"{name}.{key}", typing.get_args(hints[f.name])[1]) for key in item)
-        elif not any(map(dataclasses.is_dataclass, typing.get_args(hints[f.name]))):
-            yield name, hints[f.name]
-
-
-def _tyro(recipe: Any, arguments: Sequence[str], prog: str, *, quiet: bool) -> Any | None:
-    import tyro  # here: slow to import, and most commands override nothing
-
-    conf = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
-    with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
-        try:
-            return tyro.cli(type(recipe), default=recipe, args=list(arguments), prog=prog, config=conf, description=None)
-        except SystemExit:
-            if quiet:
-                return None
-            raise

@@ -20,6 +20,8 @@ STAGES = ("base", "mid", "sft", "dpo", "rl")
 MANIFEST = "manifest.json"
 UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
               errno.EIO, errno.EINVAL, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EFBIG, errno.EOPNOTSUPP)
+NAME_LENGTH, NAME_BYTES, PATH_LENGTH = 100, 255, 4096  # of a run's name; file systems count bytes
+NAME_RULE = f"1 to {NAME_LENGTH} letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
 
 
 def home() -> Path:
@@ -27,10 +29,37 @@ def home() -> Path:
     return Path(os.environ.get("CHATLING_HOME") or Path.home() / ".chatling").expanduser()
 
 
+def run_name(name: str) -> str:
+    """`name`, which names a run and so a folder. Raises ValueError when it breaks NAME_RULE. Letters are those of any script."""
+    fits = 0 < len(name) <= NAME_LENGTH and len(name.encode(errors="replace")) <= NAME_BYTES and name[0] not in ".-"
+    if not fits or not all(_may_stand_in_name(letter) for letter in name):
+        raise ValueError(f"It is not {NAME_RULE}.")
+    return name
+
+
+def nearest_name(text: str) -> str:
+    """A run's name from a text that may be none, such as that of a file."""
+    name = "".join(letter if _may_stand_in_name(letter) else "-" for letter in text).lstrip(".-")[:NAME_LENGTH]
+    return name.encode()[:NAME_BYTES].decode(errors="ignore") or "custom"
+
+
+def _may_stand_in_name(letter: str) -> bool:
+    return letter in ".-" or f"_{letter}".isidentifier()  # which also knows the marks that are parts of letters
+
+
 def find_run(name: str | os.PathLike[str]) -> Path:
-    """A run's folder from its name, or from a path when it has a slash or exists as one."""
-    path = Path(name).expanduser()
-    return path if len(path.parts) > 1 or (path / "state.json").exists() else home() / "runs" / path
+    """A run's folder from its name, or from a path when it has a slash or exists as one. Raises RunError for what is neither."""
+    text = os.fspath(name)
+    path = os.path.expanduser(text)
+    parts = path.split(os.sep)
+    fits = len(path) < PATH_LENGTH and max(map(len, parts)) <= NAME_BYTES and not any(ord(letter) < 32 for letter in path)
+    if fits and (os.sep in path or (text and os.path.exists(os.path.join(path, "state.json")))):
+        return Path(path)
+    try:
+        return home() / "runs" / run_name(text)
+    except ValueError:
+        shown = repr(text) if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]!r}…"
+        raise RunError(f"{shown} names no run.", f"A name is {NAME_RULE}; a path has a slash.") from None
 
 
 def free_bytes(path: Path) -> int:
@@ -193,7 +222,7 @@ class RunFolder:
     def open(name: str | os.PathLike[str]) -> RunFolder:
         """An existing run. Raises RunError naming the runs there are."""
         path = find_run(name)
-        if not (path / "state.json").exists():
+        if not os.path.exists(path / "state.json"):
             runs = sorted(p.parent.name for p in (home() / "runs").glob("*/state.json"))
             known = f"Known runs: {', '.join(runs)}." if runs else "There are no runs yet: `chatling run pocket` makes one."
             raise RunError(f"There is no run at {path}.", known)

@@ -34,7 +34,7 @@ from chatling.train.sources import Sources
 from .rl_world import context, tiny_tokenizer
 
 PAIRS = 24
-CONFIG = DPOConfig(data="", learning_rate_fraction=0.5, batch_pairs=6, bucket=8, epochs=4, warmdown=0.5, evaluate_every=5)
+CONFIG = DPOConfig(data="pairs", learning_rate_fraction=0.5, batch_pairs=6, bucket=8, epochs=4, warmdown=0.5, evaluate_every=5)
 
 
 def pair_file(folder: Path) -> Path:
@@ -156,8 +156,8 @@ def test_kill_9_goes_on_to_the_same_bits(whole: Path, tmp_path: Path, calls: int
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"beta": 0.0}, "beta"), ({"label_smoothing": 0.5}, "label_smoothing"), ({"batch_pairs": 0}, "count"), ({"warmdown": 2.0}, "warmdown"),
-     ({"imitation": -1.0}, "imitation")],
+    [({"beta": 0.0}, "beta"), ({"label_smoothing": 0.5}, "label_smoothing"), ({"batch_pairs": 0}, "batch_pairs"),
+     ({"warmdown": 2.0}, "warmdown"), ({"imitation": -1.0}, "imitation")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(RecipeError, match=named):

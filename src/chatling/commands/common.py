@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from chatling.errors import ChatlingError, RunError, nearest
@@ -69,10 +69,28 @@ def recipe_and_run(command: Command, words: list[str]) -> tuple[Recipe, str | No
             raise SystemExit(0)
         raise UsageError("Which recipe?", f"Ready ones: {ready}; for example `chatling {command.name} pocket`.")
     recipe_name, overrides, run = rest[0], rest[1:], given.run
-    frozen = find_run(recipe_name) / "recipe.toml"
-    if recipe_name not in builtin_recipes() and not Path(recipe_name).is_file() and frozen.is_file():
-        run, recipe_name = run or recipe_name, str(frozen)
+    if run is not None:
+        _check_run(run)
+    if recipe_name not in builtin_recipes() and not os.path.isfile(recipe_name) and (frozen := _frozen(recipe_name)):
+        run, recipe_name = run or recipe_name, frozen
     return load_recipe(recipe_name, overrides, prog=f"chatling {command.name} {recipe_name}"), run
+
+
+def _check_run(name: str) -> None:
+    """Raises UsageError for what names no run."""
+    try:
+        find_run(name)
+    except RunError as error:
+        raise UsageError(f"Argument --run: {error.what}", error.mend) from None
+
+
+def _frozen(run: str) -> str | None:
+    """The path of a run's own recipe, where there is such a run."""
+    try:
+        path = os.path.join(find_run(run), "recipe.toml")
+    except RunError:
+        return None
+    return path if os.path.isfile(path) else None
 
 
 def open_run(name: str | None) -> RunFolder:

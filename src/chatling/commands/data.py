@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def _fetch(parser: Parser, words: Sequence[str]) -> None:
 
     from chatling.recipe import builtin_recipes
 
-    if given.what in builtin_recipes() or Path(given.what).expanduser().is_file() or not HUB_NAME.fullmatch(given.what):
+    if given.what in builtin_recipes() or os.path.isfile(os.path.expanduser(given.what)) or not HUB_NAME.fullmatch(given.what):
         _fetch_recipe(given.what, ([f"--files={given.files}"] if given.files else []) + overrides)
         return
     parser.parse(words)  # no overrides here
@@ -129,7 +130,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     named = home() / "data" / given.source
     path = named if named.exists() and not Path(given.source).exists() else Path(given.source).expanduser()
     shards = (path / CORPUS).exists()
-    folder = RunFolder.open(given.run).tokenizer if given.run else path.parent.parent / "tokenizer" if shards else None
+    folder = RunFolder.open(given.run).tokenizer if given.run is not None else path.parent.parent / "tokenizer" if shards else None
     tokenizer = Tokenizer.load(folder) if folder else None
     tests = find_test_sets(given.against.expanduser() if given.against else home() / "cache")
     if given.against and not tests:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from chatling.errors import RecipeError
+from chatling.config import Text, absolute, bounded, config
 
 POCKET = "pocket"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -31,32 +32,27 @@ KNOWN_CORPORA: Mapping[str, CorpusFacts] = {
 }
 
 
-@dataclass(frozen=True)
+@config
 class DataConfig:
-    """Where the pretraining text comes from. Raises RecipeError for numbers that make no corpus."""
+    """The `[data]` table: where the pretraining text comes from."""
 
-    source: str = POCKET
-    """"pocket" for the built-in world, a folder of parquet files, or a data set of the Hub, "owner/name".
-
-    The last file (by name) is for validation.
-    """
-    column: str = "text"
+    source: Text = POCKET
+    """"pocket" for the built-in world, a folder of at least two parquet files, or a data set of the Hub, "owner/name".
+    The last file (by name) is for validation."""
+    column: Text = "text"
     """The parquet column that holds the text."""
-    files: str | None = None
-    """Of a data set of the Hub: which files, by a pattern; its training files where their names tell, else all of its parquet files."""
-    shards: int | Literal["auto"] = "auto"
-    """Of a data set of the Hub: files to train on, in the order of their names; "auto" takes as many as the training needs."""
-    local: str | None = field(default=None, metadata={"inert": True})
-    """A folder to look into before anything is fetched, laid out as <owner>/<name>/<path in the data set>."""
-
-    def __post_init__(self) -> None:
-        if self.shards != "auto" and self.shards < 1:
-            raise RecipeError(f"data.shards is {self.shards}; it must be at least 1.")
+    files: Text | None = None
+    """Of a data set of the Hub: which files, by a pattern; empty: its training files where their names tell, else all of its parquet
+    files."""
+    shards: Annotated[int, bounded(ge=1, le=10**6)] | Literal["auto"] = "auto"
+    """Of a data set of the Hub: files to train on, in the order of their names; "auto" takes as many as tokenizer and base need."""
+    local: Text | None = field(default=None, metadata={"inert": True})
+    """A folder to look into before anything is fetched, laid out as OWNER/NAME/path in the data set."""
 
     @property
     def on_hub(self) -> bool:
         """Whether the source is a data set of the Hub. A folder that is there goes before one."""
-        return self.source != POCKET and bool(HUB_NAME.fullmatch(self.source)) and not Path(self.source).is_dir()
+        return self.source != POCKET and bool(HUB_NAME.fullmatch(self.source)) and not os.path.isdir(self.source)
 
     @property
     def local_folder(self) -> Path | None:
@@ -65,8 +61,8 @@ class DataConfig:
     def anchored(self) -> DataConfig:
         """With the paths of folders made absolute, so that they mean the same from another working directory."""
         kept = self.source == POCKET or self.on_hub
-        source = self.source if kept else str(Path(self.source).expanduser().absolute())
-        return replace(self, source=source, local=self.local and str(Path(self.local).expanduser().absolute()))
+        source = self.source if kept else absolute(self.source)
+        return replace(self, source=source, local=self.local and absolute(self.local))
 
     def facts(self) -> CorpusFacts | None:
         """What is known of the corpus beforehand."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -160,7 +161,7 @@ def open_bundle(name: str, folder: RunFolder, seed: int, fetcher: Callable[[], F
     if name == FULL:
         return fetch_bundle(fetcher())
     if name != POCKET:
-        return Path(name).expanduser()
+        return Path(os.path.expanduser(name))
     place = folder.data / "core-pocket"
     if manifest_fault(place):
         write_core_bundle(place, seed)

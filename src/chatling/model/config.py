@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from chatling.config import Width, bounded, config
 from chatling.errors import DataError, RecipeError
 
 LOGITS_CHUNK = 1 << 27  # logits that exist at once on a GPU: 512 MiB of fp32, matrix products large enough to fill it
@@ -73,18 +74,27 @@ class ModelConfig:
             raise DataError(f"Incomplete model config ({error}).") from error
 
 
-@dataclass(frozen=True)
+@config
 class ModelRecipe:
     """The `[model]` table. Everything follows from `depth`; the rest overrides what would follow."""
 
     preset: Literal["classic", "modern"] = "classic"
-    depth: int = 20
-    context: int = 2048
-    width: int | None = None  # 64 x depth
-    head_width: int = 128
-    kv_heads: int | None = None  # as many as heads
-    rope_theta: float | None = None  # classic 10,000; modern 100,000
-    window_pattern: str | None = None  # S (short) and L (full), tiled over the layers; classic "L", modern "SSSL"
+    """The classic model, or with what later work found to pay."""
+    depth: Annotated[int, bounded(ge=1, le=1024)] = 20
+    """Layers; everything else follows."""
+    context: Annotated[int, bounded(ge=1, le=2**20)] = 2048
+    """Tokens of a row, and of the longest conversation."""
+    width: Width | None = None
+    """Channels; empty: 64 × depth."""
+    head_width: Width = 128
+    """Channels of a head: an even number; the width must divide into heads."""
+    kv_heads: Width | None = None
+    """Key and value heads; empty: as many as heads. Fewer save cache; heads must be a multiple of it."""
+    rope_theta: Annotated[float, bounded(ge=1, le=10**12)] | None = None
+    """Base of the rotary wavelengths; empty: classic 10,000, modern 100,000."""
+    window_pattern: Annotated[str, bounded(pattern="^[SLsl]{1,1024}$", title="letters S and L")] | None = None
+    """S sees 3/8 of the context, L all of it; repeated over the layers, the last of which always sees all. Empty: classic "L",
+    modern "SSSL"."""
 
     def resolve(self, vocabulary: int) -> ModelConfig:
         """The full shape for a tokenizer's vocabulary."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 
+from chatling.config import bounded, config
 from chatling.errors import MachineError
 from chatling.hardware.detect import Machine
 from chatling.model.attention import Kernel, attend
@@ -17,20 +18,29 @@ DTypeName = Literal["float32", "bfloat16", "float64"]
 CPU_MICRO_TOKENS = 8192  # enough to amortise each operation's overhead, little enough to stay near the caches
 GPU_MICRO_TOKENS = 65_536
 COMPILE_PAYS_AFTER = 150  # steps
+Money = Annotated[float, bounded(ge=0, le=10**9)]  # or watts
 
 
-@dataclass(frozen=True)
+@config
 class MachineConfig:
     """The `[machine]` table: what is otherwise chosen by measuring."""
 
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """What computes."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Of the matrix products."""
     kernel: Literal["auto", "sdpa", "plain", "flex"] = "auto"
+    """Of attention."""
     compile: Literal["auto", "on", "off"] = "auto"
-    threads: int = 0  # 0 = all cores
-    rows: int = 0  # rows of a micro-batch, 0 = as many as fit
-    watts: float | None = None  # what the machine draws while it trains, and
-    price_per_hour: float | None = None  # what an hour of it costs: for the report
+    """Whether the model is compiled."""
+    threads: Annotated[int, bounded(ge=0, le=1024)] = 0
+    """On a processor; 0: all cores."""
+    rows: Annotated[int, bounded(ge=0, le=2**20)] = 0
+    """Of a micro-batch; 0: as many as fit."""
+    watts: Money | None = None
+    """What the machine draws while it trains, for the report's energy."""
+    price_per_hour: Money | None = None
+    """What an hour of the machine costs, for the report."""
 
 
 @dataclass(frozen=True)

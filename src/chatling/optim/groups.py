@@ -6,11 +6,12 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+from chatling.config import Flag, Rate, bounded, config
 from chatling.errors import DataError
 from chatling.hardware.distributed import World
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
@@ -20,17 +21,24 @@ REFERENCE_BATCH = 524_288  # tokens; the batch that the modern rates were tuned 
 REFERENCE_WIDTH = 768
 
 
-@dataclass(frozen=True)
+@config
 class OptimConfig:
     """The `[optim]` table. What is None follows from the preset."""
 
-    preset: Literal["classic", "modern"] | None = None  # the model's own
-    matrix_lr: float | None = None  # 0.02
-    embedding_lr: float | None = None  # classic 0.2, modern 0.3; times (width / 768)^-0.5
-    head_lr: float | None = None  # classic 0.004, modern 0.008; times (width / 768)^-0.5
-    weight_decay: float | None = None  # of the matrices: classic 0, modern 0.28 scaled by batch and tokens
-    scale_with_batch: bool | None = None  # rates times sqrt(batch / 524,288): modern yes, classic no
-    clip: float | None = None  # largest gradient norm: classic 1, modern 0 = off
+    preset: Literal["classic", "modern"] | None = None
+    """The optimizer's settings of one or the other preset; empty: the model's own."""
+    matrix_lr: Rate | None = None
+    """Learning rate of Muon, for the matrices; empty: 0.02."""
+    embedding_lr: Rate | None = None
+    """Learning rate of AdamW, for the embedding; times (width / 768)^-0.5. Empty: classic 0.2, modern 0.3."""
+    head_lr: Rate | None = None
+    """Learning rate of AdamW, for the head; times (width / 768)^-0.5. Empty: classic 0.004, modern 0.008."""
+    weight_decay: Rate | None = None
+    """Of the matrices; a number given here is used as it is. Empty: classic 0, modern 0.28, scaled by batch and tokens."""
+    scale_with_batch: Flag | None = None
+    """All rates times √(batch tokens / 524,288); empty: modern yes, classic no."""
+    clip: Annotated[float, bounded(ge=0, le=10**6)] | None = None
+    """Largest gradient norm, 0 is off; empty: classic 1, modern 0."""
 
 
 @dataclass(frozen=True)

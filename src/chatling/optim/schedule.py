@@ -4,14 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from chatling.errors import RecipeError
-
-
-def check_trapezoid(table: str, warmup: int, warmdown: float, final: float = 0.0) -> None:
-    """Raises RecipeError when a recipe's table asks for a schedule that is none."""
-    if warmup < 0 or not 0 <= warmdown <= 1 or not 0 <= final <= 1:
-        raise RecipeError(f"{table}: warmup must be at least 0 steps, warmdown and final fractions from 0 to 1.")
-
 
 @dataclass(frozen=True)
 class Schedule:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
+from chatling.config import config
 from chatling.conversation import Conversation
 from chatling.errors import RecipeError
 from chatling.tasks.custom import Talk
 
 
-@dataclass(frozen=True)
+@config
 class IdentityConfig:
     """The `[identity]` table: who the conversations of the task "identity" say that the model is."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,7 +119,7 @@ def task_files(name: str, split: Split, fetcher: Fetcher, *, subset: str | None 
         return []
     if name in MADE:
         return [fetcher.url(WORDS_URL, WORDS_SHA256)]
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.is_file():
         raise DataError(f"There is no task or file {name!r}.", _known(name))
     return [path]
@@ -135,7 +136,7 @@ def check_task(name: str, split: Split, subset: str | None = None) -> None:
 
 def _known(name: str) -> str:
     known = [*HUB, *MADE]
-    return nearest(name, known) or f"Tasks are {', '.join(known)}, and the path of a jsonl file of conversations."
+    return nearest(name, known) or f"Tasks are {', '.join(known)}, and the path of a file of conversations."
 
 
 def expected_length(name: str, split: Split) -> int | None:

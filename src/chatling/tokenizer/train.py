@@ -4,32 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Annotated
 
-from chatling.errors import DataError, RecipeError
+from chatling.config import Tokens, bounded, config
+from chatling.errors import DataError
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer, valid_text
 from chatling.tokenizer.tokenizer_json import split_pattern
 
 _BUFFERED_CHARACTERS = 32_000_000  # documents that rustbpe counts in parallel at a time; bounds the memory
 
 
-@dataclass(frozen=True)
+@config
 class TokenizerConfig:
-    """How the tokenizer is trained. Raises RecipeError when a number is out of range."""
+    """The `[tokenizer]` table: how the tokenizer is trained."""
 
-    vocabulary: int = 65_536  # tokens in all: 256 bytes, merges, nine specials
-    digits: int = 2  # longest run of digits in one token, 1 to 3
-    characters: int = 2_000_000_000  # of the corpus that are read
-    document_characters: int = 10_000  # of one document that are read, so that no long one rules the merges
-
-    def __post_init__(self) -> None:
-        least = 256 + len(SPECIAL_TOKENS)
-        if self.vocabulary < least:
-            raise RecipeError(f"tokenizer.vocabulary is {self.vocabulary}, but bytes and special tokens alone are {least}.")
-        if not 1 <= self.digits <= 3:
-            raise RecipeError(f"tokenizer.digits is {self.digits}; it must be 1, 2 or 3.")
-        if self.characters < 1 or self.document_characters < 1:
-            raise RecipeError("tokenizer.characters and tokenizer.document_characters must be at least 1.")
+    vocabulary: Annotated[int, bounded(ge=256 + len(SPECIAL_TOKENS), le=2**20)] = 65_536
+    """Tokens in all: 256 bytes, merges, nine special ones."""
+    digits: Annotated[int, bounded(ge=1, le=3)] = 2
+    """Longest run of digits in one token."""
+    characters: Tokens = 2_000_000_000
+    """Of the corpus that are read for training it."""
+    document_characters: Tokens = 10_000
+    """Of one document that are read, so that no long one rules the merges."""
 
 
 def train_tokenizer(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:

@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
+from chatling.config import BatchTokens, Count, CountOrZero, Fraction, Tokens, bounded, config
 from chatling.data.batches import PretrainBatches
 from chatling.data.growing import open_shards
 from chatling.data.packing import PackedRows
 from chatling.errors import RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe, parameter_counts
 from chatling.optim.groups import OptimConfig, resolve_rates
-from chatling.optim.schedule import Schedule, check_trapezoid
+from chatling.optim.schedule import Schedule
 from chatling.train.stage import Context, train_stage
 
 
-@dataclass(frozen=True)
+@config
 class BaseConfig:
     """The `[base]` table. The length is the first one given of steps, tokens, tokens_per_parameter; else the preset's rule."""
 
-    steps: int | None = None
-    tokens: int | None = None
-    tokens_per_parameter: float | None = None
-    batch_tokens: int = 524_288  # of a whole step, on all ranks
-    warmup: int | None = None  # steps; classic 0, modern 40
-    warmdown: float | None = None  # fraction of the steps; classic 0.2, modern 0.65
-    final: float | None = None  # rate at the end, a fraction; classic 0, modern 0.05
-    validation_tokens: int = 10_485_760
-
-    def __post_init__(self) -> None:
-        lengths = (self.steps, self.tokens, self.tokens_per_parameter, self.batch_tokens, self.validation_tokens)
-        if any(length is not None and length <= 0 for length in lengths):
-            raise RecipeError("base.steps, tokens, tokens_per_parameter, batch_tokens and validation_tokens must be above 0.")
-        check_trapezoid("base", self.warmup or 0, self.warmdown or 0.0, self.final or 0.0)
+    steps: Count | None = None
+    """The length in steps; of the three lengths the first one given counts."""
+    tokens: Tokens | None = None
+    """The length in tokens."""
+    tokens_per_parameter: Annotated[float, bounded(gt=0, le=10**6)] | None = None
+    """The length in tokens for each parameter. With none of the three: classic 20, modern 12 for each of the matrices and the head."""
+    batch_tokens: BatchTokens = 524_288
+    """Of a whole step, on all processes; a multiple of the context."""
+    warmup: CountOrZero | None = None
+    """Steps, at most a quarter of all; empty: classic 0, modern 40."""
+    warmdown: Fraction | None = None
+    """Fraction of the steps; empty: classic 0.2, modern 0.65."""
+    final: Fraction | None = None
+    """Learning rate at the end, a fraction; empty: classic 0, modern 0.05."""
+    validation_tokens: Tokens = 10_485_760
+    """Measured at each validation, at most one epoch of the validation file."""
 
 
 def training_tokens(config: BaseConfig, model: ModelConfig, preset: str) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -16,17 +17,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
+from chatling.config import Count, CountOrZero, Epochs, Flag, Fraction, Rate, Text, Weight, Width, absolute, bounded, config
 from chatling.data.config import POCKET
 from chatling.data.preferences import PairBatch, PreferenceBatches, RenderedPairs, preference_files, split_preferences
 from chatling.data.reading import file_format
 from chatling.data.token_shards import TokenShards, file_fingerprint, write_conversation_shards
-from chatling.errors import DataError, RecipeError
+from chatling.errors import DataError
 from chatling.hardware.distributed import together
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.model.losses import preference_gains, preference_loss
 from chatling.optim.groups import OptimConfig, resolve_rates
-from chatling.optim.schedule import Schedule, check_trapezoid
+from chatling.optim.schedule import Schedule
 from chatling.pocket.preferences import preferences as pocket_preferences
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_weights
@@ -39,40 +41,50 @@ from chatling.workspace import MANIFEST, read_json, sha256_file, write_atomic
 POCKET_PAIRS = 1_200  # of the built-in world, where the recipe gives no number
 
 
-@dataclass(frozen=True)
+@config
 class DPOConfig:
     """The `[dpo]` table."""
 
-    data: str
+    data: Text
     """"pocket", a file or folder of preference pairs, or a data set of the Hub as OWNER/NAME."""
-    pairs: int | None = None  # how many to make of the pocket world
-    beta: float = 0.1  # how dear it is to move away from the model that DPO began with
-    label_smoothing: float = 0.0  # share of the labels that may be wrong (cDPO)
-    per_token: bool = False  # mean log-probability of an answer instead of the sum, so that length does not count
-    imitation: float = 0.0  # weight of the chosen answers' next-token loss, for answers the model would never give by itself
-    learning_rate_fraction: float = 0.01  # of the base stage's rates
-    matrices_only: bool = False  # embeddings, head and scales stay as they are, which keeps other skills
-    epochs: int = 1
-    batch_pairs: int = 32  # of a step, on all ranks
-    bucket: int = 64  # answers are padded to multiples of this many tokens
-    warmup: int = 0  # steps
-    warmdown: float = 1.0  # fraction of the steps
-    validation_pairs: int = 500  # at most
-    evaluate_every: int = field(default=50, metadata={"inert": True})  # steps
+    pairs: Count | None = None
+    """How many to make of the pocket world; empty: 1,200."""
+    beta: Annotated[float, bounded(gt=0, le=1_000)] = 0.1
+    """How dear it is to move away from the model that DPO began with."""
+    label_smoothing: Annotated[float, bounded(ge=0, lt=0.5)] = 0.0
+    """Share of the labels that may be wrong (cDPO)."""
+    per_token: Flag = False
+    """Mean log-probability of an answer instead of the sum, so that length does not count."""
+    imitation: Weight = 0.0
+    """Weight of the chosen answers' next-token loss, for answers the model would never give by itself."""
+    learning_rate_fraction: Rate = 0.01
+    """Of the base stage's rates."""
+    matrices_only: Flag = False
+    """Embeddings, head and scales stay as they are, which keeps other skills."""
+    epochs: Epochs = 1
+    """Times through the pairs."""
+    batch_pairs: Count = 32
+    """Of a step, on all processes."""
+    bucket: Width = 64
+    """Answers are padded to multiples of this many tokens."""
+    warmup: CountOrZero = 0
+    """Steps, at most a quarter of all."""
+    warmdown: Fraction = 1.0
+    """Fraction of the steps."""
+    validation_pairs: Count = 500
+    """At most, of those held out."""
+    evaluate_every: CountOrZero = field(default=50, metadata={"inert": True})
+    """Steps between validations; 0: only in the end."""
 
-    def __post_init__(self) -> None:
-        """Raises RecipeError for numbers out of range."""
-        counts = (self.epochs, self.batch_pairs, self.bucket, self.validation_pairs, 1 if self.pairs is None else self.pairs)
-        if min(counts) < 1 or self.evaluate_every < 0:
-            raise RecipeError("Every count in [dpo] must be at least 1, evaluate_every at least 0.")
-        if self.beta <= 0 or self.imitation < 0 or not 0 <= self.label_smoothing < 0.5:
-            raise RecipeError("dpo.beta must be above 0, dpo.imitation at least 0, dpo.label_smoothing from 0 to below 0.5.")
-        check_trapezoid("dpo", self.warmup, self.warmdown)
+    def anchored(self) -> DPOConfig:
+        """With the path of a file or folder made absolute, so that it means the same from another working directory."""
+        path = absolute(self.data)
+        return replace(self, data=path) if self.data != POCKET and os.path.exists(path) else self
 
 
 def dpo_facts(config: DPOConfig) -> tuple[Any, ...]:
     """What the stage depends on, besides the seed: its table, and the files of its own."""
-    path = Path(config.data).expanduser()
+    path = Path(os.path.expanduser(config.data))
     own = preference_files(path) if config.data != POCKET and path.exists() else []
     return config, [file_fingerprint(file) for file in own]
 
@@ -96,7 +108,7 @@ def prepare_dpo(
 
 def preference_pairs(data: str, sources: Sources) -> list[Path]:
     """The files of pairs of a path or of a data set of the Hub, fetched. Raises DataError."""
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     if path.exists():
         return preference_files(path)
     if data.count("/") != 1:

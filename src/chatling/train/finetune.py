@@ -4,17 +4,18 @@ SFT takes whole conversations and learns from the assistant's own tokens."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from chatling.config import BatchTokens, Count, CountOrZero, Epochs, Flag, Fraction, Rate, Width, config
 from chatling.data.batches import BatchSource, ConversationBatches
 from chatling.data.mixtures import Mapped
 from chatling.data.token_shards import TokenShards, file_fingerprint, write_conversation_shards
 from chatling.errors import DataError, RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.optim.groups import OptimConfig, resolve_rates
-from chatling.optim.schedule import Schedule, check_trapezoid
+from chatling.optim.schedule import Schedule
 from chatling.tasks.identity import IdentityConfig
 from chatling.tasks.registry import Split
 from chatling.tokenizer.bpe import Tokenizer
@@ -25,35 +26,44 @@ from chatling.train.stage import Context, train_stage
 from chatling.workspace import read_json, write_json
 
 
-@dataclass(frozen=True)
+@config
 class FinetuneConfig:
     """The `[mid]` or `[sft]` table."""
 
     mixture: tuple[MixtureEntry, ...]
-    packed: bool  # rows packed end to end (mid), or whole conversations, padded (SFT)
-    learning_rate_fraction: float = 1.0  # of the base stage's rates
-    epochs: int = 1
-    batch_tokens: int = 524_288  # of a step, when packed
-    batch_conversations: int = 32  # of a step, when not
-    bucket: int = 64  # conversations are padded to multiples of this many tokens
-    warmup: int = 0  # steps
-    warmdown: float = 1.0  # fraction of the steps
-    validation: tuple[MixtureEntry, ...] = ()  # a validation set of its own; else it is taken from what the mixture holds out
-    validation_conversations: int = 500  # in all, when it is
+    """What is learnt from: a list of `{task = …, epochs = …, count = …, split = …, subset = …}`."""
+    packed: Flag = False
+    """true (the default of `[mid]`): rows packed end to end, all tokens learnt. false (that of `[sft]`): whole conversations, padded, only
+    the assistant's tokens learnt."""
+    learning_rate_fraction: Rate = 1.0
+    """Of the base stage's rates; usual for sft: 0.02."""
+    epochs: Epochs = 1
+    """Times through the mixture."""
+    batch_tokens: BatchTokens = 524_288
+    """Of a step, when packed."""
+    batch_conversations: Count = 32
+    """Of a step, when not packed."""
+    bucket: Width = 64
+    """Conversations are padded to multiples of this many tokens, when not packed."""
+    warmup: CountOrZero = 0
+    """Steps, at most a quarter of all."""
+    warmdown: Fraction = 1.0
+    """Fraction of the steps."""
+    validation: tuple[MixtureEntry, ...] = ()
+    """A validation set of its own, a list like the mixture; empty: what the mixture's parts hold out."""
+    validation_conversations: Count = 500
+    """In all, when there is no `validation` list."""
 
     def __post_init__(self) -> None:
-        """Raises RecipeError for an empty mixture, tasks that there are not, and numbers below 1."""
+        """Raises RecipeError for an empty mixture and tasks that there are not."""
         if not self.mixture:
             raise RecipeError("The mixture of [mid] or [sft] is empty.", 'Write for example mixture = [{task = "pocket", count = 1000}].')
-        if min(self.batch_tokens, self.batch_conversations, self.bucket, self.epochs) < 1:
-            raise RecipeError("batch_tokens, batch_conversations, bucket and epochs of [mid] and [sft] must be at least 1.")
         if not self.validation and self.validation_conversations < len(self.mixture):
             raise RecipeError("validation_conversations must be at least 1 for each entry of the mixture.", "Raise it.")
         for entry in self.mixture:
             entry.check("train")
         for entry in self.validation:
             entry.check("validation")
-        check_trapezoid("mid or sft", self.warmup, self.warmdown)
 
     @property
     def held_out(self) -> tuple[MixtureEntry, ...]:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor
 
+from chatling.config import CountOrZero, bounded, config
 from chatling.data.batches import Step, StepSource, prefetch
-from chatling.errors import Interrupted, RecipeError, RunError
+from chatling.errors import Interrupted, RunError
 from chatling.hardware.detect import memory_errors
 from chatling.hardware.distributed import World, together, widest_float
 from chatling.model.gpt import GPT
@@ -36,18 +37,18 @@ Loss = Callable[..., tuple[Tensor, Tensor]]  # called with a micro-batch's tenso
 Evaluate = Callable[[], dict[str, float]]
 
 
-@dataclass(frozen=True)
+@config
 class LoopConfig:
-    """The `[loop]` table: when to save and evaluate, in steps. 0 means only at the end."""
+    """The `[loop]` table: when to save and evaluate."""
 
-    save_every: int = field(default=500, metadata={"inert": True})
-    evaluate_every: int = field(default=250, metadata={"inert": True})
-    keep: int = field(default=2, metadata={"inert": True})  # newest checkpoints kept; the best by validation is kept besides
-    tracker: TrackerName = field(default="none", metadata={"inert": True})  # gets the lines of metrics.jsonl besides
-
-    def __post_init__(self) -> None:
-        if self.keep < 1 or min(self.save_every, self.evaluate_every) < 0:
-            raise RecipeError("loop.keep must be at least 1, loop.save_every and loop.evaluate_every at least 0.")
+    save_every: CountOrZero = field(default=500, metadata={"inert": True})
+    """Steps between checkpoints; 0: only at the end."""
+    evaluate_every: CountOrZero = field(default=250, metadata={"inert": True})
+    """Steps between validations; 0: only at the end."""
+    keep: Annotated[int, bounded(ge=1, le=10_000)] = field(default=2, metadata={"inert": True})
+    """Newest checkpoints kept; the best by validation is kept besides."""
+    tracker: TrackerName = field(default="none", metadata={"inert": True})
+    """Gets the lines of `metrics.jsonl` besides, offline."""
 
 
 class Progress(Protocol):

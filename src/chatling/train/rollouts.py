@@ -6,11 +6,12 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 
+from chatling.config import Count, CountOrZero, Epochs, Flag, Fraction, Rate, Text, Weight, Width, bounded, config
 from chatling.data import IGNORE
 from chatling.data.batches import Step
 from chatling.data.order import seeded_order
@@ -19,60 +20,72 @@ from chatling.evals.sampled import judge
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Completion, Engine, Request, Sampling
 from chatling.model.gpt import GPT
-from chatling.optim.schedule import check_trapezoid
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_format import render_prompt
 
 ROOM_FOR_TOOLS = 128  # tokens that the calculator may put in, beyond those that are sampled
 
 
-@dataclass(frozen=True)
+@config
 class RLConfig:
     """The `[rl]` table."""
 
-    task: str = "GSM8K"  # any task with a reward; "pocket" is the built-in world's hard arithmetic
-    questions: int | None = None  # how many to make or use of the task; None: all there are
-    questions_per_step: int = 16  # on all ranks
-    samples: int = 16  # answers to each question: a group
-    temperature: float = 1.0
-    top_k: int = 50
-    max_tokens: int = 256  # sampled tokens of an answer
-    learning_rate_fraction: float = 0.05  # of the base stage's rates
-    interpolation: float = 1.0  # how far the finished model goes from where RL began to where it ended; below 1 keeps more of the rest
-    matrices_only: bool = False  # embeddings, head and scales stay as they are, which keeps other skills
-    replay: float = 0.0  # weight of the next-token loss of a step of SFT's conversations beside each step, which keeps other skills
-    warmup: int = 0  # steps
-    warmdown: float = 1.0  # fraction of the steps
-    epochs: int = 1
-    steps: int | None = None  # instead of epochs
-    normalise_advantage: bool = False  # divide by the group's standard deviation
-    kl: float = 0.0  # weight of the divergence from the model that RL began with
-    clip: float = 0.0  # keep probability ratios in 1 ± clip; for several updates
-    updates: int = 1  # passes over each step's answers
-    rows: int = 256  # answers decoded at once
-    bucket: int = 64  # answers are padded to multiples of this many tokens
-    evaluate_every: int = field(default=60, metadata={"inert": True})  # steps
-    evaluate_questions: int = field(default=400, metadata={"inert": True})
-    evaluate_samples: int = field(default=8, metadata={"inert": True})  # pass@1 to pass@ this
-    save_every: int = field(default=20, metadata={"inert": True})  # steps
+    task: Text = "GSM8K"
+    """Any task with a reward; "pocket" is the built-in world's hard arithmetic."""
+    questions: Count | None = None
+    """How many to make or use of the task; empty: all there are."""
+    questions_per_step: Count = 16
+    """On all processes."""
+    samples: Annotated[int, bounded(ge=2, le=10_000)] = 16
+    """Answers to each question: a group, in which each is judged against the others."""
+    temperature: Annotated[float, bounded(gt=0, le=100)] = 1.0
+    """Of the sampling."""
+    top_k: CountOrZero = 50
+    """The likeliest tokens that are sampled from; 0: all."""
+    max_tokens: Annotated[int, bounded(ge=1, le=2**20)] = 256
+    """Sampled tokens of an answer."""
+    learning_rate_fraction: Rate = 0.05
+    """Of the base stage's rates."""
+    interpolation: Annotated[float, bounded(gt=0, le=1)] = 1.0
+    """How far the finished model goes from where RL began to where it ended; below 1 keeps more of the rest."""
+    matrices_only: Flag = False
+    """Embeddings, head and scales stay as they are, which keeps other skills."""
+    replay: Weight = 0.0
+    """Weight of the next-token loss of a step of SFT's conversations beside each step, which keeps other skills."""
+    warmup: CountOrZero = 0
+    """Steps, at most a quarter of all."""
+    warmdown: Fraction = 1.0
+    """Fraction of the steps."""
+    epochs: Epochs = 1
+    """Times through the questions."""
+    steps: Count | None = None
+    """The length, instead of epochs."""
+    normalise_advantage: Flag = False
+    """Divide by the group's standard deviation."""
+    kl: Weight = 0.0
+    """Weight of the divergence from the model that RL began with."""
+    clip: Annotated[float, bounded(ge=0, lt=1)] = 0.0
+    """Keep probability ratios in 1 ± clip; for several updates."""
+    updates: Epochs = 1
+    """Passes over each step's answers; above 1 wants a clip."""
+    rows: Width = 256
+    """Answers decoded at once."""
+    bucket: Width = 64
+    """Answers are padded to multiples of this many tokens."""
+    evaluate_every: CountOrZero = field(default=60, metadata={"inert": True})
+    """Steps between evaluations; 0: only in the end."""
+    evaluate_questions: Count = field(default=400, metadata={"inert": True})
+    """Questions of an evaluation."""
+    evaluate_samples: Epochs = field(default=8, metadata={"inert": True})
+    """Answers to each question then: pass@1 to pass@ this."""
+    save_every: CountOrZero = field(default=20, metadata={"inert": True})
+    """Steps between checkpoints; 0: only in the end."""
 
     def __post_init__(self) -> None:
-        """Raises RecipeError for numbers out of range, and for several updates without a clip."""
-        counts = [self.questions_per_step, self.max_tokens, self.epochs, self.updates, self.rows, self.bucket, self.evaluate_questions]
-        counts += [self.evaluate_samples, *(number for number in (self.steps, self.questions) if number is not None)]
-        if min(counts) < 1:
-            raise RecipeError("Every count in [rl] must be at least 1.")
-        if self.samples < 2:
-            raise RecipeError(f"rl.samples is {self.samples}; an answer is judged against others to its question: at least 2.")
-        if self.temperature <= 0 or min(self.top_k, self.kl, self.replay) < 0 or not 0 <= self.clip < 1:
-            raise RecipeError("rl.temperature must be above 0, top_k, kl and replay at least 0, clip from 0 to below 1.")
-        if not 0 < self.interpolation <= 1:
-            raise RecipeError(f"rl.interpolation is {self.interpolation}; it must be above 0 and at most 1.")
         if self.updates > 1 and not self.clip:
             raise RecipeError(
                 "rl.updates above 1 learn from answers of older weights, which wants rl.clip.", "Set rl.clip, for example 0.2."
             )
-        check_trapezoid("rl", self.warmup, self.warmdown)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from chatling.config import CountOrZero, Text, absolute, bounded, config
 from chatling.conversation import Conversation
 from chatling.data.config import POCKET
 from chatling.data.mixtures import Mixture, MixturePart
 from chatling.data.token_shards import Indexed, file_fingerprint
-from chatling.errors import RecipeError
 from chatling.pocket import conversations as pocket_conversations
 from chatling.tasks.identity import IdentityConfig
 from chatling.tasks.registry import MADE, Split, check_task, expected_length, load_task, task_files
@@ -24,25 +25,20 @@ if TYPE_CHECKING:
 POCKET_CONVERSATIONS = 10_000  # of the built-in world, which has no end, when no count is given
 
 
-@dataclass(frozen=True)
+@config
 class MixtureEntry:
-    """One part of a mixture."""
+    """One part of a mixture. `epochs` times `count` conversations are taken."""
 
-    task: str
-    """A task by name, the path of a jsonl file of conversations, or "pocket"."""
-    epochs: int = 1
+    task: Text
+    """A task by name, the path of a file of conversations, or "pocket"."""
+    epochs: Annotated[int, bounded(ge=0, le=10_000)] = 1
     """How many times it is gone through."""
-    count: int | None = None
-    """Conversations taken each time, all by default: a random part of data; of what is generated, so many are."""
+    count: CountOrZero | None = None
+    """Conversations taken each time, empty: all; a random part of data; of what is generated, so many are."""
     split: Split | None = None
-    """"train" in mixtures and "validation" in validation sets, unless said otherwise."""
-    subset: str | None = None
+    """Empty: "train" in mixtures and "validation" in validation sets."""
+    subset: Text | None = None
     """A named part of the data set, where it has such."""
-
-    def __post_init__(self) -> None:
-        """Raises RecipeError for numbers that make no mixture."""
-        if self.epochs < 0 or (self.count is not None and self.count < 0):
-            raise RecipeError(f"A mixture has count {self.count} and epochs {self.epochs} of {self.task!r}.", "Give numbers of at least 0.")
 
     def check(self, split: Split) -> None:
         """Raises RecipeError for what can be told to be wrong without looking at data; `split` is the one taken when none is named."""
@@ -62,8 +58,8 @@ class MixtureEntry:
 
     def anchored(self) -> MixtureEntry:
         """With the path of a file made absolute, so that it means the same from another working directory."""
-        path = Path(self.task).expanduser()
-        return replace(self, task=str(path.absolute())) if self.is_file and path.exists() else self
+        path = absolute(self.task)
+        return replace(self, task=path) if self.is_file and os.path.exists(path) else self
 
 
 @dataclass(frozen=True)
@@ -108,5 +104,5 @@ def notes(mixture: Mixture) -> Iterator[str]:
 
 def own_files(entries: Sequence[MixtureEntry]) -> list[str]:
     """What tells files of your own from others of the same name; a file that is missing has nothing to tell."""
-    paths = (Path(entry.task).expanduser() for entry in entries if entry.is_file)
+    paths = (Path(os.path.expanduser(entry.task)) for entry in entries if entry.is_file)
     return [str(file_fingerprint(path)) for path in paths if path.is_file()]
