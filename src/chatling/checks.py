@@ -179,7 +179,7 @@ def _mixture_notes(recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterat
 def _repeat_notes(name: str, entry: MixtureEntry, survey: Survey) -> Iterator[str]:
     there = available(entry, survey)
     if entry.count is not None and there is not None and entry.count > there and entry.task != POCKET:
-        yield f"[{name}] takes {entry.count:,} conversations of {entry.task}, and there are {there:,}: {entry.count / there:.1f} times each."
+        yield f"[{name}] takes {entry.count:,} conversations of {entry.task}; there are {there:,}: {entry.count / there:.1f} times each."
 
 
 def _pair_notes(recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterator[str]:

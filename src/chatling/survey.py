@@ -70,7 +70,7 @@ def survey_text(folder: Path, column: str) -> Held:
 def survey_conversations(name: str) -> Held:
     """The conversations of a file. Raises DataError when there are none to learn from, which says how to make such a file of another."""
     path = own_file(name)
-    mend = f"`chatling data import {path}` makes such a file of most others; then name the one that it writes."
+    mend = f"`chatling data import {path}` turns other shapes into a file that can be named here."
     whole = path.stat().st_size <= WHOLE
     try:
         if whole:
