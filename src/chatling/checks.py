@@ -24,7 +24,7 @@ from chatling.survey import Survey, survey_conversations, survey_pairs, survey_t
 from chatling.tasks.registry import CHAT_TASKS, check_judged
 from chatling.tools.sandbox import Sandbox
 from chatling.train.base import base_batch, base_rates
-from chatling.train.dpo import preference_pairs
+from chatling.train.dpo import on_hub, preference_pairs
 from chatling.train.finetune import FinetuneConfig
 from chatling.train.sources import MixtureEntry
 from chatling.workspace import STAGES
@@ -151,11 +151,8 @@ def _read_data(recipe: Recipe, stages: Collection[str]) -> Survey:
     entries = [entry for name, config in _mixtures(recipe) if name in stages for entry in (*config.mixture, *config.validation)]
     talks = {task: survey_conversations(task) for task in dict.fromkeys(entry.task for entry in entries if entry.is_file)}
     if recipe.dpo is not None and "dpo" in stages and recipe.dpo.data != POCKET:
-        path = Path(recipe.dpo.data).expanduser()
-        if path.exists():
-            pairs = survey_pairs(path)
-        elif recipe.dpo.data.count("/") != 1:
-            preference_pairs(recipe.dpo.data, open_sources(recipe, print))
+        if not on_hub(recipe.dpo.data):
+            pairs = survey_pairs(preference_pairs(recipe.dpo.data, open_sources(recipe, print)))
     return Survey(text, talks, pairs)
 
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from chatling.conversation import Conversation
 from chatling.data.corpus import parquet_characters
-from chatling.data.preferences import Preference, preference_files, split_preferences
+from chatling.data.preferences import Preference, split_preferences
 from chatling.data.reading import Ledger, iter_rows
 from chatling.data.texts import iter_texts, list_parquet
 from chatling.errors import DataError
@@ -89,9 +89,8 @@ def survey_conversations(name: str) -> Held:
     return _held(items, ["".join(message.text for message in talk.messages) for talk in sample], whole, held_out, before)
 
 
-def survey_pairs(path: Path) -> Held:
-    """The preference pairs of a file or folder. Raises DataError when there are none, or too few to hold some out."""
-    files = preference_files(path)
+def survey_pairs(files: Sequence[Path]) -> Held:
+    """The preference pairs of some files. Raises DataError when there are none, or too few to hold some out."""
     size = sum(file.stat().st_size for file in files)
     if size <= WHOLE:
         train, validation = split_preferences(files, lambda note: None)
