@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -141,6 +142,7 @@ REFUSED = [
     ("--sft.mixture.0.task HOUSE/long.jsonl", "begins within the context"),
     # preference pairs
     ("--dpo.data HOUSE/nowhere", "There are no preference pairs at"),
+    ("--dpo.data data/missing.jsonl", "There are no preference pairs at"),
     ("--dpo.data HOUSE/empty", "holds no text or data files"),
     ("--dpo.data HOUSE/pipe.jsonl", "holds no text or data files"),
     ("--dpo.data HOUSE/talks.jsonl", "HOUSE/talks.jsonl"),
@@ -206,6 +208,14 @@ def test_only_what_is_left_to_do_is_looked_into(house: Path) -> None:
     assert check(gone, ()).survey.text is None
     with pytest.raises(ChatlingError, match="There is no task or file"):
         check(gone, ("sft",))
+    check(recipe(house, "--machine.device mps --base.batch-tokens 64"), ("report",), processes=2)  # nothing is trained
+
+
+def test_one_conversation_is_enough_to_validate_on(house: Path) -> None:
+    alone = recipe(house)
+    assert alone.sft is not None
+    entry = replace(alone.sft.mixture[0], task=str(house / "one.jsonl"))
+    assert check(replace(alone, sft=replace(alone.sft, validation=(entry,)))).survey.talks[entry.task].held_out == 1
 
 
 def test_the_data_are_counted(house: Path) -> None:
@@ -229,6 +239,7 @@ def test_the_data_are_counted(house: Path) -> None:
     ("--sft.mixture.0.count 2000", "sft", "takes 2,000 conversations"),
     ("--dpo.epochs 20", "dpo", "fewer dpo.epochs"),
     ("--base.warmup 20", "base", "base.warmup asks for 20 steps"),
+    ("--data.shards 3", "base", "are for data sets of the Hub"),
     ("--tokenizer.vocabulary 60000", "base", "too little for a vocabulary of 60,000"),
 ])  # fmt: skip
 def test_what_looks_wrong_is_a_warning(house: Path, changes: str, stage: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:

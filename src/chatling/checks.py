@@ -20,7 +20,7 @@ from chatling.planner import Plan, plan
 from chatling.pocket import practice
 from chatling.recipe import Recipe
 from chatling.supplies import open_fetcher, open_sources
-from chatling.survey import Survey, survey_conversations, survey_pairs, survey_text
+from chatling.survey import Survey, import_hint, survey_conversations, survey_pairs, survey_text
 from chatling.tasks.registry import CHAT_TASKS, check_judged
 from chatling.tools.sandbox import Sandbox
 from chatling.train.base import base_batch, base_rates
@@ -52,10 +52,10 @@ def check(recipe: Recipe, stages: Collection[str] = EVERY_STAGE, *, processes: i
     model, preset = outline.model, recipe.model.preset
     base_rates(recipe.base, recipe.optim, model, preset)
     resolve_rates(recipe.optim, preset, model.width, base_batch(recipe.base, model, preset), 1, 0)  # of the stages after it
-    _check_division(recipe, model, processes)
+    _check_division(recipe, model, stages, processes)
     _check_mixtures(recipe)
     _check_questions(recipe, model)
-    too_large = _check_machine(recipe, outline)
+    too_large = _check_machine(recipe, outline) if set(stages) & set(STAGES) else None
     survey = _read_data(recipe, stages)
     warnings = [*_text_notes(recipe, survey), *_mixture_notes(recipe, model, survey), *_pair_notes(recipe, model, survey)]
     if "eval" in stages:
@@ -72,22 +72,23 @@ def _mixtures(recipe: Recipe) -> Iterator[tuple[str, FinetuneConfig]]:
 # ---- without looking at data ----
 
 
-def _check_division(recipe: Recipe, model: ModelConfig, processes: int) -> None:
-    """Raises RecipeError when a step does not divide over the processes, or holds not one row."""
-    shares = [("base.batch_tokens", "rows", base_batch(recipe.base, model, recipe.model.preset) // model.context)]
+def _check_division(recipe: Recipe, model: ModelConfig, stages: Collection[str], processes: int) -> None:
+    """Raises RecipeError when a step of one of the stages does not divide over the processes, or holds not one row."""
+    shares = [("base", "batch_tokens", "rows", base_batch(recipe.base, model, recipe.model.preset) // model.context)]
     for name, config in _mixtures(recipe):
         if config.packed and config.batch_tokens < model.context:
             what = f"{name}.batch_tokens is {config.batch_tokens:,}, less than one row of {model.context:,} tokens, the context."
             raise RecipeError(what, f"Set {name}.batch_tokens to a multiple of {model.context}.")
-        packed = f"{name}.batch_tokens", "rows", config.batch_tokens // model.context
-        shares.append(packed if config.packed else (f"{name}.batch_conversations", "conversations", config.batch_conversations))
+        packed = name, "batch_tokens", "rows", config.batch_tokens // model.context
+        shares.append(packed if config.packed else (name, "batch_conversations", "conversations", config.batch_conversations))
     if recipe.dpo is not None:
-        shares.append(("dpo.batch_pairs", "pairs", recipe.dpo.batch_pairs))
+        shares.append(("dpo", "batch_pairs", "pairs", recipe.dpo.batch_pairs))
     if recipe.rl is not None:
-        shares.append(("rl.questions_per_step", "questions", recipe.rl.questions_per_step))
-    for field, unit, count in shares:
-        if count % processes:
-            raise RecipeError(f"A step of {count} {unit} does not divide over {processes} processes.", f"Change {field} or their number.")
+        shares.append(("rl", "questions_per_step", "questions", recipe.rl.questions_per_step))
+    for stage, key, unit, count in shares:
+        if stage in stages and count % processes:
+            what = f"A step of {count} {unit} does not divide over {processes} processes."
+            raise RecipeError(what, f"Change {stage}.{key} or their number.")
 
 
 def _check_mixtures(recipe: Recipe) -> None:
@@ -150,13 +151,14 @@ def _read_data(recipe: Recipe, stages: Collection[str]) -> Survey:
             text = survey_text(Path(data.source), data.column)
     entries = [entry for name, config in _mixtures(recipe) if name in stages for entry in (*config.mixture, *config.validation)]
     talks = {task: survey_conversations(task) for task in dict.fromkeys(entry.task for entry in entries if entry.is_file)}
-    if recipe.dpo is not None and "dpo" in stages and recipe.dpo.data != POCKET:
-        if not on_hub(recipe.dpo.data):
-            pairs = survey_pairs(preference_pairs(recipe.dpo.data, open_sources(recipe, print)))
+    if recipe.dpo is not None and "dpo" in stages and recipe.dpo.data != POCKET and not on_hub(recipe.dpo.data):
+        pairs = survey_pairs(preference_pairs(recipe.dpo.data, open_sources(recipe, print)))
     return Survey(text, talks, pairs)
 
 
 def _text_notes(recipe: Recipe, survey: Survey) -> Iterator[str]:
+    if survey.text is not None and (recipe.data.files is not None or recipe.data.shards != "auto"):
+        yield f"data.files and data.shards are for data sets of the Hub: all parquet files of {recipe.data.source} are read."
     if survey.text is not None and survey.text.bytes < recipe.tokenizer.vocabulary:  # each merge needs a place of its own
         yield f"The text in {recipe.data.source} is too little for a vocabulary of {recipe.tokenizer.vocabulary:,}: it will be smaller."
 
@@ -167,6 +169,9 @@ def _mixture_notes(recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterat
         for entry in config.mixture:
             yield from _repeat_notes(name, entry, survey)
             held = survey.talks.get(entry.task)
+            if held is not None and not available(entry, survey):
+                what = f"{entry.task} holds one conversation, which is kept for validation: none is left for [{name}] to learn from."
+                raise DataError(what, f"Add others to it; {import_hint(entry.task)}")
             if config.packed or held is None:
                 continue
             what = f"No answer in {entry.task} begins within the context of {model.context} tokens, so none would be learnt."

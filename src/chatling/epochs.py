@@ -27,6 +27,7 @@ TOKENS_PER_CONVERSATION = {
 }
 OTHER_TOKENS_PER_CONVERSATION = 500  # of files of your own
 OWN_CONVERSATIONS = 10_000  # of a file of one's own that was not looked into
+SPECIAL_TOKENS = 5  # of a question and its answer: where the conversation and each turn begin and end
 MANY_EPOCHS = 10  # above, a model learns its text by heart rather than from it
 
 
@@ -45,6 +46,10 @@ class Use:
 def own_tokens(size: float, vocabulary: int) -> float:
     """About how many tokens so many bytes of text are: 4.8 bytes each at 32,768 tokens and above, 0.4 fewer at each half of that."""
     return size / max(1.0, CHARACTERS_PER_TOKEN + min(0.0, 0.4 * math.log2(vocabulary / 32_768)))
+
+
+def _talk_tokens(held: Held, vocabulary: int) -> float:
+    return own_tokens(held.bytes, vocabulary) + SPECIAL_TOKENS * held.items
 
 
 def available(entry: MixtureEntry, survey: Survey) -> int | None:
@@ -70,7 +75,7 @@ def mixture_size(config: FinetuneConfig, survey: Survey, vocabulary: int) -> tup
         count, held = taken(entry, survey) * config.epochs, survey.talks.get(entry.task)
         each = TOKENS_PER_CONVERSATION.get(entry.task, OTHER_TOKENS_PER_CONVERSATION)
         conversations += count
-        tokens += count * (own_tokens(held.bytes / held.items, vocabulary) if held else each)
+        tokens += count * (_talk_tokens(held, vocabulary) / max(1, held.items) if held else each)
     return conversations, tokens
 
 
@@ -88,7 +93,7 @@ def uses_of(recipe: Recipe, survey: Survey, base_tokens: int) -> Iterator[Use]:
         for entry in config.mixture:
             if (held := survey.talks.get(entry.task)) is not None:
                 times = taken(entry, survey) * config.epochs / max(1, available(entry, survey) or 0)
-                yield Use(name, entry.task, "conversations", held, own_tokens(held.bytes, vocabulary), times * max(1.0, share))
+                yield Use(name, entry.task, "conversations", held, _talk_tokens(held, vocabulary), times * max(1.0, share))
     if recipe.dpo is not None and survey.pairs is not None:
         tokens = own_tokens(survey.pairs.bytes, vocabulary)
         yield Use("dpo", recipe.dpo.data, "pairs", survey.pairs, tokens, recipe.dpo.epochs)

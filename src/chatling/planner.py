@@ -141,7 +141,9 @@ def plan(recipe: Recipe, *, micro_rows: int = 1, survey: Survey = NOTHING_SEEN) 
     written = min(int(text.characters / CHARACTERS_PER_TOKEN) if text else base_tokens, 10**13)
     tokens_on_disk = 0 if recipe.data.source == POCKET else written * (2 if model.vocabulary <= 65_536 else 4)
     disk = checkpoints + len(stages) * weights + tokens_on_disk + 100_000_000
-    characters = base_tokens * CHARACTERS_PER_TOKEN
+    own = survey.text
+    each = own.characters / max(1.0, own_tokens(own.bytes, model.vocabulary)) if own else CHARACTERS_PER_TOKEN
+    characters = base_tokens * each
     uses = tuple(uses_of(recipe, survey, base_tokens))
     return Plan(model, parameter_counts(model), per_token, tuple(stages), characters, text, memory, disk, uses)
 

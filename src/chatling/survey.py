@@ -67,26 +67,29 @@ def survey_text(folder: Path, column: str) -> Held:
     return _held(documents, texts, whole)
 
 
+def import_hint(path: Path | str) -> str:
+    return f"`chatling data import {path}` turns other shapes into a file that can be named here."
+
+
 def survey_conversations(name: str) -> Held:
-    """The conversations of a file. Raises DataError when there are none to learn from, which says how to make such a file of another."""
+    """The conversations of a file. Raises DataError when there are none, which says how to make such a file of another."""
     path = own_file(name)
-    mend = f"`chatling data import {path}` turns other shapes into a file that can be named here."
     whole = path.stat().st_size <= WHOLE
     try:
         if whole:
+            held_out: Conversations = JsonlConversations(path, "validation")
             talks: Conversations = JsonlConversations(path, "train")
-            items, held_out = len(talks), len(JsonlConversations(path, "validation"))
+            items, kept = len(talks), len(held_out)
         else:
-            talks, share = _head(path)
-            held_out = max(1, int(len(talks) / share / 50))
-            items = int(len(talks) / share) - held_out
+            held_out, share = _head(path)
+            talks, every = held_out, int(len(held_out) / share)
+            items, kept = every - max(1, every // 50), max(1, every // 50)
     except DataError as error:
-        raise DataError(error.what, mend) from None
-    if not items:
-        raise DataError(f"{path} holds one conversation, which is kept for validation: none is left to learn from.", f"Add others. {mend}")
-    sample = [talks[i] for i in range(0, len(talks), -(-len(talks) // SAMPLED_ROWS))]
+        raise DataError(error.what, import_hint(path)) from None
+    seen = talks if len(talks) else held_out
+    sample = [seen[i] for i in range(0, len(seen), -(-len(seen) // SAMPLED_ROWS))]
     before = min(sum(map(_bytes, _before_the_answer(talk))) for talk in sample)
-    return _held(items, ["".join(message.text for message in talk.messages) for talk in sample], whole, held_out, before)
+    return _held(items, ["".join(message.text for message in talk.messages) for talk in sample], whole, kept, before)
 
 
 def survey_pairs(files: Sequence[Path]) -> Held:

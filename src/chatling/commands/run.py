@@ -25,7 +25,7 @@ def run(command: Command, words: list[str]) -> None:
     with pipeline.signals_as_interrupted():
         left = pipeline.unfinished(recipe, folder, stages)
         checked = check(recipe, left, processes=launched_size())
-        if checked.too_large is not None and left:
+        if checked.too_large is not None:
             raise checked.too_large
     device = torch.device(find_device() if recipe.machine.device == "auto" else recipe.machine.device)
     if device.type == "cuda" and torch.cuda.is_available():

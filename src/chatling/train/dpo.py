@@ -95,8 +95,9 @@ def prepare_dpo(
 
 
 def on_hub(data: str) -> bool:
-    """Whether pairs come from a data set of the Hub. What is there on this disk goes before one."""
-    return data.count("/") == 1 and not Path(data).expanduser().exists()
+    """Whether pairs come from a data set of the Hub. What is there on this disk goes before one, and a file's name is none."""
+    path = Path(data).expanduser()
+    return data.count("/") == 1 and not path.exists() and file_format(path) is None
 
 
 def preference_pairs(data: str, sources: Sources) -> list[Path]:
