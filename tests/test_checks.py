@@ -84,8 +84,10 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write(tmp_path / "wrong.jsonl", [{"messages": [{"role": "assistant", "content": "x"}]}] * 20)
     write(tmp_path / "long.jsonl", [talk("word " * 1_000, "Hello!")] * 20)
     write(tmp_path / "array.json", [talks])
+    write(tmp_path / "numbers.json", [[1, 2, 3]])
+    (tmp_path / "alpaca.csv").write_text("instruction,output\n" + "Say it,It\n" * 20)
     (tmp_path / "nothing.jsonl").write_text("")
-    (tmp_path / "table.csv").write_text("instruction,output\n" + "Say it,It\n" * 20)
+    (tmp_path / "table.csv").write_text("number,square\n" + "3,9\n" * 20)
     (tmp_path / "bytes.jsonl").write_bytes(b"\xff\xfe\x00" * 100)
     pairs = [{"prompt": f"Question {i}", "chosen": "Good.", "rejected": "Bad."} for i in range(100)]
     write(tmp_path / "pairs.jsonl", pairs)
@@ -107,7 +109,6 @@ REFUSED = [
     ("--model.width 100", "does not divide into 7 heads"),
     ("--model.kv-heads 3", "does not divide into 2 heads"),
     ("--model.head-width 15 --model.width 30", "Head width 15 is odd"),
-    ("--model.window-pattern XY", "letters other than S and L"),
     ("--base.batch-tokens 100", "not a multiple of the context"),
     ("--base.steps none --base.tokens 100", "not one step would be trained"),
     ("--base.steps none --base.tokens-per-parameter 0.001", "not one step would be trained"),
@@ -132,7 +133,7 @@ REFUSED = [
     ("--sft.mixture.0.task HOUSE/nowhere.jsonl", "There is no task or file"),
     ("--sft.mixture.0.task HOUSE/empty", "There is no task or file"),
     ("--sft.mixture.0.task HOUSE/pipe.jsonl", "There is no task or file"),
-    ("--sft.mixture.0.task HOUSE/array.json", "chatling data import HOUSE/array.json"),
+    ("--sft.mixture.0.task HOUSE/numbers.json", "chatling data import HOUSE/numbers.json"),
     ("--sft.mixture.0.task HOUSE/table.csv", "chatling data import HOUSE/table.csv"),
     ("--mid.mixture.0.count none --mid.mixture.0.task HOUSE/table.csv", "chatling data import HOUSE/table.csv"),
     ("--sft.mixture.0.task HOUSE/nothing.jsonl", "chatling data import HOUSE/nothing.jsonl"),
@@ -209,6 +210,16 @@ def test_only_what_is_left_to_do_is_looked_into(house: Path) -> None:
     with pytest.raises(ChatlingError, match="There is no task or file"):
         check(gone, ("sft",))
     check(recipe(house, "--machine.device mps --base.batch-tokens 64"), ("report",), processes=2)  # nothing is trained
+
+
+@pytest.mark.parametrize("name", ["array.json", "alpaca.csv"])
+def test_other_shapes_are_read_or_refused_with_the_way_out(house: Path, name: str) -> None:
+    changed, told = recipe(house, f"--sft.mixture.0.task HOUSE/{name}"), ""
+    try:
+        read = check(changed).survey.talks[str(house / name)].items
+    except ChatlingError as error:
+        read, told = 0, str(error)
+    assert read > 10 or f"chatling data import {house / name}" in told
 
 
 def test_one_conversation_is_enough_to_validate_on(house: Path) -> None:

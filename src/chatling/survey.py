@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -74,22 +74,21 @@ def import_hint(path: Path | str) -> str:
 def survey_conversations(name: str) -> Held:
     """The conversations of a file. Raises DataError when there are none, which says how to make such a file of another."""
     path = own_file(name)
-    whole = path.stat().st_size <= WHOLE
-    try:
-        if whole:
-            held_out: Conversations = JsonlConversations(path, "validation")
-            talks: Conversations = JsonlConversations(path, "train")
-            items, kept = len(talks), len(held_out)
-        else:
-            held_out, share = _head(path)
-            talks, every = held_out, int(len(held_out) / share)
-            items, kept = every - max(1, every // 50), max(1, every // 50)
-    except DataError as error:
-        raise DataError(error.what, import_hint(path)) from None
-    seen = talks if len(talks) else held_out
-    sample = [seen[i] for i in range(0, len(seen), -(-len(seen) // SAMPLED_ROWS))]
+    head = _head(path) if path.stat().st_size > WHOLE else None
+    if head is not None:
+        talks, share = head
+        kept = max(1, round(len(talks) / share / 50))
+        items = round(len(talks) / share) - kept
+    else:
+        try:
+            held_out, talks = (JsonlConversations(path, split) for split in ("validation", "train"))
+        except DataError as error:
+            raise DataError(error.what, import_hint(path)) from None
+        items, kept = len(talks), len(held_out)
+        talks = talks if items else held_out
+    sample = [talks[i] for i in range(0, len(talks), -(-len(talks) // SAMPLED_ROWS))]
     before = min(sum(map(_bytes, _before_the_answer(talk))) for talk in sample)
-    return _held(items, ["".join(message.text for message in talk.messages) for talk in sample], whole, kept, before)
+    return _held(items, ["".join(message.text for message in talk.messages) for talk in sample], head is None, kept, before)
 
 
 def survey_pairs(files: Sequence[Path]) -> Held:
@@ -117,8 +116,7 @@ def _bytes(text: str) -> int:
 
 
 def _before_the_answer(talk: Conversation) -> list[str]:
-    roles = [message.role for message in talk.messages]
-    return [message.text for message in talk.messages[: roles.index("assistant")]]
+    return [message.text for message in takewhile(lambda message: message.role != "assistant", talk.messages)]
 
 
 def _pair_text(pair: Preference) -> str:
@@ -137,7 +135,8 @@ def _first_pairs(file: Path) -> list[Preference]:
             if not isinstance(row, str):
                 found.append(Preference.from_row(row))
         except DataError as error:
-            ledger.refuse(str(file), error.what)
+            if type(error) is DataError:  # a kind of its own is no fault
+                ledger.refuse(str(file), error.what)
     return found
 
 
@@ -151,13 +150,19 @@ class _Lines:
         return len(self.lines)
 
     def __getitem__(self, index: int) -> Any:
-        return json.loads(self.lines[index].decode("utf-8"))
+        try:
+            return json.loads(self.lines[index].decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"not JSON ({error})") from None
 
 
-def _head(path: Path) -> tuple[Conversations, float]:
-    """The conversations at a file's beginning, and which share of the file that is. Raises DataError when they are none."""
+def _head(path: Path) -> tuple[Conversations, float] | None:
+    """The conversations at a file's beginning, one a line, and which share of the file that is; None when they are not like that."""
     with path.open("rb") as file:
         head = file.read(HEAD)
     whole = head[: head.rfind(b"\n") + 1] or head
     lines = [line for line in whole.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
-    return Conversations(str(path), _Lines(lines), str(path)), len(whole) / path.stat().st_size
+    try:
+        return Conversations(str(path), _Lines(lines), str(path)), len(whole) / path.stat().st_size
+    except DataError:
+        return None
