@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,7 +210,7 @@ def _check_evaluations(recipe: Recipe) -> Iterator[str]:
         if task != POCKET:
             check_judged(task, "test")
     if config.core not in (None, POCKET, FULL):
-        read_bundle(Path(config.core or "").expanduser())
+        read_bundle(Path(os.path.expanduser(config.core or "")))
     if "HumanEval" in tasks:
         try:
             Sandbox()

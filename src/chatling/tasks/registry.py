@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def task_files(name: str, split: Split, fetcher: Fetcher, *, subset: str | None 
 
 def own_file(name: str) -> Path:
     """A file of conversations by its path. Raises DataError when there is none that can be read."""
-    path = Path(name).expanduser()
+    path = Path(os.path.expanduser(name))
     if not path.is_file():
         raise DataError(f"There is no task or file {name!r}.", _known(name))
     return path

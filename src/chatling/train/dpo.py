@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -96,7 +97,7 @@ def prepare_dpo(
 
 def on_hub(data: str) -> bool:
     """Whether pairs come from a data set of the Hub. What is there on this disk goes before one, and a file's name is none."""
-    path = Path(data).expanduser()
+    path = Path(os.path.expanduser(data))
     return data.count("/") == 1 and not path.exists() and file_format(path) is None
 
 
