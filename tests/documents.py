@@ -141,7 +141,8 @@ def path_faults(passage: Passage) -> Iterator[str]:
     """Source files, tests, pages and folders by the end of their path; files of runs by their name in the source."""
     for word in re.findall(rf"(?<![\w/.*~<>$-])[\w./*-]*\w\.(?:{CODE_ENDINGS})\b(?![\w/*-]|\.\w)", passage.text):
         name = word.rpartition("/")[2]
-        if name in EXAMPLE_FILES or (name == word and name.endswith(OWN_ENDINGS)) or word.startswith("/") or name in written_names() or word in written_names():
+        of_a_user = name in EXAMPLE_FILES or (name == word and name.endswith(OWN_ENDINGS)) or word.startswith("/")
+        if of_a_user or name in written_names() or word in written_names():
             continue
         pattern = re.escape(f"/{word.removeprefix('./')}").replace(r"\*", "[^/]*")
         if not any(re.search(f"{pattern}$", path) for path in repository()):

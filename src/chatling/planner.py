@@ -10,35 +10,31 @@ from rich.console import Console
 from rich.table import Table
 
 from chatling.data.config import POCKET
+from chatling.epochs import (
+    CHARACTERS_PER_TOKEN,
+    OTHER_TOKENS_PER_CONVERSATION,
+    OWN_CONVERSATIONS,
+    TOKENS_PER_CONVERSATION,
+    Use,
+    mixture_size,
+    own_tokens,
+    uses_of,
+)
 from chatling.errors import MachineError
 from chatling.hardware.detect import Machine
 from chatling.model.config import ModelConfig, activation_memory, flops_per_token, logits_memory, model_memory, parameter_counts
 from chatling.model.precision import micro_tokens
 from chatling.recipe import Recipe
+from chatling.survey import NOTHING_SEEN, Survey
 from chatling.tasks.registry import expected_length
 from chatling.terminal.progress import duration
-from chatling.train.base import base_steps
+from chatling.train.base import base_batch, base_steps
 from chatling.train.dpo import POCKET_PAIRS, DPOConfig
 from chatling.train.finetune import FinetuneConfig
 from chatling.train.rl import POCKET_QUESTIONS, rl_steps
 from chatling.train.rollouts import RLConfig
 
-CHARACTERS_PER_TOKEN = 4.8  # English web text at vocabulary 65,536: the reference run's 54 B characters for 11.2 B tokens
 SPARE_TEXT = 1.05  # more text than the tokens need, so that a tokenizer that does a little worse does not meet it twice
-# Measured at vocabulary 65,536, where no other source is named.
-TOKENS_PER_CONVERSATION = {
-    POCKET: 32,  # 1,026 steps of 4,096 tokens from 130,000 conversations, vocabulary 2,048
-    "SmolTalk": 800,  # what is left for it of the reference's mid-training: 9 h on one DGX Spark at base's rate, 0.42 B tokens
-    "MMLU": 350,  # auxiliary_train: 161 MB for 99,842 questions
-    "ARC-Easy": 75,
-    "ARC-Challenge": 84,
-    "GSM8K": 175,
-    "SimpleSpelling": 33,
-    "SpellingBee": 93,
-    "identity": 72,
-}
-OTHER_TOKENS_PER_CONVERSATION = 500  # of files of your own
-OWN_CONVERSATIONS = 10_000  # of a file of one's own, which is not opened for a plan
 TOKENS_PER_QUESTION = 100  # of GSM8K, roughly; an answer takes about half of what it may
 TOKENS_PER_ROLLOUT = {POCKET: 55}  # question and answer: measured, 50 steps of 256
 ROLLOUTS = 3  # times as long as learning from them, about: decoding waits for memory, training for arithmetic
@@ -105,6 +101,7 @@ class Plan:
     text: CorpusPlan | None  # of a corpus on the Hub about which something is known
     memory: dict[str, int]
     disk: int
+    uses: tuple[Use, ...] = ()  # of data of one's own that were looked into
 
     @property
     def steps(self) -> int:
@@ -116,17 +113,19 @@ class Plan:
         return {stage.name: stage.flops for stage in self.stages}
 
 
-def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
-    """The numbers of a recipe; memory for micro-batches of `micro_rows` rows. Raises RecipeError for shapes that do not fit together."""
+def plan(recipe: Recipe, *, micro_rows: int = 1, survey: Survey = NOTHING_SEEN) -> Plan:
+    """The numbers of a recipe; memory for micro-batches of `micro_rows` rows. `survey` tells what data of one's own hold, which is
+    guessed otherwise. Raises RecipeError for shapes that do not fit together."""
     model = recipe.model.resolve(recipe.tokenizer.vocabulary)
     per_token = flops_per_token(model)
     steps = base_steps(recipe.base, model, recipe.model.preset)
-    stages = [StagePlan("base", steps * recipe.base.batch_tokens, steps, steps * recipe.base.batch_tokens * per_token, True)]
+    base = steps * base_batch(recipe.base, model, recipe.model.preset)
+    stages = [StagePlan("base", base, steps, base * per_token, True)]
     for name, config in (("mid", recipe.mid), ("sft", recipe.sft)):
         if config is not None:
-            stages.append(_finetune_plan(name, config, per_token))
+            stages.append(_finetune_plan(name, config, per_token, model, survey))
     if recipe.dpo is not None:
-        stages.append(_dpo_plan(recipe.dpo, per_token))
+        stages.append(_dpo_plan(recipe.dpo, per_token, model, survey))
     if recipe.rl is not None:
         stages.append(_rl_plan(recipe.rl, per_token))
     base_tokens, text = stages[0].tokens, _corpus_plan(recipe)
@@ -142,14 +141,18 @@ def plan(recipe: Recipe, *, micro_rows: int = 1) -> Plan:
     written = min(int(text.characters / CHARACTERS_PER_TOKEN) if text else base_tokens, 10**13)
     tokens_on_disk = 0 if recipe.data.source == POCKET else written * (2 if model.vocabulary <= 65_536 else 4)
     disk = checkpoints + len(stages) * weights + tokens_on_disk + 100_000_000
-    characters = base_tokens * CHARACTERS_PER_TOKEN
-    return Plan(model, parameter_counts(model), per_token, tuple(stages), characters, text, memory, disk)
+    own = survey.text
+    each = own.characters / max(1.0, own_tokens(own.bytes, model.vocabulary)) if own else CHARACTERS_PER_TOKEN
+    characters = base_tokens * each
+    uses = tuple(uses_of(recipe, survey, base_tokens))
+    return Plan(model, parameter_counts(model), per_token, tuple(stages), characters, text, memory, disk, uses)
 
 
 def text_characters(recipe: Recipe) -> float:
     """How much text to have for a recipe's tokenizer and base stage."""
-    steps = base_steps(recipe.base, recipe.model.resolve(recipe.tokenizer.vocabulary), recipe.model.preset)
-    return max(steps * recipe.base.batch_tokens * CHARACTERS_PER_TOKEN * SPARE_TEXT, recipe.tokenizer.characters)
+    model, preset = recipe.model.resolve(recipe.tokenizer.vocabulary), recipe.model.preset
+    tokens = base_steps(recipe.base, model, preset) * base_batch(recipe.base, model, preset)
+    return max(tokens * CHARACTERS_PER_TOKEN * SPARE_TEXT, recipe.tokenizer.characters)
 
 
 def _corpus_plan(recipe: Recipe) -> CorpusPlan | None:
@@ -161,22 +164,20 @@ def _corpus_plan(recipe: Recipe) -> CorpusPlan | None:
     return CorpusPlan(shards, shards * facts.characters, (shards + 1) * facts.bytes)
 
 
-def _finetune_plan(name: str, config: FinetuneConfig, per_token: float) -> StagePlan:
-    conversations = tokens = 0
-    for entry in config.mixture:
-        count = (OWN_CONVERSATIONS * entry.epochs if entry.expected is None else entry.expected) * config.epochs
-        conversations += count
-        tokens += count * TOKENS_PER_CONVERSATION.get(entry.task, OTHER_TOKENS_PER_CONVERSATION)
-    steps = tokens // config.batch_tokens if config.packed else conversations // config.batch_conversations
-    return StagePlan(name, tokens, max(1, steps), tokens * per_token, False, conversations)
+def _finetune_plan(name: str, config: FinetuneConfig, per_token: float, model: ModelConfig, survey: Survey) -> StagePlan:
+    conversations, tokens = mixture_size(config, survey, model.vocabulary)
+    steps = max(1, round(tokens) // config.batch_tokens if config.packed else conversations // config.batch_conversations)
+    return StagePlan(name, round(tokens), steps, tokens * per_token, False, conversations)
 
 
-def _dpo_plan(config: DPOConfig, per_token: float) -> StagePlan:
+def _dpo_plan(config: DPOConfig, per_token: float, model: ModelConfig, survey: Survey) -> StagePlan:
     """Both answers of each pair, and once more forward alone for the reference: a third of a step's work."""
-    pairs = (config.pairs or POCKET_PAIRS) if config.data == POCKET else OWN_CONVERSATIONS
-    tokens = 2 * pairs * config.epochs * TOKENS_PER_CONVERSATION.get(config.data, OTHER_TOKENS_PER_CONVERSATION)
+    pairs = (config.pairs or POCKET_PAIRS) if config.data == POCKET else survey.pairs.items if survey.pairs else OWN_CONVERSATIONS
+    tokens = 2.0 * pairs * config.epochs * TOKENS_PER_CONVERSATION.get(config.data, OTHER_TOKENS_PER_CONVERSATION)
+    if survey.pairs:
+        tokens = own_tokens(survey.pairs.bytes, model.vocabulary) * config.epochs
     flops = tokens * per_token * (1 + 1 / (3 * config.epochs))
-    return StagePlan("dpo", tokens, max(1, config.epochs * pairs // config.batch_pairs), flops, False, 2 * pairs)
+    return StagePlan("dpo", int(tokens), max(1, config.epochs * pairs // config.batch_pairs), flops, False, 2 * pairs)
 
 
 def _rl_plan(config: RLConfig, per_token: float) -> StagePlan:
@@ -204,6 +205,9 @@ def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Cons
     console.print(_model_table(plan))
     console.print("\nStages", style="bold")
     console.print(_stage_table(plan, machine))
+    if plan.uses:
+        console.print("\nYour data", style="bold")
+        console.print(_use_table(plan))
     console.print(f"base reads about {_short(plan.characters)} characters of text.", style="dim", highlight=False)
     if plan.text is not None and plan.text.characters < plan.characters:
         console.print(f"That is {plan.characters / plan.text.characters:.1f} times what is fetched: --data.shards.", style="yellow")
@@ -245,6 +249,16 @@ def _stage_table(plan: Plan, machine: Machine | None) -> Table:
     if machine:
         total = sum(stage.seconds(machine.tflops, REACHED[machine.device]) for stage in plan.stages)
         table.add_row("all", "", "", "", f"{sum(plan.work.values()):.2e}", duration(total))
+    return table
+
+
+def _use_table(plan: Plan) -> Table:
+    table = _table(["", "holds", "characters", "tokens", "epochs"])
+    table.columns[0].overflow = "fold"
+    for use in plan.uses:
+        about = "" if use.held.exact else "~"
+        held = f"{about}{use.held.items:,} {use.unit}", f"{about}{_short(use.held.characters)}", f"~{_short(use.tokens)}"
+        table.add_row(f"{use.stage}: {use.name}", *held, f"~{use.epochs:,.1f}")
     return table
 
 

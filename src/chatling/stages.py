@@ -28,7 +28,7 @@ from chatling.tasks.task import Task
 from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import train_tokenizer
-from chatling.train.base import train_base
+from chatling.train.base import base_batch, train_base
 from chatling.train.dpo import dpo_facts, prepare_dpo, train_dpo
 from chatling.train.finetune import prepare_finetune, source_facts, train_finetune
 from chatling.train.replay import Replay
@@ -133,7 +133,13 @@ def _finetune(name: str, job: Job) -> None:
     recipe = job.recipe
     shards = _shards(job, name, "train"), _shards(job, name, "validation")
     config, before = getattr(recipe, name), _before(name, recipe)
-    train_finetune(_context(job), name, before, config, recipe.model, recipe.optim, recipe.base.batch_tokens, *shards)
+    train_finetune(_context(job), name, before, config, recipe.model, recipe.optim, _base_batch(job), *shards)
+
+
+def _base_batch(job: Job) -> int:
+    """Tokens of a step of the base stage, which the rates of the later ones follow, too."""
+    recipe = job.recipe
+    return base_batch(recipe.base, recipe.model.resolve(Tokenizer.load(job.folder.tokenizer).vocab_size), recipe.model.preset)
 
 
 def _before(name: str, recipe: Recipe) -> str:
@@ -151,7 +157,7 @@ def _dpo(job: Job) -> None:
     recipe = job.recipe
     assert recipe.dpo is not None
     shards = _shards(job, "dpo", "train"), _shards(job, "dpo", "validation")
-    train_dpo(_context(job), _before("dpo", recipe), recipe.dpo, recipe.model, recipe.optim, recipe.base.batch_tokens, *shards)
+    train_dpo(_context(job), _before("dpo", recipe), recipe.dpo, recipe.model, recipe.optim, _base_batch(job), *shards)
 
 
 def _rl_tasks(job: Job) -> tuple[Task, Task]:
@@ -170,7 +176,7 @@ def _rl(job: Job) -> None:
     assert recipe.rl is not None
     start = _before("rl", recipe)
     known = None if recipe.sft is None else Replay(recipe.sft, _shards(job, "sft", "train"))
-    train_rl(_context(job), start, recipe.rl, recipe.model, recipe.optim, recipe.base.batch_tokens, *_rl_tasks(job), known)
+    train_rl(_context(job), start, recipe.rl, recipe.model, recipe.optim, _base_batch(job), *_rl_tasks(job), known)
 
 
 def _shards(job: Job, stage: str, split: str) -> Path:

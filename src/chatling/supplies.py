@@ -17,7 +17,8 @@ from chatling.evals.config import FULL
 from chatling.evals.core_bundle import fetch_bundle
 from chatling.planner import text_characters
 from chatling.recipe import Recipe
-from chatling.train.dpo import preference_pairs
+from chatling.survey import survey_pairs
+from chatling.train.dpo import on_hub, preference_pairs
 from chatling.train.rl import open_task
 from chatling.train.sources import Sources
 from chatling.workspace import RunFolder
@@ -59,7 +60,9 @@ def fetch_first(recipe: Recipe, stages: Collection[str], note: Note, run: RunFol
             sources.files(config.mixture, "train")
             sources.files(config.held_out, "validation")
     if "dpo" in stages and recipe.dpo is not None and recipe.dpo.data != POCKET:
-        preference_pairs(recipe.dpo.data, sources)
+        pairs = preference_pairs(recipe.dpo.data, sources)
+        if on_hub(recipe.dpo.data):
+            survey_pairs(pairs)  # files of one's own were looked into before
     if "rl" in stages and recipe.rl is not None:
         for split in ("train", "test"):
             open_task(recipe.rl, split, sources)

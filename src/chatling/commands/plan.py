@@ -10,10 +10,16 @@ def run(command: Command, words: list[str]) -> None:
 
     from rich.console import Console
 
+    from chatling.checks import check
     from chatling.hardware.detect import detect
     from chatling.planner import micro_rows_for, plan, show_plan
+    from chatling.train.base import base_batch
 
+    checked = check(recipe)
     machine = detect()
-    outline = plan(recipe)
-    rows = micro_rows_for(outline.model, machine, recipe.base.batch_tokens // outline.model.context)
-    show_plan(plan(recipe, micro_rows=rows), recipe, machine, Console())
+    model = checked.plan.model
+    rows = micro_rows_for(model, machine, base_batch(recipe.base, model, recipe.model.preset) // model.context)
+    console = Console()
+    show_plan(plan(recipe, micro_rows=rows, survey=checked.survey), recipe, machine, console)
+    for warning in (*checked.warnings, *([f"Not on this machine: {checked.too_large}"] if checked.too_large else [])):
+        console.print(warning, style="yellow", highlight=False, markup=False)

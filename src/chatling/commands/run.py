@@ -14,26 +14,31 @@ def run(command: Command, words: list[str]) -> None:
     import torch
 
     from chatling import pipeline
+    from chatling.checks import check
     from chatling.hardware.detect import find_device
-    from chatling.hardware.distributed import launched_rank, local_rank, process_group
-    from chatling.planner import plan
+    from chatling.hardware.distributed import launched_rank, launched_size, local_rank, process_group
     from chatling.stages import chatling_stages
     from chatling.supplies import fetch_beside, fetch_first
     from chatling.terminal.progress import Progress, duration
 
-    folder = RunFolder(find_run(name or recipe.name))
+    begun, folder, stages = time.monotonic(), RunFolder(find_run(name or recipe.name)), chatling_stages()
+    with pipeline.signals_as_interrupted():
+        left = pipeline.unfinished(recipe, folder, stages)
+        checked = check(recipe, left, processes=launched_size())
+        if checked.too_large is not None:
+            raise checked.too_large
     device = torch.device(find_device() if recipe.machine.device == "auto" else recipe.machine.device)
     if device.type == "cuda" and torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
-    begun, outline = time.monotonic(), plan(recipe)
-    with Progress(silent=launched_rank() > 0, work=outline.work) as progress:
+    with Progress(silent=launched_rank() > 0, work=checked.plan.work) as progress:
         progress.message(f"Run {folder.name!r} at {folder.path}")
-        stages = chatling_stages()
+        for warning in checked.warnings:
+            progress.message(warning)
         # before the processes join: none waits at a barrier for another's network
         with pipeline.signals_as_interrupted():
-            later = fetch_first(recipe, pipeline.unfinished(recipe, folder, stages), progress.message, folder)
+            later = fetch_first(recipe, left, progress.message, folder)
         if later is not None and launched_rank() == 0:
             fetch_beside(later)
         with process_group(device) as world:
-            pipeline.run(recipe, folder, stages, progress, world, disk=outline.disk)
+            pipeline.run(recipe, folder, stages, progress, world, disk=checked.plan.disk)
         progress.message(f"Done in {duration(time.monotonic() - begun)}. Talk to it: chatling chat {name or recipe.name}")

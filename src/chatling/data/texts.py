@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +25,24 @@ class CorpusCounts:
 
 
 def list_parquet(folder: Path) -> tuple[list[Path], list[Path]]:
-    """(train, validation) files of a corpus folder, sorted by name; the last one is validation. DataError when there are fewer than two."""
+    """(train, validation) files of a corpus folder, sorted by name; the last one is validation.
+
+    Raises DataError when there are fewer than two, when one is no plain file, or when the folder cannot be looked into.
+    """
     files = sorted(folder.glob("*.parquet"))
     if len(files) < 2:
-        raise DataError(f"{folder} holds {len(files)} parquet files; training needs at least two (the last one is for validation).",
-                        "Point [data] source at a folder of parquet files with a text column.")
+        why = "training needs at least two (the last one is for validation)"
+        mend = f"Point [data] source at a folder of parquet files; `chatling data import {folder}` makes one of other files."
+        if not folder.exists():
+            why, mend = "there is no such folder", "Correct [data] source."
+        elif not folder.is_dir():
+            why = "it is a file, not a folder"
+        elif not os.access(folder, os.R_OK | os.X_OK):
+            why = "it cannot be looked into (permission denied)"
+        raise DataError(f"{folder} holds {len(files)} parquet files; {why}.", mend)
+    for file in files:
+        if not file.is_file():
+            raise DataError(f"{file} is not a file that can be read.", "Take it away, or write it again.")
     return files[:-1], files[-1:]
 
 

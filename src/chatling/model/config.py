@@ -9,6 +9,7 @@ from chatling.config import Width, bounded, config
 from chatling.errors import DataError, RecipeError
 
 LOGITS_CHUNK = 1 << 27  # logits that exist at once on a GPU: 512 MiB of fp32, matrix products large enough to fill it
+REFERENCE_DEPTH, REFERENCE_WIDTH = 12, 768  # of the model that the modern batch and weight decay were tuned at
 EPSILON_FP32 = 1.1920929e-07  # torch.finfo(float32).eps, what `transformers` needs for bit-equal logits
 
 
@@ -85,7 +86,7 @@ class ModelRecipe:
     context: Annotated[int, bounded(ge=1, le=2**20)] = 2048
     """Tokens of a row, and of the longest conversation."""
     width: Width | None = None
-    """Channels; empty: 64 × depth."""
+    """Channels; empty: 64 × depth, rounded up to whole heads where it does not divide into its heads."""
     head_width: Width = 128
     """Channels of a head: an even number; the width must divide into heads."""
     kv_heads: Width | None = None
@@ -100,7 +101,7 @@ class ModelRecipe:
         """The full shape for a tokenizer's vocabulary."""
         if min(self.depth, self.head_width, self.context) < 1:
             raise RecipeError("model.depth, head_width and context must all be positive.")
-        width = self.width or 64 * self.depth
+        width = self._usual_width() if self.width is None else self.width
         heads = -(-width // self.head_width)
         modern = self.preset == "modern"
         pattern = (self.window_pattern or ("SSSL" if modern else "L")).upper()
@@ -113,7 +114,7 @@ class ModelRecipe:
             depth=self.depth,
             width=width,
             heads=heads,
-            kv_heads=self.kv_heads or heads,
+            kv_heads=heads if self.kv_heads is None else self.kv_heads,
             vocabulary=vocabulary,
             context=self.context,
             mlp_width=4 * width,
@@ -126,6 +127,12 @@ class ModelRecipe:
             backout=modern,
             modern_init=modern,
         )
+
+    def _usual_width(self) -> int:
+        """64 x depth; where that does not divide into its heads (of an even width), so many heads of the full head width."""
+        width = 64 * self.depth
+        heads = -(-width // self.head_width)
+        return width if width % heads == 0 and width // heads % 2 == 0 else heads * self.head_width
 
 
 VALUE_GATE_INPUTS = 12  # the gates look at the first few channels only: cheap, and enough
@@ -142,7 +149,7 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     kv_width = c.kv_heads * c.head_width
     per_layer = 2 * c.width * c.width + 2 * c.width * kv_width + 2 * c.width * c.mlp_width
     value_layers = sum(c.has_value_embedding(layer) for layer in range(c.depth))
-    scalars = value_layers * c.kv_heads * gate_inputs(c, VALUE_GATE_INPUTS)
+    scalars = _value_gates(c)
     scalars += 2 * c.depth if c.layer_scalars else 0
     scalars += gate_inputs(c, SMEAR_GATE_INPUTS) + 1 if c.smear else 0
     scalars += 1 if c.backout else 0
@@ -154,6 +161,30 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
         "scalars": scalars,
     }
     return counts | {"total": sum(counts.values())}
+
+
+def _value_gates(config: ModelConfig) -> int:
+    layers = sum(config.has_value_embedding(layer) for layer in range(config.depth))
+    return layers * config.kv_heads * gate_inputs(config, VALUE_GATE_INPUTS)
+
+
+def counted_parameters(config: ModelConfig, preset: str) -> int:
+    """The parameters that the preset's number of tokens goes by: classic all of them, modern the matrices, value gates and the head."""
+    counts = parameter_counts(config)
+    return counts["matrices"] + _value_gates(config) + counts["head"] if preset == "modern" else counts["total"]
+
+
+def counted_at_depth_12(config: ModelConfig, preset: str) -> float:
+    """`counted_parameters` of the model of depth 12 and width 768 with this one's vocabulary, head width and share of key/value heads.
+
+    A number without a shape: no whole number of key/value heads need give that share there.
+    """
+    depth, width, share = REFERENCE_DEPTH, REFERENCE_WIDTH, config.kv_heads / config.heads
+    matrices = depth * width * width * (2 + 2 * share + 8)
+    if preset != "modern":
+        return matrices + 2 * config.vocabulary * width
+    gates = depth / 2 * width / config.head_width * share * VALUE_GATE_INPUTS
+    return matrices + gates + config.vocabulary * width
 
 
 def flops_per_token(config: ModelConfig, context: int | None = None) -> float:

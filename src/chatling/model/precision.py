@@ -67,25 +67,36 @@ class Execution:
         return next(rows for rows in range(most, 0, -1) if rows_per_rank % rows == 0)
 
 
-def choose_execution(config: MachineConfig, machine: Machine, model: ModelConfig, steps: int) -> Execution:
-    """Decide what the recipe leaves open. Raises MachineError for what this machine cannot do."""
+def check_machine(config: MachineConfig, machine: Machine, steps: int) -> None:
+    """Raises MachineError for what the recipe asks for and this machine cannot do; memory is another matter (`micro_tokens`)."""
     device = machine.device if config.device == "auto" else config.device
     if device != machine.device and device != "cpu":
         raise MachineError(f"This machine has no {device} device.", "Leave machine.device at auto.")
     if config.compile == "on" and device == "cpu" and not machine.compiler:
         raise MachineError("machine.compile is on, but there is no C++ compiler.", "Install g++ or clang, or set machine.compile to auto.")
-    dtype: DTypeName = config.dtype if config.dtype != "auto" else "bfloat16" if machine.bf16_is_fast else "float32"
-    compiles = config.compile == "on" or (config.compile == "auto" and device != "mps" and machine.compiler and steps >= COMPILE_PAYS_AFTER)
-    torch_dtype = getattr(torch, dtype)
-    kernel = fastest_kernel(device, torch_dtype, model) if config.kernel == "auto" else config.kernel
-    if config.kernel == "auto" and device == "cuda" and compiles and model.windows:
-        kernel = "flex"
-    if kernel == "flex" and not (device == "cuda" and compiles):
+    if config.kernel == "flex" and not (device == "cuda" and compiles(config, machine, steps)):
         raise MachineError("The flex kernel trains only compiled and on CUDA.", "Leave machine.kernel at auto, or set it to sdpa.")
-    if device == "mps" and dtype == "float64":
+    if device == "mps" and config.dtype == "float64":
         raise MachineError("Apple's GPUs have no float64.", "Set machine.device to cpu, or leave machine.dtype at auto.")
+
+
+def compiles(config: MachineConfig, machine: Machine, steps: int) -> bool:
+    """Whether so many steps are trained with compiled code."""
+    device = machine.device if config.device == "auto" else config.device
+    return config.compile == "on" or (config.compile == "auto" and device != "mps" and machine.compiler and steps >= COMPILE_PAYS_AFTER)
+
+
+def choose_execution(config: MachineConfig, machine: Machine, model: ModelConfig, steps: int) -> Execution:
+    """Decide what the recipe leaves open. Raises MachineError for what this machine cannot do."""
+    check_machine(config, machine, steps)
+    device = machine.device if config.device == "auto" else config.device
+    dtype: DTypeName = config.dtype if config.dtype != "auto" else "bfloat16" if machine.bf16_is_fast else "float32"
+    compiled = compiles(config, machine, steps)
+    kernel = fastest_kernel(device, getattr(torch, dtype), model) if config.kernel == "auto" else config.kernel
+    if config.kernel == "auto" and device == "cuda" and compiled and model.windows:
+        kernel = "flex"
     micro = config.rows * model.context if config.rows else micro_tokens(machine, model)
-    return Execution(device, dtype, kernel, compiles, config.threads or machine.cores, micro)
+    return Execution(device, dtype, kernel, compiled, config.threads or machine.cores, micro)
 
 
 def micro_tokens(machine: Machine, model: ModelConfig) -> int:

@@ -14,11 +14,11 @@ from torch import Tensor
 from chatling.config import Flag, Rate, bounded, config
 from chatling.errors import DataError
 from chatling.hardware.distributed import World
+from chatling.model.config import REFERENCE_WIDTH
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings
 
 REFERENCE_BATCH = 524_288  # tokens; the batch that the modern rates were tuned at
-REFERENCE_WIDTH = 768
 
 
 @config
@@ -56,10 +56,11 @@ class Rates:
     clip: float
 
 
-def resolve_rates(config: OptimConfig, preset: str, width: int, batch_tokens: int, tokens: int, tokens_d12: float) -> Rates:
+def resolve_rates(config: OptimConfig, preset: str, width: int, batch_tokens: int, tokens: float, tokens_d12: float) -> Rates:
     """Rates as functions of width (embeddings and head by (width / 768)^-0.5), batch (square root) and tokens (weight decay).
 
-    `tokens_d12` is what a model of depth 12 would train on under the same rule; modern's weight decay is tuned there.
+    `tokens` and `tokens_d12` are what this model and one of depth 12, where modern's weight decay is tuned, train on at one ratio of
+    tokens to parameters. Only their quotient counts, so they may as well be the parameters.
     """
     modern = (config.preset or preset) == "modern"
     by_batch = config.scale_with_batch if config.scale_with_batch is not None else modern

@@ -71,6 +71,7 @@ HUB: Mapping[str, HubTask] = {
 }
 MADE: Mapping[str, int] = {"SimpleSpelling": 200_000, "SpellingBee": 80_000, "identity": 1_000}  # made here; name -> size for training
 MADE_HELD_OUT = 256  # size of a made task for validation and tests
+TALK = ("SmolTalk", "identity")  # to learn from: no answer is right or wrong
 CHAT_TASKS = ("ARC-Easy", "ARC-Challenge", "MMLU", "GSM8K", "HumanEval", "SpellingBee")  # of the reference's chat evaluation
 
 
@@ -119,10 +120,23 @@ def task_files(name: str, split: Split, fetcher: Fetcher, *, subset: str | None 
         return []
     if name in MADE:
         return [fetcher.url(WORDS_URL, WORDS_SHA256)]
+    return [own_file(name)]
+
+
+def own_file(name: str) -> Path:
+    """A file of conversations by its path. Raises DataError when there is none that can be read."""
     path = Path(os.path.expanduser(name))
     if not path.is_file():
         raise DataError(f"There is no task or file {name!r}.", _known(name))
-    return [path]
+    return path
+
+
+def check_judged(name: str, split: Split) -> None:
+    """Raises RecipeError for a task whose answers cannot be told to be right or wrong, or that there is not."""
+    check_task(name, split)
+    if name in TALK or (name not in HUB and name not in MADE):
+        judged = ", ".join(task for task in (*HUB, *MADE) if task not in TALK)
+        raise RecipeError(f"{name!r} holds conversations to learn from, not questions that can be judged.", f"Choose one of {judged}.")
 
 
 def check_task(name: str, split: Split, subset: str | None = None) -> None:

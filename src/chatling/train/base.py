@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -11,10 +11,12 @@ from chatling.data.batches import PretrainBatches
 from chatling.data.growing import open_shards
 from chatling.data.packing import PackedRows
 from chatling.errors import RecipeError
-from chatling.model.config import ModelConfig, ModelRecipe, parameter_counts
-from chatling.optim.groups import OptimConfig, resolve_rates
+from chatling.model.config import ModelConfig, ModelRecipe, counted_at_depth_12, counted_parameters, parameter_counts
+from chatling.optim.groups import REFERENCE_BATCH, OptimConfig, Rates, resolve_rates
 from chatling.optim.schedule import Schedule
 from chatling.train.stage import Context, train_stage
+
+BATCH_EXPONENT = 0.383  # of the tokens: Power Lines, arXiv 2505.13738
 
 
 @config
@@ -27,8 +29,8 @@ class BaseConfig:
     """The length in tokens."""
     tokens_per_parameter: Annotated[float, bounded(gt=0, le=10**6)] | None = None
     """The length in tokens for each parameter. With none of the three: classic 20, modern 12 for each of the matrices and the head."""
-    batch_tokens: BatchTokens = 524_288
-    """Of a whole step, on all processes; a multiple of the context."""
+    batch_tokens: BatchTokens | None = None
+    """Of a whole step, on all processes; a multiple of the context. Empty: classic 524,288, modern by the size of the model."""
     warmup: CountOrZero | None = None
     """Steps, at most a quarter of all; empty: classic 0, modern 40."""
     warmdown: Fraction | None = None
@@ -39,26 +41,57 @@ class BaseConfig:
     """Measured at each validation, at most one epoch of the validation file."""
 
 
+def base_batch(config: BaseConfig, model: ModelConfig, preset: str) -> int:
+    """Tokens of a step. Raises RecipeError when the recipe's batch does not hold whole rows.
+
+    Where the recipe gives none: classic 524,288; modern that times (tokens / tokens at depth 12)^0.383, the nearest power of two. Both
+    numbers of tokens are the preset's, whatever length the recipe asks for. The nearest whole rows of that, at least one.
+    """
+    context = model.context
+    if config.batch_tokens is not None:
+        if config.batch_tokens < 1 or config.batch_tokens % context:
+            raise RecipeError(
+                f"base.batch_tokens {config.batch_tokens} is not a multiple of the context, {context}.",
+                f"Choose {_whole_rows(config.batch_tokens, context)}.",
+            )
+        return config.batch_tokens
+    if preset != "modern":
+        return _whole_rows(REFERENCE_BATCH, context)
+    size = counted_parameters(model, preset) / counted_at_depth_12(model, preset)
+    return _whole_rows(2 ** round(math.log2(REFERENCE_BATCH * size**BATCH_EXPONENT)), context)
+
+
+def _whole_rows(tokens: int, context: int) -> int:
+    return max(1, round(tokens / context)) * context
+
+
 def training_tokens(config: BaseConfig, model: ModelConfig, preset: str) -> int:
     """How many tokens the recipe trains on: classic 20 a parameter, modern 12 for each of the matrices and the head."""
-    counts = parameter_counts(model)
     if config.steps is not None:
-        return config.steps * config.batch_tokens
+        return config.steps * base_batch(config, model, preset)
     if config.tokens is not None:
         return config.tokens
     if config.tokens_per_parameter is not None:
-        return int(config.tokens_per_parameter * counts["total"])
-    return 12 * (counts["matrices"] + counts["head"]) if preset == "modern" else 20 * counts["total"]
+        return int(config.tokens_per_parameter * parameter_counts(model)["total"])
+    return (12 if preset == "modern" else 20) * counted_parameters(model, preset)
 
 
 def base_steps(config: BaseConfig, model: ModelConfig, preset: str) -> int:
-    """Whole steps that cover the tokens. Raises RecipeError when the batch does not hold whole rows."""
-    if config.batch_tokens < 1 or config.batch_tokens % model.context:
+    """Whole steps that the tokens give. Raises RecipeError when the batch does not hold whole rows, or the tokens asked for no step."""
+    batch, tokens = base_batch(config, model, preset), training_tokens(config, model, preset)
+    if tokens < batch and (config.tokens is not None or config.tokens_per_parameter is not None):
         raise RecipeError(
-            f"base.batch_tokens {config.batch_tokens} is not a multiple of the context, {model.context}.",
-            f"Choose {max(1, round(config.batch_tokens / model.context)) * model.context}.",
+            f"[base] asks for {tokens:,} tokens, and one step takes {batch:,}: not one step would be trained.",
+            "Ask for more with base.tokens, or set a smaller base.batch_tokens.",
         )
-    return max(1, training_tokens(config, model, preset) // config.batch_tokens)
+    return max(1, tokens // batch)
+
+
+def base_rates(config: BaseConfig, optim: OptimConfig, model: ModelConfig, preset: str) -> Rates:
+    """The rates of the base stage. Modern's weight decay goes by the size of the model, whatever the number of steps asked for."""
+    batch = base_batch(config, model, preset)
+    sizes = counted_parameters(model, preset), counted_at_depth_12(model, preset)
+    return resolve_rates(optim, preset, model.width, batch, *sizes)
 
 
 def base_schedule(config: BaseConfig, steps: int, preset: str) -> Schedule:
@@ -78,11 +111,8 @@ def train_base(context: Context, config: BaseConfig, model_recipe: ModelRecipe, 
     model = model_recipe.resolve(context.tokenizer.vocab_size)
     preset = model_recipe.preset
     steps = base_steps(config, model, preset)
-    tokens = steps * config.batch_tokens
-    d12 = replace(model_recipe, depth=12, width=None).resolve(model.vocabulary)
-    tokens_d12 = training_tokens(replace(config, steps=None, tokens=None), d12, preset)
-    rates = resolve_rates(optim, preset, model.width, config.batch_tokens, tokens, tokens_d12)
-    rows = config.batch_tokens // model.context
+    rates = base_rates(config, optim, model, preset)
+    rows = base_batch(config, model, preset) // model.context
     batches, held_out = (packed_batches(context, shards, rows, model.context) for shards in (train, validation))
     scored = held_out.once(config.validation_tokens)
     train_stage(context, "base", model, None, rates, base_schedule(config, steps, preset), batches, scored)

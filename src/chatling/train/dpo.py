@@ -106,12 +106,18 @@ def prepare_dpo(
         write_conversation_shards(folder, RenderedPairs(tokenizer, pairs), tokenizer.vocab_size, fingerprint=facts)
 
 
+def on_hub(data: str) -> bool:
+    """Whether pairs come from a data set of the Hub. What is there on this disk goes before one, and a file's name is none."""
+    path = Path(os.path.expanduser(data))
+    return data.count("/") == 1 and not path.exists() and file_format(path) is None
+
+
 def preference_pairs(data: str, sources: Sources) -> list[Path]:
     """The files of pairs of a path or of a data set of the Hub, fetched. Raises DataError."""
     path = Path(os.path.expanduser(data))
     if path.exists():
         return preference_files(path)
-    if data.count("/") != 1:
+    if not on_hub(data):
         raise DataError(f"There are no preference pairs at {data!r}.", 'dpo.data is "pocket", a path, or a Hub data set as OWNER/NAME.')
     return [file for file in sources.fetcher().dataset(data, "*") if file_format(file) is not None]
 
