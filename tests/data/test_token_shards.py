@@ -214,7 +214,7 @@ def test_flipped_bits_are_found_when_asked_and_by_a_resume(write_texts, tmp_path
     write_token_shards(folder, files, tokenizer)
     path = folder / "shard_00001" / "tokens.bin"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    TokenShards.open(folder)  # sizes agree: 20 GB must open at once
+    TokenShards.open(folder, checksums=False)  # sizes agree
     with pytest.raises(DataError, match=r"shard_00001.*checksum"):
         TokenShards.open(folder, checksums=True)
     (folder / "corpus.json").unlink()  # as an interrupted writer leaves it
