@@ -184,6 +184,9 @@ def manifest_fault(folder: Path, *, required: Collection[str] = (), checksums: b
     """
     try:
         files = read_manifest(folder)
+    except DataError as error:
+        return f"its manifest is missing or damaged ({error.what.removesuffix('.')})"
+    try:
         for name in required:
             if name not in files:
                 return f"{folder / name} is not listed in its manifest"

@@ -98,7 +98,8 @@ def run(
 ) -> None:
     """Bring every enabled stage to its end. Under several processes, all must call it; the first one decides and writes.
 
-    `disk` is the number of bytes that each stage of a fresh run would write. Raises Interrupted (exit code 75) after a signal, with everything saved.
+    `disk` is the number of bytes that each stage of a fresh run would write. Raises Interrupted (exit code 75) after a signal, with
+    everything saved, and RunError when a finished product is damaged that would take long to make again.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals_as_interrupted())
@@ -110,6 +111,8 @@ def run(
                 state = folder.read_state()
                 steps = schedule(recipe, folder, state, stages, checksums=True)
                 _check_damage(folder, steps, state)
+                if state["stages"]:
+                    folder.write_state(state)  # it may have come from the copy
                 _check_space(folder, still_to_write(folder, steps, disk or {}))
                 with disk_errors(folder.path):
                     write_atomic(folder.path / "recipe.toml", to_toml(recipe))

@@ -117,7 +117,7 @@ def _make_tokenizer(job: Job) -> None:
         job.progress.message(f"tokenizer: {warning.message}")
     before = job.folder.read_state()["stages"].get("tokenizer", {}).get("tokenizer", tokenizer.fingerprint)
     if before != tokenizer.fingerprint:
-        raise RunError("The tokenizer that was damaged cannot be made again as it was, so that all models of the run would be lost with it.",
+        raise RunError("The tokenizer that was damaged cannot be made again as it was, and the run's models are of no use without it.",
                        f"Put {job.folder.tokenizer} back from a copy, or choose another run with --run.")  # fmt: skip
     tokenizer.save(job.folder.tokenizer)
     job.note({"tokenizer": tokenizer.fingerprint})

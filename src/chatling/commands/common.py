@@ -101,7 +101,8 @@ def load_engine(folder: RunFolder, stage: str, width: int, gpu: int | None = Non
     model = load_model(folder.model(stage), device=place, dtype=torch.bfloat16 if in_bf16 else torch.float32)
     tokenizer = Tokenizer.load(folder.tokenizer)
     if tokenizer.vocab_size != model.config.vocabulary:
-        raise DataError(f"The {stage} model of run {folder.name!r} has {model.config.vocabulary} tokens, its tokenizer {tokenizer.vocab_size}.")
+        sizes = f"{model.config.vocabulary} tokens, its tokenizer {tokenizer.vocab_size}"
+        raise DataError(f"The {stage} model of run {folder.name!r} has {sizes}.")
     return Engine(model, tokenizer, width=width, compiled=compiled)
 
 

@@ -53,7 +53,7 @@ class StageReport:
         """Tokens a second. The first step is left out: it compiles."""
         rest = [line for line in self.lines if line.get("seconds")][1:]
         seconds = sum(line["seconds"] for line in rest)
-        return sum(line["tokens"] for line in rest) / seconds if seconds else None
+        return sum(line.get("tokens", 0) for line in rest) / seconds if seconds else None
 
     @property
     def mfu(self) -> float | None:
@@ -193,10 +193,16 @@ def _stage(folder: RunFolder, status: StageStatus, entry: Mapping[str, Any]) -> 
         tuple(entry.get("attempts", ())),
         entry.get("machine"),
         entry.get("processes", 1),
-        ModelConfig.from_dict(shape) if shape else None,
-        (finished or {}).get("peak_memory"),
+        _config(shape),
+        peak if type(peak := (finished or {}).get("peak_memory")) is int else None,
         tuple(read_metrics(folder.evals / f"{name}-samples.jsonl")),
     )
+
+
+def _config(shape: Any) -> ModelConfig | None:
+    with contextlib.suppress(DataError):
+        return ModelConfig.from_dict(shape) if isinstance(shape, dict) else None
+    return None
 
 
 def _newest_shape(checkpoints: Path) -> dict[str, Any] | None:
