@@ -1,4 +1,4 @@
-"""kill -9 anywhere, steps and half-written folders of all stages: the run goes on to the same bits and samples, in the space that is left."""
+"""kill -9 anywhere, steps and half-written folders of all stages: the run goes on to the same bits, in the space that is left."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytest
 from safetensors.torch import load_file
 
 STAGES = ("base", "mid", "sft", "dpo", "rl")
-HALF_WRITTEN = [".corpus.*.tmp", ".tokenizer.*.tmp", "data/base-train/.shard_*.tmp", "base/checkpoints/.step_*.tmp", "data/mid-train/.shard_*.tmp",
-                "mid/.model.*.tmp", "data/dpo-train/.shard_*.tmp", "sft/checkpoints/.step_*.tmp", "rl/.model.*.tmp", ".report.*.tmp"]  # fmt: skip
+HALF_WRITTEN = [
+    ".corpus.*.tmp", ".tokenizer.*.tmp", "data/base-train/.shard_*.tmp", "base/checkpoints/.step_*.tmp", "mid/.model.*.tmp",
+    "data/sft-train/.shard_*.tmp", "sft/checkpoints/.step_*.tmp", "data/dpo-train/.shard_*.tmp", "rl/.model.*.tmp", ".report.*.tmp",
+]  # fmt: skip
 SPARE = 200_000  # bytes of state, recipe and logs, which no plan counts
 # the real command, on a disk that has room for exactly what the plan says a whole run needs
 ON_A_SMALL_DISK = """
@@ -56,7 +58,8 @@ def test_kills_leave_the_weights_as_they_would_have_been(
     run, killed = tmp_path / "runs/killed", 0
     moments: list[int | str] = [*patterns[:3], *sorted(dice.sample(range(1, total - 1), steps)), *patterns[3:]]
     for moment in moments:
-        process = subprocess.Popen(on_a_small_disk(tiny_run("killed")), env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        command = on_a_small_disk(tiny_run("killed"))
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 120
         while process.poll() is None and not (steps_done(run) >= moment if isinstance(moment, int) else any(run.glob(moment))):
             assert time.monotonic() < deadline

@@ -57,4 +57,4 @@ def _known(key: str, value: Any) -> bool:
 
 
 def _texts(sample: dict[str, Any]) -> bool:
-    return all(isinstance(sample.get(key), str) for key in ("topic", "prompt", "text"))
+    return {"prompt", "text"} <= sample.keys() and all(isinstance(value, str) for value in sample.values())
