@@ -23,7 +23,6 @@ try:
         print("fault:", world.first_fault(lambda: looked.append(1) or "broken"), len(looked), flush=True)
         if world.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        getattr(world, sys.argv[1])(torch.ones(8) if sys.argv[1] != "from_first" else 1)
         world.sum(torch.ones(8))
 except ChatlingError as error:
     print("chatling:", error, file=sys.stderr)
@@ -31,8 +30,7 @@ except ChatlingError as error:
 """
 
 
-@pytest.mark.parametrize("operation", ["sum", "gather"])
-def test_the_death_of_a_peer_is_one_sentence(tmp_path: Path, operation: str) -> None:
+def test_the_death_of_a_peer_is_one_sentence(tmp_path: Path) -> None:
     script = tmp_path / "peer.py"
     script.write_text(SCRIPT)
     with socket.socket() as free:
@@ -41,7 +39,7 @@ def test_the_death_of_a_peer_is_one_sentence(tmp_path: Path, operation: str) -> 
     launched = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(script), operation], env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank)}, text=True,
+            [sys.executable, str(script)], env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank)}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for rank in (0, 1)
@@ -56,7 +54,7 @@ def test_the_death_of_a_peer_is_one_sentence(tmp_path: Path, operation: str) -> 
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("text", ["[../gloo/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1", "NCCL communicator was aborted on rank 1"])
+@pytest.mark.parametrize("text", ["[pair.cc:534] Connection closed by peer [127.0.0.1]:1", "NCCL communicator was aborted on rank 1"])
 def test_what_the_libraries_say_of_a_dead_peer_is_understood(text: str) -> None:
     with pytest.raises(PeerDied, match="Start the run again"), peer_errors():
         raise RuntimeError(text)

@@ -243,9 +243,9 @@ def shard_names(count: int) -> list[str]:
 
 
 def is_finished(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str]) -> bool:
-    """Whether a folder has the index of just these shards."""
+    """Whether a folder has the index of just these shards, and they are there."""
     try:
-        return bool(index_fields(read_json(folder / CORPUS), folder)["fingerprint"] == _digest(vocab_size, masked, *fingerprints))
+        return bool(read_json(folder / CORPUS) == _index(folder, fingerprints, shard_names(len(fingerprints)), vocab_size, masked))
     except DataError:
         return False
 
