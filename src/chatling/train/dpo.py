@@ -29,12 +29,12 @@ from chatling.optim.groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule, check_trapezoid
 from chatling.pocket.preferences import preferences as pocket_preferences
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.train.checkpoint import load_weights, open_model
+from chatling.train.checkpoint import MODEL, load_weights, open_model
 from chatling.train.live import LiveEvals
 from chatling.train.loop import Trainer
 from chatling.train.sources import Sources
 from chatling.train.stage import Context, build, checked_shards, save_finished
-from chatling.workspace import MANIFEST, open_plain, sha256_file, write_atomic
+from chatling.workspace import open_plain, read_manifest, write_atomic
 
 POCKET_PAIRS = 1_200  # of the built-in world, where the recipe gives no number
 
@@ -123,7 +123,7 @@ def train_dpo(
     batches, held_out = (preference_batches(context, config, shards, shape) for shards in (train, validation))
     if batches.left_out:
         context.progress.message(f"dpo: {batches.left_out} of {len(batches.lengths)} pairs are too long for the context, and left out")
-    start = sha256_file(folder / MANIFEST)
+    start = read_manifest(folder)[MODEL].sha256
     for each, shards, most in ((batches, train, None), (held_out, validation, config.validation_pairs)):
         each.reference = reference_logprobs(context, model, each, shards.with_name(f"{shards.name}-reference.safetensors"), start, most)
     steps = max(1, config.epochs * len(batches.usable) // config.batch_pairs)
