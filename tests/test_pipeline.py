@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ class Fake:
     seen: dict[str, dict[str, Any]] = field(default_factory=dict)
     failure: Callable[[str], None] = lambda name: None
     text: io.StringIO = field(default_factory=io.StringIO)
+    cheap: bool = True  # to make a product again
 
     def work(self, name: str) -> Callable[[Job], None]:
         def do(job: Job) -> None:
@@ -60,7 +62,7 @@ class Fake:
         def stage(name: str, parts: Callable[[Recipe], Any], *needs: str) -> Stage:
             optional = name in ("mid", "sft")
             return Stage(
-                name, self.work(name), parts, needs, (f"{name}/model",), (name,),
+                name, self.work(name), parts, needs, (f"{name}/model",), (name,), remakes=lambda folder, entry: self.cheap,
                 enabled=lambda r: not optional or getattr(r, name) is not None,
                 every_rank=name != "tokenizer",
             )  # fmt: skip
@@ -188,11 +190,34 @@ def test_two_runs_in_one_folder(fake: Fake) -> None:
 
 
 def test_too_little_space_is_said_beforehand(fake: Fake) -> None:
-    with pytest.raises(MachineError, match=r"needs about .* GB at .*, and .* GB are free"):
-        fake.run(disk=1 << 60)
+    with pytest.raises(MachineError, match=r"still needs about .* GB at .*, and .* are free"):
+        fake.run(disk={"base": 1 << 60})
     assert fake.ran == []
     fake.run()
-    assert fake.run(disk=1 << 60) == []  # a finished run needs none
+    assert fake.run(disk={"base": 1 << 60, "a checkpoint": 1 << 60}) == []  # a finished run needs none
+
+
+def test_a_resume_asks_only_for_what_is_still_to_be_written(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = {"tokenizer": 1_000, "base": 2_000, "mid": 4_000_000, "sft": 8_000_000, "a checkpoint": 500_000}
+    free = sum(disk.values())
+    monkeypatch.setattr(pipeline, "free_bytes", lambda path: free)
+
+    def fail(name: str) -> None:
+        if name == "mid":
+            (fake.folder.path / "mid" / "checkpoints").mkdir()
+            (fake.folder.path / "mid" / "checkpoints" / "half").write_bytes(bytes(3_000_000))
+            raise DataError("no such thing")
+
+    fake.failure = fail
+    with pytest.raises(DataError, match="no such thing"):
+        fake.run(disk=disk)
+    free = 9_500_000  # of 12.5 MB for mid, sft and a checkpoint, 3 are there
+    fake.failure = lambda name: None
+    free -= 10_000
+    with pytest.raises(MachineError, match=r"still needs about 9\.5 MB at .*, and 9\.5 MB are free"):
+        fake.run(disk=disk)
+    free += 10_000
+    assert fake.run(disk=disk) == ["mid", "sft"]
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
@@ -201,19 +226,69 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         Fake(RunFolder(tmp_path / "file" / "demo")).run()
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"stages": 3, "execution": {}}'])
-def test_a_damaged_state(fake: Fake, text: str) -> None:
-    fake.folder.path.mkdir()
+@pytest.mark.parametrize("text", ["[]", "{}", '{"stages": 3, "execution": {}}', '{"stages"', "[" * 100_000, ""])
+def test_a_damaged_state_is_named_and_its_copy_is_used(fake: Fake, text: str) -> None:
+    fake.run()
+    state = fake.folder.read_state()
     (fake.folder.path / "state.json").write_text(text)
-    with pytest.raises(RunError, match=r"state\.json is not a run's state"):
+    with pytest.warns(UserWarning, match=r"state\.json.*; its copy, state\.copy\.json, is used"):
+        assert fake.run() == []
+    assert fake.folder.read_state() == state
+    for name in ("state.json", "state.copy.json"):
+        (fake.folder.path / name).write_text(text)
+    with pytest.raises(DataError, match=r"state\.json .*Put back state\.json as it was"):
         fake.run()
 
 
-def test_a_half_written_state(fake: Fake) -> None:
-    fake.folder.path.mkdir()
-    (fake.folder.path / "state.json").write_text('{"stages"')
-    with pytest.raises(DataError, match="not valid JSON"):
+def test_results_without_a_state_are_not_trained_over(fake: Fake) -> None:
+    fake.run()
+    for name in ("state.json", "state.copy.json"):
+        (fake.folder.path / name).unlink()
+    with pytest.raises(RunError, match=r"base holds results that .*state\.json knows nothing of"):
         fake.run()
+
+
+def test_a_damaged_product_that_would_take_days_is_not_made_again_unasked(fake: Fake) -> None:
+    fake.run()
+    fake.cheap = False
+    path = fake.folder.model("base") / "weights"
+    path.write_text("base 2")
+    with pytest.raises(RunError, match=r"base/model/weights does not match its checksum, .*Put the file back .* or delete .*base"):
+        fake.run()
+    assert fake.ran == []
+    shutil.rmtree(fake.folder.stage("base"))
+    assert fake.run() == ["base"]
+
+
+def test_what_a_kill_left_half_written_goes_when_the_lock_is_taken(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATLING_HOME", str(fake.folder.path.parent / "home"))
+    fake.run()
+    run, shared = fake.folder.path, fake.folder.path.parent / "home/cache/hub"
+    living, dead = os.getppid(), 2**22 + 1  # above every process number
+    half = [run / "base/checkpoints/.step_000003.7.tmp", run / "data/mid-train/.shard_00000.7.tmp", run / f".state.json.{living}.tmp",
+            run / f"evals/.base-core.json.{dead}.tmp", shared / f".x.{dead}.tmp"]  # fmt: skip
+    kept = [shared / f".x.{living}.tmp", run / f"evals/.mid-core.json.{living}.tmp", run / "base/checkpoints/.note"]
+    for path in (*half, *kept):
+        path.mkdir(parents=True)
+        (path / "file").write_text("half")
+    fake.run()
+    assert not any(path.exists() for path in half)
+    assert all(path.exists() for path in kept)
+
+
+def test_a_folder_that_leads_out_of_itself_is_not_opened(fake: Fake, tmp_path: Path) -> None:
+    fake.run()
+    (tmp_path / "secret.json").write_text('{"key": 1}')
+    odd = fake.folder.path / "evals" / "core.json"
+    odd.parent.mkdir()
+    for make in (lambda: odd.symlink_to(tmp_path / "secret.json"), lambda: odd.symlink_to("../../../etc"), lambda: os.mkfifo(odd)):
+        make()
+        for open_it in (fake.run, lambda: RunFolder.open(fake.folder.path)):
+            with pytest.raises(RunError, match=r"Run 'demo' is not opened: .*core\.json is "):
+                open_it()
+        odd.unlink()
+    odd.symlink_to("../state.json")  # a tracker makes such
+    assert fake.run() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,13 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from chatling.errors import ChatlingError, Interrupted, MachineError, RunError
 from chatling.hardware.distributed import World, together
 from chatling.recipe import Recipe, fingerprint, from_toml, read_text, to_toml
 from chatling.terminal.progress import Progress
-from chatling.workspace import RunFolder, disk_errors, free_bytes, manifest_fault, write_atomic
+from chatling.workspace import STATE, RunFolder, disk_errors, free_bytes, manifest_fault, size, write_atomic
 
 DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
 
@@ -50,6 +51,8 @@ class Stage:
     needs: tuple[str, ...] = ()  # those of them that are enabled count
     products: tuple[str, ...] = ()  # folders with a manifest, relative to the run, that exist when it is done
     scratch: tuple[str, ...] = ()  # what else it writes there
+    data: tuple[str, ...] = ()  # what it writes there and would write alike when it runs anew
+    remakes: Callable[[RunFolder, Mapping[str, Any]], bool] = lambda folder, entry: True  # if a damaged product is cheap to make again
     enabled: Callable[[Recipe], bool] = lambda recipe: True
     prepare: Callable[[Job], None] | None = None  # what the first process does beforehand; quick when it was done before
     every_rank: bool = False  # otherwise the first process works and the others wait
@@ -65,8 +68,10 @@ class Step:
     fault: str | None = None  # why a stage that was done is not any more
 
 
-def schedule(recipe: Recipe, folder: RunFolder, state: Mapping[str, Any], stages: Sequence[Stage]) -> list[Step]:
-    """The enabled stages in order, each with its fingerprint and what is on disk for it."""
+def schedule(
+    recipe: Recipe, folder: RunFolder, state: Mapping[str, Any], stages: Sequence[Stage], *, checksums: bool = False
+) -> list[Step]:
+    """The enabled stages in order, each with its fingerprint and what is on disk for it; with `checksums`, products are read to the end."""
     prints: dict[str, str] = {}
     steps = []
     for stage in stages:
@@ -77,7 +82,7 @@ def schedule(recipe: Recipe, folder: RunFolder, state: Mapping[str, Any], stages
         status = entry.get("status") if entry.get("fingerprint") == prints[stage.name] else None
         fault = None
         if status == DONE:
-            faults = (manifest_fault(folder.path / product, checksums=False) for product in stage.products)
+            faults = (manifest_fault(folder.path / product, checksums=checksums) for product in stage.products)
             fault = next((fault for fault in faults if fault), None)
         steps.append(Step(stage, prints[stage.name], status, fault))
     return steps
@@ -85,13 +90,16 @@ def schedule(recipe: Recipe, folder: RunFolder, state: Mapping[str, Any], stages
 
 def unfinished(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage]) -> list[str]:
     """The stages that `run` would run."""
-    return [step.stage.name for step in schedule(recipe, folder, _read_state(folder), stages) if step.status != DONE or step.fault]
+    return [step.stage.name for step in schedule(recipe, folder, folder.read_state(), stages) if step.status != DONE or step.fault]
 
 
-def run(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage], progress: Progress, world: World, *, disk: int = 0) -> None:
+def run(
+    recipe: Recipe, folder: RunFolder, stages: Sequence[Stage], progress: Progress, world: World, *, disk: Mapping[str, int] | None = None
+) -> None:
     """Bring every enabled stage to its end. Under several processes, all must call it; the first one decides and writes.
 
-    `disk` is the number of bytes that a fresh run would write. Raises Interrupted (exit code 75) after a signal, with everything saved.
+    `disk` is the number of bytes that each stage of a fresh run would write. Raises Interrupted (exit code 75) after a signal, with
+    everything saved, and RunError when a finished product is damaged that would take long to make again.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals_as_interrupted())
@@ -100,10 +108,12 @@ def run(recipe: Recipe, folder: RunFolder, stages: Sequence[Stage], progress: Pr
         with together(world):
             if world.first:
                 stack.enter_context(folder.lock())
-                state = _read_state(folder)
-                steps = schedule(recipe, folder, state, stages)
-                if any(step.status is None for step in steps):
-                    _check_space(folder, disk)
+                state = folder.read_state()
+                steps = schedule(recipe, folder, state, stages, checksums=True)
+                _check_damage(folder, steps, state)
+                if state["stages"]:
+                    folder.write_state(state)  # it may have come from the copy
+                _check_space(folder, still_to_write(folder, steps, disk or {}))
                 with disk_errors(folder.path):
                     write_atomic(folder.path / "recipe.toml", to_toml(recipe))
         # Only names and statuses travel: the stages themselves hold functions.
@@ -133,7 +143,7 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> 
                 if anew:
                     state["execution"] = {}
             else:
-                progress.message(f"{name}: {step.fault or 'was ' + _story(step.status)}, goes on")
+                progress.message(f"{name}: {step.fault or 'was ' + _story(step.status)}, {'is made again' if step.fault else 'goes on'}")
                 entry["resumes"] = entry.get("resumes", 0) + 1
             entry |= {"status": RUNNING, "started": _now()}
             entry.setdefault("attempts", []).append({"started": entry["started"], "after": step.status})
@@ -184,11 +194,18 @@ def _story(status: str) -> str:
     return {RUNNING: "cut off", INTERRUPTED: "interrupted", FAILED: "stopped by an error"}.get(status, status)
 
 
-def _read_state(folder: RunFolder) -> dict[str, Any]:
-    state = folder.read_state()
-    if not isinstance(state, dict) or not isinstance(state.get("stages"), dict) or not isinstance(state.get("execution"), dict):
-        raise RunError(f"{folder.path / 'state.json'} is not a run's state.", "Choose another run with --run, or remove that folder.")
-    return state
+def _check_damage(folder: RunFolder, steps: Sequence[Step], state: Mapping[str, Any]) -> None:
+    """Raises RunError before anything is trained on a damaged product, or days of training are repeated because of one, and where results
+    lie that the state does not know."""
+    for step in steps:
+        path = folder.path / step.stage.name
+        if step.fault and path.exists() and not step.stage.remakes(folder, state["stages"][step.stage.name]):
+            again = f"or delete {path}, and the same command runs {step.stage.name} again from its beginning."
+            raise RunError(f"{step.fault}, and there is no whole checkpoint to make it from.", f"Put the file back from a copy, {again}")
+        known = step.stage.name in state["stages"]
+        if not known and step.stage.every_rank and step.stage.products and path.exists():
+            raise RunError(f"{path} holds results that {folder.path / STATE} knows nothing of.",
+                           f"Put back {STATE} as it was, move that folder away, or choose another run with --run.")  # fmt: skip
 
 
 def _set_aside(stage: Stage, folder: RunFolder, mark: str) -> None:
@@ -207,11 +224,37 @@ def _set_aside(stage: Stage, folder: RunFolder, mark: str) -> None:
                 path.unlink(missing_ok=True)
 
 
+def still_to_write(folder: RunFolder, steps: Sequence[Step], disk: Mapping[str, int]) -> int:
+    """Bytes that are left of what a fresh run would write: nothing of stages that are done, and what the others have is there already.
+
+    What `disk` has under no stage's name is needed as long as anything is left to do.
+    """
+    left = [step for step in steps if step.status != DONE or step.fault]
+    if not left:
+        return 0
+    names = {step.stage.name for step in steps}
+    there = {step.stage.name: sum(_bytes(folder.path / name) for name in _outputs(step.stage)) for step in left}
+    beside = sum(count for name, count in disk.items() if name not in names)
+    return beside + sum(max(0, disk.get(name, 0) - count) for name, count in there.items())
+
+
+def _outputs(stage: Stage) -> set[str]:
+    """Without those inside of others."""
+    names = {*stage.products, *stage.scratch, *stage.data}
+    return {name for name in names if not any(name.startswith(f"{other}/") for other in names)}
+
+
+def _bytes(path: Path) -> int:
+    """Of a file, or of all files in a folder."""
+    files = [path] if path.is_file() else path.rglob("*")
+    return sum(file.lstat().st_size for file in files if not file.is_dir())
+
+
 def _check_space(folder: RunFolder, needed: int) -> None:
     free = free_bytes(folder.path)
     if free < needed:
         raise MachineError(
-            f"The run needs about {needed / 1e9:.1f} GB at {folder.path}, and {free / 1e9:.1f} GB are free.",
+            f"The run still needs about {size(needed)} at {folder.path}, and {size(free)} are free.",
             "Free some space, or put runs elsewhere with CHATLING_HOME.",
         )
 

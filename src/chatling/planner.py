@@ -35,6 +35,7 @@ from chatling.train.rl import POCKET_QUESTIONS, rl_steps
 from chatling.train.rollouts import RLConfig
 
 SPARE_TEXT = 1.05  # more text than the tokens need, so that a tokenizer that does a little worse does not meet it twice
+POCKET_CORPUS = 5_000_000  # bytes of the built-in world's text, at most, and of its tokens
 TOKENS_PER_QUESTION = 100  # of GSM8K, roughly; an answer takes about half of what it may
 TOKENS_PER_ROLLOUT = {POCKET: 55}  # question and answer: measured, 50 steps of 256
 ROLLOUTS = 3  # times as long as learning from them, about: decoding waits for memory, training for arithmetic
@@ -100,7 +101,7 @@ class Plan:
     characters: float  # of pretraining text that base reads, an estimate
     text: CorpusPlan | None  # of a corpus on the Hub about which something is known
     memory: dict[str, int]
-    disk: int
+    disk: dict[str, int]  # in the run folder, by stage
     uses: tuple[Use, ...] = ()  # of data of one's own that were looked into
 
     @property
@@ -136,16 +137,28 @@ def plan(recipe: Recipe, *, micro_rows: int = 1, survey: Survey = NOTHING_SEEN) 
         "activations": activation_memory(model, micro_rows),
         "logits, one chunk": logits_memory(model, micro_rows),
     }
-    # A checkpoint holds weights and optimizer state but no gradients. One more than is kept exists while the next is written, and the best.
-    checkpoints = (training - weights) * (recipe.loop.keep + 2)
     written = min(int(text.characters / CHARACTERS_PER_TOKEN) if text else base_tokens, 10**13)
-    tokens_on_disk = 0 if recipe.data.source == POCKET else written * (2 if model.vocabulary <= 65_536 else 4)
-    disk = checkpoints + len(stages) * weights + tokens_on_disk + 100_000_000
+    # A checkpoint holds weights and optimizer state but no gradients.
+    disk = _disk(recipe, stages, training - weights, weights, written, 2 if model.vocabulary <= 65_536 else 4)
     own = survey.text
     each = own.characters / max(1.0, own_tokens(own.bytes, model.vocabulary)) if own else CHARACTERS_PER_TOKEN
     characters = base_tokens * each
     uses = tuple(uses_of(recipe, survey, base_tokens))
     return Plan(model, parameter_counts(model), per_token, tuple(stages), characters, text, memory, disk, uses)
+
+
+def _disk(
+    recipe: Recipe, stages: Sequence[StagePlan], checkpoint: int, weights: int, written: int, token_bytes: int
+) -> dict[str, int]:
+    """Bytes in the run folder by stage; besides, one checkpoint more than is kept exists while it is written."""
+    pocket = recipe.data.source == POCKET
+    disk = {"tokenizer": 200 * recipe.tokenizer.vocabulary + (POCKET_CORPUS if pocket else 0)}
+    for stage in stages:
+        disk[stage.name] = checkpoint * (recipe.loop.keep + 1) + weights  # the newest, the best, and the finished model
+    disk["base"] += POCKET_CORPUS if pocket else written * token_bytes
+    for stage in stages[1:]:
+        disk[stage.name] += 0 if stage.name == "rl" else stage.tokens * (token_bytes + 1)  # conversations have a mask
+    return disk | {"report": 5_000_000, "a checkpoint being written": checkpoint}
 
 
 def text_characters(recipe: Recipe) -> float:
@@ -270,7 +283,7 @@ def _memory_table(plan: Plan, machine: Machine | None) -> Table:
     if plan.text is not None:
         has = f"{plan.text.shards:,} shards with {_short(plan.text.characters)} characters, and one for validation"
         table.add_row(f"text to fetch: {has}", f"{plan.text.download / 1e9:.1f}")
-    table.add_row("run folder", f"{plan.disk / 1e9:.2f}")
+    table.add_row("run folder", f"{sum(plan.disk.values()) / 1e9:.2f}")
     return table
 
 

@@ -97,10 +97,10 @@ def _chat(job: Job, stage: str, problems: list[str]) -> None:
 
 def _model(job: Job, stage: str) -> GPT:
     """As it was trained: on the run's device, in its dtype."""
-    execution = Execution(**job.execution)
+    execution = Execution.from_dict(job.execution)
     if execution.device == "cpu":
         torch.set_num_threads(max(1, execution.threads // job.world.size))
-    return load_model(job.folder.model(stage), device=execution.device, dtype=execution.torch_dtype)
+    return load_model(job.folder.model(stage), device=execution.device, dtype=execution.torch_dtype, world=job.world)
 
 
 @contextmanager

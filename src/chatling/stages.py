@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from chatling.data.config import POCKET
-from chatling.data.corpus import Corpus, corpus_mark, folder_corpus
+from chatling.data.corpus import Corpus, corpus_mark
 from chatling.data.growing import grow_token_shards
 from chatling.data.texts import iter_texts
-from chatling.errors import MachineError
+from chatling.errors import MachineError, RunError
 from chatling.hardware.detect import Machine, detect
 from chatling.hardware.distributed import together
 from chatling.model.config import flops_per_token
@@ -29,13 +29,14 @@ from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import train_tokenizer
 from chatling.train.base import base_batch, train_base
+from chatling.train.checkpoint import whole_checkpoint
 from chatling.train.dpo import dpo_facts, prepare_dpo, train_dpo
 from chatling.train.finetune import prepare_finetune, source_facts, train_finetune
 from chatling.train.replay import Replay
 from chatling.train.rl import open_task, train_rl
 from chatling.train.sources import Sources
 from chatling.train.stage import Context
-from chatling.workspace import STAGES, manifest_fault
+from chatling.workspace import STAGES, RunFolder, manifest_fault, read_manifest
 
 
 def chatling_stages() -> tuple[Stage, ...]:
@@ -56,7 +57,7 @@ def chatling_stages() -> tuple[Stage, ...]:
         _training("dpo", _dpo, _prepare_dpo, _dpo_parts, ("base", "mid", "sft"), lambda r: r.dpo is not None),
         _training("rl", _rl, _prepare_rl, _rl_parts, ("base", "mid", "sft", "dpo"), lambda r: r.rl is not None),
         Stage("eval", evaluate_run, lambda r: (r.seed, r.eval), STAGES, enabled=lambda r: r.eval is not None, every_rank=True),
-        Stage("report", report_run, lambda r: (), (*STAGES, "eval"), ("report",)),
+        Stage("report", report_run, lambda r: (), (*STAGES, "eval"), ("report",), data=("evals",)),
     )
 
 
@@ -70,7 +71,14 @@ def _training(
 ) -> Stage:
     looked_at = (f"evals/{name}-{kind}" for kind in ("samples.jsonl", "core.json", "chat.json", "bpb.json", "harness.json"))
     scratch = (name, f"tracker/{name}", *looked_at)  # they speak of a model that is no more
-    return Stage(name, work, parts, needs, (f"{name}/model",), scratch, enabled, prepare, every_rank=True)
+    data = tuple(f"data/{name}-{split}" for split in ("train", "validation"))
+    remakes = functools.partial(_can_remake, name)
+    return Stage(name, work, parts, needs, (f"{name}/model",), scratch, data, remakes, enabled, prepare, every_rank=True)
+
+
+def _can_remake(name: str, folder: RunFolder, entry: Mapping[str, Any]) -> bool:
+    """Whether a finished model that was damaged can be made from the last checkpoint, without training again."""
+    return isinstance(entry.get("steps"), int) and whole_checkpoint(folder.stage(name), entry["steps"])
 
 
 def _finetune_parts(name: str, recipe: Recipe) -> Any:
@@ -92,9 +100,12 @@ def _corpus(job: Job) -> Corpus:
     if job.recipe.data.source != POCKET:
         return open_corpus(job.recipe, job.progress.message)
     folder = job.folder.path / "corpus"
-    if manifest_fault(folder):
+    if fault := manifest_fault(folder):
+        if folder.exists():
+            job.progress.message(f"The text is written again: {fault}.")
         write_corpus(folder, job.recipe.seed)
-    return folder_corpus(folder)
+    files = sorted(folder / name for name in read_manifest(folder))  # what else lies there is not ours
+    return Corpus(files[:-1], files[-1:])
 
 
 def _make_tokenizer(job: Job) -> None:
@@ -104,7 +115,12 @@ def _make_tokenizer(job: Job) -> None:
         tokenizer = train_tokenizer(iter_texts(files, job.recipe.data.column), job.recipe.tokenizer)
     for warning in caught:
         job.progress.message(f"tokenizer: {warning.message}")
+    before = job.folder.read_state()["stages"].get("tokenizer", {}).get("tokenizer", tokenizer.fingerprint)
+    if before != tokenizer.fingerprint:
+        raise RunError("The tokenizer that was damaged cannot be made again as it was, and the run's models are of no use without it.",
+                       f"Put {job.folder.tokenizer} back from a copy, or choose another run with --run.")  # fmt: skip
     tokenizer.save(job.folder.tokenizer)
+    job.note({"tokenizer": tokenizer.fingerprint})
 
 
 def _prepare_base(job: Job) -> None:
@@ -169,6 +185,9 @@ def _rl_tasks(job: Job) -> tuple[Task, Task]:
 
 def _prepare_rl(job: Job) -> None:
     _rl_tasks(job)  # fetched by one process
+    assert job.recipe.rl is not None
+    if job.recipe.rl.replay and job.recipe.sft is not None:
+        _prepare_finetune("sft", job)  # written before; what is damaged is written again
 
 
 def _rl(job: Job) -> None:
@@ -225,11 +244,12 @@ def _context(job: Job) -> Context:
     job.note({"machine": machine.to_dict(), "processes": job.world.size})
     job.progress.machine(flops_per_token(model), machine.tflops * 1e12)
     noted = _Noted(job.progress, job.note)
-    return Context(job.folder, recipe.seed, tokenizer, Execution(**stored), job.world, noted, recipe.loop, recipe.eval)
+    return Context(job.folder, recipe.seed, tokenizer, Execution.from_dict(stored), job.world, noted, recipe.loop, recipe.eval)
 
 
 def check_execution(stored: Mapping[str, Any], config: MachineConfig, machine: Machine, run: str) -> None:
     """Raises MachineError when a run cannot go on with the choices that it began with, since others would change its bits."""
+    Execution.from_dict(stored)
     mend = "Go on where it began, or start another with --run."
     if stored["device"] not in (machine.device, "cpu"):
         raise MachineError(f"Run {run!r} began on {stored['device']}, and this machine has {machine.device}.", mend)

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
-import hashlib
-import json
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from chatling.errors import DataError, MachineError, RunError
+from chatling import run_state
+from chatling.errors import DataError, RunError
+from chatling.files import (
+    MANIFEST,
+    building_folder,
+    disk_errors,
+    foreign_entry,
+    fsync_folder,
+    home,
+    manifest_fault,
+    open_plain,
+    read_json,
+    read_manifest,
+    read_plain,
+    sha256_file,
+    sweep,
+    write_atomic,
+    write_json,
+    write_manifest,
+)
 
+__all__ = [
+    "MANIFEST", "STAGES", "STATE", "RunFolder", "building_folder", "disk_errors", "find_run", "free_bytes", "fsync_folder", "home",
+    "is_locked", "manifest_fault", "open_plain", "read_json", "read_manifest", "read_plain", "sha256_file", "size", "waiting_lock",
+    "write_atomic", "write_json", "write_manifest",
+]  # fmt: skip
 STAGES = ("base", "mid", "sft", "dpo", "rl")
-MANIFEST = "manifest.json"
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
-              errno.EIO, errno.EINVAL, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EFBIG, errno.EOPNOTSUPP)
+STATE, STATE_COPY = "state.json", "state.copy.json"
 NAME_LENGTH, NAME_BYTES, PATH_LENGTH = 100, 255, 4096  # of a run's name; file systems count bytes
 NAME_RULE = f"1 to {NAME_LENGTH} letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
-
-
-def home() -> Path:
-    """`$CHATLING_HOME`, else `~/.chatling`; holds `cache/` and `runs/`."""
-    return Path(os.environ.get("CHATLING_HOME") or Path.home() / ".chatling").expanduser()
 
 
 def run_name(name: str) -> str:
@@ -69,110 +84,11 @@ def free_bytes(path: Path) -> int:
     return shutil.disk_usage(path).free
 
 
-@contextlib.contextmanager
-def disk_errors(path: Path, mend: str | None = None) -> Iterator[None]:
-    """Turn the operating system's refusals to write into one clear sentence; `mend` says how to choose another place."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(f"The disk is full: could not write {path}.", "Free some space; the same command goes on.") from error
-        no_parent = error.errno == errno.ENOENT and error.filename and path.is_relative_to(error.filename)
-        if error.errno in UNWRITABLE or no_parent:
-            ours = path.absolute().is_relative_to(home().absolute())
-            default = "Choose a folder you may write to, with CHATLING_HOME." if ours else "Choose another place."
-            raise RunError(f"Cannot write {path}: {error.strerror}.", mend or default) from error
-        raise
-
-
-def fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old content or the new, never half: temp file, fsync, rename."""
-    data = data.encode() if isinstance(data, str) else data
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-            fsync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Raises DataError when the file is missing or is not JSON."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist.") from None
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not valid JSON ({error}).") from error
-
-
-def sha256_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def building_folder(path: Path, mend: str | None = None) -> Iterator[Path]:
-    """Fill a temporary sibling folder; on success it gets a manifest, and replaces `path` in one rename. `mend` as in `disk_errors`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with disk_errors(path, mend):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            yield temporary
-            write_manifest(temporary)
-            if path.exists():
-                shutil.rmtree(path)
-            os.replace(temporary, path)
-            fsync_folder(path.parent)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def write_manifest(folder: Path) -> None:
-    """Record size and sha256 of every file below `folder`, after syncing them. The manifest is written last."""
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-    write_json(folder / MANIFEST, {"files": files})
-
-
-def manifest_fault(folder: Path, *, checksums: bool = True) -> str | None:
-    """What is wrong with a folder written by `building_folder`, or None when it is whole."""
-    try:
-        files = read_json(folder / MANIFEST)["files"]
-        for name, entry in files.items():
-            path = folder / name
-            if not path.exists():
-                return f"{path} is missing"
-            if path.stat().st_size != entry["bytes"]:
-                return f"{path} has {path.stat().st_size} bytes, expected {entry['bytes']}"
-            if checksums and sha256_file(path) != entry["sha256"]:
-                return f"{path} does not match its checksum"
-    except (DataError, KeyError, TypeError, AttributeError) as error:
-        return f"its manifest is missing or damaged ({error})"
-    return None
+def size(count: float) -> str:
+    """Bytes for a reader: 54.7 GB, 310 MB, 2.5 MB."""
+    if count >= 1e9:
+        return f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if count >= 1e7 else f"{count / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager
@@ -226,7 +142,14 @@ class RunFolder:
             runs = sorted(p.parent.name for p in (home() / "runs").glob("*/state.json"))
             known = f"Known runs: {', '.join(runs)}." if runs else "There are no runs yet: `chatling run pocket` makes one."
             raise RunError(f"There is no run at {path}.", known)
-        return RunFolder(path)
+        folder = RunFolder(path)
+        folder.check_entries()
+        return folder
+
+    def check_entries(self) -> None:
+        """Raises RunError when something in the folder leads out of it, or is no file: the run may come from a stranger."""
+        if fault := foreign_entry(self.path):
+            raise RunError(f"Run {self.name!r} is not opened: {fault}.", "Remove that, or replace it by the file itself.")
 
     @property
     def name(self) -> str:
@@ -265,18 +188,45 @@ class RunFolder:
         raise RunError(f"Run {self.name!r} has no finished model yet.", f"`chatling run {self.name}` goes on with it.")
 
     def read_state(self) -> dict[str, Any]:
-        """`state.json`: {"stages": {name: {"status", "fingerprint", ...}}, "execution": {...}}; a fresh one when absent."""
-        path = self.path / "state.json"
-        return read_json(path) if path.exists() else {"stages": {}, "execution": {}}
+        """`state.json`: {"stages": {name: {"status", "fingerprint", ...}}, "execution": {...}}; a fresh one when there is none.
+
+        A damaged one is replaced by its copy, with a warning. Raises DataError when that is of no use either.
+        """
+        path, copy = self.path / STATE, self.path / STATE_COPY
+        try:
+            return self._read_state(path)
+        except DataError as error:
+            damaged = error
+        with contextlib.suppress(DataError):
+            state = self._read_state(copy)
+            if state["stages"] or path.exists():
+                what = damaged.what.removesuffix(".")
+                warnings.warn(f"{what}; its copy, {copy.name}, is used. (To begin the run again, remove its folder.)", stacklevel=2)
+            return state
+        if not path.exists() and not copy.exists():
+            return run_state.fresh()
+        raise DataError(damaged.what, f"Put back {path.name} as it was, choose another run with --run, or remove {self.path}.") from damaged
+
+    @staticmethod
+    def _read_state(path: Path) -> dict[str, Any]:
+        try:
+            return run_state.unpack(read_json(path))
+        except run_state.Malformed as error:
+            raise DataError(f"{path} is not a run's state ({error}).") from None
 
     def write_state(self, state: dict[str, Any]) -> None:
-        write_json(self.path / "state.json", state)
+        """Twice, since a run without its state has lost its place."""
+        packed = run_state.pack(state)
+        write_json(self.path / STATE, packed)
+        write_json(self.path / STATE_COPY, packed)
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for writing. The kernel frees it when the process dies, so a kill leaves no stale lock."""
+        """Hold the run for writing. The kernel frees it when the process dies, so a kill leaves no stale lock; what it left half-written
+        is removed. Raises RunError when another process holds it, and as `check_entries`."""
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
+            self.check_entries()
             file = open(self.path / ".lock", "a+")  # noqa: SIM115 - held open for as long as the lock
         with file:
             if not _locked(file):
@@ -288,4 +238,11 @@ class RunFolder:
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
+            self._sweep()
             yield
+
+    def _sweep(self) -> None:
+        """Evaluations and reports are written without the lock; all else in the run is written by its holder alone."""
+        sweep(self.path, lambda path: path.parent == self.evals or path.name.startswith(f".{self.report.name}."))
+        for shared in (home() / "data", home() / "cache"):
+            sweep(shared, lambda path: True)

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatling.data import token_shards
+from chatling.data import shard_files, token_shards
 from chatling.data.mixtures import Mapped
+from chatling.data.shard_files import ShardChecks
 from chatling.data.texts import CorpusCounts, iter_texts, list_parquet
 from chatling.data.token_shards import TokenShards, write_conversation_shards, write_token_shards
 from chatling.errors import DataError, MachineError
@@ -209,17 +210,87 @@ def test_damage_is_found_named_and_mended(write_texts, tmp_path, tokenizer, dama
     assert content(folder) == before
 
 
-def test_flipped_bits_are_found_when_asked_and_by_a_resume(write_texts, tmp_path, tokenizer):
+@pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "meta.json", "manifest.json"])
+def test_flipped_bits_are_found_and_a_small_corpus_is_mended_with_a_sentence(write_texts, tmp_path, tokenizer, name):
+    files, folder = corpus_files(write_texts), tmp_path / "shards"
+    write_token_shards(folder, files, tokenizer)
+    before = content(folder)
+    path = folder / "shard_00001" / name
+    path.write_bytes(path.read_bytes()[:-9] + b"\x01" + path.read_bytes()[-8:])
+    if name == "tokens.bin":
+        TokenShards.open(folder, checksums=False)  # sizes agree, and another process looks into it
+    with pytest.raises(DataError, match=r"shard_00001.*Delete .*shard_00001 and run again"):
+        TokenShards.open(folder)
+    told = []
+    write_token_shards(folder, files, tokenizer, note=told.append)
+    assert len(told) == 1
+    assert f"shard_00001/{name}" in told[0] or "its manifest" in told[0]
+    assert content(folder) == before
+
+
+def test_tokens_of_a_large_corpus_are_checked_before_they_are_read(write_texts, tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(token_shards, "AT_ONCE", 0)
+    monkeypatch.setattr(ShardChecks, "start", lambda self: None)  # the background has not come to it yet
     files, folder = corpus_files(write_texts), tmp_path / "shards"
     write_token_shards(folder, files, tokenizer)
     path = folder / "shard_00001" / "tokens.bin"
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
-    TokenShards.open(folder)  # sizes agree: 20 GB must open at once
-    with pytest.raises(DataError, match=r"shard_00001.*checksum"):
-        TokenShards.open(folder, checksums=True)
-    (folder / "corpus.json").unlink()  # as an interrupted writer leaves it
+    write_token_shards(folder, files, tokenizer)  # a finished corpus opens at once
+    shards = TokenShards.open(folder)
+    assert bytes(shards.document(0).astype(np.uint8)).decode() == "file 0 document 0 "
+    shards.require([0])
+    for read in (lambda: shards.document(7), lambda: shards.require([0, int(shards.offsets[7])])):
+        with pytest.raises(DataError, match=r"shard_00001/tokens\.bin does not match its checksum.*Delete .*shard_00001"):
+            read()
+    shutil.rmtree(path.parent)
     write_token_shards(folder, files, tokenizer)
-    TokenShards.open(folder, checksums=True)
+    shards = TokenShards.open(folder)
+    shards.require(shards.offsets[:-1].tolist())
+    assert shards._checks is None  # nothing is left to wait for
+
+
+def test_the_background_checks_every_shard_once(write_texts, tmp_path, tokenizer, monkeypatch):
+    monkeypatch.setattr(token_shards, "AT_ONCE", 0)
+    looked, real = [], shard_files.content_fault
+    monkeypatch.setattr(shard_files, "content_fault", lambda shard, size: looked.append(shard.name) or real(shard, size))
+    folder = tmp_path / "shards"
+    write_token_shards(folder, corpus_files(write_texts), tokenizer)
+    shards, deadline = TokenShards.open(folder), time.monotonic() + 20
+    while not (shards._checks is None or shards._checks.passed):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    shards.require(range(shards.tokens))
+    assert sorted(looked[-3:]) == ["shard_00000", "shard_00001", "shard_00002"]
+    TokenShards.open(folder, checksums=False)
+    assert len(looked) <= 6
+
+
+OFFSETS = [[], [0], [1, 5], [0, 5, 3], [0, -1], [0, 4, 4], [0, 2**62]]
+
+
+@pytest.mark.parametrize("offsets", OFFSETS)
+def test_offsets_that_do_not_fit_are_refused(tmp_path, offsets):
+    (tmp_path / "tokens.bin").write_bytes(np.arange(4, dtype="<u2").tobytes())
+    (tmp_path / "offsets.bin").write_bytes(np.array(offsets, "<i8").tobytes())
+    with pytest.raises(DataError, match="do not agree in length"):
+        shard_files.map_shard(tmp_path, 257)
+    (tmp_path / "offsets.bin").write_bytes(b"123")
+    with pytest.raises(DataError, match=r"do not agree in length|cannot be read"):
+        shard_files.map_shard(tmp_path, 257)
+
+
+def test_an_index_that_is_not_of_the_shards_is_refused(write_texts, tmp_path, tokenizer):
+    folder = tmp_path / "shards"
+    files = corpus_files(write_texts)
+    write_token_shards(folder, files, tokenizer)
+    right = json.loads((folder / "corpus.json").read_text())
+    for change in ({"tokens": 1}, {"documents": 10**9}, {"vocabulary": 300}, {"masked": True}, {"shards": ["../x"]}, {"counts": []},
+                   {"fingerprints": right["fingerprints"][:2]}, {"fingerprint": "x"}, {"shards": 3}, {"masked": 0}):
+        (folder / "corpus.json").write_text(json.dumps(right | change))
+        with pytest.raises(DataError):
+            TokenShards.open(folder)
+        write_token_shards(folder, files, tokenizer)
+        assert json.loads((folder / "corpus.json").read_text()) == right
 
 
 def test_a_full_disk_is_one_sentence_and_the_next_start_goes_on(write_texts, tmp_path, tokenizer):

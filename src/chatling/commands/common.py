@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from chatling.errors import ChatlingError, RunError, nearest
+from chatling.errors import ChatlingError, DataError, RunError, nearest
 from chatling.workspace import MANIFEST, STAGES, RunFolder, find_run, home
 
 if TYPE_CHECKING:
@@ -117,7 +117,11 @@ def load_engine(folder: RunFolder, stage: str, width: int, gpu: int | None = Non
     in_bf16 = execution.get("dtype") == "bfloat16" and (execution.get("device") == device or device == "cuda")
     place = device if gpu is None else f"{device}:{gpu}"
     model = load_model(folder.model(stage), device=place, dtype=torch.bfloat16 if in_bf16 else torch.float32)
-    return Engine(model, Tokenizer.load(folder.tokenizer), width=width, compiled=compiled)
+    tokenizer = Tokenizer.load(folder.tokenizer)
+    if tokenizer.vocab_size != model.config.vocabulary:
+        sizes = f"{model.config.vocabulary} tokens, its tokenizer {tokenizer.vocab_size}"
+        raise DataError(f"The {stage} model of run {folder.name!r} has {sizes}.")
+    return Engine(model, tokenizer, width=width, compiled=compiled)
 
 
 def stage_of(folder: RunFolder, name: str | None) -> str:

@@ -76,6 +76,7 @@ class PretrainBatches:
         refs = self._refs(epoch, row)
         while True:
             step = [next(refs) for _ in range(self.rows_per_step)]
+            self._require(step)
             share = step[self.rank::self.world]
             micro = tuple(map(self._micro, _chunks(share, self.micro_rows)))
             count, tokens = sum(ref.targets for ref in share), sum(min(ref.targets + 1, self.rows.row_tokens) for ref in step)
@@ -84,8 +85,14 @@ class PretrainBatches:
     def once(self, tokens: int | None = None) -> Iterator[MicroBatch]:
         """This rank's share of the first epoch's rows, each row once: all of them, or the first that hold `tokens` tokens."""
         last = None if tokens is None else max(1, -(-tokens // self.rows.row_tokens))
-        share = list(itertools.islice(self.rows.refs(0), self.rank, last, self.world))
+        read = list(itertools.islice(self.rows.refs(0), last))
+        self._require(read)
+        share = read[self.rank::self.world]
         return (_filled(self._micro(chunk), self.micro_rows, self.rows.bos) for chunk in _chunks(share, self.micro_rows))
+
+    def _require(self, refs: Sequence[RowRef]) -> None:
+        """The rows of all ranks: the one that checks the files does so for the others, too, and they meet before any learns from them."""
+        self.rows.shards.require(start for ref in refs for start, _ in ref.pieces)
 
     def _refs(self, epoch: int, row: int) -> Iterator[RowRef]:
         while True:

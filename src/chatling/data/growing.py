@@ -12,16 +12,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from chatling.data.background import start
 from chatling.data.corpus import HubFiles
+from chatling.data.shard_files import content_fault, damaged, map_shard, shard_fault
 from chatling.data.token_shards import (
     CORPUS,
     TokenShards,
-    map_shard,
-    shard_fault,
+    is_finished,
     shard_names,
     text_fingerprints,
     write_first_shards,
@@ -39,10 +40,10 @@ SILENCE = 60.0  # seconds without a writer after which no shard is expected any 
 class GrowingShards(TokenShards):
     """Token shards of text whose later ones may not be there yet. Holds the shards taken so far."""
 
-    def __init__(self, folder: Path):
-        """Raises DataError when nobody ever planned shards there."""
-        plan = read_json(folder / PLAN)
-        self._folder = folder
+    def __init__(self, folder: Path, checksums: bool = True):
+        """`checksums` as of `TokenShards.open`. Raises DataError when nobody ever planned shards there."""
+        plan = _read_plan(folder)
+        self._folder, self._checksums = folder, checksums
         self._expected: list[tuple[str, str]] = list(zip(shard_names(len(plan["fingerprints"])), plan["fingerprints"], strict=True))
         super().__init__([], np.zeros(1, np.int64), plan["vocabulary"])
 
@@ -50,7 +51,9 @@ class GrowingShards(TokenShards):
         while self.documents < documents and self._expected:
             name, fingerprint = self._expected[0]
             self._wait(self._folder / name, fingerprint)
-            part, offsets = map_shard(self._folder / name, self.vocab_size)
+            if self._checksums and (fault := content_fault(self._folder / name, self.vocab_size)):
+                raise damaged(self._folder / name, fault)
+            part, offsets, _ = map_shard(self._folder / name, self.vocab_size)
             self._expected.pop(0)
             self._parts.append(part)
             self._begins.append(self._begins[-1] + len(part))
@@ -64,7 +67,7 @@ class GrowingShards(TokenShards):
         while shard_fault(shard, fingerprint, checksums=False):
             failure = self._folder / FAILURE
             if failure.exists():
-                raise DataError(read_json(failure)["error"])
+                raise DataError(str(_field(failure, "error")))
             if is_locked(self._folder / WRITING):
                 alone = time.monotonic()
             elif time.monotonic() - alone > SILENCE:
@@ -73,9 +76,24 @@ class GrowingShards(TokenShards):
             time.sleep(LOOK_SECONDS)
 
 
-def open_shards(folder: Path) -> TokenShards:
-    """A finished corpus, or one that is being written. Raises DataError when it is neither."""
-    return GrowingShards(folder) if (folder / PLAN).exists() and not (folder / CORPUS).exists() else TokenShards.open(folder)
+def _read_plan(folder: Path) -> dict[str, Any]:
+    plan = {key: _field(folder / PLAN, key) for key in ("vocabulary", "fingerprints")}
+    if type(plan["vocabulary"]) is not int or not isinstance(plan["fingerprints"], list):
+        raise DataError(f"{folder / PLAN} is damaged.", f"Delete {folder} and run again: it is written anew.")
+    return plan
+
+
+def _field(path: Path, key: str) -> Any:
+    found = read_json(path)
+    if not isinstance(found, dict) or key not in found:
+        raise DataError(f"{path} is damaged: it has no {key}.", f"Delete {path} and run again.")
+    return found[key]
+
+
+def open_shards(folder: Path, checksums: bool = True) -> TokenShards:
+    """A finished corpus, or one that is being written. Raises DataError when it is neither, and as `TokenShards.open`."""
+    growing = (folder / PLAN).exists() and not (folder / CORPUS).exists()
+    return GrowingShards(folder, checksums) if growing else TokenShards.open(folder, checksums)
 
 
 def grow_token_shards(
@@ -86,13 +104,13 @@ def grow_token_shards(
     words = Tokenizer.load(tokenizer)
     marks = files.fingerprints if isinstance(files, HubFiles) else None
     if not isinstance(files, HubFiles) or len(files) <= ahead:
-        write_token_shards(folder, files, words, column=column, marks=marks)
+        write_token_shards(folder, files, words, column=column, marks=marks, note=note)
         return
     fingerprints = text_fingerprints(files, words, column, marks)
-    if (folder / CORPUS).exists() and read_json(folder / CORPUS).get("fingerprints") == fingerprints:
-        write_token_shards(folder, files, words, column=column, marks=marks)  # only looks
+    if is_finished(folder, words.vocab_size, False, fingerprints):
+        write_token_shards(folder, files, words, column=column, marks=marks, note=note)  # only looks
         return
-    write_first_shards(folder, files, words, ahead, column=column, marks=marks)
+    write_first_shards(folder, files, words, ahead, column=column, marks=marks, note=note)
     (folder / FAILURE).unlink(missing_ok=True)
     write_json(folder / PLAN, {"vocabulary": words.vocab_size, "fingerprints": fingerprints})
     note(f"{ahead} of {len(files)} shards of text are ready; the others are written while the training runs.")

@@ -13,26 +13,40 @@ import bisect
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from chatling.data.shard_files import (
+    AT_ONCE,
+    LARGE,
+    META,
+    WRITTEN_AGAIN,
+    ShardChecks,
+    ShardWriter,
+    damaged,
+    index_fields,
+    map_shard,
+    read_meta,
+    shard_bytes,
+    shard_fault,
+)
 from chatling.data.texts import CorpusCounts, iter_texts
 from chatling.errors import DataError
-from chatling.workspace import building_folder, disk_errors, manifest_fault, read_json, write_json
+from chatling.workspace import MANIFEST, building_folder, disk_errors, read_json, write_json
 
 CORPUS = "corpus.json"
 FORMAT = 1  # part of every fingerprint: a change of layout writes shards again
 BLOCK_CHARACTERS = 4_000_000  # texts encoded at a time: enough to keep all cores busy, little memory
 CONVERSATIONS_PER_SHARD = 50_000
-WRITTEN_AGAIN = "`chatling run` writes it again; if it does not, delete {} first."
 Item = TypeVar("Item", covariant=True)
 Progress = Callable[[int, int], None]
+Note = Callable[[str], None]
 
 
 class Indexed(Protocol[Item]):
@@ -65,8 +79,10 @@ class TokenShards:
     """Documents as token ids, in memory or memory-mapped. Positions count the tokens of the whole corpus in order."""
 
     def __init__(self, parts: Sequence[np.ndarray], offsets: np.ndarray, vocab_size: int, masks: Sequence[np.ndarray] | None = None,
-                 fingerprint: str = "", counts: CorpusCounts | None = None):
-        """`parts` are each shard's ids; document i is at positions `offsets[i]` to `offsets[i + 1]` and never crosses a shard."""
+                 fingerprint: str = "", counts: CorpusCounts | None = None, checks: ShardChecks | None = None):
+        """`parts` are each shard's ids; document i is at positions `offsets[i]` to `offsets[i + 1]` and never crosses a shard.
+        With `checks`, no shard is read before it has passed them."""
+        self._checks = checks
         self._parts, self._masks = list(parts), None if masks is None else list(masks)
         self._begins = [0, *np.cumsum([len(part) for part in parts]).tolist()]  # shard -> its first position
         self.offsets, self.vocab_size, self.fingerprint, self.counts = offsets, vocab_size, fingerprint, counts or CorpusCounts()
@@ -85,8 +101,10 @@ class TokenShards:
         return self._masks is not None
 
     def read(self, position: int, count: int) -> np.ndarray:
-        """`count` token ids from a position on, within one document; a view."""
+        """`count` token ids from a position on, within one document; a view. Raises DataError when the shard is damaged."""
         shard = bisect.bisect_right(self._begins, position) - 1
+        if self._checks is not None:
+            self._checks.need(shard)
         begin = position - self._begins[shard]
         return self._parts[shard][begin:begin + count]
 
@@ -99,6 +117,8 @@ class TokenShards:
         if self._masks is None:
             return None
         shard = bisect.bisect_right(self._begins, int(self.offsets[i])) - 1
+        if self._checks is not None:
+            self._checks.need(shard)
         begin = int(self.offsets[i]) - self._begins[shard]
         return self._masks[shard][begin:begin + int(self.lengths[i])]
 
@@ -106,56 +126,60 @@ class TokenShards:
         """How many of the first `documents` documents there are. Of a corpus that is still being written, waits until that is known."""
         return min(documents, self.documents)
 
+    def require(self, positions: Iterable[int]) -> None:
+        """Wait until the shards of these positions have passed their checks, so that others may read them, too. Raises DataError."""
+        if self._checks is None:
+            return
+        for shard in sorted({bisect.bisect_right(self._begins, position) - 1 for position in positions}):
+            self._checks.need(shard)
+        if self._checks.passed:
+            self._checks = None
+
+    def require_all(self) -> None:
+        """Wait until every shard has passed its checks. Raises DataError."""
+        if self._checks is not None:
+            for shard in range(len(self._parts)):
+                self._checks.need(shard)
+        self._checks = None
+
     @staticmethod
-    def open(folder: Path, checksums: bool = False) -> TokenShards:
-        """Map a finished folder; sizes are always checked, checksums on request. DataError names what is missing or damaged."""
-        mend = WRITTEN_AGAIN.format(folder)
+    def open(folder: Path, checksums: bool = True) -> TokenShards:
+        """Map a finished folder. DataError names what is missing or damaged.
+
+        Sizes and structure are always checked. Checksums are compared here, except those of large corpora's tokens: they are compared in
+        the background, and no shard is read before it has passed. Without `checksums`, another process of this machine does it.
+        """
         if not (folder / CORPUS).exists():
-            raise DataError(f"There are no finished token shards at {folder}.", mend)
-        corpus = read_json(folder / CORPUS)
+            raise DataError(f"There are no finished token shards at {folder}.", WRITTEN_AGAIN.format(folder))
+        corpus = index_fields(read_json(folder / CORPUS), folder)
+        names, vocab_size, masked = shard_names(len(corpus["fingerprints"])), corpus["vocabulary"], corpus["masked"]
+        later = _checked_later(folder, names)
         parts, masks, offsets, total = [], [], [np.zeros(1, np.int64)], 0
-        for name, fingerprint in zip(corpus["shards"], corpus["fingerprints"], strict=True):
-            fault = shard_fault(folder / name, fingerprint, checksums)
+        for name, fingerprint in zip(names, corpus["fingerprints"], strict=True):
+            fault = shard_fault(folder / name, fingerprint, checksums, masked=masked, later=LARGE)
             if fault:
-                raise DataError(f"A token shard is damaged: {fault}.", mend)
-            part, ends = map_shard(folder / name, corpus["vocabulary"])
+                raise damaged(folder / name, fault)
+            part, ends, mask = map_shard(folder / name, vocab_size, masked)
             parts.append(part)
-            if corpus["masked"]:
-                masks.append(_mapped(folder / name / "mask.bin", np.dtype(np.uint8)))
-            if masks and len(masks[-1]) != len(part):
-                raise _disagreeing(folder / name)
+            if mask is not None:
+                masks.append(mask)
             offsets.append(ends[1:] + total)
-            total += len(parts[-1])
-        return TokenShards(parts, np.concatenate(offsets), corpus["vocabulary"], masks if corpus["masked"] else None, corpus["fingerprint"],
-                           CorpusCounts(**corpus["counts"]))
+            total += len(part)
+        if corpus != _index(folder, corpus["fingerprints"], names, vocab_size, masked):
+            raise DataError(f"{folder / CORPUS} does not agree with the shards beside it.", WRITTEN_AGAIN.format(folder / CORPUS))
+        checks = ShardChecks([folder / name for name in names], vocab_size) if checksums else None
+        shards = TokenShards(parts, np.concatenate(offsets), vocab_size, masks if masked else None, corpus["fingerprint"],
+                             CorpusCounts(**corpus["counts"]), checks)
+        if checks is not None and later:
+            checks.start()
+        else:
+            shards.require_all()
+        return shards
 
 
-def map_shard(shard: Path, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """A shard's ids, memory-mapped, and the offsets of its documents. Raises DataError when they do not fit together."""
-    part, offsets = _mapped(shard / "tokens.bin", _id_type(vocab_size)), np.fromfile(shard / "offsets.bin", np.dtype("<i8"))
-    if offsets[-1] != len(part):
-        raise _disagreeing(shard)
-    return part, offsets
-
-
-def _disagreeing(shard: Path) -> DataError:
-    return DataError(f"A token shard is damaged: the files of {shard} do not agree in length.", WRITTEN_AGAIN.format(shard.parent))
-
-
-def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:
-    # asarray: slices of the memmap subclass cost several times those of a plain array; an empty file cannot be mapped
-    return np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
-
-
-def _id_type(vocab_size: int) -> np.dtype:
-    return np.dtype("<u2" if vocab_size <= 65_536 else "<u4")
-
-
-def shard_fault(shard: Path, fingerprint: str, checksums: bool) -> str | None:
-    fault = manifest_fault(shard, checksums=checksums)
-    if fault:
-        return f"{shard.name}: {fault}"
-    return None if read_json(shard / "meta.json")["fingerprint"] == fingerprint else f"{shard} was made from something else"
+def _checked_later(folder: Path, names: Sequence[str]) -> tuple[str, ...]:
+    """The files whose checksums are compared in the background: none of a small corpus."""
+    return LARGE if sum(shard_bytes(folder / name) for name in names) > AT_ONCE else ()
 
 
 def _digest(*parts: Any) -> str:
@@ -174,40 +198,30 @@ def file_fingerprint(path: Path) -> str:
         raise DataError(f"{path} does not exist.") from None
 
 
-class _ShardFiles:
-    """The open files of the shard being written."""
-
-    def __init__(self, tokens: IO[bytes], mask: IO[bytes] | None, vocab_size: int):
-        self.tokens, self.mask, self.vocab_size = tokens, mask, vocab_size
-        self.lengths: list[np.ndarray] = [np.zeros(1, np.int64)]
-
-    def add(self, ids: np.ndarray, lengths: np.ndarray, mask: np.ndarray | None = None) -> None:
-        if ids.size and int(ids.max()) >= self.vocab_size:
-            raise ValueError(f"token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}")
-        self.tokens.write(ids.astype(_id_type(self.vocab_size)).tobytes())
-        self.lengths.append(lengths)
-        if self.mask is not None and mask is not None:
-            self.mask.write(mask.astype(np.uint8).tobytes())
-
-
 def _write_corpus(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str],
-                  fill: Callable[[int, _ShardFiles], CorpusCounts], progress: Progress | None) -> TokenShards:
+                  fill: Callable[[int, ShardWriter], CorpusCounts], progress: Progress | None, note: Note | None) -> TokenShards:
     """Write the shards that are not there yet, then corpus.json. `fill(i, files)` adds the documents of shard i."""
-    fingerprint = _digest(vocab_size, masked, *fingerprints)
-    # a finished corpus is trusted by its sizes so that 20 GB open at once; what an interrupted run left is checked in full
-    finished = _finished(folder, fingerprint)
-    wrote = _write_missing(folder, vocab_size, masked, fingerprints, fill, progress, range(len(fingerprints)), checksums=not finished)
+    names = shard_names(len(fingerprints))
+    # of a large finished corpus, the tokens are left to whoever reads them, so that 20 GB open at once
+    finished = is_finished(folder, vocab_size, masked, fingerprints)
+    later = _checked_later(folder, names) if finished else ()
+    wrote = _write_missing(folder, vocab_size, masked, fingerprints, fill, progress, range(len(names)), finished, later, note)
     if wrote or not finished:
-        _write_index(folder, fingerprint, fingerprints, shard_names(len(fingerprints)), vocab_size, masked)
-    return TokenShards.open(folder)
+        write_json(folder / CORPUS, _index(folder, fingerprints, names, vocab_size, masked))
+    return TokenShards.open(folder, checksums=bool(later))
 
 
 def _write_missing(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str],
-                   fill: Callable[[int, _ShardFiles], CorpusCounts], progress: Progress | None, which: range, *, checksums: bool) -> bool:
-    """Write those of the shards `which` that are not there; returns whether any was missing. Before that, a corpus stops being finished."""
+                   fill: Callable[[int, ShardWriter], CorpusCounts], progress: Progress | None, which: range, finished: bool,
+                   later: Sequence[str], note: Note | None) -> bool:
+    """Write those of the shards `which` that are not there, or not whole, which `note` hears of; returns whether there were any.
+    Before that, a corpus stops being finished."""
     names = shard_names(len(fingerprints))
-    faults = {i: fault for i in which if (fault := shard_fault(folder / names[i], fingerprints[i], checksums))}
-    if faults or checksums:
+    faults = {i: fault for i in which if (fault := shard_fault(folder / names[i], fingerprints[i], True, masked=masked, later=later))}
+    for i, fault in faults.items():
+        if note and (folder / names[i] / MANIFEST).exists():
+            note(f"A token shard is written again: {fault}.")
+    if faults or not finished:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / CORPUS).unlink(missing_ok=True)
@@ -228,55 +242,56 @@ def shard_names(count: int) -> list[str]:
     return [f"shard_{i:05d}" for i in range(count)]
 
 
-def _finished(folder: Path, fingerprint: str) -> bool:
+def is_finished(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str]) -> bool:
+    """Whether a folder has the index of just these shards, and they are there."""
     try:
-        return bool(read_json(folder / CORPUS)["fingerprint"] == fingerprint)
-    except (DataError, KeyError, TypeError):
+        return bool(read_json(folder / CORPUS) == _index(folder, fingerprints, shard_names(len(fingerprints)), vocab_size, masked))
+    except DataError:
         return False
 
 
-def _write_shard(path: Path, fingerprint: str, vocab_size: int, masked: bool, fill: Callable[[_ShardFiles], CorpusCounts]) -> None:
+def _write_shard(path: Path, fingerprint: str, vocab_size: int, masked: bool, fill: Callable[[ShardWriter], CorpusCounts]) -> None:
     with building_folder(path) as shard:
         with ExitStack() as stack:
             tokens = stack.enter_context(open(shard / "tokens.bin", "wb"))
             mask = stack.enter_context(open(shard / "mask.bin", "wb")) if masked else None
-            files = _ShardFiles(tokens, mask, vocab_size)
+            files = ShardWriter(tokens, mask, vocab_size)
             counts = fill(files)
         offsets = np.cumsum(np.concatenate(files.lengths))
         (shard / "offsets.bin").write_bytes(offsets.astype("<i8").tobytes())
-        write_json(shard / "meta.json", {"fingerprint": fingerprint, "tokens": int(offsets[-1]), "documents": len(offsets) - 1,
+        write_json(shard / META, {"fingerprint": fingerprint, "tokens": int(offsets[-1]), "documents": len(offsets) - 1,
                                          "counts": asdict(counts)})
 
 
-def _write_index(folder: Path, fingerprint: str, fingerprints: Sequence[str], names: Sequence[str], vocab_size: int, masked: bool) -> None:
-    metas = [read_json(folder / name / "meta.json") for name in names]
-    documents = sum(meta["documents"] for meta in metas)
+def _index(folder: Path, fingerprints: Sequence[str], names: Sequence[str], vocab_size: int, masked: bool) -> dict[str, Any]:
+    """The content of corpus.json, which follows from the shards."""
+    metas = [read_meta(folder / name) for name in names]
+    documents = sum(meta.documents for meta in metas)
     if documents == 0:
         raise DataError(f"The corpus of {folder.name} is empty: no document with text.", "Check the files and the text column of [data].")
-    counts = {key: sum(meta["counts"][key] for meta in metas) for key in asdict(CorpusCounts())}
-    write_json(folder / CORPUS, {"fingerprint": fingerprint, "vocabulary": vocab_size, "masked": masked, "documents": documents,
-                                 "tokens": sum(meta["tokens"] for meta in metas), "counts": counts, "shards": names,
-                                 "fingerprints": list(fingerprints)})
+    counts = {key: sum(getattr(meta.counts, key) for meta in metas) for key in asdict(CorpusCounts())}
+    return {"fingerprint": _digest(vocab_size, masked, *fingerprints), "vocabulary": vocab_size, "masked": masked, "documents": documents,
+            "tokens": sum(meta.tokens for meta in metas), "counts": counts, "shards": list(names), "fingerprints": list(fingerprints)}
 
 
 def write_token_shards(folder: Path, files: Sequence[Path], tokenizer: TextTokenizer, *, column: str = "text",
-                       marks: Sequence[str] | None = None, progress: Progress | None = None) -> TokenShards:
+                       marks: Sequence[str] | None = None, progress: Progress | None = None, note: Note | None = None) -> TokenShards:
     """Tokenise parquet files into `folder`, one shard a file, and open it; valid shards of an earlier, interrupted call are kept.
 
     `marks` tell the files from others; else their sizes and ends do. Files of shards that are there are then not looked at, so that
-    `files` may be a sequence that fetches. `progress(done, total)` counts files. Raises DataError for unreadable files, a missing column
-    or an empty corpus.
+    `files` may be a sequence that fetches. `progress(done, total)` counts files, `note` hears of damaged shards that are written again.
+    Raises DataError for unreadable files, a missing column or an empty corpus.
     """
     fingerprints = text_fingerprints(files, tokenizer, column, marks)
-    return _write_corpus(folder, tokenizer.vocab_size, False, fingerprints, _text_filler(files, tokenizer, column), progress)
+    return _write_corpus(folder, tokenizer.vocab_size, False, fingerprints, _text_filler(files, tokenizer, column), progress, note)
 
 
 def write_first_shards(folder: Path, files: Sequence[Path], tokenizer: TextTokenizer, count: int, *, column: str = "text",
-                       marks: Sequence[str] | None = None, progress: Progress | None = None) -> None:
+                       marks: Sequence[str] | None = None, progress: Progress | None = None, note: Note | None = None) -> None:
     """The first `count` shards of what `write_token_shards` would write, without the index that makes it a finished corpus."""
     fingerprints = text_fingerprints(files, tokenizer, column, marks)
     fill = _text_filler(files, tokenizer, column)
-    _write_missing(folder, tokenizer.vocab_size, False, fingerprints, fill, progress, range(count), checksums=True)
+    _write_missing(folder, tokenizer.vocab_size, False, fingerprints, fill, progress, range(count), False, (), note)
 
 
 def text_fingerprints(files: Sequence[Path], tokenizer: TextTokenizer, column: str, marks: Sequence[str] | None) -> list[str]:
@@ -284,8 +299,8 @@ def text_fingerprints(files: Sequence[Path], tokenizer: TextTokenizer, column: s
     return [_digest(tokenizer.fingerprint, column, mark) for mark in (marks or [file_fingerprint(file) for file in files])]
 
 
-def _text_filler(files: Sequence[Path], tokenizer: TextTokenizer, column: str) -> Callable[[int, _ShardFiles], CorpusCounts]:
-    def fill(i: int, shard: _ShardFiles) -> CorpusCounts:
+def _text_filler(files: Sequence[Path], tokenizer: TextTokenizer, column: str) -> Callable[[int, ShardWriter], CorpusCounts]:
+    def fill(i: int, shard: ShardWriter) -> CorpusCounts:
         counts = CorpusCounts()
         for texts in _blocks(iter_texts([files[i]], column, counts)):
             ids, offsets = tokenizer.encode_flat(texts)
@@ -309,15 +324,15 @@ def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:
 
 
 def write_conversation_shards(folder: Path, rendered: Indexed[MaskedTokens], vocab_size: int, *, fingerprint: str,
-                              progress: Progress | None = None) -> TokenShards:
+                              progress: Progress | None = None, note: Note | None = None) -> TokenShards:
     """Write rendered conversations with their masks, and open them; shards that are valid already are kept and not rendered again.
 
     `fingerprint` names what determines the content: tokenizer, data sets, seed. The leading bos of each is left out.
-    `progress(done, total)` counts shards.
+    `progress(done, total)` counts shards, `note` hears of damaged ones that are written again.
     """
     total = len(rendered)
 
-    def fill(i: int, shard: _ShardFiles) -> CorpusCounts:
+    def fill(i: int, shard: ShardWriter) -> CorpusCounts:
         counts = CorpusCounts()
         for index in range(i * CONVERSATIONS_PER_SHARD, min(total, (i + 1) * CONVERSATIONS_PER_SHARD)):
             item = rendered[index]
@@ -329,4 +344,4 @@ def write_conversation_shards(folder: Path, rendered: Indexed[MaskedTokens], voc
         return counts
 
     shards = range(-(-total // CONVERSATIONS_PER_SHARD))
-    return _write_corpus(folder, vocab_size, True, [_digest(fingerprint, vocab_size, total, i) for i in shards], fill, progress)
+    return _write_corpus(folder, vocab_size, True, [_digest(fingerprint, vocab_size, total, i) for i in shards], fill, progress, note)

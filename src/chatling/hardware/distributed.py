@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,25 @@ import torch.distributed as dist
 from torch import Tensor
 
 from chatling.errors import RunError
+
+CLOSED = ("connection closed", "connection reset", "connection refused", "broken pipe", "pair closure", "socket", "gloo", "nccl")
+
+
+class PeerDied(RunError):
+    """Another process of the run is gone, so that this one cannot go on."""
+
+
+@contextmanager
+def peer_errors() -> Iterator[None]:
+    """Turn what gloo and NCCL say when a process at the other end is gone into one clear sentence."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = str(error).lower()
+        if not isinstance(error, dist.DistError) and not any(sign in text for sign in CLOSED):
+            raise
+        what = "Another process of this run died, or its machine cannot be reached; what it said itself stands above."
+        raise PeerDied(what, "Start the run again with the same command; it resumes.") from error
 
 
 @dataclass(frozen=True)
@@ -27,10 +47,21 @@ class World:
     def first(self) -> bool:
         return self.rank == 0
 
+    @property
+    def checks_files(self) -> bool:
+        """Whether this process looks after its machine's files for the others there, so that nothing is hashed eight times."""
+        return self.size == 1 or local_rank() == 0
+
+    def first_fault(self, find: Callable[[], str | None]) -> str | None:
+        """What `find` finds wrong, asked once on each machine; every rank calls it and gets the same."""
+        faults = self.gather(find() if self.checks_files else None)
+        return next((fault for fault in faults if fault is not None), None)
+
     def sum(self, tensor: Tensor) -> Tensor:
         """All-reduce in place."""
         if self.size > 1:
-            dist.all_reduce(tensor)
+            with peer_errors():
+                dist.all_reduce(tensor)
         return tensor
 
     def sum_numbers(self, values: list[float], device: torch.device) -> list[float]:
@@ -45,7 +76,8 @@ class World:
         if self.size == 1:
             return tensor
         chunk = tensor.new_empty(tensor.shape[0] // self.size, *tensor.shape[1:])
-        dist.reduce_scatter_tensor(chunk, tensor.contiguous())
+        with peer_errors():
+            dist.reduce_scatter_tensor(chunk, tensor.contiguous())
         return chunk
 
     def all_gather(self, chunk: Tensor) -> Tensor:
@@ -53,7 +85,8 @@ class World:
         if self.size == 1:
             return chunk
         full = chunk.new_empty(chunk.shape[0] * self.size, *chunk.shape[1:])
-        dist.all_gather_into_tensor(full, chunk.contiguous())
+        with peer_errors():
+            dist.all_gather_into_tensor(full, chunk.contiguous())
         return full
 
     def gather(self, value: Any) -> list[Any]:
@@ -61,7 +94,8 @@ class World:
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with peer_errors():
+            dist.all_gather_object(values, value)
         return values
 
     def from_first(self, value: Any) -> Any:
@@ -69,7 +103,8 @@ class World:
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with peer_errors():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
 
@@ -81,7 +116,12 @@ def together(world: World) -> Iterator[None]:
         yield
     except BaseException as error:
         failure = error
-    told = world.from_first(str(failure) if failure else None)
+    try:
+        told = world.from_first(str(failure) if failure else None)
+    except PeerDied:
+        if failure is not None:  # which may be why the others are gone, or not: ours is the one that we can tell of
+            raise failure from None
+        raise
     if failure is not None:
         raise failure
     if told is not None:
@@ -114,8 +154,11 @@ def process_group(device: torch.device) -> Iterator[World]:
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     own = torch.device("cuda", local_rank()) if device.type == "cuda" else None  # NCCL wants to know which one
-    dist.init_process_group(backend, timeout=datetime.timedelta(hours=2), device_id=own)
+    with peer_errors():
+        dist.init_process_group(backend, timeout=datetime.timedelta(hours=2), device_id=own)
     try:
-        yield World(launched_rank(), launched_size())
+        with peer_errors():  # a GPU's collectives tell of a peer's death later, wherever their results are waited for
+            yield World(launched_rank(), launched_size())
     finally:
-        dist.destroy_process_group()
+        with contextlib.suppress(RuntimeError):  # there may be nobody left to part from
+            dist.destroy_process_group()

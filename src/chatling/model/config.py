@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal
 
@@ -69,10 +70,34 @@ class ModelConfig:
         unknown = set(data) - {field.name for field in fields(ModelConfig)}
         if unknown:
             raise DataError(f"Unknown model fields {sorted(unknown)}.", "The model was written by another version of chatling.")
+        for name, value in data.items():
+            if not _sensible(name, value):
+                raise DataError(f"The model field {name} is {str(value)[:40]}, which no model has.")
         try:
-            return ModelConfig(**{**data, "windows": tuple(data.get("windows", ()))})
+            config = ModelConfig(**{**data, "windows": tuple(data.get("windows", ()))})
         except TypeError as error:
             raise DataError(f"Incomplete model config ({error}).") from error
+        except RecipeError as error:
+            raise DataError(error.what) from error
+        if len(config.windows) not in (0, config.depth):
+            raise DataError(f"The model has {config.depth} layers and {len(config.windows)} windows.")
+        return config
+
+
+MOST = {"depth": 10_000, "context": 1 << 20, "windows": 1 << 20}  # and of the other whole numbers:
+MOST_WIDE = 1 << 24
+
+
+def _sensible(name: str, value: Any) -> bool:
+    """Whether a field that was read has the type and a size that a model can have; files may be a stranger's."""
+    kind = ModelConfig.__annotations__[name]
+    if kind == "bool":
+        return isinstance(value, bool)
+    if kind == "int":
+        return type(value) is int and 0 < value <= MOST.get(name, MOST_WIDE)
+    if kind == "float":
+        return type(value) in (int, float) and 0 < value < math.inf
+    return isinstance(value, list | tuple) and all(type(each) is int and 0 <= each <= MOST[name] for each in value)
 
 
 @config

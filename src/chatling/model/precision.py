@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 
 from chatling.config import bounded, config
-from chatling.errors import MachineError
+from chatling.errors import MachineError, RunError
 from chatling.hardware.detect import Machine
 from chatling.model.attention import Kernel, attend
 from chatling.model.config import ModelConfig, activation_memory, logits_memory, model_memory
@@ -56,6 +57,18 @@ class Execution:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Execution:
+        """Raises RunError for what `to_dict` did not write."""
+        choices: dict[str, tuple[Any, ...]] = {
+            "device": ("cuda", "mps", "cpu"), "dtype": get_args(DTypeName), "kernel": get_args(Kernel), "compile": (True, False),
+        }  # fmt: skip
+        odd = next((key for key, known in choices.items() if data.get(key) not in known), None)
+        counts = (type(data.get(key)) is int and 0 < data[key] < 1 << 31 for key in ("threads", "micro_tokens"))
+        if odd or not all(counts) or len(data) != 6 or type(data["compile"]) is not bool:
+            raise RunError("The run's state does not say how it was executed.", "Choose another run with --run.")
+        return Execution(**data)
 
     @property
     def torch_dtype(self) -> torch.dtype:

@@ -53,7 +53,7 @@ class StageReport:
         """Tokens a second. The first step is left out: it compiles."""
         rest = [line for line in self.lines if line.get("seconds")][1:]
         seconds = sum(line["seconds"] for line in rest)
-        return sum(line["tokens"] for line in rest) / seconds if seconds else None
+        return sum(line.get("tokens", 0) for line in rest) / seconds if seconds else None
 
     @property
     def mfu(self) -> float | None:
@@ -176,7 +176,7 @@ def collect(folder: RunFolder) -> RunReport:
         text,
         state.get("execution", {}),
         stages,
-        {path.stem: found for path in sorted(folder.evals.glob("*.json")) if isinstance(found := _json(path), dict)},
+        {path.stem: found for path in sorted(folder.evals.glob("*.json")) if (found := _json(path)) and _is_ours(path.stem, found)},
         _json(folder.tokenizer / "meta.json"),
         {path.parent.name: found for path in sorted(folder.data.glob(f"*/{CORPUS}")) if isinstance(found := _json(path), dict)},
         status.alive,
@@ -193,10 +193,37 @@ def _stage(folder: RunFolder, status: StageStatus, entry: Mapping[str, Any]) -> 
         tuple(entry.get("attempts", ())),
         entry.get("machine"),
         entry.get("processes", 1),
-        ModelConfig.from_dict(shape) if shape else None,
-        (finished or {}).get("peak_memory"),
+        _config(shape),
+        peak if type(peak := (finished or {}).get("peak_memory")) is int else None,
         tuple(read_metrics(folder.evals / f"{name}-samples.jsonl")),
     )
+
+
+def _is_ours(name: str, found: Mapping[str, Any]) -> bool:
+    """Whether an evaluation has the shape that its readers count on; a run may be somebody else's."""
+    results = found.get("results")
+    if name.endswith("-chat"):
+        rows = results if isinstance(results, list) else [None]
+        return all(isinstance(row, dict) and isinstance(row.get("name"), str) and all(map(_finite, _counts(row))) for row in rows)
+    if name.endswith("-core"):
+        tasks = results.get("tasks") if isinstance(results, dict) else None
+        right = isinstance(tasks, dict) and all(isinstance(task, dict) and all(map(_number, task.values())) for task in tasks.values())
+        return right and isinstance(results, dict) and _finite(results.get("core"))
+    return True
+
+
+def _counts(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(key) for key in ("correct", "total", "accuracy"))
+
+
+def _number(value: Any) -> bool:
+    return value is None or _finite(value)
+
+
+def _config(shape: Any) -> ModelConfig | None:
+    with contextlib.suppress(DataError):
+        return ModelConfig.from_dict(shape) if isinstance(shape, dict) else None
+    return None
 
 
 def _newest_shape(checkpoints: Path) -> dict[str, Any] | None:

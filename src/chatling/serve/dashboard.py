@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -48,6 +48,8 @@ def _one(shelf: Shelf, name: str, points: int) -> dict[str, Any]:
     if folder is None:
         raise ApiError(404, f"There is no run {name!r}.", param="name", code="run_not_found")
     status = _status(folder)
+    if "error" in status:
+        return status | {"curves": {}, "samples": {}, "evals": []}
     stages = [stage["name"] for stage in status["stages"]]
     curves = {stage: _curves(folder.stage(stage) / "metrics.jsonl", points) for stage in stages}
     return status | {
@@ -60,6 +62,7 @@ def _one(shelf: Shelf, name: str, points: int) -> dict[str, Any]:
 def _status(folder: RunFolder) -> dict[str, Any]:
     """JSON of `read_status`, or why there is none."""
     try:
+        folder.check_entries()
         return _plain(asdict(read_status(folder)))
     except (ChatlingError, OSError, KeyError, TypeError) as error:
         return {"name": folder.name, "path": str(folder.path), "alive": False, "process": None, "stages": [], "error": str(error)}
@@ -99,14 +102,9 @@ def _samples(folder: RunFolder) -> dict[str, Any]:
     """The latest samples of each stage: {"step", "samples": [{"prompt", "text"}]}."""
     found = {}
     for path in _files(folder.evals, "*-samples.jsonl"):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        for line in reversed(lines):
-            try:
-                latest = json.loads(line)
-            except ValueError:
-                continue  # half-written
-            found[path.name.removesuffix("-samples.jsonl")] = _plain(latest)
-            break
+        with contextlib.suppress(ChatlingError):
+            if lines := read_metrics(path):
+                found[path.name.removesuffix("-samples.jsonl")] = _plain(lines[-1])
     return found
 
 

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from chatling.errors import ChatlingError, nearest
+from chatling.files import foreign_entry
 from chatling.inference.service import EngineService
 from chatling.serve.limits import ApiError, overloaded, shutting_down
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.workspace import MANIFEST, STAGES, RunFolder, read_json
+from chatling.train.checkpoint import model_shape
+from chatling.workspace import MANIFEST, STAGES, RunFolder
 
 LAST_REQUESTS = 3600.0  # seconds that the requests of a model that was trained anew may still take
 
@@ -83,6 +85,8 @@ class Shelf:
         """What could be served now: the default, then the runs in order, each by its last stage first."""
         found = []
         for folder in self.folders():
+            if foreign_entry(folder.path):
+                continue  # the dashboard tells of it
             for stage in reversed(STAGES):
                 if mark := _mark(folder, stage):
                     found.append(Entry(folder, stage, mark))
@@ -125,7 +129,7 @@ class Shelf:
     def card(self, entry: Entry) -> dict[str, Any]:
         """How `/v1/models` describes it."""
         model = self.loaded.get(entry.id)
-        context = read_json(entry.run.model(entry.stage) / "config.json")["model"]["context"]
+        context = model_shape(entry.run.model(entry.stage)).context
         return {
             "id": entry.id, "object": "model", "created": entry.mark // 10**9, "owned_by": "chatling", "run": entry.run.name,
             "stage": entry.stage, "context_length": context, "loaded": model is not None and model.entry.mark == entry.mark,
@@ -170,8 +174,9 @@ class Shelf:
 
 
 def _mark(run: RunFolder, stage: str) -> int:
-    """When a finished model was written, in ns; 0 where there is none."""
-    with contextlib.suppress(OSError):
+    """When a finished model was written, in ns; 0 where there is none, or none that can be read."""
+    with contextlib.suppress(OSError, ChatlingError):
+        model_shape(run.model(stage))
         return (run.model(stage) / MANIFEST).stat().st_mtime_ns
     return 0
 

@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from chatling.errors import DataError
 from chatling.tokenizer.chat_format import chat_template
 from chatling.tokenizer.tokenizer_json import split_pattern, tokenizer_config, tokenizer_json
-from chatling.workspace import building_folder, manifest_fault, read_json, write_atomic, write_json
+from chatling.workspace import building_folder, manifest_fault, read_json, read_plain, write_atomic, write_json
 
 SPECIAL_TOKENS = (
     "<|bos|>",
@@ -35,6 +35,8 @@ SPECIAL_TOKENS = (
 )
 FASTOKENS_STEPS = 10_000_000  # it takes len(token)² steps a token to load, 0.2 s for these; tokens of thousands of blanks take minutes
 Backend = Literal["fastokens", "tiktoken"]
+RANKS, META = "ranks.tiktoken", "meta.json"
+MOST_DIGITS = 3  # of a token
 
 
 def valid_text(text: str) -> str:
@@ -192,13 +194,13 @@ class Tokenizer:
         """Write the tokenizer folder with its manifest: our ranks, and the files that `transformers` loads as they are."""
         with building_folder(folder) as building:
             lines = [base64.b64encode(piece) + b" %d\n" % rank for rank, piece in enumerate(self.pieces)]
-            write_atomic(building / "ranks.tiktoken", b"".join(lines))
+            write_atomic(building / RANKS, b"".join(lines))
             write_atomic(building / "tokenizer.json", tokenizer_json(self.pieces, self.digits, SPECIAL_TOKENS))
             config = tokenizer_config(bos="<|bos|>", end="<|assistant_end|>", chat_template=chat_template())
             write_json(building / "tokenizer_config.json", config)
             write_atomic(building / "token_bytes.safetensors", save({"token_bytes": self.token_bytes}))
             meta = {"vocab_size": self.vocab_size, "digits": self.digits, "specials": SPECIAL_TOKENS, "fingerprint": self.fingerprint}
-            write_json(building / "meta.json", meta)
+            write_json(building / META, meta)
 
     @staticmethod
     def load(folder: Path, backend: Backend | None = None) -> Tokenizer:
@@ -206,14 +208,17 @@ class Tokenizer:
         if not folder.is_dir():
             raise DataError(f"There is no tokenizer at {folder}.", "Train one first: it is the first stage of `chatling run`.")
         mend = "Delete the folder and run again; the tokenizer is trained anew."
-        if fault := manifest_fault(folder):
+        if fault := manifest_fault(folder, required=(RANKS, META)):
             raise DataError(f"The tokenizer in {folder} is damaged: {fault}.", mend)
-        ranks, meta = folder / "ranks.tiktoken", read_json(folder / "meta.json")
         try:
-            pieces = [base64.b64decode(line.split()[0], validate=True) for line in ranks.read_bytes().splitlines()]
+            meta = read_json(folder / META)
+            if not isinstance(meta, dict) or type(meta.get("digits")) is not int or not 1 <= meta["digits"] <= MOST_DIGITS:
+                raise DataError("it does not say how many digits make a token.")
+            pieces = [base64.b64decode(line.split()[0], validate=True) for line in read_plain(folder / RANKS).splitlines()]
             tokenizer = Tokenizer(pieces, meta["digits"], backend)
-            if tokenizer.fingerprint != meta["fingerprint"]:
-                raise DataError("its ranks are not those of its meta.json.")
+            said = {"vocab_size": tokenizer.vocab_size, "specials": list(SPECIAL_TOKENS), "fingerprint": tokenizer.fingerprint}
+            if odd := next((key for key, value in said.items() if meta.get(key) != value), None):
+                raise DataError(f"its {odd} is not that of the ranks.")
         except (DataError, OSError, LookupError, TypeError, binascii.Error) as error:
-            raise DataError(f"The tokenizer in {folder} is damaged: {ranks.name} or meta.json cannot be used: {error}", mend) from error
+            raise DataError(f"The tokenizer in {folder} is damaged: {RANKS} or {META} cannot be used: {error}", mend) from error
         return tokenizer

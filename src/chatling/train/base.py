@@ -8,13 +8,12 @@ from typing import Annotated
 
 from chatling.config import BatchTokens, Count, CountOrZero, Fraction, Tokens, bounded, config
 from chatling.data.batches import PretrainBatches
-from chatling.data.growing import open_shards
 from chatling.data.packing import PackedRows
 from chatling.errors import RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe, counted_at_depth_12, counted_parameters, parameter_counts
 from chatling.optim.groups import REFERENCE_BATCH, OptimConfig, Rates, resolve_rates
 from chatling.optim.schedule import Schedule
-from chatling.train.stage import Context, train_stage
+from chatling.train.stage import Context, checked_shards, train_stage
 
 BATCH_EXPONENT = 0.383  # of the tokens: Power Lines, arXiv 2505.13738
 
@@ -124,6 +123,6 @@ def packed_batches(context: Context, shards: Path, rows_per_step: int, row_token
     if rows_per_step % world.size:
         message = f"A step of {rows_per_step} rows does not divide over {world.size} processes."
         raise RecipeError(message, "Change the batch or their number.")
-    rows = PackedRows(open_shards(shards), row_tokens, context.tokenizer.bos, context.seed)
+    rows = PackedRows(checked_shards(context, shards), row_tokens, context.tokenizer.bos, context.seed)
     micro = context.execution.micro_rows(row_tokens, rows_per_step // world.size)
     return PretrainBatches(rows, rows_per_step, micro, world.rank, world.size)

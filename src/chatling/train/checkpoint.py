@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from chatling.errors import DataError
@@ -18,9 +18,12 @@ from chatling.hardware.distributed import World, together
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.optim.groups import Optimizer
-from chatling.workspace import building_folder, manifest_fault, read_json, write_json
+from chatling.workspace import building_folder, manifest_fault, open_plain, read_json, write_json
 
-MODEL, OPTIMIZER, CONFIG, LOOP = "model.safetensors", "optimizer.safetensors", "config.json", "loop.json"
+MODEL, OPTIMIZER, CONFIG, LOOP, RNG = "model.safetensors", "optimizer.safetensors", "config.json", "loop.json", "rng.safetensors"
+MODEL_FILES = (MODEL, CONFIG)
+CHECKPOINT_FILES = (*MODEL_FILES, OPTIMIZER, RNG, LOOP)
+MADE_ANEW = "Put it back from a copy, or start the run again: it makes the model anew from its stage's last checkpoint, or says how."
 
 
 class Checkpoints:
@@ -31,7 +34,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps that have a folder with a manifest, oldest first."""
-        return sorted(int(path.parent.name.removeprefix("step_")) for path in self.folder.glob("step_*/manifest.json"))
+        names = (path.parent.name.removeprefix("step_") for path in self.folder.glob("step_*/manifest.json"))
+        return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def path(self, step: int) -> Path:
         return self.folder / f"step_{step:06d}"
@@ -44,7 +48,7 @@ class Checkpoints:
                 with building_folder(self.path(step)) as folder:
                     _save_weights(model, folder)
                     _save_file(optimizer_state, folder / OPTIMIZER)
-                    _save_file({"cpu": torch.get_rng_state()}, folder / "rng.safetensors")
+                    _save_file({"cpu": torch.get_rng_state()}, folder / RNG)
                     write_json(folder / LOOP, loop)
                 self._tidy(step, loop.get("best_step"))
 
@@ -57,19 +61,28 @@ class Checkpoints:
                 shutil.rmtree(path)
 
     def restore(self, model: GPT, optimizer: Optimizer, say: Callable[[str], None]) -> dict[str, Any] | None:
-        """Load the newest whole checkpoint and return its loop state; None when there is none. Damaged ones are named and passed over."""
-        for step in reversed(self.steps()):
+        """Load the newest whole checkpoint and return its loop state; None when there is none. Damaged ones are named and passed over.
+
+        A collective. Raises DataError for a whole one that is of another model.
+        """
+        for step in reversed(self.world.from_first(self.steps())):
             folder = self.path(step)
-            fault = manifest_fault(folder)
+            fault = self.world.first_fault(lambda folder=folder: manifest_fault(folder, required=CHECKPOINT_FILES))  # type: ignore[misc]
             if fault is None:
                 load_weights(model, folder)
                 optimizer.load_state_dict(_load_file(folder / OPTIMIZER))
-                torch.set_rng_state(_load_file(folder / "rng.safetensors")["cpu"])
+                _restore_random(folder / RNG)
                 loop = read_json(folder / LOOP)
-                assert isinstance(loop, dict)
+                if not isinstance(loop, dict) or loop.get("step") != step:
+                    raise DataError(f"{folder / LOOP} is not the loop state of step {step}.", f"Delete {folder}; the one before is used.")
                 return loop
             say(f"Checkpoint {folder} is damaged ({fault}); trying the one before it.")
         return None
+
+
+def whole_checkpoint(folder: Path, step: int) -> bool:
+    """Whether a stage's folder has the checkpoint of that step, undamaged."""
+    return manifest_fault(Checkpoints(folder / "checkpoints", World()).path(step), required=CHECKPOINT_FILES) is None
 
 
 def save_model(model: GPT, folder: Path, extra: dict[str, Any]) -> None:
@@ -78,12 +91,35 @@ def save_model(model: GPT, folder: Path, extra: dict[str, Any]) -> None:
         _save_weights(model, temporary, extra)
 
 
-def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> GPT:
-    """A finished model or a checkpoint, weights and computation in `dtype`. Raises DataError when it is damaged."""
-    fault = manifest_fault(folder)
+def open_model(folder: Path, world: World | None = None) -> ModelConfig:
+    """The shape of a finished model or a checkpoint, after each of its files was held to the manifest (once on each machine of `world`, all
+    of whose processes call), and the weights' own index to that shape. Raises DataError naming what is damaged; nothing is allocated."""
+    fault = (world or World()).first_fault(lambda: manifest_fault(folder, required=MODEL_FILES))
     if fault is not None:
-        raise DataError(f"The model in {folder} is damaged: {fault}.", "Run `chatling run` again to make it anew.")
-    config = ModelConfig.from_dict(read_json(folder / CONFIG)["model"])
+        raise DataError(f"The model in {folder} is damaged: {fault}.", MADE_ANEW)
+    config = model_shape(folder)
+    _compare(folder / MODEL, config)
+    return config
+
+
+def model_shape(folder: Path) -> ModelConfig:
+    """What a model's config.json says. Raises DataError."""
+    found = read_json(folder / CONFIG)
+    if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
+        raise DataError(f"{folder / CONFIG} does not describe a model.", MADE_ANEW)
+    try:
+        return ModelConfig.from_dict(found["model"])
+    except DataError as error:
+        raise DataError(f"{folder / CONFIG}: {error.what}", error.mend or MADE_ANEW) from None
+
+
+def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, world: World | None = None) -> GPT:
+    """A finished model or a checkpoint, weights and computation in `dtype`. Raises DataError when it is damaged."""
+    return read_model(folder, open_model(folder, world), device=device, dtype=dtype)
+
+
+def read_model(folder: Path, config: ModelConfig, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> GPT:
+    """The weights of a model that `open_model` gave the shape of."""
     model = GPT(config, compute_dtype=dtype)
     load_weights(model, folder)
     for parameter in model.parameters():  # not the rotary tables, which compute in fp32 in training, too
@@ -97,6 +133,36 @@ def load_weights(model: GPT, folder: Path) -> None:
         model.load_state_dict(_load_file(folder / MODEL))
     except RuntimeError as error:
         raise DataError(f"The weights in {folder} do not fit the model ({str(error).splitlines()[-1].strip()}).") from error
+
+
+def _compare(path: Path, config: ModelConfig) -> None:
+    """Hold the index of a weights file to a model's shape before there is a model."""
+    try:
+        with open_plain(path), safe_open(path, "pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise DataError(f"{path} cannot be read ({error}).", MADE_ANEW) from error
+    what = f"{path} is not of the model that {CONFIG} beside it describes"
+    if config.depth > len(found):  # else the comparison itself would take what a wrong depth asks for
+        raise DataError(f"{what}: {len(found)} tensors, {config.depth:,} layers.", MADE_ANEW)
+    try:
+        with torch.device("meta"):
+            expected = {name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()}
+    except (RuntimeError, OverflowError) as error:
+        raise DataError(f"{what} ({str(error).splitlines()[0]}).", MADE_ANEW) from error
+    if odd := sorted(expected.keys() ^ found.keys()):
+        raise DataError(f"{what}: {odd[0]} is only in one of them.", MADE_ANEW)
+    for name, (shape, dtype) in found.items():
+        if shape != expected[name] or dtype not in ("F32", "F64", "BF16", "F16"):
+            raise DataError(f"{what}: {name} is {dtype} {list(shape)}, expected {list(expected[name])}.", MADE_ANEW)
+
+
+def _restore_random(path: Path) -> None:
+    try:
+        torch.set_rng_state(_load_file(path)["cpu"])
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise DataError(f"{path} holds no state of random numbers.", f"Delete {path.parent}; the checkpoint before it is used.") from error
 
 
 def _save_weights(model: GPT, folder: Path, extra: dict[str, Any] | None = None) -> None:
@@ -117,6 +183,7 @@ def _save_file(tensors: dict[str, torch.Tensor], path: Path) -> None:
 
 def _load_file(path: Path) -> dict[str, torch.Tensor]:
     try:
-        return load_file(path)
+        with open_plain(path):
+            return load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"Cannot read {path}: {error}.") from error

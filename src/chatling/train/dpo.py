@@ -21,7 +21,7 @@ from chatling.config import Count, CountOrZero, Epochs, Flag, Fraction, Rate, Te
 from chatling.data.config import POCKET
 from chatling.data.preferences import PairBatch, PreferenceBatches, RenderedPairs, preference_files, split_preferences
 from chatling.data.reading import file_format
-from chatling.data.token_shards import TokenShards, file_fingerprint, write_conversation_shards
+from chatling.data.token_shards import file_fingerprint, write_conversation_shards
 from chatling.errors import DataError
 from chatling.hardware.distributed import together
 from chatling.model.config import ModelConfig, ModelRecipe
@@ -31,12 +31,12 @@ from chatling.optim.groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
 from chatling.pocket.preferences import preferences as pocket_preferences
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.train.checkpoint import load_weights
+from chatling.train.checkpoint import MODEL, load_weights, open_model
 from chatling.train.live import LiveEvals
 from chatling.train.loop import Trainer
 from chatling.train.sources import Sources
-from chatling.train.stage import Context, build, save_finished
-from chatling.workspace import MANIFEST, read_json, sha256_file, write_atomic
+from chatling.train.stage import Context, build, checked_shards, save_finished
+from chatling.workspace import open_plain, read_manifest, write_atomic
 
 POCKET_PAIRS = 1_200  # of the built-in world, where the recipe gives no number
 
@@ -103,7 +103,7 @@ def prepare_dpo(
         splits = split_preferences(files, note)
     for folder, pairs in zip((train, validation), splits, strict=True):
         facts = repr(("dpo", tokenizer.fingerprint, sources.seed, config.data, marks, len(pairs)))
-        write_conversation_shards(folder, RenderedPairs(tokenizer, pairs), tokenizer.vocab_size, fingerprint=facts)
+        write_conversation_shards(folder, RenderedPairs(tokenizer, pairs), tokenizer.vocab_size, fingerprint=facts, note=note)
 
 
 def on_hub(data: str) -> bool:
@@ -134,14 +134,14 @@ def train_dpo(
 ) -> None:
     """Align the model of stage `start_from` with the pairs. Writes `dpo/model`."""
     folder = context.run.model(start_from)
-    shape = ModelConfig.from_dict(read_json(folder / "config.json")["model"])
+    shape = open_model(folder, context.world)
     rates = resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
     model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
     load_weights(model, folder)
     batches, held_out = (preference_batches(context, config, shards, shape) for shards in (train, validation))
     if batches.left_out:
         context.progress.message(f"dpo: {batches.left_out} of {len(batches.lengths)} pairs are too long for the context, and left out")
-    start = sha256_file(folder / MANIFEST)
+    start = read_manifest(folder)[MODEL].sha256
     for each, shards, most in ((batches, train, None), (held_out, validation, config.validation_pairs)):
         each.reference = reference_logprobs(context, model, each, shards.with_name(f"{shards.name}-reference.safetensors"), start, most)
     steps = max(1, config.epochs * len(batches.usable) // config.batch_pairs)
@@ -164,7 +164,7 @@ def preference_batches(context: Context, config: DPOConfig, shards: Path, shape:
     """The pairs of some shards as steps and micro-batches for this rank."""
     execution, world = context.execution, context.world
     return PreferenceBatches(
-        TokenShards.open(shards), config.batch_pairs, execution.micro_tokens, world.rank, world.size, bos=context.tokenizer.bos,
+        checked_shards(context, shards), config.batch_pairs, execution.micro_tokens, world.rank, world.size, bos=context.tokenizer.bos,
         seed=context.seed, max_tokens=shape.context, bucket=config.bucket, one_shape=execution.compile,
     )  # fmt: skip
 
@@ -178,8 +178,8 @@ def reference_logprobs(
     Kept in `cache` for as long as weights (`start`), pairs and settings are the same. The ranks share the work.
     """
     key = hashlib.sha256(repr((start, batches.shards.fingerprint, most, context.execution.dtype)).encode()).hexdigest()
-    known = context.world.from_first(_cached(cache, key) if context.world.first else None)
-    if known is not None:
+    known = context.world.from_first(_cached(cache, key, context.progress.message) if context.world.first else None)
+    if known is not None and known.shape == (batches.shards.documents,):
         return known
     found = torch.zeros(batches.shards.documents, dtype=torch.float32)
     for pairs, batch in batches.once(most):
@@ -190,17 +190,30 @@ def reference_logprobs(
     values: np.ndarray = context.world.sum(found.to(context.device)).cpu().numpy()
     with together(context.world):
         if context.world.first:
-            write_atomic(cache, save({"logprobs": values}, metadata={"of": key}))
+            write_atomic(cache, save({"logprobs": values}, metadata={"of": key, "sha256": _digest(values)}))
     return values
 
 
-def _cached(cache: Path, key: str) -> np.ndarray | None:
-    """What was computed before, if it was of the same."""
+def _cached(cache: Path, key: str, say: Callable[[str], None]) -> np.ndarray | None:
+    """What was computed before, if it was of the same. What is damaged is told of, and computed again."""
     try:
-        with safe_open(cache, framework="numpy") as file:
-            return file.get_tensor("logprobs") if (file.metadata() or {}).get("of") == key else None
-    except (OSError, SafetensorError):
+        with open_plain(cache), safe_open(cache, framework="numpy") as file:
+            facts = file.metadata() or {}
+            if facts.get("of") != key:
+                return None
+            values: np.ndarray = file.get_tensor("logprobs")
+            if _digest(values) == facts.get("sha256"):
+                return values
+    except FileNotFoundError:
         return None
+    except (OSError, SafetensorError, DataError):
+        pass
+    say(f"dpo: {cache} is damaged; the reference model's log-probabilities are computed again.")
+    return None
+
+
+def _digest(values: np.ndarray) -> str:
+    return hashlib.sha256(repr((values.dtype.str, values.shape)).encode() + values.tobytes()).hexdigest()
 
 
 @torch.no_grad()

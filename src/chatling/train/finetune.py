@@ -21,8 +21,9 @@ from chatling.tasks.registry import Split
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import render
 from chatling.train.base import packed_batches
+from chatling.train.checkpoint import open_model
 from chatling.train.sources import MixtureEntry, Sources, notes, own_files
-from chatling.train.stage import Context, train_stage
+from chatling.train.stage import Context, checked_shards, train_stage
 from chatling.workspace import read_json, write_json
 
 
@@ -112,7 +113,8 @@ def prepare_finetune(
             note(line)
         rendered = Mapped(mixture, lambda conversation: render(tokenizer, conversation))
         marks = [file_fingerprint(path) for path in sources.files(entries, split)]
-        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=repr((facts, split, marks)), progress=progress)
+        mark = repr((facts, split, marks))
+        write_conversation_shards(folder, rendered, tokenizer.vocab_size, fingerprint=mark, progress=progress, note=note)
     write_json(finished, {"of": facts})
 
 
@@ -120,8 +122,8 @@ def _is_finished(file: Path, facts: str, folders: Sequence[Path]) -> bool:
     try:
         for folder in folders:
             TokenShards.open(folder)
-        return bool(read_json(file)["of"] == facts)
-    except (DataError, KeyError, TypeError):
+        return bool(read_json(file) == {"of": facts})
+    except DataError:
         return False
 
 
@@ -140,7 +142,7 @@ def train_finetune(
 
     Writes `<name>/model`.
     """
-    model = ModelConfig.from_dict(read_json(context.run.model(start_from) / "config.json")["model"])
+    model = open_model(context.run.model(start_from), context.world)
     batches = finetune_batches(context, config, train, model)
     per_step = config.batch_tokens // model.context if config.packed else config.batch_conversations
     steps = max(1, config.epochs * batches.rows_per_epoch // per_step)
@@ -156,7 +158,7 @@ def finetune_batches(context: Context, config: FinetuneConfig, shards: Path, mod
     if config.packed:
         return packed_batches(context, shards, config.batch_tokens // model.context, model.context)
     micro = context.execution.micro_rows(model.context, per_step // world.size)
-    corpus, bos = TokenShards.open(shards), context.tokenizer.bos
+    corpus, bos = checked_shards(context, shards), context.tokenizer.bos
     return ConversationBatches(
         corpus, per_step, micro, world.rank, world.size, bos=bos, seed=context.seed, max_tokens=model.context, bucket=config.bucket
     )

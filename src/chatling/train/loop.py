@@ -18,7 +18,7 @@ from torch import Tensor
 
 from chatling.config import CountOrZero, bounded, config
 from chatling.data.batches import Step, StepSource, prefetch
-from chatling.errors import Interrupted, RunError
+from chatling.errors import DataError, Interrupted, RunError
 from chatling.hardware.detect import memory_errors
 from chatling.hardware.distributed import World, together, widest_float
 from chatling.model.gpt import GPT
@@ -90,6 +90,11 @@ class Position:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Position:
+        """Raises DataError for what `to_dict` did not write."""
+        known = {"step": (int,), "data": (dict, type(None)), "seconds": (float, int), "tokens": (int,), "best_step": (int, type(None)),
+                 "best": (float, int, type(None))}  # fmt: skip
+        if data.keys() != known.keys() or any(type(data[key]) not in kinds for key, kinds in known.items()):
+            raise DataError("A checkpoint's loop.json does not say where training stood.", "Delete it; the one before it is used.")
         return Position(**{**data, "best": math.inf if data["best"] is None else data["best"]})
 
 
@@ -98,9 +103,12 @@ class Guard:
 
     def __init__(self, path: Path):
         self.path = path
-        saved: dict[str, Any] = read_json(path) if path.exists() else {"excluded": [], "rollbacks": 0}
-        self.excluded: set[str] = set(saved["excluded"])
-        self.rollbacks: int = saved["rollbacks"]
+        saved = read_json(path) if path.exists() else {"excluded": [], "rollbacks": 0}
+        excluded, rollbacks = (saved.get(key) for key in ("excluded", "rollbacks")) if isinstance(saved, dict) else (None, None)
+        if not isinstance(excluded, list) or not all(isinstance(rows, str) for rows in excluded) or type(rollbacks) is not int:
+            raise DataError(f"{path} does not say which rows are left out.", "Delete it; rows that are not finite are then found again.")
+        self.excluded: set[str] = set(excluded)
+        self.rollbacks: int = rollbacks
         self.streak: list[str] = []
 
     def bad(self, rows: str) -> bool:

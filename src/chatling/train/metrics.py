@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chatling.workspace import disk_errors, write_atomic
+from chatling.workspace import disk_errors, read_plain, write_atomic
+
+MOST = 2 << 30  # bytes of a log that is read
 
 
 class MetricsLog:
@@ -30,12 +32,29 @@ class MetricsLog:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics log; empty when there is none yet."""
-    if not path.exists():
+    try:
+        content = read_plain(path, MOST).decode("utf-8", "replace")
+    except FileNotFoundError:
         return []
     lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for text in content.splitlines():
         try:
-            lines.append(json.loads(text))
-        except ValueError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             continue  # cut off by a kill
-    return [line for line in lines if isinstance(line, dict) and "step" in line]
+        if isinstance(line, dict) and type(line.get("step")) is int and line["step"] >= 0:
+            lines.append({key: value for key, value in line.items() if _known(key, value)})
+    return lines
+
+
+def _known(key: str, value: Any) -> bool:
+    """Whether a field is of the kind that its readers expect: the file may be a stranger's."""
+    if key in ("event", "rows"):
+        return isinstance(value, str)
+    if key == "samples":
+        return isinstance(value, list) and all(isinstance(each, dict) and _texts(each) for each in value)
+    return type(value) is float or (type(value) is int and abs(value) < 1 << 53)
+
+
+def _texts(sample: dict[str, Any]) -> bool:
+    return {"prompt", "text"} <= sample.keys() and all(isinstance(value, str) for value in sample.values())

@@ -18,7 +18,7 @@ from chatling.data.config import POCKET
 from chatling.evals.sampled import sampled_scores
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Engine, Sampling
-from chatling.model.config import ModelConfig, ModelRecipe
+from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.model.losses import policy_gradient_loss
 from chatling.optim.groups import OptimConfig, resolve_rates
@@ -27,14 +27,13 @@ from chatling.pocket import heldout, practice
 from chatling.tasks.registry import MADE, load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_format import render_prompt
-from chatling.train.checkpoint import load_model, load_weights
+from chatling.train.checkpoint import load_weights, open_model, read_model
 from chatling.train.live import LiveEvals
 from chatling.train.loop import Trainer
 from chatling.train.replay import Replay, with_replay
 from chatling.train.rollouts import ROOM_FOR_TOOLS, RLConfig, RolloutBatches, sample_seed
 from chatling.train.sources import Sources
 from chatling.train.stage import Context, build, save_finished
-from chatling.workspace import read_json
 
 POCKET_QUESTIONS = 2_000  # of the built-in world's hard arithmetic, where the recipe gives no number
 
@@ -69,11 +68,11 @@ def train_rl(
     """Improve the model of stage `start_from` at a task, evaluating on `test`; `replay` is needed by `config.replay`. Writes `rl/model`."""
     execution, world = context.execution, context.world
     folder = context.run.model(start_from)
-    shape = ModelConfig.from_dict(read_json(folder / "config.json")["model"])
+    shape = open_model(folder, world)
     rates = resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
     model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
     load_weights(model, folder)
-    start, reference = (load_model(folder, device=execution.device, dtype=execution.torch_dtype) for _ in range(2))
+    start, reference = (read_model(folder, shape, device=execution.device, dtype=execution.torch_dtype) for _ in range(2))
     longest = max(len(render_prompt(context.tokenizer, question.prompt)) for task in (train, test) for question in task)
     engine = Engine(start, context.tokenizer, width=rows(config, world), context=longest + config.max_tokens + ROOM_FOR_TOOLS)
     batches = RolloutBatches(
@@ -121,6 +120,7 @@ def train_rl(
     )
     position = trainer.fit()
     if config.interpolation < 1:
+        open_model(folder, world)  # days may have passed
         interpolate(model, folder, config.interpolation)
         scores = evaluate()
         if world.first:
@@ -134,7 +134,8 @@ def interpolate(model: GPT, start: Path, share: float) -> None:
 
     What was learnt on purpose grows with the way; what noise did to other skills with its square.
     """
-    for mine, before in zip(model.parameters(), load_model(start, device=str(model.embed_tokens.weight.device)).parameters(), strict=True):
+    before_it = read_model(start, model.config, device=str(model.embed_tokens.weight.device))
+    for mine, before in zip(model.parameters(), before_it.parameters(), strict=True):
         mine.copy_(before.to(mine.dtype).lerp(mine, share))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from chatling.data.batches import BatchSource, MicroBatch
+from chatling.data.growing import open_shards
+from chatling.data.token_shards import TokenShards
+from chatling.errors import DataError
 from chatling.evals.bpb import score_tokens
 from chatling.evals.config import EvalConfig
 from chatling.hardware.detect import peak_memory
@@ -82,6 +85,27 @@ def train_stage(
         watch=LiveEvals(context, name, model),
     )
     save_finished(context, name, model, trainer.fit())
+
+
+def checked_shards(context: Context, folder: Path) -> TokenShards:
+    """Token shards, whose files one process of each machine checks for all. A collective. Raises DataError naming the damaged file."""
+    opened: list[TokenShards] = []
+    _find_together(context.world, lambda: opened.append(open_shards(folder)))
+    return opened[0] if opened else open_shards(folder, checksums=False)
+
+
+def _find_together(world: World, look: Callable[[], None]) -> None:
+    """What one process of a machine finds wrong with files is raised on all."""
+
+    def fault() -> str | None:
+        try:
+            look()
+        except DataError as error:
+            return str(error)
+        return None
+
+    if (found := world.first_fault(fault)) is not None:
+        raise DataError(found)
 
 
 def save_finished(context: Context, name: str, model: GPT, position: Position) -> None:

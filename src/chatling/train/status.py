@@ -67,7 +67,7 @@ def _holder(folder: RunFolder) -> str | None:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return file.read().strip() or "?"
+            return file.read(20).strip() or "?"
     return None
 
 
