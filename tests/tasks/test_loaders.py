@@ -192,6 +192,6 @@ def test_a_byte_order_mark_before_rows_or_words_is_no_part_of_them(tmp_path: Pat
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress('{"text": "ü"}\n'.encode("utf-8-sig")))
     rows = Rows([tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"], ["text"])
     assert [rows[0], rows[1]] == [{"text": "é"}, {"text": "ü"}]
-    words = [f"word{'abcdefghij'[i]}" for i in range(10)]
+    words = [first + second for first in "abcdefghijklmnop" for second in "abcdefghijklmnop"]
     (tmp_path / "words.txt").write_text("\n".join(words), encoding="utf-8-sig")
     assert {word for split in SHARES for word in split_words(tmp_path / "words.txt", split)} == set(words)
