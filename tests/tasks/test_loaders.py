@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 from chatling.conversation import Conversation, Part
 from chatling.errors import DataError, RecipeError
 from chatling.tasks.registry import CHAT_TASKS, HUB, MADE, expected_length, load_task, task_files
+from chatling.tasks.rows import Rows
+from chatling.tasks.spelling import SHARES, split_words
 from chatling.tasks.task import Task
 
 
@@ -182,3 +185,13 @@ def test_views_of_a_task_keep_what_it_is(fetcher: Any) -> None:
     view: Task = load_task("ARC-Easy", "test", fetcher).shuffled(1).sliced(0, 5)
     assert (view.baseline, view.kind) == (0.25, "categorical")
     assert all(view.score(example, example.messages[-1].parts) for example in view)
+
+
+def test_a_byte_order_mark_before_rows_or_words_is_no_part_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"text": "é"}\n'.encode("utf-8-sig"))
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress('{"text": "ü"}\n'.encode("utf-8-sig")))
+    rows = Rows([tmp_path / "a.jsonl", tmp_path / "b.jsonl.gz"], ["text"])
+    assert [rows[0], rows[1]] == [{"text": "é"}, {"text": "ü"}]
+    words = [first + second for first in "abcdefghijklmnop" for second in "abcdefghijklmnop"]
+    (tmp_path / "words.txt").write_text("\n".join(words), encoding="utf-8-sig")
+    assert {word for split in SHARES for word in split_words(tmp_path / "words.txt", split)} == set(words)
