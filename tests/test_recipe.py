@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.config import Flag, Rate, Text, bounded, config, describe
@@ -55,6 +55,7 @@ ROOMS = st.builds(
 
 
 @given(st.builds(House, st.integers(0, 9), st.text(), ROOMS, st.none() | ROOMS))
+@settings(deadline=None)
 def test_what_is_written_reads_back_equal(house: House) -> None:
     assert from_toml(House, to_toml(house), "written") == house
 
