@@ -122,7 +122,7 @@ def command_lines(passage: Passage) -> Iterator[str]:
     """What follows `chatling` where it is called: in code, or in prose where a command's name or backticks show that it is meant."""
     names = "|".join(COMMANDS)
     if passage.code:
-        pattern = r"(?:^|[ /(])chatling(?: +|$)(?![=,.:])(?P<rest>[^#;&\n]*)"
+        pattern = r"(?:^|[ /(`])chatling(?: +|$)(?![=,.:])(?P<rest>[^#;&\n`]*)"
     else:
         pattern = rf"`chatling (?P<quoted>[^`]*)`|(?<![\w./-])chatling (?P<rest>(?:{names})\b[^`;#<\n]*)"
     for found in re.finditer(pattern, passage.text):

@@ -145,7 +145,7 @@ REFUSED = [
     ("--dpo.data HOUSE/nowhere", "There are no preference pairs at"),
     ("--dpo.data data/missing.jsonl", "There are no preference pairs at"),
     ("--dpo.data HOUSE/empty", "holds no text or data files"),
-    ("--dpo.data HOUSE/pipe.jsonl", "holds no text or data files"),
+    ("--dpo.data HOUSE/pipe.jsonl", "is a pipe, socket or device"),
     ("--dpo.data HOUSE/talks.jsonl", "HOUSE/talks.jsonl"),
     ("--dpo.data HOUSE/pair.jsonl", "too few to hold some out"),
     ("--dpo.data HOUSE/longpairs.jsonl", "None of the preference pairs"),

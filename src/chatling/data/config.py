@@ -24,7 +24,7 @@ class CorpusFacts:
     bytes: float  # of a shard
 
 
-# Both were cut into shards of 250 M characters by the same program, karpathy/nanochat's dev/repackage_data_reference.py, whose run script
+# Both were cut into shards of 250 M characters by the same program of karpathy/nanochat, whose run script
 # gives "at ~100MB/shard"; the counts are those of their listings.
 KNOWN_CORPORA: Mapping[str, CorpusFacts] = {
     "karpathy/fineweb-edu-100b-shuffle": CorpusFacts(1_823, 250e6, 100e6),
