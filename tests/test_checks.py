@@ -150,7 +150,7 @@ REFUSED = [
     ("--dpo.data HOUSE/pair.jsonl", "too few to hold some out"),
     ("--dpo.data HOUSE/longpairs.jsonl", "None of the preference pairs"),
     # reinforcement learning and evaluation
-    ("--rl.max-tokens 64", "no room is left for a question"),
+    ("--rl.max-tokens 65", "no room is left for a question"),
     ("--rl.task GMS8K", "Did you mean 'GSM8K'?"),
     ("--rl.task HumanEval", "HumanEval has no split 'train'"),
     ("--rl.task SmolTalk", "not questions that can be judged"),

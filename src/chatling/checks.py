@@ -103,7 +103,7 @@ def _check_questions(recipe: Recipe, model: ModelConfig) -> None:
     config = recipe.rl
     if config is None:
         return
-    if config.max_tokens >= model.context:
+    if config.max_tokens > model.context:  # up to it, answers are cut where the context ends
         what = f"rl.max_tokens is {config.max_tokens}, and the context {model.context}: no room is left for a question."
         raise RecipeError(what, "Set rl.max_tokens lower, or model.context higher.")
     if config.task == POCKET:
