@@ -62,7 +62,8 @@ def test_a_live_run(live: RunFolder) -> None:
 
 
 def test_damaged_and_missing_runs(live: RunFolder) -> None:
-    (live.path / "state.json").write_text("{")
+    for name in ("state.json", "state.copy.json"):
+        (live.path / name).write_text("{")
     with serving(live.path.parent) as server:
         (listed,) = httpx.get(server.url + "/api/runs").json()["runs"]
         assert "not valid JSON" in listed["error"]

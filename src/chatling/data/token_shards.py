@@ -245,7 +245,8 @@ def shard_names(count: int) -> list[str]:
 def is_finished(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str]) -> bool:
     """Whether a folder has the index of just these shards, and they are there."""
     try:
-        return bool(read_json(folder / CORPUS) == _index(folder, fingerprints, shard_names(len(fingerprints)), vocab_size, masked))
+        found = index_fields(read_json(folder / CORPUS), folder)
+        return found == _index(folder, fingerprints, shard_names(len(fingerprints)), vocab_size, masked)
     except DataError:
         return False
 
