@@ -20,7 +20,9 @@ PAGES = [ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.
 
 CODE_ENDINGS = "py|md|toml|cpp|css|js|svg|png|txt|csv"
 OWN_ENDINGS = (".csv", ".txt", ".jsonl", ".parquet")  # of a reader's data: such a name without a folder may be made up
+SOURCE_ENDINGS = (".py", ".cpp", ".js", ".css")
 DATA_ENDINGS = "json|jsonl|safetensors|bin|html|tiktoken|parquet"
+OTHER_PROGRAMS = re.compile(r"\s*(?:\$ )?(?:lm_eval|lm-eval|tensorboard|base_url=)")  # whose options nobody here knows
 # Files of the reader's own, or of data sets, that the pages make up.
 EXAMPLE_FILES = {"small.toml", "my.toml", "mine.toml", "talk.json"}
 
@@ -141,8 +143,8 @@ def path_faults(passage: Passage) -> Iterator[str]:
     """Source files, tests, pages and folders by the end of their path; files of runs by their name in the source."""
     for word in re.findall(rf"(?<![\w/.*~<>$-])[\w./*-]*\w\.(?:{CODE_ENDINGS})\b(?![\w/*-]|\.\w)", passage.text):
         name = word.rpartition("/")[2]
-        of_a_user = name in EXAMPLE_FILES or (name == word and name.endswith(OWN_ENDINGS)) or word.startswith("/")
-        if of_a_user or name in written_names() or word in written_names():
+        own = name in EXAMPLE_FILES or (name == word and name.endswith(OWN_ENDINGS)) or word.startswith("/")
+        if own or (not name.endswith(SOURCE_ENDINGS) and name in written_names()):
             continue
         pattern = re.escape(f"/{word.removeprefix('./')}").replace(r"\*", "[^/]*")
         if not any(re.search(f"{pattern}$", path) for path in repository()):
@@ -184,8 +186,7 @@ def faults(passage: Passage) -> Iterator[str]:
     text, found = passage.text, []
     ours = list(command_lines(passage))
     found += [f"`chatling {line}`: {fault}" for line in ours if (fault := line_fault(line))]
-    foreign = passage.code and not text.lstrip().startswith("--")  # another program's command line, or ours, which was looked at
-    for flag in () if foreign else re.findall(r"(?<![\w-])--[a-zA-Z][\w.-]*[\w…-]", text):
+    for flag in () if passage.code and OTHER_PROGRAMS.match(text) else re.findall(r"(?<![\w-])--[a-zA-Z][\w.-]*[\w…-]", text):
         if fault := flag_fault(flag):
             found.append(fault)
     found += [*field_faults(passage), *path_faults(passage), *install_faults(passage)]
