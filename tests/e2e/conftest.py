@@ -1,7 +1,11 @@
-"""Runs of the real command, tiny: seconds a run, the same code as a big one."""
+"""Runs of the real command, tiny: seconds a run, the same code as a big one.
+
+All tests of this folder run in one worker (`pytest -n 2 --dist loadgroup`), so that they share finished runs.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -10,19 +14,46 @@ from pathlib import Path
 
 import pytest
 
+from chatling.recipe import builtin_recipes
+
 TINY = [
     *["--model.depth", "2", "--model.width", "32", "--model.head-width", "16", "--model.context", "64", "--tokenizer.vocabulary", "400"],
     *["--base.steps", "20", "--base.batch-tokens", "512", "--base.validation-tokens", "512"],
     *["--mid.batch-tokens", "512", "--mid.mixture.0.count", "300", "--mid.validation-conversations", "8"],
     *["--sft.batch-conversations", "8", "--sft.mixture.0.count", "128", "--sft.validation-conversations", "8"],
+    *["--loop.save-every", "3", "--loop.evaluate-every", "9"],
+    *["--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1"],
+]
+ALIGNED = [  # the stages after SFT
     *["--dpo.pairs", "200", "--dpo.validation-pairs", "40", "--dpo.evaluate-every", "3"],
     *["--rl.steps", "5", "--rl.questions", "40", "--rl.questions-per-step", "4", "--rl.samples", "4", "--rl.max-tokens", "12"],
     *["--rl.evaluate-every", "4", "--rl.evaluate-questions", "8", "--rl.evaluate-samples", "2", "--rl.save-every", "2"],
-    *["--loop.save-every", "3", "--loop.evaluate-every", "9", "--eval.questions", "3"],
-    *["--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1"],
+    *["--eval.questions", "3"],
 ]
 
 Command = Callable[..., list[str]]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group("e2e"))
+
+
+def tiny_command(
+    name: str, *overrides: str, processes: int = 1, dtype: str = "float32", recipe: str = "pocket", aligned: bool = True
+) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    words = ["run", recipe, "--name", name, *TINY, *(ALIGNED if aligned else []), "--machine.dtype", dtype, *overrides]
+    return [sys.executable, *launcher, "-m", "chatling", *words]
+
+
+def finished(command: list[str], home: Path) -> str:
+    """Run a command to its end; returns what it printed."""
+    environment = {**os.environ, "CHATLING_HOME": str(home), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
+    return done.stdout
 
 
 @pytest.fixture
@@ -33,22 +64,30 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def tiny_run() -> Command:
     """The command line of a tiny pocket run, on one process or several."""
-
-    def command(name: str, *overrides: str, processes: int = 1, dtype: str = "float32") -> list[str]:
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-        words = ["run", "pocket", "--name", name, *TINY, "--machine.dtype", dtype, *overrides]
-        return [sys.executable, *launcher, "-m", "chatling", *words]
-
-    return command
+    return tiny_command
 
 
 @pytest.fixture
-def finish(environment: dict[str, str]) -> Callable[[list[str]], str]:
-    """Run a command to its end; returns what it printed."""
+def finish(tmp_path: Path) -> Callable[[list[str]], str]:
+    """Run a command to its end in the test's own home; returns what it printed."""
+    return functools.partial(finished, home=tmp_path)
 
-    def run(command: list[str]) -> str:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
-        return done.stdout
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of a finished tiny run, trained once for all tests that ask for the same; to be read, not changed.
+
+    `aligned=False` ends with SFT.
+    """
+
+    @functools.cache
+    def run(*overrides: str, processes: int = 1, dtype: str = "float32", aligned: bool = True) -> Path:
+        home, recipe = tmp_path_factory.mktemp("home"), "pocket"
+        if not aligned:
+            text = builtin_recipes()["pocket"].read_text(encoding="utf-8")
+            (home / "short.toml").write_text(text[: text.index("[dpo]")] + text[text.index("[loop]") :], encoding="utf-8")
+            recipe = str(home / "short.toml")
+        finished(tiny_command("run", *overrides, processes=processes, dtype=dtype, recipe=recipe, aligned=aligned), home)
+        return home / "runs/run"
 
     return run

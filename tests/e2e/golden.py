@@ -87,13 +87,13 @@ def train(name: str, home: Path, tiny: list[str]) -> Path:
 
 
 def main() -> int:
-    from conftest import TINY
+    from conftest import ALIGNED, TINY
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--record", action="store_true")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        tiny = [*TINY, "--machine.dtype", "float32"]
+        tiny = [*TINY, *ALIGNED, "--machine.dtype", "float32"]
         found = {"machine": machine(), "runs": {name: digest(train(name, Path(home), tiny)) for name in RUNS}}
     if given.record:
         GOLDEN.write_text(json.dumps(found, indent=1) + "\n")

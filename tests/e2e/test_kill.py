@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -48,11 +49,11 @@ def on_a_small_disk(command: list[str]) -> list[str]:
 
 @pytest.mark.parametrize(("steps", "patterns"), [(5, HALF_WRITTEN[:5]), pytest.param(10, HALF_WRITTEN, marks=pytest.mark.slow)])
 def test_kills_leave_the_weights_as_they_would_have_been(
-    tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], environment: dict[str, str], tmp_path: Path, steps: int,
-    patterns: list[str],
+    trained: Callable[..., Path], tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], environment: dict[str, str],
+    tmp_path: Path, steps: int, patterns: list[str],
 ) -> None:  # fmt: skip
-    finish(tiny_run("whole"))
-    total = steps_done(tmp_path / "runs/whole")
+    whole = trained()
+    total = steps_done(whole)
     assert total > 40
     dice = random.Random(0)
     run, killed = tmp_path / "runs/killed", 0
@@ -72,30 +73,30 @@ def test_kills_leave_the_weights_as_they_would_have_been(
     assert killed >= steps
     finish(on_a_small_disk(tiny_run("killed")))
     for stage in STAGES:
-        whole, resumed = (load_file(tmp_path / "runs" / name / stage / "model/model.safetensors") for name in ("whole", "killed"))
-        assert whole.keys() == resumed.keys()
-        assert all((whole[name] == resumed[name]).all() for name in whole)
-        samples = [(tmp_path / "runs" / name / f"evals/{stage}-samples.jsonl").read_text() for name in ("whole", "killed")]
+        expected, resumed = (load_file(folder / stage / "model/model.safetensors") for folder in (whole, run))
+        assert expected.keys() == resumed.keys()
+        assert all((expected[name] == resumed[name]).all() for name in expected)
+        samples = [(folder / f"evals/{stage}-samples.jsonl").read_text() for folder in (whole, run)]
         assert samples[0] == samples[1]
     assert steps_done(run) == total
     assert [*run.rglob(".*.tmp")] == []
 
 
 def test_done_is_skipped_and_a_change_runs_again_with_what_depends_on_it(
-    tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], tmp_path: Path
+    trained: Callable[..., Path], tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], tmp_path: Path
 ) -> None:
-    quick = ("--base.steps", "6", "--mid.mixture.0.count", "60")
-    finish(tiny_run("run", *quick))
-    base = tmp_path / "runs/run/base/model/model.safetensors"
+    run = tmp_path / "runs/run"
+    shutil.copytree(trained(), run)
+    base = run / "base/model/model.safetensors"
     written = base.stat().st_mtime_ns
-    again = finish(tiny_run("run", *quick))
+    again = finish(tiny_run("run"))
     assert all(f"{stage}: done before, skipped" in again for stage in ("tokenizer", *STAGES, "eval", "report"))
-    files = [tmp_path / "runs/run" / name for name in ("evals/base-core.json", "evals/mid-chat.json", "report/report.html")]
+    files = [run / name for name in ("evals/base-core.json", "evals/rl-chat.json", "report/report.html")]
     times = [file.stat().st_mtime_ns for file in files]
-    changed = finish(tiny_run("run", *quick, "--mid.learning-rate-fraction", "0.5"))
+    changed = finish(tiny_run("run", "--dpo.learning-rate-fraction", "0.5"))
     assert base.stat().st_mtime_ns == written
-    assert "base: done before, skipped" in changed
-    assert "mid: changed, runs again" in changed
-    assert "sft: changed, runs again" in changed
-    assert "report: changed, runs again" in changed
+    for stage in ("base", "mid", "sft"):
+        assert f"{stage}: done before, skipped" in changed
+    for stage in ("dpo", "rl", "report"):
+        assert f"{stage}: changed, runs again" in changed
     assert all(file.stat().st_mtime_ns > time for file, time in zip(files, times, strict=True))

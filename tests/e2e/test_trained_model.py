@@ -11,11 +11,8 @@ from chatling.bench.peers import to_transformers
 from chatling.train.checkpoint import load_model
 
 
-def test_trained_logits_equal_transformers(
-    tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], tmp_path: Path
-) -> None:
-    finish(tiny_run("run", "--base.steps", "60", "--mid.mixture.0.count", "60"))
-    model = load_model(tmp_path / "runs/run/sft/model")
+def test_trained_logits_equal_transformers(trained: Callable[..., Path]) -> None:
+    model = load_model(trained() / "sft/model")
     ids = torch.randint(0, model.config.vocabulary, (2, 64), generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         ours, theirs = model.logits(model(ids)), to_transformers(model)(ids).logits

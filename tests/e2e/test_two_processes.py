@@ -11,41 +11,35 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+from .conftest import tiny_command
+
 
 def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "base/metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("preset", ["classic", "modern"])
-def test_float64_weights_agree_after_twenty_steps(
-    tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], tmp_path: Path, preset: str
-) -> None:
-    overrides = ("--model.preset", preset)
-    finish(tiny_run("one", *overrides, dtype="float64"))
-    finish(tiny_run("two", *overrides, dtype="float64", processes=2))
-    one, two = (load_file(tmp_path / "runs" / name / "base/model/model.safetensors") for name in ("one", "two"))
-    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-10
+def test_float64_weights_agree(trained: Callable[..., Path], preset: str) -> None:
+    one, two = (trained("--model.preset", preset, processes=processes, dtype="float64", aligned=False) for processes in (1, 2))
     # every stage, SFT's padded rows included
-    one, two = (load_file(tmp_path / "runs" / name / "sft/model/model.safetensors") for name in ("one", "two"))
-    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-8
+    for stage, difference in (("base", 1e-10), ("sft", 1e-8)):
+        weights = [load_file(run / stage / "model/model.safetensors") for run in (one, two)]
+        assert max((weights[0][name] - weights[1][name]).abs().max().item() for name in weights[0]) < difference
 
 
-def test_fp32_losses_agree(
-    tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], tmp_path: Path
-) -> None:
-    finish(tiny_run("one"))
-    finish(tiny_run("two", processes=2))
-    one, two = (losses(tmp_path / "runs" / name) for name in ("one", "two"))
+def test_fp32_losses_agree(trained: Callable[..., Path]) -> None:
+    one, two = losses(trained()), losses(trained(processes=2))
     assert len(one) == len(two) == 20
     assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 1e-3
 
 
 def test_a_run_stopped_on_two_processes_goes_on_with_one(
-    tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], environment: dict[str, str], tmp_path: Path
+    trained: Callable[..., Path], finish: Callable[[list[str]], str], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    finish(tiny_run("whole", dtype="float64"))
-    command = tiny_run("moved", dtype="float64", processes=2)
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    whole = trained("--model.preset", "classic", dtype="float64", aligned=False)
+    recipe = str(whole / "recipe.toml")
+    moved = [tiny_command("moved", dtype="float64", recipe=recipe, aligned=False, processes=processes) for processes in (2, 1)]
+    process = subprocess.Popen(moved[0], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log, deadline = tmp_path / "runs/moved/base/metrics.jsonl", time.monotonic() + 120
     while not (log.exists() and log.read_bytes().count(b"\n") > 10):
         assert process.poll() is None
@@ -53,6 +47,6 @@ def test_a_run_stopped_on_two_processes_goes_on_with_one(
         time.sleep(0.005)
     process.terminate()  # the launcher passes it on to its workers
     process.wait(timeout=60)
-    assert "goes on" in finish(tiny_run("moved", dtype="float64"))
-    whole, moved = (load_file(tmp_path / "runs" / name / "sft/model/model.safetensors") for name in ("whole", "moved"))
-    assert max((whole[name] - moved[name]).abs().max().item() for name in whole) < 1e-8
+    assert "goes on" in finish(moved[1])
+    one, two = (load_file(run / "sft/model/model.safetensors") for run in (whole, tmp_path / "runs/moved"))
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-8

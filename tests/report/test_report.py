@@ -67,6 +67,12 @@ def change(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
     path.write_text(json.dumps(found))
 
 
+def change_state(run: RunFolder, edit: Callable[[dict[str, Any]], None]) -> None:
+    state = run.read_state()
+    edit(state)
+    run.write_state(state)
+
+
 def test_the_figures_are_those_of_the_files(make_run: Make) -> None:
     found = collect(make_run())
     assert (found.tokens, found.seconds) == (2 * 40 * 100, 2 + 60 + 60)
@@ -136,7 +142,7 @@ def test_resumes_are_told_with_their_time_and_step(make_run: Make) -> None:
         state["stages"]["base"]["attempts"].append(again)
         state["stages"]["sft"] |= {"resumes": 2, "attempts": []}  # of a time when attempts were not noted
 
-    change(run.path / "state.json", edit)
+    change_state(run, edit)
     page = to_markdown(report(run))
     assert "Base was cut off; it went on from step 20 at 2026-01-02 05:06 UTC." in page
     assert "Sft went on after a break 2 more times; when was not recorded." in page
@@ -147,7 +153,7 @@ def test_resumes_are_told_with_their_time_and_step(make_run: Make) -> None:
 def test_problems_of_the_evaluations_are_told(make_run: Make) -> None:
     run = make_run()
     attempt = {"started": "2026-01-02T05:06:07+00:00", "after": None, "problems": ["CORE was left out: no such folder"]}
-    change(run.path / "state.json", lambda s: s["stages"].update(eval={"status": "done", "seconds": 1.0, "attempts": [attempt]}))
+    change_state(run, lambda s: s["stages"].update(eval={"status": "done", "seconds": 1.0, "attempts": [attempt]}))
     page = to_markdown(report(run))
     assert "A.jsonl line 3: no choices." in page
     assert "3 examples did not fit the context" in page

@@ -122,7 +122,7 @@ def _origin(source: str) -> str:
 
 def _replaces(target: Path, source: str, origin: str) -> bool:
     """Whether there is an import of the same source already. Raises DataError for any other folder that is there."""
-    if not target.exists():
+    if not os.path.lexists(target):
         return False
     if not (target / RECORD).exists():
         raise DataError(f"{target} is there already and was not written by an import.", "Choose another folder with --to.")
