@@ -47,7 +47,7 @@ def on_a_small_disk(command: list[str]) -> list[str]:
     return [sys.executable, "-c", ON_A_SMALL_DISK.replace("SPARE", str(SPARE)), *words]
 
 
-@pytest.mark.parametrize(("steps", "patterns"), [(5, HALF_WRITTEN[:5]), pytest.param(10, HALF_WRITTEN, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("steps", "patterns"), [(3, HALF_WRITTEN[:3]), pytest.param(10, HALF_WRITTEN, marks=pytest.mark.slow)])
 def test_kills_leave_the_weights_as_they_would_have_been(
     trained: Callable[..., Path], tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], environment: dict[str, str],
     tmp_path: Path, steps: int, patterns: list[str],

@@ -8,19 +8,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from safetensors.torch import load_file
 
 from .conftest import tiny_command
+
+MODERN = ("--model.preset", "modern", "--tokenizer.characters", "100000")
 
 
 def losses(run: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (run / "base/metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize("preset", ["classic", "modern"])
-def test_float64_weights_agree(trained: Callable[..., Path], preset: str) -> None:
-    one, two = (trained("--model.preset", preset, processes=processes, dtype="float64", aligned=False) for processes in (1, 2))
+def test_float64_weights_agree(trained: Callable[..., Path]) -> None:
+    one, two = (trained(*MODERN, processes=processes, dtype="float64", aligned=False) for processes in (1, 2))
     # every stage, SFT's padded rows included
     for stage, difference in (("base", 1e-10), ("sft", 1e-8)):
         weights = [load_file(run / stage / "model/model.safetensors") for run in (one, two)]
@@ -36,9 +36,9 @@ def test_fp32_losses_agree(trained: Callable[..., Path]) -> None:
 def test_a_run_stopped_on_two_processes_goes_on_with_one(
     trained: Callable[..., Path], finish: Callable[[list[str]], str], environment: dict[str, str], tmp_path: Path
 ) -> None:
-    whole = trained("--model.preset", "classic", dtype="float64", aligned=False)
+    whole = trained(*MODERN, dtype="float64", aligned=False)
     recipe = str(whole / "recipe.toml")
-    moved = [tiny_command("moved", dtype="float64", recipe=recipe, aligned=False, processes=processes) for processes in (2, 1)]
+    moved = [tiny_command("moved", *MODERN, dtype="float64", recipe=recipe, aligned=False, processes=processes) for processes in (2, 1)]
     process = subprocess.Popen(moved[0], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     log, deadline = tmp_path / "runs/moved/base/metrics.jsonl", time.monotonic() + 120
     while not (log.exists() and log.read_bytes().count(b"\n") > 10):
