@@ -36,7 +36,7 @@ FOREIGN_FLAGS = {
     "bubblewrap": {"--unshare-all", "--die-with-parent", "--cap-drop", "--size", "--tmpfs", "--chdir", "--ro-bind", "--symlink"},
     "styles": {"--ink", "--muted", "--grid", "--series-"},
     "pip": {"--quiet", "--disable-pip-version-check", "--constraint", "--editable"},
-    "pytest": {"--data-pack", "--soak-seconds", "--strict-markers", "--import-mode"},
+    "pytest": {"--data-pack", "--soak-seconds", "--strict-markers", "--import-mode", "--dist"},
 }  # fmt: skip
 
 @dataclasses.dataclass(frozen=True)

@@ -44,8 +44,18 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 # With more threads than one, which thread takes a row must not show in its last bits either.
-@pytest.mark.parametrize("threads", [1, 2], indirect=True)
-@pytest.mark.parametrize(("preset", "dtype"), [("classic", torch.float32), ("modern", torch.float32), ("modern", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("threads", "preset", "dtype"),
+    [
+        (1, "classic", torch.float32),
+        (1, "modern", torch.float32),
+        (2, "classic", torch.float32),
+        pytest.param(2, "modern", torch.float32, marks=pytest.mark.slow),
+        pytest.param(1, "modern", torch.bfloat16, marks=pytest.mark.slow),
+        pytest.param(2, "modern", torch.bfloat16, marks=pytest.mark.slow),
+    ],
+    indirect=["threads"],
+)
 def test_batched_equals_single(make_model: Make, tokenizer: Tokenizer, threads: None, preset: str, dtype: torch.dtype) -> None:
     engine = Engine(make_model(preset), tokenizer, width=4, dtype=dtype)
     requests = some_requests(24, tokenizer.vocab_size)

@@ -136,7 +136,7 @@ def _slowly(folder: str) -> None:
     train(Path(folder))
 
 
-@pytest.mark.parametrize("calls", [9, 14])
+@pytest.mark.parametrize("calls", [9, pytest.param(14, marks=pytest.mark.slow)])
 def test_kill_9_goes_on_to_the_same_bits(whole: Path, tmp_path: Path, calls: int) -> None:
     root = Path(__file__).resolve().parents[2]
     code = "import sys; from tests.train.test_dpo import _slowly; _slowly(sys.argv[1])"

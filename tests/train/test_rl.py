@@ -208,7 +208,12 @@ def test_it_learns_and_logs(whole: Path, tmp_path: Path) -> None:
     assert sum(rewards[-5:]) > 1.5 * sum(rewards[:5])
 
 
-@pytest.mark.parametrize(("moment", "call"), [("rollout", 30), ("rollout", 95), ("update", 2), ("update", 14)])
+@pytest.mark.parametrize(("moment", "call"), [
+    ("rollout", 95),
+    ("update", 2),
+    pytest.param("rollout", 30, marks=pytest.mark.slow),
+    pytest.param("update", 14, marks=pytest.mark.slow),
+])
 def test_kill_9_in_rollout_or_update_goes_on_to_the_same_bits(whole: Path, tmp_path: Path, moment: str, call: int) -> None:
     killed_at(tmp_path, moment, call)
     train(tmp_path)
@@ -228,6 +233,7 @@ def killed_at(folder: Path, *arguments: Any) -> None:
     process.stdout.close()
 
 
+@pytest.mark.slow
 def test_a_kill_between_updates_of_one_step_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     config = replace(CONFIG, updates=2, clip=0.2, kl=0.05, replay=0.5, save_every=1)
     train(tmp_path / "whole", config)
