@@ -34,12 +34,6 @@ ALIGNED = [  # the stages after SFT
 Command = Callable[..., list[str]]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.parent == Path(__file__).parent:
-            item.add_marker(pytest.mark.xdist_group("e2e"))
-
-
 def tiny_command(
     name: str, *overrides: str, processes: int = 1, dtype: str = "float32", recipe: str = "pocket", aligned: bool = True
 ) -> list[str]:

@@ -32,6 +32,8 @@ from chatling.train.live import LiveEvals
 from chatling.train.status import read_status
 from chatling.workspace import RunFolder, manifest_fault, write_manifest
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
+
 TINY = [
     *["--model.depth", "1", "--model.width", "16", "--model.head-width", "8", "--model.context", "64", "--tokenizer.vocabulary", "400"],
     *["--tokenizer.characters", "100000", "--base.steps", "3", "--base.batch-tokens", "256", "--base.validation-tokens", "256"],

@@ -10,6 +10,8 @@ import pytest
 
 from .golden import GOLDEN, RUNS, digest, machine
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
+
 
 @pytest.mark.parametrize("name", ["classic", pytest.param("modern", marks=pytest.mark.slow), "two-processes"])
 def test_runs_end_with_the_bits_on_record(trained: Callable[..., Path], name: str) -> None:

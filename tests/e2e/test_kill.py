@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
+
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 HALF_WRITTEN = [
     ".corpus.*.tmp", ".tokenizer.*.tmp", "data/base-train/.shard_*.tmp", "base/checkpoints/.step_*.tmp", "mid/.model.*.tmp",

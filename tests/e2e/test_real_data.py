@@ -20,6 +20,8 @@ from chatling.tokenizer.chat_format import render_prompt
 from chatling.workspace import RunFolder, home
 from mirror import CORPORA, Fault, Mirror
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
+
 SMALL = [
     *["--model.depth", "4", "--model.width", "64", "--model.head-width", "16", "--model.context", "256", "--tokenizer.vocabulary", "1024"],
     *["--tokenizer.characters", "1000000", "--base.batch-tokens", "1024", "--base.validation-tokens", "2048", "--mid.batch-tokens", "1024"],

@@ -11,6 +11,8 @@ import pytest
 
 from chatling.tokenizer.bpe import Tokenizer
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
+
 OVERRIDES = [
     *["--model.depth", "4", "--model.width", "64", "--model.head-width", "16", "--model.context", "64", "--tokenizer.vocabulary", "1000"],
     *["--base.tokens", "10240", "--base.batch-tokens", "512", "--base.validation-tokens", "512", "--loop.evaluate-every", "10"],
