@@ -23,6 +23,7 @@ chat: $(VENV)/.installed
 
 # One thread a worker: two workers already fill two cores. pytest's summary is the last line.
 test: $(VENV)/.installed-dev
+	@$(BIN)/ruff format --check --quiet src tests
 	@$(BIN)/ruff check src tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports

@@ -1,4 +1,6 @@
-"""Command lines, flags and recipe fields in a text, and which of them the commands' own parsers and the recipe do not know."""
+"""Command lines, flags and recipe fields in a text, and which of them the commands' own parsers and
+the recipe do not know.
+"""
 
 from __future__ import annotations
 
@@ -24,24 +26,58 @@ from chatling.tasks.registry import HUB, MADE
 
 # Stand for something of the reader's own; the value is what the parsers are tried with.
 PLACEHOLDERS = {
-    "RECIPE": "pocket", "RUN": "pocket", "NAME": "name", "STAGE": "sft", "FOLDER": ".", "PATH": ".", "FILE": "file", "SOURCE": ".",
-    "TEXT": "text", "KEY": "key", "PORT": "1", "N": "1", "X": "1", "OWNER/NAME": "owner/name", "PATTERN": "*",
-    "TASK": "GSM8K", "MODEL": "m", "ORIGIN": "o",
-    "COL": "text", "SHARE": "0.1", "MACHINE": "auto", "PRESET": "modern", "S": "1", "{}": "1", "…": "1",
-}  # fmt: skip
+    "RECIPE": "pocket",
+    "RUN": "pocket",
+    "NAME": "name",
+    "STAGE": "sft",
+    "FOLDER": ".",
+    "PATH": ".",
+    "FILE": "file",
+    "SOURCE": ".",
+    "TEXT": "text",
+    "KEY": "key",
+    "PORT": "1",
+    "N": "1",
+    "X": "1",
+    "OWNER/NAME": "owner/name",
+    "PATTERN": "*",
+    "TASK": "GSM8K",
+    "MODEL": "m",
+    "ORIGIN": "o",
+    "COL": "text",
+    "SHARE": "0.1",
+    "MACHINE": "auto",
+    "PRESET": "modern",
+    "S": "1",
+    "{}": "1",
+    "…": "1",
+}
 FLAG_PLACEHOLDERS = {"--table.field"}
 # Flags of other programs that stand alone in prose or code, by program.
 FOREIGN_FLAGS = {
     "torchrun": {"--standalone", "--nproc-per-node"},
-    "bubblewrap": {"--unshare-all", "--die-with-parent", "--cap-drop", "--size", "--tmpfs", "--chdir", "--ro-bind", "--symlink"},
+    "bubblewrap": {
+        "--unshare-all",
+        "--die-with-parent",
+        "--cap-drop",
+        "--size",
+        "--tmpfs",
+        "--chdir",
+        "--ro-bind",
+        "--symlink",
+    },
     "styles": {"--ink", "--muted", "--grid", "--series-"},
     "pip": {"--quiet", "--disable-pip-version-check", "--constraint", "--editable"},
+    "ruff": {"--check", "--quiet"},
     "pytest": {"--data-pack", "--soak-seconds", "--strict-markers", "--import-mode", "--dist"},
-}  # fmt: skip
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Passage:
-    """A piece of text and where it stands. `code` is quoted as such: a fence's line or a span between backticks; else it is prose."""
+    """A piece of text and where it stands. `code` is quoted as such: a fence's line or a span
+    between backticks; else it is prose.
+    """
 
     where: str
     text: str
@@ -60,7 +96,10 @@ def parser_of(name: str) -> common.Parser:
 
     command, *action = name.split()
     module = importlib.import_module(f"chatling.commands.{command}")
-    with mock.patch.object(common.Parser, "parse", catch), mock.patch.object(common.Parser, "parse_known_args", catch):
+    with (
+        mock.patch.object(common.Parser, "parse", catch),
+        mock.patch.object(common.Parser, "parse_known_args", catch),
+    ):
         try:
             module.run(COMMANDS[command], action)
         except Caught as caught:
@@ -68,19 +107,25 @@ def parser_of(name: str) -> common.Parser:
     raise AssertionError(f"{name} parsed nothing")
 
 
-PARSERS = tuple(name for name in COMMANDS if name != "data") + tuple(f"data {action}" for action in _ACTIONS)
+PARSERS = tuple(name for name in COMMANDS if name != "data") + tuple(
+    f"data {action}" for action in _ACTIONS
+)
 TABLES = tuple(field.name for field in dataclasses.fields(Recipe))
 WITH_FIELDS = ("run", "plan", "data fetch")  # take any field of a recipe as an option
 
 
 @functools.cache
 def options_of(name: str) -> frozenset[str]:
-    return frozenset(option for action in parser_of(name)._actions for option in action.option_strings) | {"-h", "--help"}
+    return frozenset(
+        option for action in parser_of(name)._actions for option in action.option_strings
+    ) | {"-h", "--help"}
 
 
 @functools.cache
 def fields() -> frozenset[str]:
-    """`table.field` and top-level fields of a recipe, nested tables of a list's entries included."""
+    """`table.field` and top-level fields of a recipe, nested tables of a list's entries
+    included.
+    """
     return frozenset(_fields(Recipe, ""))
 
 
@@ -101,7 +146,9 @@ def _dataclasses_in(kind: object) -> Iterator[type]:
 
 
 def field_exists(name: str) -> bool:
-    """Of a dotted name, with dashes or underscores, and numbers for entries of a list (`mid.mixture.0.count`)."""
+    """Of a dotted name, with dashes or underscores, and numbers for entries of a list
+    (`mid.mixture.0.count`).
+    """
     return re.sub(r"\.\d+(?=\.|$)", "", name.replace("-", "_")) in fields()
 
 
@@ -109,9 +156,16 @@ def flag_fault(flag: str, commands: tuple[str, ...] = PARSERS) -> str | None:
     """Why none of these commands knows a flag."""
     name = flag.partition("=")[0].rstrip(".")
     known = {option for command in commands for option in options_of(command)}
-    if name in FLAG_PLACEHOLDERS or name in known or any(name in foreign for foreign in FOREIGN_FLAGS.values()):
+    if (
+        name in FLAG_PLACEHOLDERS
+        or name in known
+        or any(name in foreign for foreign in FOREIGN_FLAGS.values())
+    ):
         return None
-    if name == "--version" or (name.endswith(("-", "-NAME", "-…")) and any(option.startswith(name.rstrip("NAME…")) for option in known)):
+    if name == "--version" or (
+        name.endswith(("-", "-NAME", "-…"))
+        and any(option.startswith(name.rstrip("NAME…")) for option in known)
+    ):
         return None
     if set(commands) & set(WITH_FIELDS) and field_exists(name.removeprefix("--")):
         return None
@@ -119,12 +173,16 @@ def flag_fault(flag: str, commands: tuple[str, ...] = PARSERS) -> str | None:
 
 
 def command_lines(passage: Passage) -> Iterator[str]:
-    """What follows `chatling` where it is called: in code, or in prose where a command's name or backticks show that it is meant."""
+    """What follows `chatling` where it is called: in code, or in prose where a command's name or
+    backticks show that it is meant.
+    """
     names = "|".join(COMMANDS)
     if passage.code:
         pattern = r"(?:^|[ /(`])chatling(?: +|$)(?![=,.:])(?P<rest>[^#;&\n`]*)"
     else:
-        pattern = rf"`chatling (?P<quoted>[^`]*)`|(?<![\w./-])chatling (?P<rest>(?:{names})\b[^`;#<\n]*)"
+        pattern = (
+            rf"`chatling (?P<quoted>[^`]*)`|(?<![\w./-])chatling (?P<rest>(?:{names})\b[^`;#<\n]*)"
+        )
     for found in re.finditer(pattern, passage.text):
         rest = found.groupdict().get("quoted") or found["rest"] or ""
         line = re.split(r"\s{2,}|\s[|>]\s", rest.strip())[0].rstrip(".,:")
@@ -149,22 +207,44 @@ def line_fault(line: str) -> str | None:
             return None
         if unknown := [action for action in actions if action not in _ACTIONS]:
             return f"there is no command data {unknown[0]!r}"
-        return next((fault for action in actions if (fault := _words_fault(f"data {action}", rest[1:], usage=len(actions) > 1))), None)
+        return next(
+            (
+                fault
+                for action in actions
+                if (fault := _words_fault(f"data {action}", rest[1:], usage=len(actions) > 1))
+            ),
+            None,
+        )
     return _words_fault(name, rest, usage=False)
 
 
 def _words_fault(name: str, words: list[str], *, usage: bool) -> str | None:
     usage = usage or any(re.search(r"[\[\]]|…|^\$|\|", word) for word in words) or "{}" in words
     for word in words:
-        if (flag := re.match(r"\[?(--?[a-zA-Z][^\]\s]*)", word)) and (fault := flag_fault(flag[1], (name,))):
+        if (flag := re.match(r"\[?(--?[a-zA-Z][^\]\s]*)", word)) and (
+            fault := flag_fault(flag[1], (name,))
+        ):
             return fault
     if usage or "--help" in words:
-        return next((f"{word} is no known placeholder" for word in words if _unknown_placeholder(word)), None)
+        return next(
+            (f"{word} is no known placeholder" for word in words if _unknown_placeholder(word)),
+            None,
+        )
     if not words:  # the command's name alone, in a sentence
         return None
     filled = [PLACEHOLDERS.get(word, word) for word in words]
     if name in WITH_FIELDS:
-        return _recipe_fault(name, [PLACEHOLDERS["RECIPE"] if words[0] in PLACEHOLDERS and "/" not in words[0] else filled[0], *filled[1:]])
+        return _recipe_fault(
+            name,
+            [
+                (
+                    PLACEHOLDERS["RECIPE"]
+                    if words[0] in PLACEHOLDERS and "/" not in words[0]
+                    else filled[0]
+                ),
+                *filled[1:],
+            ],
+        )
     try:
         parser = parser_of(name)
         given = parser.parse(filled) if name != "eval" else _parse_eval(parser, filled)
@@ -176,20 +256,31 @@ def _words_fault(name: str, words: list[str], *, usage: bool) -> str | None:
 
 
 def _unknown_placeholder(word: str) -> bool:
-    return any(part not in PLACEHOLDERS for part in re.findall(r"(?<![a-zA-Z])[A-Z]{2,}(?:/[A-Z]+)?(?![a-zA-Z\d])", word))
+    return any(
+        part not in PLACEHOLDERS
+        for part in re.findall(r"(?<![a-zA-Z])[A-Z]{2,}(?:/[A-Z]+)?(?![a-zA-Z\d])", word)
+    )
 
 
 def _parse_eval(parser: common.Parser, words: list[str]) -> argparse.Namespace:
     given = parser.parse(words)
     if len(given.runs) < 2 or given.runs[-1] not in (*EVALUATIONS, TOKENIZER):
-        raise common.UsageError(f"{given.runs[-1]!r} is no evaluation, or there is no run before it.")
+        raise common.UsageError(
+            f"{given.runs[-1]!r} is no evaluation, or there is no run before it."
+        )
     return given
 
 
 def _values_fault(name: str, given: argparse.Namespace) -> str | None:
-    if name == "bench" and (unknown := set(given.names) - set(BENCHES) - set(PLACEHOLDERS.values())):
+    if name == "bench" and (
+        unknown := set(given.names) - set(BENCHES) - set(PLACEHOLDERS.values())
+    ):
         return f"there is no benchmark {unknown.pop()!r}"
-    if name == "eval" and given.runs[-1] == "chat" and (unknown := set(given.tasks or ()) - {*HUB, *MADE, "pocket", "all"}):
+    if (
+        name == "eval"
+        and given.runs[-1] == "chat"
+        and (unknown := set(given.tasks or ()) - {*HUB, *MADE, "pocket", "all"})
+    ):
         return f"there is no task {unknown.pop()!r}"
     return None
 

@@ -9,8 +9,15 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--data-pack", type=Path, default=REPOSITORY.parent / "shared" / "data", help="folder of the real data pack")
-    parser.addoption("--soak-seconds", type=float, default=60.0, help="how long the server's soak test loads it")
+    parser.addoption(
+        "--data-pack",
+        type=Path,
+        default=REPOSITORY.parent / "shared" / "data",
+        help="folder of the real data pack",
+    )
+    parser.addoption(
+        "--soak-seconds", type=float, default=60.0, help="how long the server's soak test loads it"
+    )
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""A small Hub on this machine: the endpoints that chatling asks, real files under real repository names, and faults on demand."""
+"""A small Hub on this machine: the endpoints that chatling asks, real files under real repository
+names, and faults on demand.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,16 @@ COMMIT = hashlib.sha1(b"the mirror's only commit").hexdigest()
 class Fault:
     """What goes wrong with a file, or with the listing of a data set, `times` times."""
 
-    path: str = "*"  # pattern of the path in the repository, of a plain address's last part, or of the data set whose listing it is
+    # pattern of the path in the repository, of a plain address's last part, or of the data set
+    # whose listing it is
+    path: str = "*"
     listing: bool = False
     times: int = 1
     cut: int | None = None  # the connection ends after so many bytes of the body
     status: int | None = None  # an answer instead of the file
-    headers: dict[str, str] = field(default_factory=dict)  # with it, such as Retry-After or X-Error-Code
+    headers: dict[str, str] = field(
+        default_factory=dict
+    )  # with it, such as Retry-After or X-Error-Code
     corrupt: bool = False  # one byte in the middle is another
     delay: float = 0.0  # seconds before each 64 KB
     deaf: bool = False  # Range is ignored
@@ -95,15 +101,25 @@ class Mirror:
         return data if isinstance(data, bytes) else data.read_bytes()
 
     def downloads(self) -> Counter[str]:
-        """How often each file's content was asked for, by its path in the repository or plain name."""
-        paths = [asked.path for asked in self.asked if asked.method == "GET" and ("/resolve/" in asked.path or "/plain/" in asked.path)]
+        """How often each file's content was asked for, by its path in the repository or plain
+        name.
+        """
+        paths = [
+            asked.path
+            for asked in self.asked
+            if asked.method == "GET" and ("/resolve/" in asked.path or "/plain/" in asked.path)
+        ]
         return Counter(path.split(f"/resolve/{COMMIT}/")[-1].split("/plain/")[-1] for path in paths)
 
     def fault(self, path: str, listing: bool = False) -> Fault | None:
         """The first fault that is left for a path, used up once."""
         with self._lock:
             for fault in self.faults:
-                if fault.times > 0 and fault.listing == listing and fnmatch.fnmatch(path, fault.path):
+                if (
+                    fault.times > 0
+                    and fault.listing == listing
+                    and fnmatch.fnmatch(path, fault.path)
+                ):
                     fault.times -= 1
                     return fault
         return None
@@ -124,7 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         path = unquote(urlsplit(self.path).path)
-        self.hub.asked.append(Asked(self.command, path, {name.lower(): value for name, value in self.headers.items()}))
+        self.hub.asked.append(
+            Asked(self.command, path, {name.lower(): value for name, value in self.headers.items()})
+        )
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "datasets"]:
             self._listing("/".join(parts[2:4]))
@@ -145,20 +163,39 @@ class _Handler(BaseHTTPRequestHandler):
         for (owner, path), _ in sorted(self.hub.files.items(), key=lambda item: item[0]):
             if owner == repo:
                 data = self.hub.content(repo, path)
-                large = path.endswith((".parquet", ".gz"))  # what the Hub keeps outside git, with a sha256
-                lfs = {"sha256": hashlib.sha256(data).hexdigest(), "size": len(data), "pointerSize": 134}
+                large = path.endswith(
+                    (".parquet", ".gz")
+                )  # what the Hub keeps outside git, with a sha256
+                lfs = {
+                    "sha256": hashlib.sha256(data).hexdigest(),
+                    "size": len(data),
+                    "pointerSize": 134,
+                }
                 blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-                siblings.append({"rfilename": path, "size": len(data), "blobId": blob, **({"lfs": lfs} if large else {})})
+                siblings.append(
+                    {
+                        "rfilename": path,
+                        "size": len(data),
+                        "blobId": blob,
+                        **({"lfs": lfs} if large else {}),
+                    }
+                )
         if not siblings:
             self._answer(401, {"X-Error-Code": "RepoNotFound"}, b'{"error":"Repository not found"}')
             return
-        self._answer(200, {"Content-Type": "application/json"}, json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode())
+        self._answer(
+            200,
+            {"Content-Type": "application/json"},
+            json.dumps({"id": repo, "sha": COMMIT, "siblings": siblings}).encode(),
+        )
 
     def _file(self, repo: str, path: str, *, moved: bool) -> None:
         if (repo, path) not in self.hub.files:
             self._answer(404, {"X-Error-Code": "EntryNotFound"}, b"no such file")
         elif self.hub.redirect and not moved:
-            self._answer(302, {"Location": f"http://localhost:{self.hub.port}/elsewhere/{repo}/{path}"}, b"")
+            self._answer(
+                302, {"Location": f"http://localhost:{self.hub.port}/elsewhere/{repo}/{path}"}, b""
+            )
         else:
             fault = self.hub.fault(path)
             if not self._refused(repo if not moved else "", fault):
@@ -167,7 +204,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _refused(self, repo: str, fault: Fault | None) -> bool:
         if fault and fault.status:
             self._answer(fault.status, fault.headers, b"refused")
-        elif repo in self.hub.gated and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+        elif (
+            repo in self.hub.gated
+            and self.headers.get("Authorization") != f"Bearer {self.hub.token}"
+        ):
             self._answer(401, {"X-Error-Code": "GatedRepo"}, b'{"error":"gated"}')
         else:
             return False

@@ -1,4 +1,6 @@
-"""What `run` would refuse later is refused by `plan` and at the start of `run`, in the same words."""
+"""What `run` would refuse later is refused by `plan` and at the start of `run`, in the same
+words.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,12 @@ chat = ["pocket"]
 
 
 def talk(question: str, answer: str) -> dict[str, object]:
-    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+    return {
+        "messages": [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
+    }
 
 
 def write(path: Path, rows: list[object]) -> Path:
@@ -67,10 +74,16 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CHATLING_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setattr("chatling.hardware.detect.gemm_tflops", lambda device, dtype: 1.0)
-    for name, texts in {"corpus": [f"In the year {i} the river rose." for i in range(300)], "blank": ["", " "]}.items():
+    for name, texts in {
+        "corpus": [f"In the year {i} the river rose." for i in range(300)],
+        "blank": ["", " "],
+    }.items():
         (tmp_path / name).mkdir()
         for i in range(2):
-            pq.write_table(pa.table({"text": texts, "number": range(len(texts))}), tmp_path / name / f"{i}.parquet")
+            pq.write_table(
+                pa.table({"text": texts, "number": range(len(texts))}),
+                tmp_path / name / f"{i}.parquet",
+            )
     for name in ("empty", "single", "damaged", "pipes"):
         (tmp_path / name).mkdir()
     pq.write_table(pa.table({"text": ["alone"]}), tmp_path / "single/0.parquet")
@@ -135,7 +148,10 @@ REFUSED = [
     ("--sft.mixture.0.task HOUSE/pipe.jsonl", "There is no task or file"),
     ("--sft.mixture.0.task HOUSE/numbers.json", "chatling data import HOUSE/numbers.json"),
     ("--sft.mixture.0.task HOUSE/table.csv", "chatling data import HOUSE/table.csv"),
-    ("--mid.mixture.0.count none --mid.mixture.0.task HOUSE/table.csv", "chatling data import HOUSE/table.csv"),
+    (
+        "--mid.mixture.0.count none --mid.mixture.0.task HOUSE/table.csv",
+        "chatling data import HOUSE/table.csv",
+    ),
     ("--sft.mixture.0.task HOUSE/nothing.jsonl", "chatling data import HOUSE/nothing.jsonl"),
     ("--sft.mixture.0.task HOUSE/wrong.jsonl", "chatling data import HOUSE/wrong.jsonl"),
     ("--sft.mixture.0.task HOUSE/bytes.jsonl", "chatling data import HOUSE/bytes.jsonl"),
@@ -162,7 +178,9 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("changes", "sentence"), REFUSED, ids=[changes for changes, _ in REFUSED])
-def test_plan_and_run_refuse_the_same(house: Path, changes: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_and_run_refuse_the_same(
+    house: Path, changes: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (house / "bad.toml").write_text(to_toml(recipe(house, changes)))
     told = []
     for command in ("plan", "run"):
@@ -175,7 +193,9 @@ def test_plan_and_run_refuse_the_same(house: Path, changes: str, sentence: str, 
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_a_device_that_is_not_here(house: Path, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_that_is_not_here(
+    house: Path, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("chatling.hardware.detect.find_device", lambda: "cpu")
     with pytest.raises(ChatlingError, match=f"no {device} device"):
         check(recipe(house, f"--machine.device {device}"))
@@ -191,25 +211,38 @@ def recipe(house: Path, changes: str = "") -> Recipe:
     return load_recipe(str(house / "r.toml"), words(changes.replace("HOUSE", str(house))))
 
 
-@pytest.mark.parametrize(("processes", "changes", "field"), [
-    (3, "", "base.batch_tokens"),
-    (2, "--mid.batch-tokens 64", "mid.batch_tokens"),
-    (2, "--sft.batch-conversations 5", "sft.batch_conversations"),
-    (2, "--dpo.batch-pairs 5", "dpo.batch_pairs"),
-    (2, "--rl.questions-per-step 3", "rl.questions_per_step"),
-])
-def test_every_stage_divides_over_the_processes(house: Path, processes: int, changes: str, field: str) -> None:
+@pytest.mark.parametrize(
+    ("processes", "changes", "field"),
+    [
+        (3, "", "base.batch_tokens"),
+        (2, "--mid.batch-tokens 64", "mid.batch_tokens"),
+        (2, "--sft.batch-conversations 5", "sft.batch_conversations"),
+        (2, "--dpo.batch-pairs 5", "dpo.batch_pairs"),
+        (2, "--rl.questions-per-step 3", "rl.questions_per_step"),
+    ],
+)
+def test_every_stage_divides_over_the_processes(
+    house: Path, processes: int, changes: str, field: str
+) -> None:
     check(recipe(house, changes))
-    with pytest.raises(RecipeError, match=f"does not divide over {processes} processes. Change {field}"):
+    with pytest.raises(
+        RecipeError, match=f"does not divide over {processes} processes. Change {field}"
+    ):
         check(recipe(house, changes), processes=processes)
 
 
 def test_only_what_is_left_to_do_is_looked_into(house: Path) -> None:
-    gone = recipe(house, "--data.source HOUSE/nowhere --sft.mixture.0.task HOUSE/nowhere.jsonl --dpo.data HOUSE/empty")
+    gone = recipe(
+        house,
+        "--data.source HOUSE/nowhere --sft.mixture.0.task HOUSE/nowhere.jsonl --dpo.data"
+        " HOUSE/empty",
+    )
     assert check(gone, ()).survey.text is None
     with pytest.raises(ChatlingError, match="There is no task or file"):
         check(gone, ("sft",))
-    check(recipe(house, "--machine.device mps --base.batch-tokens 64"), ("report",), processes=2)  # nothing is trained
+    check(
+        recipe(house, "--machine.device mps --base.batch-tokens 64"), ("report",), processes=2
+    )  # nothing is trained
 
 
 @pytest.mark.parametrize("name", ["array.json", "alpaca.csv"])
@@ -226,15 +259,28 @@ def test_one_conversation_is_enough_to_validate_on(house: Path) -> None:
     alone = recipe(house)
     assert alone.sft is not None
     entry = replace(alone.sft.mixture[0], task=str(house / "one.jsonl"))
-    assert check(replace(alone, sft=replace(alone.sft, validation=(entry,)))).survey.talks[entry.task].held_out == 1
+    assert (
+        check(replace(alone, sft=replace(alone.sft, validation=(entry,))))
+        .survey.talks[entry.task]
+        .held_out
+        == 1
+    )
 
 
 def test_the_data_are_counted(house: Path) -> None:
     found = check(recipe(house))
-    text, talks, pairs = found.survey.text, found.survey.talks[str(house / "talks.jsonl")], found.survey.pairs
+    text, talks, pairs = (
+        found.survey.text,
+        found.survey.talks[str(house / "talks.jsonl")],
+        found.survey.pairs,
+    )
     assert text is not None
     assert pairs is not None
-    assert (text.items, text.characters, text.exact) == (300, sum(len(f"In the year {i} the river rose.") for i in range(300)), True)
+    assert (text.items, text.characters, text.exact) == (
+        300,
+        sum(len(f"In the year {i} the river rose.") for i in range(300)),
+        True,
+    )
     assert (talks.items, talks.held_out, talks.exact) == (98, 2, True)
     assert pairs.items + pairs.held_out == 100
     base, sft, dpo = found.plan.uses
@@ -244,16 +290,21 @@ def test_the_data_are_counted(house: Path) -> None:
     assert not found.warnings
 
 
-@pytest.mark.parametrize(("changes", "stage", "sentence"), [
-    ("--base.steps 5000", "base", "Take fewer steps (--base.steps "),
-    ("--sft.epochs 11", "sft", "sft goes about 11 times through"),
-    ("--sft.mixture.0.count 2000", "sft", "takes 2,000 conversations"),
-    ("--dpo.epochs 20", "dpo", "fewer dpo.epochs"),
-    ("--base.warmup 20", "base", "base.warmup asks for 20 steps"),
-    ("--data.shards 3", "base", "are for data sets of the Hub"),
-    ("--tokenizer.vocabulary 60000", "base", "too little for a vocabulary of 60,000"),
-])  # fmt: skip
-def test_what_looks_wrong_is_a_warning(house: Path, changes: str, stage: str, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("changes", "stage", "sentence"),
+    [
+        ("--base.steps 5000", "base", "Take fewer steps (--base.steps "),
+        ("--sft.epochs 11", "sft", "sft goes about 11 times through"),
+        ("--sft.mixture.0.count 2000", "sft", "takes 2,000 conversations"),
+        ("--dpo.epochs 20", "dpo", "fewer dpo.epochs"),
+        ("--base.warmup 20", "base", "base.warmup asks for 20 steps"),
+        ("--data.shards 3", "base", "are for data sets of the Hub"),
+        ("--tokenizer.vocabulary 60000", "base", "too little for a vocabulary of 60,000"),
+    ],
+)
+def test_what_looks_wrong_is_a_warning(
+    house: Path, changes: str, stage: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert sentence in " ".join(check(recipe(house, changes)).warnings)
     assert main(["plan", str(house / "r.toml"), *words(changes)]) == 0
     assert sentence in " ".join(capsys.readouterr().out.split())
@@ -269,7 +320,11 @@ def test_large_data_are_sampled(house: Path, monkeypatch: pytest.MonkeyPatch) ->
     whole = check(recipe(house)).survey
     monkeypatch.setattr("chatling.survey.WHOLE", 1000)
     sampled = check(recipe(house)).survey
-    for one, other in ((whole.text, sampled.text), (*whole.talks.values(), *sampled.talks.values()), (whole.pairs, sampled.pairs)):
+    for one, other in (
+        (whole.text, sampled.text),
+        (*whole.talks.values(), *sampled.talks.values()),
+        (whole.pairs, sampled.pairs),
+    ):
         assert one is not None
         assert other is not None
         assert not other.exact
@@ -277,21 +332,31 @@ def test_large_data_are_sampled(house: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert other.characters / other.items == pytest.approx(one.characters / one.items, rel=0.1)
 
 
-def test_too_little_memory_keeps_no_plan_back(house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_too_little_memory_keeps_no_plan_back(
+    house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     changes = words("--model.depth 40 --model.width 2048 --model.head-width 128")
     monkeypatch.setattr("chatling.hardware.detect.device_memory", lambda device: (10**9, False))
     assert main(["plan", str(house / "r.toml"), *changes]) == 0
-    assert "Not on this machine: Training this model needs about" in " ".join(capsys.readouterr().out.split())
+    assert "Not on this machine: Training this model needs about" in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert main(["run", str(house / "r.toml"), *changes]) == 1
     assert "Training this model needs about" in capsys.readouterr().err
 
 
-def test_humaneval_without_a_sandbox_is_told_of(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_humaneval_without_a_sandbox_is_told_of(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("chatling.tools.sandbox.Sandbox._holds", lambda self, name: False)
-    assert "HumanEval will be left out" in " ".join(check(recipe(house, "--eval.chat all")).warnings)
+    assert "HumanEval will be left out" in " ".join(
+        check(recipe(house, "--eval.chat all")).warnings
+    )
 
 
-def test_a_run_warns_at_its_start(house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_warns_at_its_start(
+    house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("chatling.pipeline.run", lambda *given, **named: None)
     assert main(["run", str(house / "r.toml"), "--base.warmup", "3", "--base.steps", "5000"]) == 0
     told = " ".join(capsys.readouterr().out.split())

@@ -1,4 +1,6 @@
-"""The front door: help, bad input as one sentence, exit codes, and nothing heavy imported before it is needed."""
+"""The front door: help, bad input as one sentence, exit codes, and nothing heavy imported before it
+is needed.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,13 @@ def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys; from chatling.cli import main; main(['--help']); print({'torch', 'numpy', 'rich', 'tyro'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    code = (
+        "import sys; from chatling.cli import main; main(['--help']); print({'torch', 'numpy',"
+        " 'rich', 'tyro'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout.splitlines()[-1] == "set()"
 
 
@@ -47,7 +54,11 @@ BAD = [
     (["run", "pocket", "--model.dept", "3"], 2, "Did you mean '--model.depth'?"),
     (["run", "pocket", "--model.depth", "three"], 2, "must be an integer, not 'three'"),
     (["run", "pocket", "--run"], 2, "Argument --run: expected one argument."),
-    (["run", "folder", "--data.source", "/nowhere/at/all"], 1, "/nowhere/at/all holds 0 parquet files"),
+    (
+        ["run", "folder", "--data.source", "/nowhere/at/all"],
+        1,
+        "/nowhere/at/all holds 0 parquet files",
+    ),
     (["plan", "pocket", "--base.batch_tokens", "100"], 2, "not a multiple of the context"),
     (["plan", "pocket", "--model.head_width", "3"], 2, "heads"),
     (["run", "pocket", "--run", ""], 2, "Argument --run: '' names no run."),
@@ -74,7 +85,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "code", "said"), BAD)
-def test_bad_input_is_one_sentence_with_its_exit_code(words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_sentence_with_its_exit_code(
+    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(words) == code
     shown = capsys.readouterr()
     assert said in shown.err
@@ -82,12 +95,31 @@ def test_bad_input_is_one_sentence_with_its_exit_code(words: list[str], code: in
     assert shown.err.count("\n") == 1
 
 
-NO_RUNS = ["", ".", "..", "a\0b", "x" * 5000, "a\nb", "~nobody-at-all", "with/a\0b", "y/" * 3000, "z" * 300 + "/x", "\udcff", "a b"]
+NO_RUNS = [
+    "",
+    ".",
+    "..",
+    "a\0b",
+    "x" * 5000,
+    "a\nb",
+    "~nobody-at-all",
+    "with/a\0b",
+    "y/" * 3000,
+    "z" * 300 + "/x",
+    "\udcff",
+    "a b",
+]
 
 
 @pytest.mark.parametrize("name", NO_RUNS, ids=range(len(NO_RUNS)))
-@pytest.mark.parametrize("words", [["status"], ["chat"], ["serve"], ["report"], ["eval", "chat"]], ids=lambda words: words[0])
-def test_what_names_no_run_is_one_sentence(words: list[str], name: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [["status"], ["chat"], ["serve"], ["report"], ["eval", "chat"]],
+    ids=lambda words: words[0],
+)
+def test_what_names_no_run_is_one_sentence(
+    words: list[str], name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([words[0], name, *words[1:]]) == 1
     shown = capsys.readouterr().err
     assert "names no run. A name is 1 to 100 letters" in shown
@@ -95,7 +127,9 @@ def test_what_names_no_run_is_one_sentence(words: list[str], name: str, capsys: 
     assert len(shown) < 400
 
 
-def test_the_folder_that_one_stands_in_may_be_a_run(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_folder_that_one_stands_in_may_be_a_run(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert find_run("demo") == house / "runs" / "demo"
     RunFolder(house / "elsewhere").write_state({"stages": {}, "execution": {}})
     monkeypatch.chdir(house / "elsewhere")
@@ -107,7 +141,10 @@ def test_a_bad_recipe_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     path = tmp_path / "mine.toml"
     path.write_text("[model]\ndepht = 3\n")
     assert main(["plan", str(path)]) == 2
-    assert capsys.readouterr().err == f"chatling: Unknown key 'model.depht' in {path} line 2. Did you mean 'depth'?\n"
+    assert (
+        capsys.readouterr().err
+        == f"chatling: Unknown key 'model.depht' in {path} line 2. Did you mean 'depth'?\n"
+    )
 
 
 def test_a_run_without_the_stage_asked_for(house: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,8 +158,12 @@ def test_a_run_without_the_stage_asked_for(house: Path, capsys: pytest.CaptureFi
     assert "has no finished sft model. It has: base." in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("error", "code"), [(Interrupted("Stopped; saved."), 75), (KeyboardInterrupt(), 130)])
-def test_stopping_has_its_own_exit_code(error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "code"), [(Interrupted("Stopped; saved."), 75), (KeyboardInterrupt(), 130)]
+)
+def test_stopping_has_its_own_exit_code(
+    error: BaseException, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(command: Command, words: list[str]) -> None:
         raise error
 

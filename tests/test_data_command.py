@@ -17,7 +17,9 @@ from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 from chatling.workspace import RunFolder, home
 from mirror import Mirror
 
-TEXTS = [f"The story of the number {i}: once it was {i - 1}, and then one came along." for i in range(60)]
+TEXTS = [
+    f"The story of the number {i}: once it was {i - 1}, and then one came along." for i in range(60)
+]
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +31,9 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Path:
     path = tmp_path / "tales.v2.jsonl"
-    path.write_text("".join(json.dumps({"title": "t", "story": text}) + "\n" for text in TEXTS) + "oops\n")
+    path.write_text(
+        "".join(json.dumps({"title": "t", "story": text}) + "\n" for text in TEXTS) + "oops\n"
+    )
     return path
 
 
@@ -37,7 +41,10 @@ def test_import_then_inspect(corpus: Path, house: Path, capsys: pytest.CaptureFi
     assert main(["data", "import", str(corpus)]) == 0
     shown = capsys.readouterr().out
     folder = house / "data" / "tales"
-    assert f"60 documents, {sum(map(len, TEXTS)):,} characters, from 1 file, column 'story': 58 to train on, 2 for validation." in shown
+    assert (
+        f"60 documents, {sum(map(len, TEXTS)):,} characters, from 1 file, column 'story': 58 to"
+        " train on, 2 for validation." in shown
+    )
     assert f"Skipped: 1 rows that could not be used.\n  {corpus} line 61: not JSON" in shown
     assert f"chatling run folder --data.source {folder} --run tales" in shown
     train, validation = list_parquet(folder)
@@ -52,7 +59,9 @@ def test_import_then_inspect(corpus: Path, house: Path, capsys: pytest.CaptureFi
     assert "1 of 61 rows cannot be used" in shown
 
 
-def test_what_of_a_folder_is_not_read_is_said(corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_of_a_folder_is_not_read_is_said(
+    corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = corpus.parent
     for name in (".notes.txt", "picture.jpg", *(f"{i}.{i}" for i in range(12))):
         (folder / name).write_text("x")
@@ -67,7 +76,9 @@ def test_what_of_a_folder_is_not_read_is_said(corpus: Path, house: Path, capsys:
     assert "folder of an earlier import (mine)" in capsys.readouterr().out
 
 
-def test_tokens_are_those_of_a_run(corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tokens_are_those_of_a_run(
+    corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     tokenizer = train_tokenizer(iter(TEXTS), TokenizerConfig(vocabulary=300))
     run = RunFolder(house / "runs" / "mine")
     run.write_state({"stages": {}, "execution": {}})
@@ -82,20 +93,29 @@ def test_tokens_are_those_of_a_run(corpus: Path, house: Path, capsys: pytest.Cap
     assert "documents        58" in capsys.readouterr().out
 
 
-def test_test_questions_of_the_cache_are_looked_for(corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_test_questions_of_the_cache_are_looked_for(
+    corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = house / "cache" / "openai" / "gsm8k" / "main"
     folder.mkdir(parents=True)
     pq.write_table(pa.table({"question": [TEXTS[7]]}), folder / "test-00000-of-00001.parquet")
     assert main(["data", "inspect", str(corpus)]) == 0
-    assert "1 of 1 of gsm8k share 13 words in a row with 1 documents" in capsys.readouterr().out.replace("\n", " ")
+    assert (
+        "1 of 1 of gsm8k share 13 words in a row with 1 documents"
+        in capsys.readouterr().out.replace("\n", " ")
+    )
 
 
-def test_a_data_set_of_the_hub(house: Path, mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_data_set_of_the_hub(
+    house: Path, mirror, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", mirror.url)
     for split, texts in (("train", TEXTS), ("test", ["never"])):
         sink = pa.BufferOutputStream()
         pq.write_table(pa.table({"text": texts}), sink)
-        mirror.add("someone/tales", f"data/{split}-00000-of-00001.parquet", sink.getvalue().to_pybytes())
+        mirror.add(
+            "someone/tales", f"data/{split}-00000-of-00001.parquet", sink.getvalue().to_pybytes()
+        )
     mirror.add("someone/tales", "README.md", b"# Tales")
     assert main(["data", "import", "someone/tales"]) == 0
     assert "60 documents" in capsys.readouterr().out
@@ -106,7 +126,13 @@ def test_a_data_set_of_the_hub(house: Path, mirror, monkeypatch: pytest.MonkeyPa
 
 
 def test_which_files_of_the_hub() -> None:
-    names = ["README.md", "data/test.parquet", "data/train-0.parquet", "data/train-1.parquet", "raw/all.jsonl.zst"]
+    names = [
+        "README.md",
+        "data/test.parquet",
+        "data/train-0.parquet",
+        "data/train-1.parquet",
+        "raw/all.jsonl.zst",
+    ]
     assert hub_files("a/b", names, None) == ["data/train-0.parquet", "data/train-1.parquet"]
     assert hub_files("a/b", names, "raw/*") == ["raw/all.jsonl.zst"]
     assert hub_files("a/b", ["x.csv", "y.txt", "README.md"], None) == ["x.csv", "y.txt"]
@@ -128,7 +154,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("words", "code", "said"), BAD)
-def test_bad_input_is_one_sentence(words: list[str], code: int, said: str, corpus: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_sentence(
+    words: list[str], code: int, said: str, corpus: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = [word.format(corpus=corpus, folder=corpus.parent) for word in words]
     assert main(words) == code
     shown = capsys.readouterr().err
@@ -138,12 +166,19 @@ def test_bad_input_is_one_sentence(words: list[str], code: int, said: str, corpu
 
 
 def test_help_of_each_part(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["data"], ["data", "--help"], ["data", "import", "--help"], ["data", "inspect", "--help"]):
+    for words in (
+        ["data"],
+        ["data", "--help"],
+        ["data", "import", "--help"],
+        ["data", "inspect", "--help"],
+    ):
         assert main(words) == 0
         assert "usage: chatling data" in capsys.readouterr().out
 
 
-def test_fetch_brings_files_of_a_data_set(mirror: Mirror, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fetch_brings_files_of_a_data_set(
+    mirror: Mirror, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("data/train-0.parquet", "data/test-0.parquet", "README.md"):
         mirror.add("some/data", name, name.encode())
     assert main(["data", "fetch", "some/data", "--files", "data/*"]) == 0
@@ -151,24 +186,50 @@ def test_fetch_brings_files_of_a_data_set(mirror: Mirror, capsys: pytest.Capture
     assert capsys.readouterr().out.endswith(f"2 files of some/data are in {folder}.\n")
     assert (folder / "data/train-0.parquet").read_bytes() == b"data/train-0.parquet"
     assert main(["data", "fetch", "some/data", "--files", "*.csv"]) == 1
-    assert "some/data has no files that match *.csv; it has README.md, data/test-0.parquet" in capsys.readouterr().err
+    assert (
+        "some/data has no files that match *.csv; it has README.md, data/test-0.parquet"
+        in capsys.readouterr().err
+    )
     assert main(["data", "fetch", "some/data", "--model.depth", "4"]) == 2
     assert main(["data", "fetch", "no/such"]) == 1
     assert "There is no data set no/such, or it is private" in capsys.readouterr().err
 
 
-def test_fetch_brings_all_that_a_recipe_needs(mirror: Mirror, data_pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fetch_brings_all_that_a_recipe_needs(
+    mirror: Mirror, data_pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mirror.add_pack(data_pack)
     local = tmp_path / "own"
     local.mkdir()
     (local / "words_alpha.txt").symlink_to(data_pack / "words/words_alpha.txt")
-    words = ["data", "fetch", "spark", "--data.shards", "3", "--data.local", str(local), "--eval.core", "none"]
+    words = [
+        "data",
+        "fetch",
+        "spark",
+        "--data.shards",
+        "3",
+        "--data.local",
+        str(local),
+        "--eval.core",
+        "none",
+    ]
     assert main(words) == 0
-    assert capsys.readouterr().out.endswith("All that spark needs is here; `chatling run spark` asks the network for nothing more.\n")
+    assert capsys.readouterr().out.endswith(
+        "All that spark needs is here; `chatling run spark` asks the network for nothing more.\n"
+    )
     shards = [f"shard_{i:05d}.parquet" for i in (0, 1, 2, 5)]  # the last one is for validation
-    assert sorted(path.name for path in (home() / "cache/karpathy/fineweb-edu-100b-shuffle").iterdir()) == shards
-    assert set(mirror.downloads()) >= {"all/auxiliary_train-00000-of-00001.parquet", "main/test.jsonl", "data/test-00000-of-00001.parquet"}
-    assert {"openai_humaneval/test.jsonl.gz", "ARC-Easy/test-00000-of-00001.parquet"} < set(mirror.downloads())  # to evaluate on
+    assert (
+        sorted(path.name for path in (home() / "cache/karpathy/fineweb-edu-100b-shuffle").iterdir())
+        == shards
+    )
+    assert set(mirror.downloads()) >= {
+        "all/auxiliary_train-00000-of-00001.parquet",
+        "main/test.jsonl",
+        "data/test-00000-of-00001.parquet",
+    }
+    assert {"openai_humaneval/test.jsonl.gz", "ARC-Easy/test-00000-of-00001.parquet"} < set(
+        mirror.downloads()
+    )  # to evaluate on
     mirror.close()
     assert main(["data", "fetch", "folder"]) == 0  # nothing to fetch
     assert main(words) == 0  # a dead network with a full cache is no error

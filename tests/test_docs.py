@@ -1,4 +1,6 @@
-"""Every word in the docs is true: commands, flags, recipe fields, files and targets that pages, help and errors name exist."""
+"""Every word in the docs is true: commands, flags, recipe fields, files and targets that pages,
+help and errors name exist.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,17 @@ from chatling.cli import COMMANDS
 from chatling.commands.common import Command
 from chatling.commands.data import _ACTIONS
 from command_lines import PARSERS, command_lines, flag_fault, line_fault, options_of
-from documents import PAGES, ROOT, faults, lines_of, markdown, python_comments, python_strings, toml_blocks, toml_faults
+from documents import (
+    PAGES,
+    ROOT,
+    faults,
+    lines_of,
+    markdown,
+    python_comments,
+    python_strings,
+    toml_blocks,
+    toml_faults,
+)
 
 SOURCES = sorted((ROOT / "src/chatling").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "src/chatling/serve/ui").glob("*.js"))
@@ -24,19 +36,37 @@ RECIPES = sorted((ROOT / "src/chatling/recipes").glob("*.toml"))
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_pages(page: Path) -> None:
     wrong = [fault for passage in markdown(page) for fault in faults(passage)]
-    wrong += [f"{page.name}: {fault}" for passage in toml_blocks(page) for fault in toml_faults(passage.text)]
+    wrong += [
+        f"{page.name}: {fault}"
+        for passage in toml_blocks(page)
+        for fault in toml_faults(passage.text)
+    ]
     assert not wrong, "\n".join(wrong)
 
 
 def test_help_errors_and_comments() -> None:
-    passages = (passage for source in SOURCES for passage in (*python_strings(source), *python_comments(source)))
+    passages = (
+        passage
+        for source in SOURCES
+        for passage in (*python_strings(source), *python_comments(source))
+    )
     wrong = [fault for passage in passages for fault in faults(passage)]
     assert not wrong, "\n".join(wrong)
 
 
 def test_makefile_recipes_and_scripts() -> None:
-    wrong = [fault for path in (ROOT / "Makefile", *RECIPES) for passage in lines_of(path) for fault in faults(passage)]
-    lines = [(passage.where, line) for path in SCRIPTS for passage in lines_of(path) for line in command_lines(passage)]
+    wrong = [
+        fault
+        for path in (ROOT / "Makefile", *RECIPES)
+        for passage in lines_of(path)
+        for fault in faults(passage)
+    ]
+    lines = [
+        (passage.where, line)
+        for path in SCRIPTS
+        for passage in lines_of(path)
+        for line in command_lines(passage)
+    ]
     wrong += [f"{where}: {fault}" for where, line in lines if (fault := line_fault(line))]
     assert lines
     assert not wrong, "\n".join(wrong)
@@ -44,7 +74,10 @@ def test_makefile_recipes_and_scripts() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]*)(#[^)\s]+)?\)", re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)):
+    for target in re.findall(
+        r"\]\(([^)#\s]*)(#[^)\s]+)?\)",
+        re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL),
+    ):
         path, anchor = target
         if path.startswith(("http:", "https:")):
             continue
@@ -66,17 +99,25 @@ def test_examples_import_what_there_is(page: Path) -> None:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("chatling"):
                 module = importlib.import_module(node.module or "")
-                assert not [name.name for name in node.names if not hasattr(module, name.name)], f"{page.name}: {node.module}"
+                assert not [name.name for name in node.names if not hasattr(module, name.name)], (
+                    f"{page.name}: {node.module}"
+                )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tables_of_the_code_name_what_stands_there(page: Path) -> None:
     """Rows `file`, … | `identifier`, …: each identifier is a word of one of the files."""
-    for files, about in re.findall(r"^\| (`[\w/]+\.\w+`[^|]*) \|([^|]*)\|", page.read_text(encoding="utf-8"), re.MULTILINE):
+    for files, about in re.findall(
+        r"^\| (`[\w/]+\.\w+`[^|]*) \|([^|]*)\|", page.read_text(encoding="utf-8"), re.MULTILINE
+    ):
         names = [name.rpartition("/")[2] for name in re.findall(r"`([\w/]+\.py)`", files)]
-        text = "\n".join(source.read_text(encoding="utf-8") for source in SOURCES if source.name in names)
+        text = "\n".join(
+            source.read_text(encoding="utf-8") for source in SOURCES if source.name in names
+        )
         for identifier in re.findall(r"`([A-Za-z_]\w+)`", about) if text else ():
-            assert re.search(rf"\b{identifier}\b", text), f"{page.name}: {identifier} is not in {files}"
+            assert re.search(rf"\b{identifier}\b", text), (
+                f"{page.name}: {identifier} is not in {files}"
+            )
 
 
 def test_the_recipe_shown_is_the_recipe() -> None:
@@ -87,16 +128,25 @@ def test_the_recipe_shown_is_the_recipe() -> None:
 
 
 def test_the_list_of_packages_is_that_of_the_layers() -> None:
-    layers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"][0]["layers"]
+    layers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+        "importlinter"
+    ]["contracts"][0]["layers"]
     names = [layer.removeprefix("chatling.") for layer in reversed(layers)]
     page = (ROOT / "docs/README.md").read_text(encoding="utf-8")
-    assert re.findall(r"`(\w+)`", page[page.index("`errors`") : page.index("`lint-imports`")]) == names[names.index("errors") :]
+    assert (
+        re.findall(r"`(\w+)`", page[page.index("`errors`") : page.index("`lint-imports`")])
+        == names[names.index("errors") :]
+    )
     for readme in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
         text = readme.read_text(encoding="utf-8")
         assert not [name for name in names if not re.search(rf"\b{name}(/|\.py)", text)]
 
 
-@pytest.mark.parametrize("command", [*COMMANDS.values(), *(action for action, _ in _ACTIONS.values())], ids=lambda command: command.name)
+@pytest.mark.parametrize(
+    "command",
+    [*COMMANDS.values(), *(action for action, _ in _ACTIONS.values())],
+    ids=lambda command: command.name,
+)
 def test_usage_lines_name_options_of_their_own_command(command: Command) -> None:
     assert line_fault(command.usage) is None
 
@@ -127,7 +177,10 @@ MADE_UP = [
     ("chatling eval pocket tokenizer", None),
     ("chatling bench speed", "no benchmark 'speed'"),
     ("chatling serve --host 0.0.0.0 --api-key @key.txt     for other machines", None),
-    ("torchrun --standalone --nproc-per-node 2 -m chatling run pocket --name two    # on a CPU", None),
+    (
+        "torchrun --standalone --nproc-per-node 2 -m chatling run pocket --name two    # on a CPU",
+        None,
+    ),
     ("torchrun --nproc-per-node 2 -m chatling run pocket --nam two", "--nam"),
     ("for seed in 0 1; do chatling run pocket --sed $seed --run pocket-$seed; done", "--sed"),
     ("--allow-weak-sandbox", "no option --allow-weak-sandbox"),
@@ -153,14 +206,18 @@ MADE_UP = [
     ("pip install 'chatling[harnes]'", "no extra chatling[harnes]"),
     ("make test", None),
     ("make tests", "no Makefile target tests"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "said"), MADE_UP)
 def test_what_is_not_there_is_found(text: str, said: str | None) -> None:
     for page in (f"Try `{text}` now.", f"```\n{text}\n```"):
-        found = [fault for passage in markdown(Path("made-up.md"), page) for fault in faults(passage)]
-        if (text.startswith("--") and page.startswith("```")) or ("   " in text and page.startswith("Try")):
+        found = [
+            fault for passage in markdown(Path("made-up.md"), page) for fault in faults(passage)
+        ]
+        if (text.startswith("--") and page.startswith("```")) or (
+            "   " in text and page.startswith("Try")
+        ):
             continue  # a fence's line is a command line, which may have a remark behind it
         assert bool(found) == (said is not None), found
         assert said is None or said in found[0]
@@ -171,7 +228,10 @@ def test_what_is_not_there_is_found(text: str, said: str | None) -> None:
     [
         ('hint = f"Stop it, or give this one another name with --run."', None),
         ('hint = f"Give this one another name with --rnu."', "--rnu"),
-        ('hint = f"`chatling run {name}` makes one; `chatling shell {name}` too."', "no command 'shell'"),
+        (
+            'hint = f"`chatling run {name}` makes one; `chatling shell {name}` too."',
+            "no command 'shell'",
+        ),
         ('hint = "Begin with: chatling run pockett"', "no recipe 'pockett'"),
         ('hint = f"chatling takes --max-{name}."', None),
         ('hint = "Set rl.replayed to 0, and see [sft]."', "rl.replayed"),
@@ -180,23 +240,36 @@ def test_what_is_not_there_is_found(text: str, said: str | None) -> None:
     ],
 )
 def test_what_errors_promise_is_found(source: str, said: str | None) -> None:
-    found = [fault for passage in python_strings(Path("made_up.py"), source) for fault in faults(passage)]
+    found = [
+        fault for passage in python_strings(Path("made_up.py"), source) for fault in faults(passage)
+    ]
     assert bool(found) == (said is not None), found
     assert said is None or said in found[0]
 
 
 def test_a_recipe_s_block_is_checked() -> None:
     page = '```toml\n[sft]\npaked = true\nmixture = [{task = "pocket", cuont = 5}]\n```'
-    found = [fault for passage in toml_blocks(Path("made-up.md"), page) for fault in toml_faults(passage.text)]
-    assert found == ["there is no recipe field sft.paked", "there is no recipe field cuont of a mixture's entry"]
+    found = [
+        fault
+        for passage in toml_blocks(Path("made-up.md"), page)
+        for fault in toml_faults(passage.text)
+    ]
+    assert found == [
+        "there is no recipe field sft.paked",
+        "there is no recipe field cuont of a mixture's entry",
+    ]
 
 
 def test_a_misspelt_flag_in_a_real_page_fails() -> None:
     """Shown once: README as it is passes, and with one letter changed it does not."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "chatling chat pocket --temperature 0.7" in text
-    changed = text.replace("chatling chat pocket --temperature 0.7", "chatling chat pocket --temperatur 0.7")
-    found = [fault for passage in markdown(ROOT / "README.md", changed) for fault in faults(passage)]
+    changed = text.replace(
+        "chatling chat pocket --temperature 0.7", "chatling chat pocket --temperatur 0.7"
+    )
+    found = [
+        fault for passage in markdown(ROOT / "README.md", changed) for fault in faults(passage)
+    ]
     assert found
     assert all("there is no option --temperatur" in fault for fault in found)
     assert flag_fault("--temperature") is None

@@ -1,4 +1,6 @@
-"""`chatling eval` on a run folder made by hand: each evaluation prints a table and writes its file."""
+"""`chatling eval` on a run folder made by hand: each evaluation prints a table and writes its
+file.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     import pyarrow.parquet as pq
 
     folder = RunFolder(tmp_path_factory.mktemp("home") / "runs/tiny")
-    texts = [message.text for conversation in conversations(0, 500) for message in conversation.messages]
+    texts = [
+        message.text for conversation in conversations(0, 500) for message in conversation.messages
+    ]
     tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocabulary=400))
     folder.path.mkdir(parents=True)
     tokenizer.save(folder.tokenizer)
@@ -39,7 +43,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
         save_model(model, folder.model(stage), {"stage": stage})
     for split, some in (("train", texts[:200]), ("validation", texts[200:300])):
         pq.write_table(pa.table({"text": some}), folder.path / "texts.parquet")
-        write_token_shards(folder.data / f"base-{split}", [folder.path / "texts.parquet"], tokenizer)
+        write_token_shards(
+            folder.data / f"base-{split}", [folder.path / "texts.parquet"], tokenizer
+        )
     (folder.path / "recipe.toml").write_text(to_toml(Recipe(model=recipe)))
     folder.write_state({"stages": {}, "execution": {"dtype": "float32", "device": "cpu"}})
     return folder
@@ -50,13 +56,21 @@ def results(run: RunFolder, name: str) -> dict[str, object]:
     return found
 
 
-def test_the_tokenizer_alone_needs_no_model(run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("chatling.evals.tokenizer.load_peers", lambda: ({}, "Left out GPT-2 and GPT-4."))
+def test_the_tokenizer_alone_needs_no_model(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "chatling.evals.tokenizer.load_peers", lambda: ({}, "Left out GPT-2 and GPT-4.")
+    )
     monkeypatch.setattr("chatling.commands.eval.load_engine", None)
     assert main(["eval", str(run.path), "tokenizer"]) == 0
     assert re.search(r"validation +[\d,]+ +[\d,]+ +\d+\.\d\d ", capsys.readouterr().out)
     assert (run.evals / "tokenizer.png").is_file()
-    assert {row["text"] for row in results(run, "tokenizer")["results"]} >= {"news", "train", "validation"}  # type: ignore[attr-defined]
+    assert {row["text"] for row in results(run, "tokenizer")["results"]} >= {
+        "news",
+        "train",
+        "validation",
+    }  # type: ignore[attr-defined]
     assert main(["eval", str(run.path), "tokeniser"]) == 2
     assert "Did you mean 'tokenizer'?" in capsys.readouterr().err
 
@@ -70,8 +84,22 @@ def test_core_of_the_pocket_world(run: RunFolder, capsys: pytest.CaptureFixture[
     assert (found["stage"], found["eval"]) == ("base", "core")
 
 
-def test_chat_of_every_stage_side_by_side(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["eval", str(run.path), "chat", "--questions", "2", "--stage", "all", "--max-tokens", "3", "--samples", "2"]
+def test_chat_of_every_stage_side_by_side(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [
+        "eval",
+        str(run.path),
+        "chat",
+        "--questions",
+        "2",
+        "--stage",
+        "all",
+        "--max-tokens",
+        "3",
+        "--samples",
+        "2",
+    ]
     assert main(command) == 0
     out = capsys.readouterr().out
     assert re.search(r"tiny base +tiny sft", out)
@@ -84,7 +112,9 @@ def test_chat_of_every_stage_side_by_side(run: RunFolder, capsys: pytest.Capture
     assert found["chatcore"] == pytest.approx(sum(row["accuracy"] for row in rows) / len(rows))
 
 
-def test_bits_per_byte_at_another_context(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bits_per_byte_at_another_context(
+    run: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["eval", str(run.path), "bpb", "--context", "96"]) == 0
     out = capsys.readouterr().out
     assert re.search(r"validation +\d+\.\d{4} bpb", out)
@@ -103,11 +133,15 @@ def test_two_processes_share_the_work(run: RunFolder, tmp_path: Path) -> None:
     alone = results(run, "sft-core")
     (run.evals / "sft-core.json").unlink()
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run([sys.executable, *launcher, *command], check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        [sys.executable, *launcher, *command], check=True, capture_output=True, timeout=120
+    )
     assert results(run, "sft-core") == alone
 
 
-def test_a_model_of_the_hub_takes_core(run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_of_the_hub_takes_core(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(run.tokenizer)
@@ -116,7 +150,15 @@ def test_a_model_of_the_hub_takes_core(run: RunFolder, tmp_path: Path, capsys: p
     GPT2LMHeadModel(config).save_pretrained(tmp_path / "gpt2")
     write_core_bundle(tmp_path / "bundle", 0)
     capsys.readouterr()
-    command = ["eval", f"hf:{tmp_path}/gpt2", "core", "--questions", "3", "--output", str(tmp_path / "found.json")]
+    command = [
+        "eval",
+        f"hf:{tmp_path}/gpt2",
+        "core",
+        "--questions",
+        "3",
+        "--output",
+        str(tmp_path / "found.json"),
+    ]
     assert main(command) == 2
     assert "Which bundle for" in capsys.readouterr().err
     assert main([*command, "--bundle", str(tmp_path / "bundle")]) == 0
@@ -134,6 +176,8 @@ def test_a_model_of_the_hub_takes_core(run: RunFolder, tmp_path: Path, capsys: p
         (["bpb", "--tokens", "0"], "--tokens must be at least 1"),
     ],
 )
-def test_mistakes_are_one_sentence(run: RunFolder, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
+def test_mistakes_are_one_sentence(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
     assert main(["eval", str(run.path), *words]) in (1, 2)
     assert said in capsys.readouterr().err

@@ -11,7 +11,10 @@ from chatling.recipe import load_recipe
 
 
 def test_overrides_are_typed() -> None:
-    words = "--model.depth 7 --optim.clip=0.5 --seed 9 --base.tokens none --mid.packed false --mid.mixture.0.count 5"
+    words = (
+        "--model.depth 7 --optim.clip=0.5 --seed 9 --base.tokens none --mid.packed false"
+        " --mid.mixture.0.count 5"
+    )
     words += " --rl.updates 2 --rl.clip 0.2 --loop.tracker none --eval.chat GSM8K MMLU"
     plain = load_recipe("pocket")
     recipe = load_recipe("pocket", words.split())
@@ -50,7 +53,9 @@ BAD_OVERRIDES = [
 
 
 @pytest.mark.parametrize(("words", "named"), BAD_OVERRIDES)
-def test_a_bad_override_is_one_sentence(words: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bad_override_is_one_sentence(
+    words: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe("pocket", words)
     assert named in str(caught.value)

@@ -1,4 +1,6 @@
-"""The stage graph with stages that only write files: skip, resume, rerun, locks, signals, several processes."""
+"""The stage graph with stages that only write files: skip, resume, rerun, locks, signals, several
+processes.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,13 @@ from chatling.train.finetune import FinetuneConfig, MixtureEntry
 from chatling.workspace import RunFolder, building_folder
 
 MID = FinetuneConfig(mixture=(MixtureEntry("pocket"),), packed=True)
-RECIPE = Recipe(name="demo", data=DataConfig(), base=BaseConfig(steps=10), mid=MID, sft=replace(MID, packed=False))
+RECIPE = Recipe(
+    name="demo",
+    data=DataConfig(),
+    base=BaseConfig(steps=10),
+    mid=MID,
+    sft=replace(MID, packed=False),
+)
 
 
 @dataclass
@@ -62,10 +70,16 @@ class Fake:
         def stage(name: str, parts: Callable[[Recipe], Any], *needs: str) -> Stage:
             optional = name in ("mid", "sft")
             return Stage(
-                name, self.work(name), parts, needs, (f"{name}/model",), (name,), remakes=lambda folder, entry: self.cheap,
+                name,
+                self.work(name),
+                parts,
+                needs,
+                (f"{name}/model",),
+                (name,),
+                remakes=lambda folder, entry: self.cheap,
                 enabled=lambda r: not optional or getattr(r, name) is not None,
                 every_rank=name != "tokenizer",
-            )  # fmt: skip
+            )
 
         return [
             stage("tokenizer", lambda r: r.tokenizer),
@@ -113,7 +127,9 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("changed", "again"), CHANGES)
-def test_what_changed_runs_again_with_its_dependants(fake: Fake, changed: Recipe, again: list[str]) -> None:
+def test_what_changed_runs_again_with_its_dependants(
+    fake: Fake, changed: Recipe, again: list[str]
+) -> None:
     fake.run()
     assert fake.run(changed) == again
     assert fake.run(changed) == []
@@ -141,7 +157,11 @@ def test_old_outputs_stay_until_the_new_run_of_their_stage_begins(fake: Fake) ->
     assert not fake.folder.model("mid").exists()
 
 
-BREAKS = [(DataError("gone"), "failed"), (Interrupted("stopped"), "interrupted"), (ValueError("bug"), "failed")]
+BREAKS = [
+    (DataError("gone"), "failed"),
+    (Interrupted("stopped"), "interrupted"),
+    (ValueError("bug"), "failed"),
+]
 
 
 @pytest.mark.parametrize(("error", "status"), BREAKS)
@@ -162,7 +182,12 @@ def test_a_broken_stage_goes_on_where_it_was(fake: Fake, error: Exception, statu
     assert fake.entry("base")["resumes"] == 0
     assert "error" not in fake.entry("mid")
     first, second = fake.entry("mid")["attempts"]
-    assert (first["after"], first["status"], second["after"], second["status"]) == (None, status, status, "done")
+    assert (first["after"], first["status"], second["after"], second["status"]) == (
+        None,
+        status,
+        status,
+        "done",
+    )
     assert first["started"] <= first["ended"] <= second["started"]
 
 
@@ -176,7 +201,12 @@ def test_a_lost_product_is_made_again(fake: Fake) -> None:
 def test_choices_made_by_measuring_are_kept_until_training_starts_anew(fake: Fake) -> None:
     fake.run()
     assert fake.seen["base"] == {}
-    assert fake.seen["mid"] == fake.seen["sft"] == {"dtype": "base"} == fake.folder.read_state()["execution"]
+    assert (
+        fake.seen["mid"]
+        == fake.seen["sft"]
+        == {"dtype": "base"}
+        == fake.folder.read_state()["execution"]
+    )
     fake.run(replace(RECIPE, mid=replace(MID, epochs=2)))
     assert fake.seen["mid"] == {"dtype": "base"}
     fake.run(replace(RECIPE, seed=5))
@@ -194,11 +224,21 @@ def test_too_little_space_is_said_beforehand(fake: Fake) -> None:
         fake.run(disk={"base": 1 << 60})
     assert fake.ran == []
     fake.run()
-    assert fake.run(disk={"base": 1 << 60, "a checkpoint": 1 << 60}) == []  # a finished run needs none
+    assert (
+        fake.run(disk={"base": 1 << 60, "a checkpoint": 1 << 60}) == []
+    )  # a finished run needs none
 
 
-def test_a_resume_asks_only_for_what_is_still_to_be_written(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
-    disk = {"tokenizer": 1_000, "base": 2_000, "mid": 4_000_000, "sft": 8_000_000, "a checkpoint": 500_000}
+def test_a_resume_asks_only_for_what_is_still_to_be_written(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = {
+        "tokenizer": 1_000,
+        "base": 2_000,
+        "mid": 4_000_000,
+        "sft": 8_000_000,
+        "a checkpoint": 500_000,
+    }
     free = sum(disk.values())
     monkeypatch.setattr(pipeline, "free_bytes", lambda path: free)
 
@@ -214,7 +254,9 @@ def test_a_resume_asks_only_for_what_is_still_to_be_written(fake: Fake, monkeypa
     free = 9_500_000  # of 12.5 MB for mid, sft and a checkpoint, 3 are there
     fake.failure = lambda name: None
     free -= 10_000
-    with pytest.raises(MachineError, match=r"still needs about 9\.5 MB at .*, and 9\.5 MB are free"):
+    with pytest.raises(
+        MachineError, match=r"still needs about 9\.5 MB at .*, and 9\.5 MB are free"
+    ):
         fake.run(disk=disk)
     free += 10_000
     assert fake.run(disk=disk) == ["mid", "sft"]
@@ -226,7 +268,9 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
         Fake(RunFolder(tmp_path / "file" / "demo")).run()
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"stages": 3, "execution": {}}', '{"stages"', "[" * 100_000, ""])
+@pytest.mark.parametrize(
+    "text", ["[]", "{}", '{"stages": 3, "execution": {}}', '{"stages"', "[" * 100_000, ""]
+)
 def test_a_damaged_state_is_named_and_its_copy_is_used(fake: Fake, text: str) -> None:
     fake.run()
     state = fake.folder.read_state()
@@ -253,21 +297,38 @@ def test_a_damaged_product_that_would_take_days_is_not_made_again_unasked(fake: 
     fake.cheap = False
     path = fake.folder.model("base") / "weights"
     path.write_text("base 2")
-    with pytest.raises(RunError, match=r"base/model/weights does not match its checksum, .*Put the file back .* or delete .*base"):
+    with pytest.raises(
+        RunError,
+        match=(
+            r"base/model/weights does not match its checksum, .*Put the file back .* or delete"
+            r" .*base"
+        ),
+    ):
         fake.run()
     assert fake.ran == []
     shutil.rmtree(fake.folder.stage("base"))
     assert fake.run() == ["base"]
 
 
-def test_what_a_kill_left_half_written_goes_when_the_lock_is_taken(fake: Fake, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_kill_left_half_written_goes_when_the_lock_is_taken(
+    fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CHATLING_HOME", str(fake.folder.path.parent / "home"))
     fake.run()
     run, shared = fake.folder.path, fake.folder.path.parent / "home/cache/hub"
     living, dead = os.getppid(), 2**22 + 1  # above every process number
-    half = [run / "base/checkpoints/.step_000003.7.tmp", run / "data/mid-train/.shard_00000.7.tmp", run / f".state.json.{living}.tmp",
-            run / f"evals/.base-core.json.{dead}.tmp", shared / f".x.{dead}.tmp"]  # fmt: skip
-    kept = [shared / f".x.{living}.tmp", run / f"evals/.mid-core.json.{living}.tmp", run / "base/checkpoints/.note"]
+    half = [
+        run / "base/checkpoints/.step_000003.7.tmp",
+        run / "data/mid-train/.shard_00000.7.tmp",
+        run / f".state.json.{living}.tmp",
+        run / f"evals/.base-core.json.{dead}.tmp",
+        shared / f".x.{dead}.tmp",
+    ]
+    kept = [
+        shared / f".x.{living}.tmp",
+        run / f"evals/.mid-core.json.{living}.tmp",
+        run / "base/checkpoints/.note",
+    ]
     for path in (*half, *kept):
         path.mkdir(parents=True)
         (path / "file").write_text("half")
@@ -281,7 +342,11 @@ def test_a_folder_that_leads_out_of_itself_is_not_opened(fake: Fake, tmp_path: P
     (tmp_path / "secret.json").write_text('{"key": 1}')
     odd = fake.folder.path / "evals" / "core.json"
     odd.parent.mkdir()
-    for make in (lambda: odd.symlink_to(tmp_path / "secret.json"), lambda: odd.symlink_to("../../../etc"), lambda: os.mkfifo(odd)):
+    for make in (
+        lambda: odd.symlink_to(tmp_path / "secret.json"),
+        lambda: odd.symlink_to("../../../etc"),
+        lambda: os.mkfifo(odd),
+    ):
         make()
         for open_it in (fake.run, lambda: RunFolder.open(fake.folder.path)):
             with pytest.raises(RunError, match=r"Run 'demo' is not opened: .*core\.json is "):
@@ -292,7 +357,9 @@ def test_a_folder_that_leads_out_of_itself_is_not_opened(fake: Fake, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_interrupts_and_the_old_handlers_return(fake: Fake, number: signal.Signals) -> None:
+def test_a_signal_interrupts_and_the_old_handlers_return(
+    fake: Fake, number: signal.Signals
+) -> None:
     before = signal.getsignal(number)
     fake.failure = lambda name: os.kill(os.getpid(), number) if name == "base" else None
     with pytest.raises(Interrupted, match=number.name):
@@ -356,7 +423,14 @@ with process_group(torch.device("cpu")) as world:
 def test_several_processes_agree_and_fail_together(tmp_path: Path) -> None:
     script = tmp_path / "several.py"
     script.write_text(SEVERAL)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     command = [*launcher, str(script), str(Path(__file__).parent), str(tmp_path / "demo")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,6 @@
-"""Recipes: strict reading, bounds, typed overrides, writing back, fingerprints, and the page that lists the fields."""
+"""Recipes: strict reading, bounds, typed overrides, writing back, fingerprints, and the page that
+lists the fields.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,16 @@ from hypothesis import strategies as st
 
 from chatling.config import Flag, Rate, Text, bounded, config, describe
 from chatling.errors import RecipeError
-from chatling.recipe import Recipe, builtin_recipes, find_recipe, fingerprint, from_toml, load_recipe, read_text, to_toml
+from chatling.recipe import (
+    Recipe,
+    builtin_recipes,
+    find_recipe,
+    fingerprint,
+    from_toml,
+    load_recipe,
+    read_text,
+    to_toml,
+)
 from chatling.workspace import nearest_name, run_name
 
 Number = Annotated[float, bounded(ge=-1e300, le=1e300)]
@@ -46,12 +57,19 @@ class House:
 
 
 FLOATS = st.floats(-1e300, 1e300)
-TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=60).filter(str.strip)
+TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=60).filter(
+    str.strip
+)
 PARTS = st.builds(Part, TEXTS, FLOATS, st.none() | st.integers(-9, 9))
 ROOMS = st.builds(
-    Room, st.sampled_from(["one", "two"]), st.integers(0, 2**80), st.none() | FLOATS, st.none() | st.text().filter(lambda s: s != "none"),
-    st.booleans(), st.lists(PARTS, max_size=3).map(tuple),
-)  # fmt: skip
+    Room,
+    st.sampled_from(["one", "two"]),
+    st.integers(0, 2**80),
+    st.none() | FLOATS,
+    st.none() | st.text().filter(lambda s: s != "none"),
+    st.booleans(),
+    st.lists(PARTS, max_size=3).map(tuple),
+)
 
 
 @given(st.builds(House, st.integers(0, 9), st.text(), ROOMS, st.none() | ROOMS))
@@ -70,7 +88,7 @@ def test_ready_recipes_load_and_round_trip(name: str) -> None:
 BAD = [
     ("[room]\nsizes = 3", ["'room.sizes'", "house.toml line 2", "'size'"]),
     ("seed = 1\n\n[rooom]\nsize = 3", ["'rooom'", "line 3", "'room'"]),
-    ('[room]\nkind = "one"\nsize = "3"', ["'room.size'", "line 3", "must be an integer, not \"3\"."]),
+    ('[room]\nkind = "one"\nsize = "3"', ["'room.size'", "line 3", 'must be an integer, not "3".']),
     ("[room]\nsize = 3.5", ["'room.size'", "an integer", "3.5"]),
     ("[room]\nsize = true", ["'room.size'", "an integer", "true"]),
     ("[room]\nsize = -1", ["'room.size'", "an integer from 0 to 1,2", "-1"]),
@@ -81,13 +99,19 @@ BAD = [
     ("[room]\nparts = 3", ["'room.parts'", "a list, each item a table"]),
     ("[room]\nparts = [3]", ["'room.parts.0'", "line 2", "a table"]),
     ("[room]\nparts = [{weight = 1.0}]", ["'room.parts.0.task'", "missing", "line 2"]),
-    ('[room]\nparts = [\n{task = "a"},\n{task = "a", wieght = 1.0}]', ["'room.parts.1.wieght'", "'weight'", "line 2"]),
-    ('[[room.parts]]\ntask = "a"\n[[room.parts]]\ntask = "b"\ncount = 10', ["'room.parts.1.count'", "line 5", "from -9 to 9"]),
+    (
+        '[room]\nparts = [\n{task = "a"},\n{task = "a", wieght = 1.0}]',
+        ["'room.parts.1.wieght'", "'weight'", "line 2"],
+    ),
+    (
+        '[[room.parts]]\ntask = "a"\n[[room.parts]]\ntask = "b"\ncount = 10',
+        ["'room.parts.1.count'", "line 5", "from -9 to 9"],
+    ),
     ("room = 3", ["'room'", "a table"]),
     ('room = "none"', ["'room'", "a table"]),
     ("note = 2020-01-01", ["'note'", "a string", "2020-01-01"]),
     ("note = [[1]]", ["'note'", "a list"]),
-    ('# \u2028\nseed = 10', ["line 2", "'seed'"]),
+    ("# \u2028\nseed = 10", ["line 2", "'seed'"]),
     ('"a\\nb" = 1', ["Known here"]),
     ("[attic]\nattic = 1", ["'attic.attic'", "line 2", "Known here: kind"]),
     ("[room\nsize = 3", ["house.toml", "not valid TOML"]),
@@ -162,12 +186,33 @@ def test_a_recipe_that_is_nowhere_is_one_short_sentence(name: str) -> None:
 # ---- names ----
 
 
-@pytest.mark.parametrize("name", ["a", "7", "_", "d20.v2_x-1", "模型", "हिन्दी", "Ärger", "e\u0301te\u0301", "x" * 100])
+@pytest.mark.parametrize(
+    "name", ["a", "7", "_", "d20.v2_x-1", "模型", "हिन्दी", "Ärger", "e\u0301te\u0301", "x" * 100]
+)
 def test_names(name: str) -> None:
     assert from_toml(Recipe, f"name = {json.dumps(name)}", "x.toml").name == name
 
 
-NO_NAMES = ["", ".", "..", "...", ".x", "-x", "a/b", "../evil", "/", "a\\b", "a b", "a\nb", "a\0b", "~", "x" * 101, "模" * 86, "a:b", "🙂"]
+NO_NAMES = [
+    "",
+    ".",
+    "..",
+    "...",
+    ".x",
+    "-x",
+    "a/b",
+    "../evil",
+    "/",
+    "a\\b",
+    "a b",
+    "a\nb",
+    "a\0b",
+    "~",
+    "x" * 101,
+    "模" * 86,
+    "a:b",
+    "🙂",
+]
 
 
 @pytest.mark.parametrize("name", NO_NAMES)
@@ -192,14 +237,18 @@ def test_the_name_of_another_table_is_not_the_recipes(tmp_path: Path) -> None:
 
 
 def test_mid_is_packed_and_sft_is_not_unless_the_recipe_says_otherwise() -> None:
-    table = "[{0}]\nmixture = [{{task = \"pocket\"}}]\n"
+    table = '[{0}]\nmixture = [{{task = "pocket"}}]\n'
     short = from_toml(Recipe, table.format("mid") + table.format("sft"), "x.toml")
     assert short.mid is not None
     assert short.sft is not None
     assert (short.mid.packed, short.sft.packed) == (True, False)
-    said = from_toml(Recipe, f"{table.format('mid')}packed = true\n{table.format('sft')}packed = false", "x.toml")
+    said = from_toml(
+        Recipe, f"{table.format('mid')}packed = true\n{table.format('sft')}packed = false", "x.toml"
+    )
     assert (said, fingerprint(said)) == (short, fingerprint(short))
-    other = from_toml(Recipe, f"{table.format('mid')}packed = false\n{table.format('sft')}packed = true", "x.toml")
+    other = from_toml(
+        Recipe, f"{table.format('mid')}packed = false\n{table.format('sft')}packed = true", "x.toml"
+    )
     assert other.mid == short.sft
     assert other.sft == short.mid
 

@@ -1,4 +1,6 @@
-"""Every field of the whole recipe: no number out of its bounds, no senseless text, any tree a recipe or a sentence, the page of fields."""
+"""Every field of the whole recipe: no number out of its bounds, no senseless text, any tree a
+recipe or a sentence, the page of fields.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +28,34 @@ from chatling.train.finetune import FinetuneConfig
 from chatling.train.sources import MixtureEntry
 
 ENTRY = '{task = "pocket"}'
-NEEDED = {"mid": {"mixture": f"[{ENTRY}]"}, "sft": {"mixture": f"[{ENTRY}]"}, "dpo": {"data": '"pocket"'}}  # by table
+NEEDED = {
+    "mid": {"mixture": f"[{ENTRY}]"},
+    "sft": {"mixture": f"[{ENTRY}]"},
+    "dpo": {"data": '"pocket"'},
+}  # by table
 
 
 def fields_of_the_tree() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """(path, type) of every field that is no table; those of a mixture's entry go by its first one."""
+    """(path, type) of every field that is no table; those of a mixture's entry go by its first
+    one.
+    """
     for f, hint in typing.get_type_hints(Recipe, include_extras=True).items():
-        tables = [bare(option) for option in members(hint) if dataclasses.is_dataclass(bare(option))]
+        tables = [
+            bare(option) for option in members(hint) if dataclasses.is_dataclass(bare(option))
+        ]
         if not tables:
             yield (f,), hint
-        for name, kind in typing.get_type_hints(tables[0], include_extras=True).items() if tables else ():
+        for name, kind in (
+            typing.get_type_hints(tables[0], include_extras=True).items() if tables else ()
+        ):
             yield (f, name), kind
             if typing.get_args(bare(kind))[:1] == (MixtureEntry,):
-                yield from (((f, name, part), inner) for part, inner in typing.get_type_hints(MixtureEntry, include_extras=True).items())
+                yield from (
+                    ((f, name, part), inner)
+                    for part, inner in typing.get_type_hints(
+                        MixtureEntry, include_extras=True
+                    ).items()
+                )
 
 
 def limits(kind: Any) -> tuple[type, dict[str, float]] | None:
@@ -46,7 +63,12 @@ def limits(kind: Any) -> tuple[type, dict[str, float]] | None:
     for option in members(kind):
         if bare(option) in (int, float):
             rules = [rule for note in getattr(option, "__metadata__", ()) for rule in note.metadata]
-            return bare(option), {name: getattr(rule, name) for rule in rules for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
+            return bare(option), {
+                name: getattr(rule, name)
+                for rule in rules
+                for name in ("ge", "gt", "le", "lt")
+                if hasattr(rule, name)
+            }
     return None
 
 
@@ -69,7 +91,18 @@ def recipe_with(path: tuple[str, ...], value: str) -> str:
 def wrong_values(kind: type, bounds: dict[str, float]) -> list[str]:
     low = bounds["ge"] - 1 if "ge" in bounds else bounds["gt"]
     high = bounds["le"] * 2 + 1 if "le" in bounds else bounds["lt"]
-    return ["nan", "inf", "-inf", str(kind(low)), str(kind(high)), str(10**30), "-1", "1e999", "true", '"3"']
+    return [
+        "nan",
+        "inf",
+        "-inf",
+        str(kind(low)),
+        str(kind(high)),
+        str(10**30),
+        "-1",
+        "1e999",
+        "true",
+        '"3"',
+    ]
 
 
 def test_there_are_many_numbers_and_each_is_bounded_on_both_sides() -> None:
@@ -78,9 +111,15 @@ def test_there_are_many_numbers_and_each_is_bounded_on_both_sides() -> None:
         assert len(bounds) == 2, path
 
 
-@pytest.mark.parametrize(("path", "kind", "bounds"), NUMBERS, ids=[".".join(path) for path, *_ in NUMBERS])
-def test_no_number_is_out_of_its_bounds(path: tuple[str, ...], kind: type, bounds: dict[str, float]) -> None:
-    """Nor nan, nor infinite; and a number at its bounds is planned or refused in one sentence, at once."""
+@pytest.mark.parametrize(
+    ("path", "kind", "bounds"), NUMBERS, ids=[".".join(path) for path, *_ in NUMBERS]
+)
+def test_no_number_is_out_of_its_bounds(
+    path: tuple[str, ...], kind: type, bounds: dict[str, float]
+) -> None:
+    """Nor nan, nor infinite; and a number at its bounds is planned or refused in one sentence, at
+    once.
+    """
     for value in wrong_values(kind, bounds):
         with pytest.raises(RecipeError, match=path[-1]) as caught:
             from_toml(Recipe, recipe_with(path, value), "x.toml")
@@ -91,12 +130,23 @@ def test_no_number_is_out_of_its_bounds(path: tuple[str, ...], kind: type, bound
             plan(from_toml(Recipe, recipe_with(path, str(kind(bounds[name]))), "x.toml"))
 
 
-@pytest.mark.parametrize(("path", "kind", "bounds"), NUMBERS, ids=[".".join(path) for path, *_ in NUMBERS])
-def test_no_flag_is_out_of_its_bounds(path: tuple[str, ...], kind: type, bounds: dict[str, float]) -> None:
+@pytest.mark.parametrize(
+    ("path", "kind", "bounds"), NUMBERS, ids=[".".join(path) for path, *_ in NUMBERS]
+)
+def test_no_flag_is_out_of_its_bounds(
+    path: tuple[str, ...], kind: type, bounds: dict[str, float]
+) -> None:
     table = {"mid": FinetuneConfig((MixtureEntry("pocket"),)), "dpo": DPOConfig("pocket")}
-    flag, start = f"--{'.'.join(('mixture', '0', path[2]) if len(path) == 3 else path[-1:])}", Recipe()
+    flag, start = (
+        f"--{'.'.join(('mixture', '0', path[2]) if len(path) == 3 else path[-1:])}",
+        Recipe(),
+    )
     hint = typing.get_type_hints(Recipe)[path[0]]
-    start = next(table.get(path[0].replace("sft", "mid")) or option() for option in members(hint)) if len(path) > 1 else Recipe()
+    start = (
+        next(table.get(path[0].replace("sft", "mid")) or option() for option in members(hint))
+        if len(path) > 1
+        else Recipe()
+    )
     value = wrong_values(kind, bounds)[len(".".join(path)) % 8]
     with pytest.raises(RecipeError) as caught:
         override(start, [flag, value], prog="test")
@@ -108,7 +158,17 @@ OTHERS = [each for each in FIELDS if not limits(each[1])]
 
 @pytest.mark.parametrize(("path", "kind"), OTHERS, ids=[".".join(path) for path, _ in OTHERS])
 def test_no_text_choice_or_list_is_senseless(path: tuple[str, ...], kind: Any) -> None:
-    for value in ("3", "[3]", "{}", '""', '"\\u0000"', '" "', "1979-05-27T07:32:00Z", f'"{"x" * 300}"', f'"{"x/" * 3000}"'):
+    for value in (
+        "3",
+        "[3]",
+        "{}",
+        '""',
+        '"\\u0000"',
+        '" "',
+        "1979-05-27T07:32:00Z",
+        f'"{"x" * 300}"',
+        f'"{"x/" * 3000}"',
+    ):
         if path[0] == "identity" and value not in ("3", '""', '" "'):
             continue
         with pytest.raises(RecipeError, match=path[-1]):
@@ -121,9 +181,23 @@ def test_mixtures_are_not_empty() -> None:
             from_toml(Recipe, f"[{table}]\nmixture = []", "x.toml")
 
 
-SCALARS = st.none().map(lambda _: "none") | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.dates() | st.datetimes()
-WORDS = st.sampled_from(sorted({word for path, _ in FIELDS for word in path} | {"extra", "a.b", "", "\n"}))
-TREES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4), max_leaves=12)
+SCALARS = (
+    st.none().map(lambda _: "none")
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.dates()
+    | st.datetimes()
+)
+WORDS = st.sampled_from(
+    sorted({word for path, _ in FIELDS for word in path} | {"extra", "a.b", "", "\n"})
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS, inner, max_size=4),
+    max_leaves=12,
+)
 
 
 def read(text: str) -> None:
@@ -137,12 +211,20 @@ def read(text: str) -> None:
 
 def toml(value: Any) -> str:
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(key)} = {toml(each)}" for key, each in value.items()) + "}"
+        return (
+            "{"
+            + ", ".join(f"{json.dumps(key)} = {toml(each)}" for key, each in value.items())
+            + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(toml, value)) + "]"
     if isinstance(value, bool):
         return str(value).lower()
-    return value.isoformat() if isinstance(value, datetime.date) else json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")
+    return (
+        value.isoformat()
+        if isinstance(value, datetime.date)
+        else json.dumps(value).replace("NaN", "nan").replace("Infinity", "inf")
+    )
 
 
 @given(st.dictionaries(WORDS, TREES, max_size=4))
@@ -170,5 +252,10 @@ def test_the_page_lists_the_fields_as_they_are() -> None:
     assert module.filled(page) == page
     for path, _ in FIELDS:
         assert f"| `{path[-1]}` |" in page
-    described = [f for name, kind in module.tables().items() if name != "recipe" for f in kind.__pydantic_fields__.values()]
+    described = [
+        f
+        for name, kind in module.tables().items()
+        if name != "recipe"
+        for f in kind.__pydantic_fields__.values()
+    ]
     assert all(f.description for f in described)

@@ -1,4 +1,6 @@
-"""The end of a run: what cannot be measured is told, noted and left out; an interruption is none of that."""
+"""The end of a run: what cannot be measured is told, noted and left out; an interruption is none of
+that.
+"""
 
 from __future__ import annotations
 
@@ -43,19 +45,28 @@ def job(tmp_path: Path, told: Told, noted: dict[str, Any]) -> Job:
     """Of a run that has nothing yet."""
     recipe = Recipe(eval=EvalConfig(core=str(tmp_path / "nowhere")))
     made = Job(recipe, RunFolder(tmp_path / "run"), World(), told, {}, noted.update, noted.update)
-    made.folder.write_state({"stages": {"eval": {"status": "running", "seconds": 1.0, "resumes": 0}}, "execution": {}})
+    made.folder.write_state(
+        {"stages": {"eval": {"status": "running", "seconds": 1.0, "resumes": 0}}, "execution": {}}
+    )
     return made
 
 
-def test_what_cannot_be_measured_is_told_and_noted(job: Job, told: Told, noted: dict[str, Any]) -> None:
+def test_what_cannot_be_measured_is_told_and_noted(
+    job: Job, told: Told, noted: dict[str, Any]
+) -> None:
     review.evaluate_run(job)
-    assert [problem.partition(" was left out")[0] for problem in noted["problems"]] == ["the tokenizer's evaluation", "CORE"]
+    assert [problem.partition(" was left out")[0] for problem in noted["problems"]] == [
+        "the tokenizer's evaluation",
+        "CORE",
+    ]
     assert len(told.messages) == 2
     review.report_run(job)
     assert (job.folder.report / "report.html").exists()
 
 
-def test_a_bundle_that_cannot_be_had_is_none(job: Job, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_that_cannot_be_had_is_none(
+    job: Job, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> Path:
         raise DataError("No network.", "Plug it in.")
 
@@ -73,7 +84,9 @@ def test_an_interruption_goes_through(job: Job, monkeypatch: pytest.MonkeyPatch)
         review.evaluate_run(job)
 
 
-def test_a_report_that_fails_does_not_end_the_run(job: Job, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_report_that_fails_does_not_end_the_run(
+    job: Job, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 

@@ -1,4 +1,6 @@
-"""The front door: a table of commands, each imported when it is called, and errors turned into sentences."""
+"""The front door: a table of commands, each imported when it is called, and errors turned into
+sentences.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +14,43 @@ from chatling.commands.common import Command, UsageError
 from chatling.errors import ChatlingError, nearest
 
 _COMMANDS = (
-    Command("run", "run RECIPE [--run NAME] [--table.field value …]", "train: the whole pipeline, or what is left of it"),
-    Command("plan", "plan RECIPE [--table.field value …]", "what a recipe comes to: parameters, memory, time; nothing is run"),
+    Command(
+        "run",
+        "run RECIPE [--run NAME] [--table.field value …]",
+        "train: the whole pipeline, or what is left of it",
+    ),
+    Command(
+        "plan",
+        "plan RECIPE [--table.field value …]",
+        "what a recipe comes to: parameters, memory, time; nothing is run",
+    ),
     Command("status", "status [RUN]", "where a live or dead run stands"),
     Command("chat", "chat [RUN] [--stage STAGE] [--prompt TEXT] …", "talk in the terminal"),
-    Command("serve", "serve [RUN] [--port N] [--api-key KEY] …", "web chat, OpenAI-compatible API, live dashboard"),
-    Command("eval", "eval RUN… chat|core|bpb|tokenizer|harness [--stage STAGE|all] …", "how good a run's models are"),
-    Command("report", "report [RUN…]", "one page on a run, or on several side by side: curves, scores, samples"),
-    Command("data", "data fetch|import|inspect SOURCE …", "fetch real data, bring your own, and see what is in them"),
-    Command("bench", "bench [NAME…] [--data FOLDER] [--json]", "how fast this machine is at each part of the work"),
+    Command(
+        "serve",
+        "serve [RUN] [--port N] [--api-key KEY] …",
+        "web chat, OpenAI-compatible API, live dashboard",
+    ),
+    Command(
+        "eval",
+        "eval RUN… chat|core|bpb|tokenizer|harness [--stage STAGE|all] …",
+        "how good a run's models are",
+    ),
+    Command(
+        "report",
+        "report [RUN…]",
+        "one page on a run, or on several side by side: curves, scores, samples",
+    ),
+    Command(
+        "data",
+        "data fetch|import|inspect SOURCE …",
+        "fetch real data, bring your own, and see what is in them",
+    ),
+    Command(
+        "bench",
+        "bench [NAME…] [--data FOLDER] [--json]",
+        "how fast this machine is at each part of the work",
+    ),
 )
 COMMANDS = {command.name: command for command in _COMMANDS}
 
@@ -37,9 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(f"chatling {__version__}")
         elif words[0] not in COMMANDS:
-            raise UsageError(f"There is no command {words[0]!r}.", nearest(words[0], COMMANDS) or f"Commands: {', '.join(COMMANDS)}.")
+            raise UsageError(
+                f"There is no command {words[0]!r}.",
+                nearest(words[0], COMMANDS) or f"Commands: {', '.join(COMMANDS)}.",
+            )
         else:
-            importlib.import_module(f"chatling.commands.{words[0]}").run(COMMANDS[words[0]], words[1:])
+            importlib.import_module(f"chatling.commands.{words[0]}").run(
+                COMMANDS[words[0]], words[1:]
+            )
     except ChatlingError as error:
         print(f"chatling: {error}", file=sys.stderr)
         return error.exit_code
@@ -49,10 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `chatling status | head`
         sys.stderr.close()
         return 0
-    except OSError as error:  # what no command foresaw: a name that is too long, a folder that vanished
+    except (
+        OSError
+    ) as error:  # what no command foresaw: a name that is too long, a folder that vanished
         if error.filename is None:
             raise
-        print(f"chatling: Cannot read or write {error.filename}: {error.strerror}.", file=sys.stderr)
+        print(
+            f"chatling: Cannot read or write {error.filename}: {error.strerror}.", file=sys.stderr
+        )
         return 1
     except SystemExit as done:  # argparse's and tyro's own help
         return done.code if isinstance(done.code, int) else 0
@@ -60,13 +99,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Warnings as sentences, without the line of code that gave them; those meant for developers are not shown."""
+    """Warnings as sentences, without the line of code that gave them; those meant for developers
+    are not shown.
+    """
     if not issubclass(category, DeprecationWarning | FutureWarning):
         print(f"chatling: {message}", file=sys.stderr)
 
 
 def _overview() -> str:
     width = max(len(command.usage) for command in COMMANDS.values())
-    lines = [f"  chatling {command.usage:{width}}  {command.about}" for command in COMMANDS.values()]
-    title, hint = "Grow your own ChatGPT, on the machine you have.", "Each has --help. Begin with: chatling run pocket"
+    lines = [
+        f"  chatling {command.usage:{width}}  {command.about}" for command in COMMANDS.values()
+    ]
+    title, hint = (
+        "Grow your own ChatGPT, on the machine you have.",
+        "Each has --help. Begin with: chatling run pocket",
+    )
     return "\n".join([title, "", *lines, "", hint])

@@ -1,4 +1,6 @@
-"""What the tables of a recipe share: frozen dataclasses that check their values (pydantic), bounded numbers, sentences about faults."""
+"""What the tables of a recipe share: frozen dataclasses that check their values (pydantic), bounded
+numbers, sentences about faults.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,13 @@ T = TypeVar("T")
 NONE = "none"  # TOML has no null; this string stands for it where a field may be empty
 RULES = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 SHOWN = 80  # characters of a wrong value that an error repeats
-bounded = functools.partial(Field, strict=True)  # a field whose type is taken exactly: "3" and true are no integers
-NAME_BYTES, PATH_LENGTH = 255, 4096  # of a folder's or a file's name, and of a path, on all usual file systems
+bounded = functools.partial(
+    Field, strict=True
+)  # a field whose type is taken exactly: "3" and true are no integers
+NAME_BYTES, PATH_LENGTH = (
+    255,
+    4096,
+)  # of a folder's or a file's name, and of a path, on all usual file systems
 
 
 def one_line(text: str) -> str:
@@ -35,7 +42,8 @@ def one_line(text: str) -> str:
     return text
 
 
-# Upper bounds are far above what anybody trains, and low enough that products of two of them stay below 2^63.
+# Upper bounds are far above what anybody trains, and low enough that products of two of them stay
+# below 2^63.
 Count = Annotated[int, bounded(ge=1, le=10**9)]
 CountOrZero = Annotated[int, bounded(ge=0, le=10**9)]
 Tokens = Annotated[int, bounded(ge=1, le=10**15)]  # or characters, of a whole corpus
@@ -51,9 +59,11 @@ Text = Annotated[str, AfterValidator(one_line), bounded(title="one line of text 
 
 @typing.dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def config(kind: type[T]) -> type[T]:
-    """Make `kind` a frozen dataclass that checks its values, however it is made: by a call, by `replace` or out of TOML's tables.
+    """Make `kind` a frozen dataclass that checks its values, however it is made: by a call, by
+    `replace` or out of TOML's tables.
 
-    A call with a wrong value raises ConfigError. In a table, "none" empties a field that may be empty.
+    A call with a wrong value raises ConfigError. In a table, "none" empties a field that may be
+    empty.
     """
 
     validator: Any = classmethod(_emptied)
@@ -76,7 +86,11 @@ def _emptied(kind: type, table: Any) -> Any:
     """TOML's table for a config, with None for "none" where a field may be empty."""
     if not isinstance(table, dict):
         return table
-    may = {name for name, hint in typing.get_type_hints(kind).items() if types.NoneType in typing.get_args(hint)}
+    may = {
+        name
+        for name, hint in typing.get_type_hints(kind).items()
+        if types.NoneType in typing.get_args(hint)
+    }
     return {key: None if key in may and value == NONE else value for key, value in table.items()}
 
 
@@ -99,7 +113,9 @@ class ConfigError(RecipeError):
 
     def __init__(self, fault: Fault, owner: str):
         self.fault = fault
-        key = ".".join((owner.removesuffix("Config").removesuffix("Recipe").lower() or "recipe", *fault.path))
+        key = ".".join(
+            (owner.removesuffix("Config").removesuffix("Recipe").lower() or "recipe", *fault.path)
+        )
         if fault.sort in ("unknown", "missing"):
             super().__init__(f"{key!r} is {fault.sort}.")
         else:
@@ -107,37 +123,56 @@ class ConfigError(RecipeError):
 
 
 def find_fault(error: ValidationError, kind: type) -> Fault:
-    """The first fault that pydantic found in a `kind`. Unknown keys go first: a misspelt one may be the cause of the others."""
-    sorts: dict[str, Literal["unknown", "missing"]] = {"unexpected_keyword_argument": "unknown", "missing": "missing"}
-    faults = sorted(error.errors(include_url=False), key=lambda each: (*sorts, each["type"]).index(each["type"]))
+    """The first fault that pydantic found in a `kind`. Unknown keys go first: a misspelt one may be
+    the cause of the others.
+    """
+    sorts: dict[str, Literal["unknown", "missing"]] = {
+        "unexpected_keyword_argument": "unknown",
+        "missing": "missing",
+    }
+    faults = sorted(
+        error.errors(include_url=False), key=lambda each: (*sorts, each["type"]).index(each["type"])
+    )
     where, value, sort = faults[0]["loc"], faults[0]["input"], sorts.get(faults[0]["type"])
     if sort == "unknown":
         path, found = _follow(kind, where[:-1])
-        table = next(option for option in map(bare, members(found)) if dataclasses.is_dataclass(option))
+        table = next(
+            option for option in map(bare, members(found)) if dataclasses.is_dataclass(option)
+        )
         return Fault((*path, str(where[-1])), table, value, sort)
     path, found = _follow(kind, where)
     if sort == "missing":
         return Fault(path, found, value, sort)
-    here = [each["type"] for each in faults if _follow(kind, each["loc"])[0] == path]  # of a union, that of each member
+    here = [
+        each["type"] for each in faults if _follow(kind, each["loc"])[0] == path
+    ]  # of a union, that of each member
     ill_typed = all(each.endswith("_type") or each == "literal_error" for each in here)
     return Fault(path, found, value, "type" if ill_typed else "bounds")
 
 
 def _follow(kind: Any, where: tuple[int | str, ...]) -> tuple[tuple[str, ...], Any]:
-    """The keys on the way to a fault, and the type wanted at its end. pydantic also names the members of unions, which are no keys."""
+    """The keys on the way to a fault, and the type wanted at its end. pydantic also names the
+    members of unions, which are no keys.
+    """
     path: tuple[str, ...] = ()
     for step in where:
         for option in map(bare, members(kind)):
             if isinstance(step, int) and typing.get_origin(option) is tuple:
                 path, kind = (*path, str(step)), typing.get_args(option)[0]
-            elif dataclasses.is_dataclass(option) and step in (hints := typing.get_type_hints(option, include_extras=True)):
+            elif dataclasses.is_dataclass(option) and step in (
+                hints := typing.get_type_hints(option, include_extras=True)
+            ):
                 path, kind = (*path, str(step)), hints[str(step)]
     return path, kind
 
 
 def members(kind: Any) -> tuple[Any, ...]:
     """The options of a union, or the type alone."""
-    return typing.get_args(bare(kind)) if typing.get_origin(bare(kind)) in (Union, types.UnionType) else (kind,)
+    return (
+        typing.get_args(bare(kind))
+        if typing.get_origin(bare(kind)) in (Union, types.UnionType)
+        else (kind,)
+    )
 
 
 def holds_tables(kind: Any) -> bool:
@@ -153,23 +188,46 @@ def bare(kind: Any) -> Any:
 
 
 def describe(kind: Any, *, bounds: bool = True) -> str:
-    """A type in the words of an error message, with the bounds of its numbers and the rules of its strings unless told otherwise."""
+    """A type in the words of an error message, with the bounds of its numbers and the rules of its
+    strings unless told otherwise.
+    """
     options = members(kind)
     if len(options) > 1:
         return " or ".join(describe(option, bounds=bounds) for option in options)
-    notes = [note for note in getattr(kind, "__metadata__", ()) if isinstance(note, FieldInfo)] if bounds else []
+    notes = (
+        [note for note in getattr(kind, "__metadata__", ()) if isinstance(note, FieldInfo)]
+        if bounds
+        else []
+    )
     if titles := [note.title for note in notes if note.title]:
         return titles[0]
     kind = bare(kind)
     rules = [rule for note in notes for rule in note.metadata]
-    limits = {name: getattr(rule, name) for rule in rules for name in ("ge", "gt", "le", "lt") if hasattr(rule, name)}
-    plain = {int: "an integer", float: "a number", bool: "true or false", str: "a string", types.NoneType: f'"{NONE}"'}
+    limits = {
+        name: getattr(rule, name)
+        for rule in rules
+        for name in ("ge", "gt", "le", "lt")
+        if hasattr(rule, name)
+    }
+    plain = {
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "a string",
+        types.NoneType: f'"{NONE}"',
+    }
     if kind in plain:
         return plain[kind] + _range(limits)
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        return f"one of {', '.join(toml_value(choice) for choice in inner)}" if len(inner) > 1 else toml_value(inner[0])
-    return f"a list, each item {describe(inner[0], bounds=bounds)}" if origin is tuple else "a table"
+        return (
+            f"one of {', '.join(toml_value(choice) for choice in inner)}"
+            if len(inner) > 1
+            else toml_value(inner[0])
+        )
+    return (
+        f"a list, each item {describe(inner[0], bounds=bounds)}" if origin is tuple else "a table"
+    )
 
 
 def _range(limits: dict[str, float]) -> str:
@@ -206,5 +264,7 @@ def toml_value(value: Any) -> str:
 
 
 def absolute(path: str) -> str:
-    """A path that means the same from another working directory; `~` is the home folder, and stays where there is none."""
+    """A path that means the same from another working directory; `~` is the home folder, and stays
+    where there is none.
+    """
     return str(Path(os.path.expanduser(path)).absolute())

@@ -17,7 +17,9 @@ OTHER_PART_NAMES: dict[str, str] = {"python_output": "output"}  # the reference'
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of an assistant message: plain text, a calculator expression, or the calculator's answer."""
+    """A piece of an assistant message: plain text, a calculator expression, or the calculator's
+    answer.
+    """
 
     kind: PartKind
     text: str
@@ -44,39 +46,56 @@ class Message:
 class Conversation:
     """An optional system message, then user and assistant in turn, beginning with the user.
 
-    Raises DataError when the turns are out of order, a turn is empty, or a role or part is unknown. A conversation that
-    ends on the user is a prompt; one that ends on the assistant is an example to learn from.
+    Raises DataError when the turns are out of order, a turn is empty, or a role or part is unknown.
+    A conversation that ends on the user is a prompt; one that ends on the assistant is an example
+    to learn from.
     """
 
     messages: tuple[Message, ...]
 
     def __post_init__(self) -> None:
-        turns = self.messages[1:] if self.messages and self.messages[0].role == "system" else self.messages
+        turns = (
+            self.messages[1:]
+            if self.messages and self.messages[0].role == "system"
+            else self.messages
+        )
         if not turns:
             raise DataError("A conversation has no user message.")
         for i, message in enumerate(turns):
             expected = "user" if i % 2 == 0 else "assistant"
             if message.role != expected:
-                raise DataError(f"Turn {i + 1} of a conversation is from {message.role!r}, expected {expected!r}.")
+                raise DataError(
+                    f"Turn {i + 1} of a conversation is from {message.role!r}, expected"
+                    f" {expected!r}."
+                )
         for message in self.messages:
             if not any(part.text.strip() for part in message.parts):
                 raise DataError(f"A conversation has an empty {message.role} message.")
             for part in message.parts:
                 if part.kind not in PART_KINDS:
-                    raise DataError(f"Unknown message part {shown(part.kind)}; known are {', '.join(PART_KINDS)}.")
+                    raise DataError(
+                        f"Unknown message part {shown(part.kind)}; known are"
+                        f" {', '.join(PART_KINDS)}."
+                    )
                 if part.kind != "text" and message.role != "assistant":
-                    raise DataError(f"A {message.role} message holds a {part.kind} part; only the assistant uses tools.")
+                    raise DataError(
+                        f"A {message.role} message holds a {part.kind} part; only the assistant"
+                        " uses tools."
+                    )
 
     @staticmethod
     def of(*turns: str, system: str | None = None) -> Conversation:
         """Alternating user and assistant texts, beginning with the user."""
         roles: tuple[Role, Role] = ("user", "assistant")
         head = () if system is None else (Message.of("system", system),)
-        return Conversation(head + tuple(Message.of(roles[i % 2], text) for i, text in enumerate(turns)))
+        return Conversation(
+            head + tuple(Message.of(roles[i % 2], text) for i, text in enumerate(turns))
+        )
 
     @staticmethod
     def from_dict(data: Mapping[str, Any] | Sequence[Any]) -> Conversation:
-        """Read `{"messages": [{"role", "content"}]}`, or the bare list, content a string or a list of `{"type", "text"}` parts.
+        """Read `{"messages": [{"role", "content"}]}`, or the bare list, content a string or a list
+        of `{"type", "text"}` parts.
 
         Raises DataError for anything else, whatever it is.
         """
@@ -99,7 +118,10 @@ def shown(value: Any, most: int = 60) -> str:
     """A value as an error quotes it: cut short, and safe for whatever JSON may hold."""
     try:
         text = repr(value[: most + 1] if isinstance(value, str | list | tuple) else value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, a list a thousand deep
+    except (
+        ValueError,
+        RecursionError,
+    ):  # an integer of thousands of digits, a list a thousand deep
         return kind_of(value)
     return text if len(text) <= most else f"{text[:most]}…"
 
@@ -108,7 +130,14 @@ def kind_of(value: Any) -> str:
     """What a JSON value is, in words."""
     if value is None:
         return "a null"
-    names = {bool: "a truth value", int: "a number", float: "a number", str: "a text", list: "a list", dict: "an object"}
+    names = {
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(value), f"a {type(value).__name__}")
 
 
@@ -136,4 +165,7 @@ def _part(part: Any) -> Part:
 def _message_dict(message: Message) -> dict[str, Any]:
     if [part.kind for part in message.parts] == ["text"]:
         return {"role": message.role, "content": message.text}
-    return {"role": message.role, "content": [{"type": part.kind, "text": part.text} for part in message.parts]}
+    return {
+        "role": message.role,
+        "content": [{"type": part.kind, "text": part.text} for part in message.parts],
+    }

@@ -12,11 +12,13 @@ from chatling.survey import Held, Survey
 from chatling.train.finetune import FinetuneConfig
 from chatling.train.sources import MixtureEntry
 
-CHARACTERS_PER_TOKEN = 4.8  # English web text at vocabulary 65,536: the reference run's 54 B characters for 11.2 B tokens
+# English web text at vocabulary 65,536: the reference run's 54 B characters for 11.2 B tokens
+CHARACTERS_PER_TOKEN = 4.8
 # Measured at vocabulary 65,536, where no other source is named.
 TOKENS_PER_CONVERSATION = {
     POCKET: 32,  # 1,026 steps of 4,096 tokens from 130,000 conversations, vocabulary 2,048
-    "SmolTalk": 800,  # what is left for it of the reference's mid-training: 9 h on one DGX Spark at base's rate, 0.42 B tokens
+    # what is left for it of the reference's mid-training: 9 h on one DGX Spark, 0.42 B tokens
+    "SmolTalk": 800,
     "MMLU": 350,  # auxiliary_train: 161 MB for 99,842 questions
     "ARC-Easy": 75,
     "ARC-Challenge": 84,
@@ -27,7 +29,9 @@ TOKENS_PER_CONVERSATION = {
 }
 OTHER_TOKENS_PER_CONVERSATION = 500  # of files of your own
 OWN_CONVERSATIONS = 10_000  # of a file of one's own that was not looked into
-SPECIAL_TOKENS = 5  # of a question and its answer: where the conversation and each turn begin and end
+SPECIAL_TOKENS = (
+    5  # of a question and its answer: where the conversation and each turn begin and end
+)
 MANY_EPOCHS = 10  # above, a model learns its text by heart rather than from it
 
 
@@ -44,7 +48,9 @@ class Use:
 
 
 def own_tokens(size: float, vocabulary: int) -> float:
-    """About how many tokens so many bytes of text are: 4.8 bytes each at 32,768 tokens and above, 0.4 fewer at each half of that."""
+    """About how many tokens so many bytes of text are: 4.8 bytes each at 32,768 tokens and above,
+    0.4 fewer at each half of that.
+    """
     return size / max(1.0, CHARACTERS_PER_TOKEN + min(0.0, 0.4 * math.log2(vocabulary / 32_768)))
 
 
@@ -84,16 +90,34 @@ def uses_of(recipe: Recipe, survey: Survey, base_tokens: int) -> Iterator[Use]:
     vocabulary = recipe.tokenizer.vocabulary
     if survey.text is not None:
         tokens = own_tokens(survey.text.bytes, vocabulary)
-        yield Use("base", recipe.data.source, "documents", survey.text, tokens, base_tokens / max(1.0, tokens))
+        yield Use(
+            "base",
+            recipe.data.source,
+            "documents",
+            survey.text,
+            tokens,
+            base_tokens / max(1.0, tokens),
+        )
     for name, config in (("mid", recipe.mid), ("sft", recipe.sft)):
         if config is None:
             continue
         conversations, tokens = mixture_size(config, survey, vocabulary)
-        share = config.batch_tokens / max(1.0, tokens) if config.packed else config.batch_conversations / max(1, conversations)
+        share = (
+            config.batch_tokens / max(1.0, tokens)
+            if config.packed
+            else config.batch_conversations / max(1, conversations)
+        )
         for entry in config.mixture:
             if (held := survey.talks.get(entry.task)) is not None:
                 times = taken(entry, survey) * config.epochs / max(1, available(entry, survey) or 0)
-                yield Use(name, entry.task, "conversations", held, _talk_tokens(held, vocabulary), times * max(1.0, share))
+                yield Use(
+                    name,
+                    entry.task,
+                    "conversations",
+                    held,
+                    _talk_tokens(held, vocabulary),
+                    times * max(1.0, share),
+                )
     if recipe.dpo is not None and survey.pairs is not None:
         tokens = own_tokens(survey.pairs.bytes, vocabulary)
         yield Use("dpo", recipe.dpo.data, "pairs", survey.pairs, tokens, recipe.dpo.epochs)
@@ -108,7 +132,8 @@ def epoch_warnings(uses: Sequence[Use], base_steps: int) -> list[str]:
             fewer = mend.get(use.stage, "a smaller count or fewer epochs in the mixture")
             fewer = fewer.format(max(1, int(base_steps * MANY_EPOCHS / use.epochs)))
             found.append(
-                f"{use.stage} goes about {use.epochs:,.0f} times through {use.name}: above {MANY_EPOCHS} times a model learns it by heart "
-                f"rather than from it. Take {fewer}, bring more data, or choose a smaller model."
+                f"{use.stage} goes about {use.epochs:,.0f} times through {use.name}: above"
+                f" {MANY_EPOCHS} times a model learns it by heart rather than from it. Take"
+                f" {fewer}, bring more data, or choose a smaller model."
             )
     return found

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 
 class ChatlingError(Exception):
-    """A problem the user can mend. Printed as one sentence without a traceback; the process exits with `exit_code`."""
+    """A problem the user can mend. Printed as one sentence without a traceback; the process exits
+    with `exit_code`.
+    """
 
     exit_code = 1
 
@@ -36,12 +38,14 @@ class MachineError(ChatlingError):
 
 
 class Interrupted(ChatlingError):
-    """Stopped by SIGTERM or SIGINT after saving; exit code 75 (EX_TEMPFAIL) asks a scheduler to start it again."""
+    """Stopped by SIGTERM or SIGINT after saving; exit code 75 (EX_TEMPFAIL) asks a scheduler to
+    start it again.
+    """
 
     exit_code = 75
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """"Did you mean …?" with the known word that is most like `word`, or None when none is."""
+    """ "Did you mean …?" with the known word that is most like `word`, or None when none is."""
     found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"Did you mean {found[0]!r}?" if found else None

@@ -1,4 +1,6 @@
-"""Files on disk: written whole or not at all; read only when they are plain files, of a bearable size, and what their manifest says."""
+"""Files on disk: written whole or not at all; read only when they are plain files, of a bearable
+size, and what their manifest says.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,24 @@ from chatling.errors import DataError, MachineError, RunError
 
 MANIFEST = "manifest.json"
 MOST_JSON = 256 << 20  # bytes of a JSON file that is read
-UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
-              errno.EIO, errno.EINVAL, errno.ENXIO, errno.EMFILE, errno.ENFILE, errno.ETXTBSY, errno.EFBIG, errno.EOPNOTSUPP)
+UNWRITABLE = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.EIO,
+    errno.EINVAL,
+    errno.ENXIO,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ETXTBSY,
+    errno.EFBIG,
+    errno.EOPNOTSUPP,
+)
 TEMPORARY = re.compile(r"\..+\.(\d+)\.tmp", re.DOTALL)  # what `temporary_name` makes
 
 
@@ -32,16 +50,27 @@ def home() -> Path:
 
 @contextlib.contextmanager
 def disk_errors(path: Path, mend: str | None = None) -> Iterator[None]:
-    """Turn the operating system's refusals to write into one clear sentence; `mend` says how to choose another place."""
+    """Turn the operating system's refusals to write into one clear sentence; `mend` says how to
+    choose another place.
+    """
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise MachineError(f"The disk is full: could not write {path}.", "Free some space; the same command goes on.") from error
-        no_parent = error.errno == errno.ENOENT and error.filename and path.is_relative_to(error.filename)
+            raise MachineError(
+                f"The disk is full: could not write {path}.",
+                "Free some space; the same command goes on.",
+            ) from error
+        no_parent = (
+            error.errno == errno.ENOENT and error.filename and path.is_relative_to(error.filename)
+        )
         if error.errno in UNWRITABLE or no_parent:
             ours = path.absolute().is_relative_to(home().absolute())
-            default = "Choose a folder you may write to, with CHATLING_HOME." if ours else "Choose another place."
+            default = (
+                "Choose a folder you may write to, with CHATLING_HOME."
+                if ours
+                else "Choose another place."
+            )
             raise RunError(f"Cannot write {path}: {error.strerror}.", mend or default) from error
         raise
 
@@ -60,7 +89,9 @@ def temporary_name(path: Path) -> Path:
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
-    """Write a file so that a reader sees the old content or the new, never half: temp file, fsync, rename."""
+    """Write a file so that a reader sees the old content or the new, never half: temp file, fsync,
+    rename.
+    """
     data = data.encode() if isinstance(data, str) else data
     temporary = temporary_name(path)
     with disk_errors(path):
@@ -82,11 +113,17 @@ def write_json(path: Path, value: Any) -> None:
 
 @contextlib.contextmanager
 def open_plain(path: Path) -> Iterator[io.BufferedReader]:
-    """Open a file for reading. Links, pipes and devices are not opened. Raises FileNotFoundError, and DataError for all other trouble."""
+    """Open a file for reading. Links, pipes and devices are not opened. Raises FileNotFoundError,
+    and DataError for all other trouble.
+    """
     try:
         if not stat.S_ISREG(path.lstat().st_mode):
-            raise DataError(f"{path} is not a plain file.", "Put the file itself there, not a link or a folder.")
-        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+            raise DataError(
+                f"{path} is not a plain file.", "Put the file itself there, not a link or a folder."
+            )
+        file = os.fdopen(
+            os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+        )
     except FileNotFoundError:
         raise
     except NotADirectoryError as error:
@@ -101,15 +138,21 @@ def open_plain(path: Path) -> Iterator[io.BufferedReader]:
 
 
 def read_plain(path: Path, most: int = MOST_JSON) -> bytes:
-    """A plain file's content. Raises FileNotFoundError, and DataError when it cannot be read or has more than `most` bytes."""
+    """A plain file's content. Raises FileNotFoundError, and DataError when it cannot be read or has
+    more than `most` bytes.
+    """
     with open_plain(path) as file:
         if os.fstat(file.fileno()).st_size > most:
-            raise DataError(f"{path} is larger than {most / 1e6:,.0f} MB, which such a file never is.")
+            raise DataError(
+                f"{path} is larger than {most / 1e6:,.0f} MB, which such a file never is."
+            )
         return file.read()
 
 
 def read_json(path: Path) -> Any:
-    """Raises DataError when the file is missing, is not JSON, or is too large or too deep to be one of ours."""
+    """Raises DataError when the file is missing, is not JSON, or is too large or too deep to be one
+    of ours.
+    """
     try:
         return json.loads(read_plain(path).decode("utf-8"))
     except FileNotFoundError:
@@ -127,7 +170,9 @@ def sha256_file(path: Path) -> str:
 
 @contextlib.contextmanager
 def building_folder(path: Path, mend: str | None = None) -> Iterator[Path]:
-    """Fill a temporary sibling folder; on success it gets a manifest, and replaces `path` in one rename. `mend` as in `disk_errors`."""
+    """Fill a temporary sibling folder; on success it gets a manifest, and replaces `path` in one
+    rename. `mend` as in `disk_errors`.
+    """
     temporary = temporary_name(path)
     with disk_errors(path, mend):
         remove(temporary)
@@ -151,13 +196,18 @@ def remove(path: Path) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-    """Record size and sha256 of every file below `folder`, after syncing them. The manifest is written last."""
+    """Record size and sha256 of every file below `folder`, after syncing them. The manifest is
+    written last.
+    """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
-        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+        files[str(path.relative_to(folder))] = {
+            "bytes": path.stat().st_size,
+            "sha256": sha256_file(path),
+        }
     write_json(folder / MANIFEST, {"files": files})
 
 
@@ -170,7 +220,9 @@ class Listed:
 
 
 def read_manifest(folder: Path) -> dict[str, Listed]:
-    """The files that belong to a folder, by name. Raises DataError when the manifest is missing, damaged, empty, or names other places."""
+    """The files that belong to a folder, by name. Raises DataError when the manifest is missing,
+    damaged, empty, or names other places.
+    """
     path = folder / MANIFEST
     found = read_json(path)
     files = found.get("files") if isinstance(found, dict) else None
@@ -178,8 +230,15 @@ def read_manifest(folder: Path) -> dict[str, Listed]:
         raise DataError(f"{path} lists no files.")
     listed = {}
     for name, entry in files.items():
-        size, checksum = (entry.get("bytes"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
-        if type(size) is not int or size < 0 or not isinstance(checksum, str) or not re.fullmatch("[0-9a-f]{64}", checksum):
+        size, checksum = (
+            (entry.get("bytes"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
+        )
+        if (
+            type(size) is not int
+            or size < 0
+            or not isinstance(checksum, str)
+            or not re.fullmatch("[0-9a-f]{64}", checksum)
+        ):
             raise DataError(f"{path} has no size and checksum of {name!r}.")
         if "\0" in name or "\\" in name or {"", ".", ".."} & set(name.split("/")):
             raise DataError(f"{path} lists {name!r}, which is no name of a file in this folder.")
@@ -187,10 +246,17 @@ def read_manifest(folder: Path) -> dict[str, Listed]:
     return listed
 
 
-def manifest_fault(folder: Path, *, required: Collection[str] = (), checksums: bool = True, later: Collection[str] = ()) -> str | None:
+def manifest_fault(
+    folder: Path,
+    *,
+    required: Collection[str] = (),
+    checksums: bool = True,
+    later: Collection[str] = (),
+) -> str | None:
     """What is wrong with a folder written by `building_folder`, or None when it is whole.
 
-    `required` are names that it must have; the checksums of those in `later` are left to another call.
+    `required` are names that it must have; the checksums of those in `later` are left to another
+    call.
     """
     try:
         files = read_manifest(folder)
@@ -211,7 +277,11 @@ def manifest_fault(folder: Path, *, required: Collection[str] = (), checksums: b
 
 def _check_size(folder: Path, name: str, listed: Listed) -> None:
     path = folder / name
-    if any(parent.is_symlink() for parent in path.parents if parent != folder and parent.is_relative_to(folder)):
+    if any(
+        parent.is_symlink()
+        for parent in path.parents
+        if parent != folder and parent.is_relative_to(folder)
+    ):
         raise DataError(f"{path} is reached through a link")
     try:
         with open_plain(path) as file:
@@ -234,7 +304,9 @@ def check_sum(path: Path, listed: Listed) -> None:
 
 
 def foreign_entry(folder: Path) -> str | None:
-    """What in a folder leads out of it or is no file, in words; None when there is nothing such. A folder may come from a stranger."""
+    """What in a folder leads out of it or is no file, in words; None when there is nothing such. A
+    folder may come from a stranger.
+    """
     root = folder.resolve()
     for at, folders, files in os.walk(root):
         for path in (Path(at, name) for name in (*folders, *files)):
@@ -255,19 +327,25 @@ def _stays_inside(link: Path, root: Path) -> bool:
 
 
 def sweep(folder: Path, spared: Callable[[Path], bool]) -> None:
-    """Delete what killed processes left half-written in and below a folder; of what is `spared`, only that of dead processes."""
+    """Delete what killed processes left half-written in and below a folder; of what is `spared`,
+    only that of dead processes.
+    """
     for at, folders, files in os.walk(folder):
         for name in [name for name in (*folders, *files) if TEMPORARY.fullmatch(name)]:
             path = Path(at, name)
             if not (spared(path) and _is_alive(path)):
-                with contextlib.suppress(OSError):  # another process was faster, or it is not ours to delete
+                with contextlib.suppress(
+                    OSError
+                ):  # another process was faster, or it is not ours to delete
                     remove(path)
             if name in folders:
                 folders.remove(name)
 
 
 def _is_alive(path: Path) -> bool:
-    """Whether the process that a temporary name speaks of lives, and is not this one, which has not begun to write."""
+    """Whether the process that a temporary name speaks of lives, and is not this one, which has not
+    begun to write.
+    """
     match = TEMPORARY.fullmatch(path.name)
     assert match is not None
     number = int(match[1])

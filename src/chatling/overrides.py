@@ -1,4 +1,6 @@
-"""Typed `--table.field value` flags over a tree of config dataclasses, read by tyro, with errors that name the flag and what it takes."""
+"""Typed `--table.field value` flags over a tree of config dataclasses, read by tyro, with errors
+that name the flag and what it takes.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,10 @@ from chatling.errors import RecipeError, nearest
 T = TypeVar("T")
 
 
-
 def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
-    """Apply typed `--table.field value` flags through tyro. Raises RecipeError with the nearest flag, or with what the flag accepts."""
+    """Apply typed `--table.field value` flags through tyro. Raises RecipeError with the nearest
+    flag, or with what the flag accepts.
+    """
     if not arguments:
         return recipe
     if {"-h", "--help"} & set(arguments):
@@ -29,12 +32,23 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
         name = _name(option)
         if name not in flags:
             leaf = [flag for flag in flags if flag.split(".")[-1] == name.split(".")[-1]]
-            mend = f"Did you mean {'--' + leaf[0]!r}?" if leaf else nearest(option, [f"--{flag}" for flag in flags])
-            raise RecipeError(f"Unknown option {cut(repr(option))}.", mend or f"`{prog} --help` lists them.")
+            mend = (
+                f"Did you mean {'--' + leaf[0]!r}?"
+                if leaf
+                else nearest(option, [f"--{flag}" for flag in flags])
+            )
+            raise RecipeError(
+                f"Unknown option {cut(repr(option))}.", mend or f"`{prog} --help` lists them."
+            )
         if not values:
             raise RecipeError(f"Option {option!r} needs a value: {describe(flags[name])}.")
-    fault = RecipeError(f"The options {cut(' '.join(arguments))!r} do not go together.", f"`{prog} --help` lists them.")
-    words = [word for option, values in groups for word in _words(option, values, flags[_name(option)])]
+    fault = RecipeError(
+        f"The options {cut(' '.join(arguments))!r} do not go together.",
+        f"`{prog} --help` lists them.",
+    )
+    words = [
+        word for option, values in groups for word in _words(option, values, flags[_name(option)])
+    ]
     try:
         result = _tyro(recipe, words, prog, quiet=True)
     except RecipeError as error:
@@ -49,7 +63,11 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
 def _try_alone(recipe: Any, option: str, values: Sequence[str], kind: Any) -> None:
     """Raises RecipeError when it is this option whose value its field does not take."""
     try:
-        wanted = None if _tyro(recipe, _words(option, values, kind), "", quiet=True) is not None else describe(kind, bounds=False)
+        wanted = (
+            None
+            if _tyro(recipe, _words(option, values, kind), "", quiet=True) is not None
+            else describe(kind, bounds=False)
+        )
     except ConfigError as error:
         wanted = error.fault.wanted
     except RecipeError:  # what does not fit the rest may fit together with the other options
@@ -63,7 +81,9 @@ def _name(option: str) -> str:
 
 
 def _words(option: str, values: Sequence[str], kind: Any) -> list[str]:
-    """An option as tyro reads it: TOML's true, false and none are Python's; one value is joined to it, since it may begin with a dash."""
+    """An option as tyro reads it: TOML's true, false and none are Python's; one value is joined to
+    it, since it may begin with a dash.
+    """
     special = {"true": bool, "false": bool, NONE: types.NoneType}
     kinds = {bare(member) for member in members(kind)}
     cased = [value.capitalize() if special.get(value) in kinds else value for value in values]
@@ -80,7 +100,10 @@ def _options(arguments: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         elif groups:
             groups[-1][1].append(argument)
         else:
-            raise RecipeError(f"Unexpected argument {cut(repr(argument))}; overrides look like `--model.depth 12`.")
+            raise RecipeError(
+                f"Unexpected argument {cut(repr(argument))}; overrides look like `--model.depth"
+                " 12`."
+            )
     return iter(groups)
 
 
@@ -104,7 +127,14 @@ def _tyro(recipe: Any, arguments: Sequence[str], prog: str, *, quiet: bool) -> A
     conf = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
     with contextlib.redirect_stderr(io.StringIO()) if quiet else contextlib.nullcontext():
         try:
-            return tyro.cli(type(recipe), default=recipe, args=list(arguments), prog=prog, config=conf, description=None)
+            return tyro.cli(
+                type(recipe),
+                default=recipe,
+                args=list(arguments),
+                prog=prog,
+                config=conf,
+                description=None,
+            )
         except SystemExit:
             if quiet:
                 return None

@@ -1,4 +1,6 @@
-"""What a recipe comes to on a machine, before anything runs: parameters, FLOPs, tokens, memory, disk, time. Pure functions."""
+"""What a recipe comes to on a machine, before anything runs: parameters, FLOPs, tokens, memory,
+disk, time. Pure functions.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,14 @@ from chatling.epochs import (
 )
 from chatling.errors import MachineError
 from chatling.hardware.detect import Machine
-from chatling.model.config import ModelConfig, activation_memory, flops_per_token, logits_memory, model_memory, parameter_counts
+from chatling.model.config import (
+    ModelConfig,
+    activation_memory,
+    flops_per_token,
+    logits_memory,
+    model_memory,
+    parameter_counts,
+)
 from chatling.model.precision import micro_tokens
 from chatling.recipe import Recipe
 from chatling.survey import NOTHING_SEEN, Survey
@@ -34,12 +43,16 @@ from chatling.train.finetune import FinetuneConfig
 from chatling.train.rl import POCKET_QUESTIONS, rl_steps
 from chatling.train.rollouts import RLConfig
 
-SPARE_TEXT = 1.05  # more text than the tokens need, so that a tokenizer that does a little worse does not meet it twice
+# more text than the tokens need, so that a tokenizer that does a little worse does not meet it
+# twice
+SPARE_TEXT = 1.05
 POCKET_CORPUS = 5_000_000  # bytes of the built-in world's text, at most, and of its tokens
 TOKENS_PER_QUESTION = 100  # of GSM8K, roughly; an answer takes about half of what it may
 TOKENS_PER_ROLLOUT = {POCKET: 55}  # question and answer: measured, 50 steps of 256
-ROLLOUTS = 3  # times as long as learning from them, about: decoding waits for memory, training for arithmetic
-# Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in public runs; CPUs lose more to the rest.
+# times as long as learning from them, about: decoding waits for memory, training for arithmetic
+ROLLOUTS = 3
+# Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in
+# public runs; CPUs lose more to the rest.
 REACHED = {"cuda": 0.45, "mps": 0.4, "cpu": 0.35}
 
 
@@ -54,7 +67,9 @@ class MachineFact:
 
 
 MACHINES = (
-    MachineFact("GB10 (DGX Spark)", 125, 273, "NVIDIA DGX Spark data sheet: 1 PFLOP/s sparse FP4 / 8"),
+    MachineFact(
+        "GB10 (DGX Spark)", 125, 273, "NVIDIA DGX Spark data sheet: 1 PFLOP/s sparse FP4 / 8"
+    ),
     MachineFact("RTX 3090", 71, 936, "NVIDIA Ampere GA102 white paper, FP16 accumulate FP32"),
     MachineFact("RTX 4090", 165, 1010, "NVIDIA Ada white paper, appendix A"),
     MachineFact("RTX 5090", 209, 1790, "NVIDIA RTX Blackwell white paper, appendix A"),
@@ -68,7 +83,9 @@ MACHINES = (
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One training stage. `steps` and `tokens` of fine-tuning are estimates, since conversations differ in length."""
+    """One training stage. `steps` and `tokens` of fine-tuning are estimates, since conversations
+    differ in length.
+    """
 
     name: str
     tokens: int
@@ -115,8 +132,10 @@ class Plan:
 
 
 def plan(recipe: Recipe, *, micro_rows: int = 1, survey: Survey = NOTHING_SEEN) -> Plan:
-    """The numbers of a recipe; memory for micro-batches of `micro_rows` rows. `survey` tells what data of one's own hold, which is
-    guessed otherwise. Raises RecipeError for shapes that do not fit together."""
+    """The numbers of a recipe; memory for micro-batches of `micro_rows` rows. `survey` tells what
+    data of one's own hold, which is guessed otherwise. Raises RecipeError for shapes that do not
+    fit together.
+    """
     model = recipe.model.resolve(recipe.tokenizer.vocabulary)
     per_token = flops_per_token(model)
     steps = base_steps(recipe.base, model, recipe.model.preset)
@@ -139,25 +158,52 @@ def plan(recipe: Recipe, *, micro_rows: int = 1, survey: Survey = NOTHING_SEEN) 
     }
     written = min(int(text.characters / CHARACTERS_PER_TOKEN) if text else base_tokens, 10**13)
     # A checkpoint holds weights and optimizer state but no gradients.
-    disk = _disk(recipe, stages, training - weights, weights, written, 2 if model.vocabulary <= 65_536 else 4)
+    disk = _disk(
+        recipe, stages, training - weights, weights, written, 2 if model.vocabulary <= 65_536 else 4
+    )
     own = survey.text
-    each = own.characters / max(1.0, own_tokens(own.bytes, model.vocabulary)) if own else CHARACTERS_PER_TOKEN
+    each = (
+        own.characters / max(1.0, own_tokens(own.bytes, model.vocabulary))
+        if own
+        else CHARACTERS_PER_TOKEN
+    )
     characters = base_tokens * each
     uses = tuple(uses_of(recipe, survey, base_tokens))
-    return Plan(model, parameter_counts(model), per_token, tuple(stages), characters, text, memory, disk, uses)
+    return Plan(
+        model,
+        parameter_counts(model),
+        per_token,
+        tuple(stages),
+        characters,
+        text,
+        memory,
+        disk,
+        uses,
+    )
 
 
 def _disk(
-    recipe: Recipe, stages: Sequence[StagePlan], checkpoint: int, weights: int, written: int, token_bytes: int
+    recipe: Recipe,
+    stages: Sequence[StagePlan],
+    checkpoint: int,
+    weights: int,
+    written: int,
+    token_bytes: int,
 ) -> dict[str, int]:
-    """Bytes in the run folder by stage; besides, one checkpoint more than is kept exists while it is written."""
+    """Bytes in the run folder by stage; besides, one checkpoint more than is kept exists while it
+    is written.
+    """
     pocket = recipe.data.source == POCKET
     disk = {"tokenizer": 200 * recipe.tokenizer.vocabulary + (POCKET_CORPUS if pocket else 0)}
     for stage in stages:
-        disk[stage.name] = checkpoint * (recipe.loop.keep + 1) + weights  # the newest, the best, and the finished model
+        disk[stage.name] = (
+            checkpoint * (recipe.loop.keep + 1) + weights
+        )  # the newest, the best, and the finished model
     disk["base"] += POCKET_CORPUS if pocket else written * token_bytes
     for stage in stages[1:]:
-        disk[stage.name] += 0 if stage.name == "rl" else stage.tokens * (token_bytes + 1)  # conversations have a mask
+        disk[stage.name] += (
+            0 if stage.name == "rl" else stage.tokens * (token_bytes + 1)
+        )  # conversations have a mask
     return disk | {"report": 5_000_000, "a checkpoint being written": checkpoint}
 
 
@@ -172,29 +218,66 @@ def _corpus_plan(recipe: Recipe) -> CorpusPlan | None:
     facts = recipe.data.facts()
     if facts is None:
         return None
-    wanted = math.ceil(text_characters(recipe) / facts.characters) if recipe.data.shards == "auto" else recipe.data.shards
+    wanted = (
+        math.ceil(text_characters(recipe) / facts.characters)
+        if recipe.data.shards == "auto"
+        else recipe.data.shards
+    )
     shards = min(wanted, facts.shards - 1)
     return CorpusPlan(shards, shards * facts.characters, (shards + 1) * facts.bytes)
 
 
-def _finetune_plan(name: str, config: FinetuneConfig, per_token: float, model: ModelConfig, survey: Survey) -> StagePlan:
+def _finetune_plan(
+    name: str, config: FinetuneConfig, per_token: float, model: ModelConfig, survey: Survey
+) -> StagePlan:
     conversations, tokens = mixture_size(config, survey, model.vocabulary)
-    steps = max(1, round(tokens) // config.batch_tokens if config.packed else conversations // config.batch_conversations)
+    steps = max(
+        1,
+        (
+            round(tokens) // config.batch_tokens
+            if config.packed
+            else conversations // config.batch_conversations
+        ),
+    )
     return StagePlan(name, round(tokens), steps, tokens * per_token, False, conversations)
 
 
 def _dpo_plan(config: DPOConfig, per_token: float, model: ModelConfig, survey: Survey) -> StagePlan:
-    """Both answers of each pair, and once more forward alone for the reference: a third of a step's work."""
-    pairs = (config.pairs or POCKET_PAIRS) if config.data == POCKET else survey.pairs.items if survey.pairs else OWN_CONVERSATIONS
-    tokens = 2.0 * pairs * config.epochs * TOKENS_PER_CONVERSATION.get(config.data, OTHER_TOKENS_PER_CONVERSATION)
+    """Both answers of each pair, and once more forward alone for the reference: a third of a step's
+    work.
+    """
+    pairs = (
+        (config.pairs or POCKET_PAIRS)
+        if config.data == POCKET
+        else survey.pairs.items
+        if survey.pairs
+        else OWN_CONVERSATIONS
+    )
+    tokens = (
+        2.0
+        * pairs
+        * config.epochs
+        * TOKENS_PER_CONVERSATION.get(config.data, OTHER_TOKENS_PER_CONVERSATION)
+    )
     if survey.pairs:
         tokens = own_tokens(survey.pairs.bytes, model.vocabulary) * config.epochs
     flops = tokens * per_token * (1 + 1 / (3 * config.epochs))
-    return StagePlan("dpo", int(tokens), max(1, config.epochs * pairs // config.batch_pairs), flops, False, 2 * pairs)
+    return StagePlan(
+        "dpo",
+        int(tokens),
+        max(1, config.epochs * pairs // config.batch_pairs),
+        flops,
+        False,
+        2 * pairs,
+    )
 
 
 def _rl_plan(config: RLConfig, per_token: float) -> StagePlan:
-    questions = config.questions or (POCKET_QUESTIONS if config.task == POCKET else expected_length(config.task, "train")) or 0
+    questions = (
+        config.questions
+        or (POCKET_QUESTIONS if config.task == POCKET else expected_length(config.task, "train"))
+        or 0
+    )
     steps = rl_steps(config, questions)
     each = TOKENS_PER_ROLLOUT.get(config.task, TOKENS_PER_QUESTION + config.max_tokens // 2)
     tokens = steps * config.questions_per_step * config.samples * each
@@ -202,7 +285,9 @@ def _rl_plan(config: RLConfig, per_token: float) -> StagePlan:
 
 
 def micro_rows_for(model: ModelConfig, machine: Machine, rows_per_step: int) -> int:
-    """Rows of the largest micro-batch that fits the machine's memory, at least 1 (which may still not fit)."""
+    """Rows of the largest micro-batch that fits the machine's memory, at least 1 (which may still
+    not fit).
+    """
     try:
         most = micro_tokens(machine, model) // model.context
     except MachineError:
@@ -211,7 +296,9 @@ def micro_rows_for(model: ModelConfig, machine: Machine, rows_per_step: int) -> 
 
 
 def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Console) -> None:
-    """Print the plan as tables: the model, the stages with times on this machine, memory and disk, other machines."""
+    """Print the plan as tables: the model, the stages with times on this machine, memory and disk,
+    other machines.
+    """
     c, flops = plan.model, sum(plan.work.values())
     shape = f"depth {c.depth}, width {c.width}, {c.heads} heads, context {c.context:,}"
     console.print(f"Model: {recipe.model.preset}, {shape}", style="bold", highlight=False)
@@ -221,16 +308,31 @@ def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Cons
     if plan.uses:
         console.print("\nYour data", style="bold")
         console.print(_use_table(plan))
-    console.print(f"base reads about {_short(plan.characters)} characters of text.", style="dim", highlight=False)
+    console.print(
+        f"base reads about {_short(plan.characters)} characters of text.",
+        style="dim",
+        highlight=False,
+    )
     if plan.text is not None and plan.text.characters < plan.characters:
-        console.print(f"That is {plan.characters / plan.text.characters:.1f} times what is fetched: --data.shards.", style="yellow")
+        console.print(
+            f"That is {plan.characters / plan.text.characters:.1f} times what is fetched:"
+            " --data.shards.",
+            style="yellow",
+        )
     if machine:
-        rate = f"{REACHED[machine.device]:.0%} of the {machine.tflops:.3g} TFLOP/s measured here ({machine.name})"
+        rate = (
+            f"{REACHED[machine.device]:.0%} of the {machine.tflops:.3g} TFLOP/s measured here"
+            f" ({machine.name})"
+        )
         console.print(f"Times are for {rate}.", style="dim", highlight=False)
     console.print("\nMemory and disk", style="bold")
     console.print(_memory_table(plan, machine))
     if flops > 1e15:  # below that, any machine is done at once
-        console.print(f"\nThe whole run elsewhere, at {REACHED['cuda']:.0%} of the nominal rate", style="bold", highlight=False)
+        console.print(
+            f"\nThe whole run elsewhere, at {REACHED['cuda']:.0%} of the nominal rate",
+            style="bold",
+            highlight=False,
+        )
         console.print(_machine_table(flops))
 
 
@@ -251,11 +353,19 @@ def _model_table(plan: Plan) -> Table:
 
 
 def _stage_table(plan: Plan, machine: Machine | None) -> Table:
-    table = _table(["", "conversations", "tokens", "steps", "FLOPs", *(["time"] if machine else [])])
+    table = _table(
+        ["", "conversations", "tokens", "steps", "FLOPs", *(["time"] if machine else [])]
+    )
     for stage in plan.stages:
         about = "" if stage.exact else "~"
         talks = "" if stage.conversations is None else f"{stage.conversations:,}"
-        row = [stage.name, talks, f"{about}{_short(stage.tokens)}", f"{about}{stage.steps:,}", f"{stage.flops:.2e}"]
+        row = [
+            stage.name,
+            talks,
+            f"{about}{_short(stage.tokens)}",
+            f"{about}{stage.steps:,}",
+            f"{stage.flops:.2e}",
+        ]
         if machine:
             row.append(duration(stage.seconds(machine.tflops, REACHED[machine.device])))
         table.add_row(*row)
@@ -270,7 +380,11 @@ def _use_table(plan: Plan) -> Table:
     table.columns[0].overflow = "fold"
     for use in plan.uses:
         about = "" if use.held.exact else "~"
-        held = f"{about}{use.held.items:,} {use.unit}", f"{about}{_short(use.held.characters)}", f"~{_short(use.tokens)}"
+        held = (
+            f"{about}{use.held.items:,} {use.unit}",
+            f"{about}{_short(use.held.characters)}",
+            f"~{_short(use.tokens)}",
+        )
         table.add_row(f"{use.stage}: {use.name}", *held, f"~{use.epochs:,.1f}")
     return table
 
@@ -279,9 +393,16 @@ def _memory_table(plan: Plan, machine: Machine | None) -> Table:
     table = _table(["", "GB"])
     for name, size in plan.memory.items():
         table.add_row(name, f"{size / 1e9:.2f}")
-    table.add_row("memory in all", f"{sum(plan.memory.values()) / 1e9:.2f}" + (f" of {machine.memory / 1e9:.1f}" if machine else ""))
+    table.add_row(
+        "memory in all",
+        f"{sum(plan.memory.values()) / 1e9:.2f}"
+        + (f" of {machine.memory / 1e9:.1f}" if machine else ""),
+    )
     if plan.text is not None:
-        has = f"{plan.text.shards:,} shards with {_short(plan.text.characters)} characters, and one for validation"
+        has = (
+            f"{plan.text.shards:,} shards with {_short(plan.text.characters)} characters, and one"
+            " for validation"
+        )
         table.add_row(f"text to fetch: {has}", f"{plan.text.download / 1e9:.1f}")
     table.add_row("run folder", f"{sum(plan.disk.values()) / 1e9:.2f}")
     return table
@@ -292,7 +413,13 @@ def _machine_table(flops: float) -> Table:
     table.columns[-1].justify = "left"
     for fact in MACHINES:
         seconds = flops / (fact.tflops * 1e12 * REACHED["cuda"])
-        table.add_row(fact.name, f"{fact.tflops:,.0f}", f"{fact.bandwidth:,.0f}", duration(seconds), fact.source)
+        table.add_row(
+            fact.name,
+            f"{fact.tflops:,.0f}",
+            f"{fact.bandwidth:,.0f}",
+            duration(seconds),
+            fact.source,
+        )
     return table
 
 

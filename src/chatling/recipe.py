@@ -1,6 +1,8 @@
-"""The one config tree: the rooms' frozen dataclasses, read from TOML, overridden by flags (overrides.py), and written back.
+"""The one config tree: the rooms' frozen dataclasses, read from TOML, overridden by flags
+(overrides.py), and written back.
 
-A recipe is one TOML file: `name` and `seed`, then one table a room and one table a stage. A stage whose table is absent does not run.
+A recipe is one TOML file: `name` and `seed`, then one table a room and one table a stage. A stage
+whose table is absent does not run.
 """
 
 from __future__ import annotations
@@ -76,21 +78,32 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.rl is not None and self.rl.replay and self.sft is None:
-            raise RecipeError("rl.replay shows SFT's conversations again, and the recipe has no [sft].", "Set rl.replay to 0.")
+            raise RecipeError(
+                "rl.replay shows SFT's conversations again, and the recipe has no [sft].",
+                "Set rl.replay to 0.",
+            )
 
     def anchored(self) -> Recipe:
-        """With absolute paths: a frozen recipe must mean the same from another working directory."""
+        """With absolute paths: a frozen recipe must mean the same from another working
+        directory.
+        """
         tables = {name: getattr(self, name) for name in ("data", "mid", "sft", "dpo", "eval")}
-        return dataclasses.replace(self, **{name: table and table.anchored() for name, table in tables.items()})
+        return dataclasses.replace(
+            self, **{name: table and table.anchored() for name, table in tables.items()}
+        )
 
 
 def builtin_recipes() -> dict[str, Path]:
     """The ready recipes by name."""
-    return dict(sorted((path.stem, path) for path in (Path(__file__).parent / "recipes").glob("*.toml")))
+    return dict(
+        sorted((path.stem, path) for path in (Path(__file__).parent / "recipes").glob("*.toml"))
+    )
 
 
 def find_recipe(name_or_path: str) -> Path:
-    """A ready recipe by name, or a file by path. Raises RecipeError naming the nearest ready one."""
+    """A ready recipe by name, or a file by path. Raises RecipeError naming the nearest ready
+    one.
+    """
     ready = builtin_recipes()
     if name_or_path in ready:
         return ready[name_or_path]
@@ -103,41 +116,61 @@ def find_recipe(name_or_path: str) -> Path:
     raise RecipeError(f"There is no recipe {cut(repr(name_or_path))}, by name or as a file.", mend)
 
 
-def load_recipe(name_or_path: str, overrides: Sequence[str] = (), *, prog: str | None = None) -> Recipe:
-    """Read a recipe and apply `--table.field value` overrides. With `--help` among them, prints every field and exits.
+def load_recipe(
+    name_or_path: str, overrides: Sequence[str] = (), *, prog: str | None = None
+) -> Recipe:
+    """Read a recipe and apply `--table.field value` overrides. With `--help` among them, prints
+    every field and exits.
 
-    Raises RecipeError for an unknown or ill-typed key, naming it, where it stands and what was expected.
+    Raises RecipeError for an unknown or ill-typed key, naming it, where it stands and what was
+    expected.
     """
     path = find_recipe(name_or_path)
     text = read_text(path)
     table = _parse(text, str(path))
     if not table:
-        raise RecipeError(f"Recipe {path} is empty.", 'Write at least one line, for example name = "mine".')
+        raise RecipeError(
+            f"Recipe {path} is empty.", 'Write at least one line, for example name = "mine".'
+        )
     recipe = _build(Recipe, {"name": nearest_name(path.stem), **table}, str(path), text)
     return override(recipe, overrides, prog=prog or f"chatling run {name_or_path}").anchored()
 
 
 def read_text(path: Path) -> str:
-    """The text of a recipe, whichever editor wrote it. Raises RecipeError for what is no UTF-8 text, or far too much of it."""
+    """The text of a recipe, whichever editor wrote it. Raises RecipeError for what is no UTF-8
+    text, or far too much of it.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(LARGEST_FILE + 1)
     except OSError as error:
         raise RecipeError(f"Cannot read recipe {path}: {error.strerror}.") from None
     if len(data) > LARGEST_FILE:
-        raise RecipeError(f"{path} is larger than {LARGEST_FILE >> 20} MiB; a recipe is a short TOML file.")
+        raise RecipeError(
+            f"{path} is larger than {LARGEST_FILE >> 20} MiB; a recipe is a short TOML file."
+        )
     try:
         if b"\0" in data:
             raise ValueError
         return data.decode("utf-8")
     except ValueError:
-        sort = "UTF-16 text" if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data.count(0) * 3 > len(data) else "no UTF-8 text"
-        raise RecipeError(f"{path} is {sort}; a recipe is a TOML file in UTF-8.", "Save it as UTF-8.") from None
+        sort = (
+            "UTF-16 text"
+            if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data.count(0) * 3 > len(data)
+            else "no UTF-8 text"
+        )
+        raise RecipeError(
+            f"{path} is {sort}; a recipe is a TOML file in UTF-8.", "Save it as UTF-8."
+        ) from None
 
 
 def fingerprint(*values: Any) -> str:
-    """A short hash of configs and plain values. A field with metadata `{"inert": True}` (it changes no weight) does not count."""
-    return hashlib.sha256(json.dumps([_plain(value) for value in values], sort_keys=True).encode()).hexdigest()[:16]
+    """A short hash of configs and plain values. A field with metadata `{"inert": True}` (it changes
+    no weight) does not count.
+    """
+    return hashlib.sha256(
+        json.dumps([_plain(value) for value in values], sort_keys=True).encode()
+    ).hexdigest()[:16]
 
 
 # ---- TOML to dataclasses ----
@@ -153,8 +186,12 @@ def _parse(text: str, file: str) -> dict[str, Any]:
         return tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
     except RecursionError:
         raise RecipeError(f"{file} is nested too deeply for a recipe.") from None
-    except ValueError as error:  # TOMLDecodeError is one, and so are numbers with thousands of digits
-        raise RecipeError(f"{file} is not valid TOML: {cut(str(error)).removesuffix('.')}.") from None
+    except (
+        ValueError
+    ) as error:  # TOMLDecodeError is one, and so are numbers with thousands of digits
+        raise RecipeError(
+            f"{file} is not valid TOML: {cut(str(error)).removesuffix('.')}."
+        ) from None
 
 
 def _build(kind: type[T], table: Mapping[str, Any], file: str, text: str) -> T:
@@ -171,25 +208,35 @@ def _wrong(fault: Fault, file: str, text: str) -> RecipeError:
     key, where = cut(repr(".".join(fault.path))), f"{file} line {line}" if line else file
     if fault.sort == "unknown":
         names = [f.name for f in dataclasses.fields(fault.kind)]
-        return RecipeError(f"Unknown key {key} in {where}.", nearest(fault.path[-1], names) or f"Known here: {', '.join(names)}.")
+        return RecipeError(
+            f"Unknown key {key} in {where}.",
+            nearest(fault.path[-1], names) or f"Known here: {', '.join(names)}.",
+        )
     if fault.sort == "missing":
         return RecipeError(f"{key} is missing in {where}.")
     return RecipeError(f"{key} in {where} must be {fault.wanted}, not {shown(fault.value)}.")
 
 
 def _line_of(path: tuple[str, ...], text: str) -> int | None:
-    """The line where a key stands, or else the innermost table or list around it that has a line of its own."""
+    """The line where a key stands, or else the innermost table or list around it that has a line of
+    its own.
+    """
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), 1):
         if header := re.match(r"\s*(\[\[?)([^\]]+)\]", line):
             table = tuple(part.strip(" \t\"'") for part in header[2].split("."))
             if header[1] == "[[":  # the next one of a list of tables
-                table = (*table, str(sum(known[:-1] == table and known[-1].isdigit() for known in lines)))
+                table = (
+                    *table,
+                    str(sum(known[:-1] == table and known[-1].isdigit() for known in lines)),
+                )
             lines.setdefault(table, number)
         elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
             lines.setdefault((*table, *(part.strip("\"'") for part in key[1].split("."))), number)
-    return next((lines[path[:size]] for size in range(len(path), 0, -1) if path[:size] in lines), None)
+    return next(
+        (lines[path[:size]] for size in range(len(path), 0, -1) if path[:size] in lines), None
+    )
 
 
 def _default(f: dataclasses.Field[Any]) -> Any:
@@ -200,11 +247,20 @@ def _default(f: dataclasses.Field[Any]) -> Any:
 
 
 def to_toml(config: Any) -> str:
-    """Write a config so that `from_toml` gives an equal one: every field, defaults included, since defaults may change later."""
+    """Write a config so that `from_toml` gives an equal one: every field, defaults included, since
+    defaults may change later.
+    """
     top, tables = [], []
     for key, value in _items(config).items():
         if dataclasses.is_dataclass(value):
-            tables.append("\n".join([f"[{key}]", *(f"{name} = {_toml(item)}" for name, item in _items(value).items())]))
+            tables.append(
+                "\n".join(
+                    [
+                        f"[{key}]",
+                        *(f"{name} = {_toml(item)}" for name, item in _items(value).items()),
+                    ]
+                )
+            )
         else:
             top.append(f"{key} = {_toml(value)}")
     return "\n\n".join(["\n".join(top), *tables]).strip() + "\n"
@@ -212,12 +268,18 @@ def to_toml(config: Any) -> str:
 
 def _items(config: Any) -> dict[str, Any]:
     """Fields to write: all but an empty one that is empty by default."""
-    return {f.name: value for f in dataclasses.fields(config) if (value := getattr(config, f.name)) is not None or _default(f) is not None}
+    return {
+        f.name: value
+        for f in dataclasses.fields(config)
+        if (value := getattr(config, f.name)) is not None or _default(f) is not None
+    }
 
 
 def _toml(value: Any) -> str:
     if dataclasses.is_dataclass(value):
-        return "{" + ", ".join(f"{name} = {_toml(item)}" for name, item in _items(value).items()) + "}"
+        return (
+            "{" + ", ".join(f"{name} = {_toml(item)}" for name, item in _items(value).items()) + "}"
+        )
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
     return toml_value(value)
@@ -226,7 +288,11 @@ def _toml(value: Any) -> str:
 def _plain(value: Any) -> Any:
     """As JSON-able values, without the inert fields."""
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if not f.metadata.get("inert")}
+        return {
+            f.name: _plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not f.metadata.get("inert")
+        }
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}
     if isinstance(value, list | tuple):

@@ -1,6 +1,7 @@
 """The end of a run: what it measures of its models, and the report that it writes about itself.
 
-Nothing here may undo what training has made: what fails is told, noted in the state for the report, and left out.
+Nothing here may undo what training has made: what fails is told, noted in the state for the report,
+and left out.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ MOST_TOKENS = 256  # of an answer
 
 
 def core_bundle(job: Job) -> Path | None:
-    """The folder of the CORE bundle that the recipe names, the same on every rank; None when there is none, which is told."""
+    """The folder of the CORE bundle that the recipe names, the same on every rank; None when there
+    is none, which is told.
+    """
     config, found = job.recipe.eval, None
     if config is not None and config.core is not None and job.world.first:
         with _left_out(job, "CORE"):
@@ -46,7 +49,9 @@ def core_bundle(job: Job) -> Path | None:
 
 
 def evaluate_run(job: Job) -> None:
-    """The eval stage: the tokenizer, CORE of the base model, the chat tasks of every model that chats. Every rank calls it."""
+    """The eval stage: the tokenizer, CORE of the base model, the chat tasks of every model that
+    chats. Every rank calls it.
+    """
     problems: list[str] = []
     if job.world.first:
         with _left_out(job, "the tokenizer's evaluation", problems):
@@ -58,7 +63,11 @@ def evaluate_run(job: Job) -> None:
         with _left_out(job, "CORE", problems):
             _core(job, bundle)
     for stage in STAGES[1:]:
-        if job.recipe.eval and job.recipe.eval.chat and (job.folder.model(stage) / MANIFEST).exists():
+        if (
+            job.recipe.eval
+            and job.recipe.eval.chat
+            and (job.folder.model(stage) / MANIFEST).exists()
+        ):
             with _left_out(job, f"the chat evaluation of {stage}", problems):
                 _chat(job, stage, problems)
     job.note({"problems": problems})
@@ -72,7 +81,9 @@ def report_run(job: Job) -> None:
 
 
 def _core(job: Job, bundle: Path) -> None:
-    result = evaluate_core(_model(job, BASE), Tokenizer.load(job.folder.tokenizer), bundle, world=job.world)
+    result = evaluate_core(
+        _model(job, BASE), Tokenizer.load(job.folder.tokenizer), bundle, world=job.world
+    )
     if job.world.first:
         write_core(job.folder, BASE, result)
     job.progress.message(f"CORE of {BASE}: {result.core:.4f} over {len(result.tasks)} tasks")
@@ -87,12 +98,21 @@ def _chat(job: Job, stage: str, problems: list[str]) -> None:
     results: list[Result] = []
     for task in tasks:
         with _left_out(job, f"{task.name} of {stage}", problems):
-            results += evaluate_chat(engine, engine.tokenizer, [task], MOST_TOKENS, seed=job.recipe.seed, world=job.world)
+            results += evaluate_chat(
+                engine, engine.tokenizer, [task], MOST_TOKENS, seed=job.recipe.seed, world=job.world
+            )
     if job.world.first:
-        facts = {"seed": job.recipe.seed, "questions": config.questions, "samples": 1, "temperature": 0.0}
+        facts = {
+            "seed": job.recipe.seed,
+            "questions": config.questions,
+            "samples": 1,
+            "temperature": 0.0,
+        }
         write_chat(job.folder, stage, results, [task.name for task in tasks], **facts)
     mean = sum(result.accuracy for result in results) / max(len(results), 1)
-    job.progress.message(f"{stage} answers {mean:.1%} of the chat questions rightly, mean of {len(results)} tasks")
+    job.progress.message(
+        f"{stage} answers {mean:.1%} of the chat questions rightly, mean of {len(results)} tasks"
+    )
 
 
 def _model(job: Job, stage: str) -> GPT:
@@ -100,7 +120,12 @@ def _model(job: Job, stage: str) -> GPT:
     execution = Execution.from_dict(job.execution)
     if execution.device == "cpu":
         torch.set_num_threads(max(1, execution.threads // job.world.size))
-    return load_model(job.folder.model(stage), device=execution.device, dtype=execution.torch_dtype, world=job.world)
+    return load_model(
+        job.folder.model(stage),
+        device=execution.device,
+        dtype=execution.torch_dtype,
+        world=job.world,
+    )
 
 
 @contextmanager
@@ -115,4 +140,3 @@ def _left_out(job: Job, what: str, problems: list[str] | None = None) -> Iterato
         job.progress.message(f"{what[:1].upper()}{what[1:]} is left out: {why}")
         if problems is not None:
             problems.append(f"{what} was left out: {why.partition(chr(10))[0].removesuffix('.')}")
-

@@ -1,4 +1,6 @@
-"""What `state.json` holds, and whether what was read is that: it may be damaged, or a stranger's."""
+"""What `state.json` holds, and whether what was read is that: it may be damaged, or a
+stranger's.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ def pack(state: dict[str, Any]) -> dict[str, Any]:
 
 
 def unpack(value: Any) -> dict[str, Any]:
-    """What `pack` was given. Raises Malformed, in words, when it was not that; a state of an earlier version has no checksum."""
-    if not isinstance(value, dict) or not all(isinstance(value.get(key), dict) for key in ("stages", "execution")):
+    """What `pack` was given. Raises Malformed, in words, when it was not that; a state of an
+    earlier version has no checksum.
+    """
+    if not isinstance(value, dict) or not all(
+        isinstance(value.get(key), dict) for key in ("stages", "execution")
+    ):
         raise Malformed("it has no stages and execution")
     state = {key: inner for key, inner in value.items() if key != CHECKSUM}
     if CHECKSUM in value and value[CHECKSUM] != _checksum(state):
@@ -62,7 +68,11 @@ def _mark(value: Any) -> bool:
 
 
 def _machine(value: Any) -> bool:
-    return isinstance(value, dict) and _text(value.get("name")) and all(_number(value.get(f"{kind}_tflops")) for kind in ("fp32", "bf16"))
+    return (
+        isinstance(value, dict)
+        and _text(value.get("name"))
+        and all(_number(value.get(f"{kind}_tflops")) for kind in ("fp32", "bf16"))
+    )
 
 
 def _attempts(value: Any) -> bool:
@@ -85,10 +95,21 @@ def _check(entry: Any, fields: dict[str, Callable[[Any], bool]], where: str) -> 
 
 
 _ATTEMPT: dict[str, Callable[[Any], bool]] = {
-    "started": _text, "ended": _text, "status": _text, "after": lambda value: value is None or _text(value), "begun_at": _count,
-    "steps": _count, "processes": _count, "machine": _machine,
-}  # fmt: skip
+    "started": _text,
+    "ended": _text,
+    "status": _text,
+    "after": lambda value: value is None or _text(value),
+    "begun_at": _count,
+    "steps": _count,
+    "processes": _count,
+    "machine": _machine,
+}
 _ENTRY: dict[str, Callable[[Any], bool]] = _ATTEMPT | {
-    "fingerprint": _mark, "seconds": _number, "resumes": _count, "finished": _text, "error": _text, "attempts": _attempts,
+    "fingerprint": _mark,
+    "seconds": _number,
+    "resumes": _count,
+    "finished": _text,
+    "error": _text,
+    "attempts": _attempts,
     "problems": lambda value: isinstance(value, list) and all(map(_text, value)),
-}  # fmt: skip
+}

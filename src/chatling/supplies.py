@@ -1,4 +1,6 @@
-"""What a run takes from the network: fetched before its processes join, since one blip must not end eight ranks; the rest beside it."""
+"""What a run takes from the network: fetched before its processes join, since one blip must not end
+eight ranks; the rest beside it.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,16 @@ from chatling.workspace import RunFolder
 if TYPE_CHECKING:
     from chatling.data.fetch import Fetcher
 
-AHEAD = 8  # files of text that are there before training starts; what the reference's tokenizer reads
+AHEAD = (
+    8  # files of text that are there before training starts; what the reference's tokenizer reads
+)
 Note = Callable[[str], None]
 
 
 def open_fetcher(recipe: Recipe, note: Note) -> Fetcher:
-    from chatling.data.fetch import Fetcher  # here: a run without downloads needs none of what it imports
+    from chatling.data.fetch import (
+        Fetcher,
+    )  # here: a run without downloads needs none of what it imports
 
     return Fetcher(local=recipe.data.local_folder, note=note)
 
@@ -42,17 +48,22 @@ def open_sources(recipe: Recipe, note: Note) -> Sources:
 
 
 def open_corpus(recipe: Recipe, note: Note) -> Corpus:
-    """The text of a recipe that is not the built-in world's. Raises DataError when it cannot be had."""
+    """The text of a recipe that is not the built-in world's. Raises DataError when it cannot be
+    had.
+    """
     if recipe.data.on_hub:
         return hub_corpus(recipe.data, open_fetcher(recipe, note), text_characters(recipe))
     return folder_corpus(Path(recipe.data.source))
 
 
-def fetch_first(recipe: Recipe, stages: Collection[str], note: Note, run: RunFolder | None = None) -> HubFiles | None:
-    """Have all that `stages` need of tasks, and the beginning of the text; returns the text's files that are left to fetch.
+def fetch_first(
+    recipe: Recipe, stages: Collection[str], note: Note, run: RunFolder | None = None
+) -> HubFiles | None:
+    """Have all that `stages` need of tasks, and the beginning of the text; returns the text's files
+    that are left to fetch.
 
-    Of text that `run` has tokenised already, nothing is fetched. May be called by several processes at once: each file comes once.
-    Raises DataError naming what cannot be had.
+    Of text that `run` has tokenised already, nothing is fetched. May be called by several processes
+    at once: each file comes once. Raises DataError naming what cannot be had.
     """
     sources = open_sources(recipe, note)
     for name, config in (("mid", recipe.mid), ("sft", recipe.sft)):
@@ -68,7 +79,9 @@ def fetch_first(recipe: Recipe, stages: Collection[str], note: Note, run: RunFol
             open_task(recipe.rl, split, sources)
     if "eval" in stages and recipe.eval is not None:
         _fetch_evaluations(recipe, note)
-    tokenised = run is not None and all((run.data / f"base-{split}" / CORPUS).exists() for split in ("train", "validation"))
+    tokenised = run is not None and all(
+        (run.data / f"base-{split}" / CORPUS).exists() for split in ("train", "validation")
+    )
     if recipe.data.on_hub and ("tokenizer" in stages or ("base" in stages and not tokenised)):
         corpus = open_corpus(recipe, note)
         train, validation = corpus.train, corpus.validation
@@ -81,7 +94,9 @@ def fetch_first(recipe: Recipe, stages: Collection[str], note: Note, run: RunFol
 
 
 def _fetch_evaluations(recipe: Recipe, note: Note) -> None:
-    """What the evaluations take. A run goes on without what cannot be had: the eval stage leaves it out, and says so."""
+    """What the evaluations take. A run goes on without what cannot be had: the eval stage leaves it
+    out, and says so.
+    """
     fetcher = functools.partial(open_fetcher, recipe, note)
     assert recipe.eval is not None
     try:
@@ -93,5 +108,7 @@ def _fetch_evaluations(recipe: Recipe, note: Note) -> None:
 
 
 def fetch_beside(files: HubFiles) -> None:
-    """Fetch files in a process of its own, which ends with this one. What it fails at is fetched, and told of, where it is wanted."""
+    """Fetch files in a process of its own, which ends with this one. What it fails at is fetched,
+    and told of, where it is wanted.
+    """
     start(HubFiles.fetch, files)

@@ -1,4 +1,6 @@
-"""Where things live on disk: the home folder, run folders, their state, locks and manifests, and atomic writes."""
+"""Where things live on disk: the home folder, run folders, their state, locks and manifests, and
+atomic writes.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,29 @@ from chatling.files import (
 )
 
 __all__ = [
-    "MANIFEST", "STAGES", "STATE", "RunFolder", "building_folder", "disk_errors", "find_run", "free_bytes", "fsync_folder", "home",
-    "is_locked", "manifest_fault", "open_plain", "read_json", "read_manifest", "read_plain", "sha256_file", "size", "waiting_lock",
-    "write_atomic", "write_json", "write_manifest",
-]  # fmt: skip
+    "MANIFEST",
+    "STAGES",
+    "STATE",
+    "RunFolder",
+    "building_folder",
+    "disk_errors",
+    "find_run",
+    "free_bytes",
+    "fsync_folder",
+    "home",
+    "is_locked",
+    "manifest_fault",
+    "open_plain",
+    "read_json",
+    "read_manifest",
+    "read_plain",
+    "sha256_file",
+    "size",
+    "waiting_lock",
+    "write_atomic",
+    "write_json",
+    "write_manifest",
+]
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 STATE, STATE_COPY = "state.json", "state.copy.json"
 NAME_LENGTH, NAME_BYTES, PATH_LENGTH = 100, 255, 4096  # of a run's name; file systems count bytes
@@ -45,8 +66,14 @@ NAME_RULE = f"1 to {NAME_LENGTH} letters, digits, '.', '_' and '-', not beginnin
 
 
 def run_name(name: str) -> str:
-    """`name`, which names a run and so a folder. Raises ValueError when it breaks NAME_RULE. Letters are those of any script."""
-    fits = 0 < len(name) <= NAME_LENGTH and len(name.encode(errors="replace")) <= NAME_BYTES and name[0] not in ".-"
+    """`name`, which names a run and so a folder. Raises ValueError when it breaks NAME_RULE.
+    Letters are those of any script.
+    """
+    fits = (
+        0 < len(name) <= NAME_LENGTH
+        and len(name.encode(errors="replace")) <= NAME_BYTES
+        and name[0] not in ".-"
+    )
     if not fits or not all(_may_stand_in_name(letter) for letter in name):
         raise ValueError(f"It is not {NAME_RULE}.")
     return name
@@ -54,27 +81,39 @@ def run_name(name: str) -> str:
 
 def nearest_name(text: str) -> str:
     """A run's name from a text that may be none, such as that of a file."""
-    name = "".join(letter if _may_stand_in_name(letter) else "-" for letter in text).lstrip(".-")[:NAME_LENGTH]
+    name = "".join(letter if _may_stand_in_name(letter) else "-" for letter in text).lstrip(".-")[
+        :NAME_LENGTH
+    ]
     return name.encode()[:NAME_BYTES].decode(errors="ignore") or "custom"
 
 
 def _may_stand_in_name(letter: str) -> bool:
-    return letter in ".-" or f"_{letter}".isidentifier()  # which also knows the marks that are parts of letters
+    return (
+        letter in ".-" or f"_{letter}".isidentifier()
+    )  # which also knows the marks that are parts of letters
 
 
 def find_run(name: str | os.PathLike[str]) -> Path:
-    """A run's folder from its name, or from a path when it has a slash or exists as one. Raises RunError for what is neither."""
+    """A run's folder from its name, or from a path when it has a slash or exists as one. Raises
+    RunError for what is neither.
+    """
     text = os.fspath(name)
     path = os.path.expanduser(text)
     parts = path.split(os.sep)
-    fits = len(path) < PATH_LENGTH and max(map(len, parts)) <= NAME_BYTES and not any(ord(letter) < 32 for letter in path)
+    fits = (
+        len(path) < PATH_LENGTH
+        and max(map(len, parts)) <= NAME_BYTES
+        and not any(ord(letter) < 32 for letter in path)
+    )
     if fits and (os.sep in path or (text and os.path.exists(os.path.join(path, "state.json")))):
         return Path(path)
     try:
         return home() / "runs" / run_name(text)
     except ValueError:
         shown = repr(text) if len(text) <= NAME_LENGTH else f"{text[:NAME_LENGTH]!r}…"
-        raise RunError(f"{shown} names no run.", f"A name is {NAME_RULE}; a path has a slash.") from None
+        raise RunError(
+            f"{shown} names no run.", f"A name is {NAME_RULE}; a path has a slash."
+        ) from None
 
 
 def free_bytes(path: Path) -> int:
@@ -93,7 +132,9 @@ def size(count: float) -> str:
 
 @contextlib.contextmanager
 def waiting_lock(path: Path, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold a lock between threads and processes, waiting for whoever has it; a kill frees it. `check` may raise to end the wait."""
+    """Hold a lock between threads and processes, waiting for whoever has it; a kill frees it.
+    `check` may raise to end the wait.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a")  # noqa: SIM115 - held open for as long as the lock
@@ -116,7 +157,9 @@ def is_locked(path: Path) -> bool:
 
 
 def _locked(file: IO[str]) -> bool:
-    """Lock for writing. Tries for a moment, since whoever asks whether a run lives (`train/status.py`) holds its lock that long."""
+    """Lock for writing. Tries for a moment, since whoever asks whether a run lives
+    (`train/status.py`) holds its lock that long.
+    """
     for pause in (0.02, 0.05, 0.1, None):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,7 +172,9 @@ def _locked(file: IO[str]) -> bool:
 
 
 class RunFolder:
-    """One run on disk. See DESIGN: recipe.toml, state.json, tokenizer/, data/, <stage>/, evals/, report/, exports/."""
+    """One run on disk. See DESIGN: recipe.toml, state.json, tokenizer/, data/, <stage>/, evals/,
+    report/, exports/.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -140,16 +185,25 @@ class RunFolder:
         path = find_run(name)
         if not os.path.exists(path / "state.json"):
             runs = sorted(p.parent.name for p in (home() / "runs").glob("*/state.json"))
-            known = f"Known runs: {', '.join(runs)}." if runs else "There are no runs yet: `chatling run pocket` makes one."
+            known = (
+                f"Known runs: {', '.join(runs)}."
+                if runs
+                else "There are no runs yet: `chatling run pocket` makes one."
+            )
             raise RunError(f"There is no run at {path}.", known)
         folder = RunFolder(path)
         folder.check_entries()
         return folder
 
     def check_entries(self) -> None:
-        """Raises RunError when something in the folder leads out of it, or is no file: the run may come from a stranger."""
+        """Raises RunError when something in the folder leads out of it, or is no file: the run may
+        come from a stranger.
+        """
         if fault := foreign_entry(self.path):
-            raise RunError(f"Run {self.name!r} is not opened: {fault}.", "Remove that, or replace it by the file itself.")
+            raise RunError(
+                f"Run {self.name!r} is not opened: {fault}.",
+                "Remove that, or replace it by the file itself.",
+            )
 
     @property
     def name(self) -> str:
@@ -185,12 +239,17 @@ class RunFolder:
         for stage in reversed(STAGES):
             if (self.model(stage) / MANIFEST).exists():
                 return stage
-        raise RunError(f"Run {self.name!r} has no finished model yet.", f"`chatling run {self.name}` goes on with it.")
+        raise RunError(
+            f"Run {self.name!r} has no finished model yet.",
+            f"`chatling run {self.name}` goes on with it.",
+        )
 
     def read_state(self) -> dict[str, Any]:
-        """`state.json`: {"stages": {name: {"status", "fingerprint", ...}}, "execution": {...}}; a fresh one when there is none.
+        """`state.json`: {"stages": {name: {"status", "fingerprint", ...}}, "execution": {...}}; a
+        fresh one when there is none.
 
-        A damaged one is replaced by its copy, with a warning. Raises DataError when that is of no use either.
+        A damaged one is replaced by its copy, with a warning. Raises DataError when that is of no
+        use either.
         """
         path, copy = self.path / STATE, self.path / STATE_COPY
         try:
@@ -201,11 +260,19 @@ class RunFolder:
             state = self._read_state(copy)
             if state["stages"] or path.exists():
                 what = damaged.what.removesuffix(".")
-                warnings.warn(f"{what}; its copy, {copy.name}, is used. (To begin the run again, remove its folder.)", stacklevel=2)
+                warnings.warn(
+                    f"{what}; its copy, {copy.name}, is used. (To begin the run again, remove its"
+                    " folder.)",
+                    stacklevel=2,
+                )
             return state
         if not path.exists() and not copy.exists():
             return run_state.fresh()
-        raise DataError(damaged.what, f"Put back {path.name} as it was, choose another run with --run, or remove {self.path}.") from damaged
+        raise DataError(
+            damaged.what,
+            f"Put back {path.name} as it was, choose another run with --run, or remove"
+            f" {self.path}.",
+        ) from damaged
 
     @staticmethod
     def _read_state(path: Path) -> dict[str, Any]:
@@ -222,8 +289,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for writing. The kernel frees it when the process dies, so a kill leaves no stale lock; what it left half-written
-        is removed. Raises RunError when another process holds it, and as `check_entries`."""
+        """Hold the run for writing. The kernel frees it when the process dies, so a kill leaves no
+        stale lock; what it left half-written is removed. Raises RunError when another process holds
+        it, and as `check_entries`.
+        """
         with disk_errors(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             self.check_entries()
@@ -233,7 +302,8 @@ class RunFolder:
                 file.seek(0)
                 raise RunError(
                     f"Run {self.name!r} is in use by process {file.read().strip() or '?'}.",
-                    f"Wait for it, stop it, or choose another name with --run; `chatling status {self.name}` shows it.",
+                    "Wait for it, stop it, or choose another name with --run; `chatling status"
+                    f" {self.name}` shows it.",
                 )
             file.truncate(0)
             file.write(str(os.getpid()))
@@ -242,7 +312,12 @@ class RunFolder:
             yield
 
     def _sweep(self) -> None:
-        """Evaluations and reports are written without the lock; all else in the run is written by its holder alone."""
-        sweep(self.path, lambda path: path.parent == self.evals or path.name.startswith(f".{self.report.name}."))
+        """Evaluations and reports are written without the lock; all else in the run is written by
+        its holder alone.
+        """
+        sweep(
+            self.path,
+            lambda path: path.parent == self.evals or path.name.startswith(f".{self.report.name}."),
+        )
         for shared in (home() / "data", home() / "cache"):
             sweep(shared, lambda path: True)

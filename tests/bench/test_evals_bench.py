@@ -1,4 +1,6 @@
-"""The bench of CORE: every way of saving work leaves the outcomes as they are, and saves what it says."""
+"""The bench of CORE: every way of saving work leaves the outcomes as they are, and saves what it
+says.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,25 @@ from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 
 def test_ways_agree_and_save(tmp_path: Path) -> None:
-    texts = [message.text for conversation in conversations(0, 500) for message in conversation.messages]
+    texts = [
+        message.text for conversation in conversations(0, 500) for message in conversation.messages
+    ]
     tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocabulary=400))
     write_core_bundle(tmp_path / "bundle", seed=0)
-    rows = measure_evals(any_model(tokenizer.vocab_size), tokenizer, tmp_path / "bundle", examples=3)
+    rows = measure_evals(
+        any_model(tokenizer.vocab_size), tokenizer, tmp_path / "bundle", examples=3
+    )
     found = {str(row["measure"]).removeprefix("evals, "): float(row["value"]) for row in rows}
-    ways = ["one at a time", "+ logits where wanted", "+ beginnings read once", "+ batches of like lengths"]
+    ways = [
+        "one at a time",
+        "+ logits where wanted",
+        "+ beginnings read once",
+        "+ batches of like lengths",
+    ]
     assert [found[f"{way}, other outcomes"] for way in ways] == [0] * 4
-    passes, tokens = ([found[f"{way}, {what}"] for way in ways] for what in ("passes", "tokens read"))
+    passes, tokens = (
+        [found[f"{way}, {what}"] for way in ways] for what in ("passes", "tokens read")
+    )
     assert passes[0] == 1
     assert passes[3] <= 0.7
     assert tokens[0] >= tokens[1] > 1.5 * tokens[2]

@@ -1,4 +1,6 @@
-"""`transformers` computes the same function from the same weights: an independent reference for the classic model."""
+"""`transformers` computes the same function from the same weights: an independent reference for the
+classic model.
+"""
 
 import pytest
 import torch
@@ -20,7 +22,9 @@ def random_model(recipe: ModelRecipe) -> GPT:
 
 @pytest.mark.parametrize("kv_heads", [None, 2])
 def test_logits_agree_with_transformers(kv_heads: int | None) -> None:
-    model = random_model(ModelRecipe(depth=3, width=64, head_width=16, kv_heads=kv_heads, context=64))
+    model = random_model(
+        ModelRecipe(depth=3, width=64, head_width=16, kv_heads=kv_heads, context=64)
+    )
     ids = torch.randint(300, (2, 64), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         ours, theirs = model.logits(model(ids)), to_transformers(model)(ids).logits
@@ -30,12 +34,20 @@ def test_logits_agree_with_transformers(kv_heads: int | None) -> None:
 
 def test_modern_is_refused() -> None:
     with pytest.raises(ChatlingError, match="classic"):
-        to_transformers(random_model(ModelRecipe(preset="modern", depth=2, width=32, head_width=16, context=32)))
+        to_transformers(
+            random_model(ModelRecipe(preset="modern", depth=2, width=32, head_width=16, context=32))
+        )
 
 
 @pytest.mark.slow  # it compiles four steps
 def test_decode_bench_reports_every_figure() -> None:
-    rows = bench_decode(ModelRecipe(depth=1, width=32, head_width=16, context=64), vocabulary=300, tokens=8, width=2, repeats=1)
+    rows = bench_decode(
+        ModelRecipe(depth=1, width=32, head_width=16, context=64),
+        vocabulary=300,
+        tokens=8,
+        width=2,
+        repeats=1,
+    )
     measures = {str(row["measure"]): row["value"] for row in rows}
     assert [value for name, value in measures.items() if "unlike" in name] == [0, 0]
     assert all(float(value) > 0 for name, value in measures.items() if "unlike" not in name)

@@ -25,12 +25,17 @@ def test_encode_rows(shard: Path) -> None:
     assert rows["encoding, ids unlike tiktoken's"] == 0
     assert float(rows["encoding"]) > 0
     size = sum(len(text.encode()) for text in TEXTS)
-    assert rows["encoding, compression"] == pytest.approx(size / sum(len(tokenizer.encode(text)) for text in TEXTS))
+    assert rows["encoding, compression"] == pytest.approx(
+        size / sum(len(tokenizer.encode(text)) for text in TEXTS)
+    )
 
 
 def test_training_rows_come_from_a_fresh_process(shard: Path) -> None:
     ballast = b"x" * 500_000_000
-    rows = {row["measure"]: row["value"] for row in bench_bpe_training([shard], TokenizerConfig(vocabulary=300))}
+    rows = {
+        row["measure"]: row["value"]
+        for row in bench_bpe_training([shard], TokenizerConfig(vocabulary=300))
+    }
     assert rows["BPE training, vocabulary"] == 300
     assert rows["BPE training, corpus"] == pytest.approx(sum(map(len, TEXTS)) / 1e6)
     assert 20 < float(rows["BPE training, peak memory"]) < len(ballast) / 1e6
@@ -44,7 +49,10 @@ def test_training_failure_is_told(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_targets_on_the_data_pack(data_pack: Path) -> None:
     files = sorted((data_pack / "pretrain_en").glob("*.parquet"))
-    rows = {row["measure"]: float(row["value"]) for row in bench_bpe_training(files) + bench_encode(files)}
+    rows = {
+        row["measure"]: float(row["value"])
+        for row in bench_bpe_training(files) + bench_encode(files)
+    }
     assert rows["BPE training, vocabulary"] == 65_536
     assert rows["BPE training"] <= 20
     assert rows["BPE training, peak memory"] <= 1000

@@ -21,7 +21,8 @@ from chatling.workspace import RunFolder
 from ..serve.conftest import Running, save_run, serving
 
 HOSTILE = """# Title
-<script>window.pwned = 1</script> <img src=x onerror="window.pwned = 2"> [link](javascript:window.pwned=3)
+<script>window.pwned = 1</script> <img src=x onerror="window.pwned = 2">
+[link](javascript:window.pwned=3)
 ![picture](http://evil.test/x.png) <style>body { display: none }</style>
 
 | a | b |
@@ -37,7 +38,9 @@ ANSWERS = {"hostile": HOSTILE, "calculate": ["so ", "12+7", " it is."], "slowly"
 
 
 class ScriptedService(EngineService):
-    """Says what ANSWERS has for the last message, else which model it is and which seed was asked for; `pause` seconds a token."""
+    """Says what ANSWERS has for the last message, else which model it is and which seed was asked
+    for; `pause` seconds a token.
+    """
 
     def __init__(self, engine: Engine, name: str):
         self.engine, self.name, self.engines, self.rows = engine, name, [engine], 1
@@ -51,10 +54,23 @@ class ScriptedService(EngineService):
 
     def _play(self, ticket: Ticket) -> None:
         t, request = self.engine.tokenizer, ticket.sequence.request
-        asked = t.decode(request.prompt).rpartition("<|user_start|>")[2].partition("<|user_end|>")[0].rpartition("\n")[2]
-        answer = ANSWERS.get(asked, f"I am {self.name}, you said {asked}, seed {request.sampling.seed % 1000}.")
+        asked = (
+            t.decode(request.prompt)
+            .rpartition("<|user_start|>")[2]
+            .partition("<|user_end|>")[0]
+            .rpartition("\n")[2]
+        )
+        answer = ANSWERS.get(
+            asked, f"I am {self.name}, you said {asked}, seed {request.sampling.seed % 1000}."
+        )
         if isinstance(answer, list):
-            script = [*t.encode(answer[0]), t.python_start, *t.encode(answer[1]), t.python_end, *t.encode(answer[2])]
+            script = [
+                *t.encode(answer[0]),
+                t.python_start,
+                *t.encode(answer[1]),
+                t.python_end,
+                *t.encode(answer[2]),
+            ]
         else:
             script = t.encode(answer)
         sequence = ticket.sequence
@@ -65,7 +81,9 @@ class ScriptedService(EngineService):
                 ticket.on_event(sequence.cancel())
                 return
             token = 0 if sequence.queue else script.pop(0)
-            others = ((token, -0.25), (ord("x"), -2.0), (0xC3, -3.0))[: request.sampling.top_logprobs]
+            others = ((token, -0.25), (ord("x"), -2.0), (0xC3, -3.0))[
+                : request.sampling.top_logprobs
+            ]
             ticket.on_event(sequence.advance(token, -0.25, others))
 
     def wake(self) -> None:
@@ -81,7 +99,9 @@ class ScriptedService(EngineService):
 
 
 def until(page: Any, expression: str, argument: Any = None) -> None:
-    """Wait for a condition. Playwright's own way evaluates in the page, which our content policy forbids."""
+    """Wait for a condition. Playwright's own way evaluates in the page, which our content policy
+    forbids.
+    """
     ends = time.monotonic() + 15
     while not page.evaluate(expression, argument):
         assert time.monotonic() < ends, expression
@@ -93,7 +113,9 @@ def server(tmp_path: Path) -> Iterator[Running]:
     run = save_run(tmp_path / "runs" / "tiny", "base", "sft", context=CONTEXT)
 
     def load(folder: RunFolder, stage: str) -> EngineService:
-        return ScriptedService(Engine(load_model(folder.model(stage)), Tokenizer.load(folder.tokenizer)), stage)
+        return ScriptedService(
+            Engine(load_model(folder.model(stage)), Tokenizer.load(folder.tokenizer)), stage
+        )
 
     with serving(tmp_path / "runs", load=load, first=(run, "sft")) as running:
         yield running
@@ -102,7 +124,9 @@ def server(tmp_path: Path) -> Iterator[Running]:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     playwright = pytest.importorskip("playwright.sync_api")
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     if path is None:
         pytest.skip("no Chromium on this machine")
     with playwright.sync_playwright() as running:
@@ -113,18 +137,29 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(chromium: Any, server: Running) -> Iterator[Callable[..., Any]]:
-    """Opens a page of the server; at the end nothing may have gone wrong in any: no console message, no error, no foreign request."""
+    """Opens a page of the server; at the end nothing may have gone wrong in any: no console
+    message, no error, no foreign request.
+    """
     troubles: list[str] = []
     contexts = []
 
     def open_one(path: str = "/", **options: Any) -> Any:
-        context = chromium.new_context(**{"locale": "en-US", "viewport": {"width": 1200, "height": 800}, **options})
+        context = chromium.new_context(
+            **{"locale": "en-US", "viewport": {"width": 1200, "height": 800}, **options}
+        )
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
         page.on("pageerror", lambda error: troubles.append(str(error)))
         page.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-        page.on("request", lambda request: None if request.url.startswith((server.url, "blob:")) else troubles.append(request.url))
+        page.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((server.url, "blob:"))
+                else troubles.append(request.url)
+            ),
+        )
         page.set_default_timeout(15_000)
         page.goto(server.url + path)
         return page

@@ -19,7 +19,11 @@ def send(page: Any, text: str, *, wait: bool = True) -> None:
     page.fill("#prompt", text)
     page.press("#prompt", "Enter")
     if wait:
-        until(page, "document.querySelector('.turn:last-child .answer') && !document.querySelector('[aria-busy=true]')")
+        until(
+            page,
+            "document.querySelector('.turn:last-child .answer') &&"
+            " !document.querySelector('[aria-busy=true]')",
+        )
 
 
 def answers(page: Any) -> list[str]:
@@ -31,15 +35,26 @@ def test_send_regenerate_edit_and_keep(open_page: Open) -> None:
     page.wait_for_selector(".welcome")
     send(page, "one")
     send(page, "two")
-    assert [text[:22] for text in answers(page)] == ["I am sft, you said one", "I am sft, you said two"]
+    assert [text[:22] for text in answers(page)] == [
+        "I am sft, you said one",
+        "I am sft, you said two",
+    ]
     before = answers(page)[1]
     page.get_by_role("button", name="Regenerate").click()
-    until(page, "text => document.querySelectorAll('.answer .body')[1].innerText.length > 20 && "
-                           "document.querySelectorAll('.answer .body')[1].innerText !== text", before)  # fmt: skip
+    until(
+        page,
+        "text => document.querySelectorAll('.answer .body')[1].innerText.length > 20 && "
+        "document.querySelectorAll('.answer .body')[1].innerText !== text",
+        before,
+    )
     page.get_by_role("button", name="Edit").first.click()
     page.fill(".editing", "three")
     page.press(".editing", "Enter")
-    until(page, "document.querySelectorAll('.turn').length === 1 && !document.querySelector('[aria-busy=true]')")
+    until(
+        page,
+        "document.querySelectorAll('.turn').length === 1 &&"
+        " !document.querySelector('[aria-busy=true]')",
+    )
     assert answers(page)[0].startswith("I am sft, you said three")
     kept = answers(page)
     page.reload()
@@ -52,7 +67,10 @@ def test_send_regenerate_edit_and_keep(open_page: Open) -> None:
 def test_streaming_and_stop(open_page: Open, server: Running) -> None:
     page = open_page()
     send(page, "slowly", wait=False)
-    until(page, "(document.querySelector('.answer .body')?.innerText.match(/word/g) ?? []).length >= 3")
+    until(
+        page,
+        "(document.querySelector('.answer .body')?.innerText.match(/word/g) ?? []).length >= 3",
+    )
     assert page.locator("#send").is_hidden()
     page.keyboard.press("Escape")
     page.wait_for_selector(".note:has-text('Stopped.')")
@@ -147,7 +165,12 @@ def test_rename_export_and_delete(open_page: Open) -> None:
         item.get_by_role("button", name="Export").click()
     exported = json.loads(download.value.path().read_text())
     assert exported["messages"][0] == {"role": "user", "content": "calculate"}
-    assert [part["type"] for part in exported["messages"][1]["content"]] == ["text", "python", "output", "text"]
+    assert [part["type"] for part in exported["messages"][1]["content"]] == [
+        "text",
+        "python",
+        "output",
+        "text",
+    ]
     page.click("#new")
     send(page, "second")
     with page.expect_download() as download:
@@ -168,13 +191,19 @@ def test_settings_reach_the_server(open_page: Open) -> None:
     page.fill("#system", "Be kind.")
     page.fill("#sampling-seed", "77")
     page.fill("#sampling-max_tokens", "12")
-    page.evaluate("const t = document.getElementById('sampling-temperature'); t.value = 1.5; t.dispatchEvent(new Event('input'))")
+    page.evaluate(
+        "const t = document.getElementById('sampling-temperature'); t.value = 1.5;"
+        " t.dispatchEvent(new Event('input'))"
+    )
     page.keyboard.press("Escape")
     with page.expect_request("**/v1/chat/completions") as request:
         send(page, "hello")
     body = request.value.post_data_json
     assert (body["seed"], body["max_tokens"], body["temperature"]) == (77, 12, 1.5)
-    assert body["messages"] == [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "hello"}]
+    assert body["messages"] == [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": "hello"},
+    ]
     assert page.locator(".note").inner_text() == "The answer reached its longest length."
     page.reload()
     page.wait_for_selector(".turn")
@@ -194,7 +223,11 @@ def test_keyboard_alone(open_page: Open) -> None:
     page.keyboard.press("Control+a")
     page.keyboard.type("changed")
     page.keyboard.press("Enter")
-    until(page, "document.querySelector('.bubble').innerText === 'changed' && !document.querySelector('[aria-busy=true]')")
+    until(
+        page,
+        "document.querySelector('.bubble').innerText === 'changed' &&"
+        " !document.querySelector('[aria-busy=true]')",
+    )
     page.keyboard.press("Alt+KeyC")
     assert page.get_attribute("#compare", "aria-pressed") == "true"
     page.keyboard.press("Alt+KeyN")
@@ -214,7 +247,9 @@ def test_errors_are_shown_where_they_happen(open_page: Open) -> None:
     page = open_page()
     send(page, "x" * 800)
     assert "maximum context length" in page.locator(".note.error").inner_text()
-    assert open_page.troubles == ["error: Failed to load resource: the server responded with a status of 400 (Bad Request)"]  # type: ignore[attr-defined]
+    assert open_page.troubles == [
+        "error: Failed to load resource: the server responded with a status of 400 (Bad Request)"
+    ]  # type: ignore[attr-defined]
     open_page.troubles.clear()  # type: ignore[attr-defined]
     send(page, "short")
     assert "you said short" in answers(page)[-1]
@@ -224,7 +259,9 @@ def test_errors_are_shown_where_they_happen(open_page: Open) -> None:
 @pytest.mark.parametrize("width", [360, 1200])
 def test_looks_and_accessibility(open_page: Open, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    page = open_page(color_scheme=scheme, viewport={"width": width, "height": 740}, reduced_motion="reduce")
+    page = open_page(
+        color_scheme=scheme, viewport={"width": width, "height": 740}, reduced_motion="reduce"
+    )
 
     def clean(what: str) -> None:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), what
@@ -232,7 +269,9 @@ def test_looks_and_accessibility(open_page: Open, scheme: str, width: int) -> No
         assert found.violations_count == 0, f"{what}: {found.generate_report()}"
 
     page.wait_for_selector(".welcome")
-    dark = page.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(part => part < 80)")
+    dark = page.evaluate(
+        "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).every(part => part < 80)"
+    )
     assert dark == (scheme == "dark")
     clean("welcome")
     page.click("#compare")

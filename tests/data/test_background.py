@@ -39,7 +39,10 @@ def lives(process: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc").exists(), reason="processes are looked up in /proc")
-@pytest.mark.parametrize("ending", ["pass", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)", "raise SystemExit(75)"])
+@pytest.mark.parametrize(
+    "ending",
+    ["pass", "os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 15)", "raise SystemExit(75)"],
+)
 def test_it_does_not_outlive_the_run(tmp_path: Path, ending: str) -> None:
     told = tmp_path / "told"
     (tmp_path / "beside.py").write_text(WORK)

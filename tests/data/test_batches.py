@@ -1,4 +1,6 @@
-"""Steps: the same rows on any number of processes, exact resume, masks, and the prefetching thread."""
+"""Steps: the same rows on any number of processes, exact resume, masks, and the prefetching
+thread.
+"""
 
 import gc
 import itertools
@@ -24,15 +26,28 @@ BOS = 100_000
 
 
 def rows_of(steps, width):
-    """A step's rows in global order from the steps of all ranks: [(inputs, targets)], each (rows, T)."""
-    inputs = np.stack([np.concatenate([micro.inputs for micro in step.micro]) for step in steps], axis=1).reshape(-1, width)
-    targets = np.stack([np.concatenate([micro.targets for micro in step.micro]) for step in steps], axis=1).reshape(-1, width)
+    """A step's rows in global order from the steps of all ranks: [(inputs, targets)], each (rows,
+    T).
+    """
+    inputs = np.stack(
+        [np.concatenate([micro.inputs for micro in step.micro]) for step in steps], axis=1
+    ).reshape(-1, width)
+    targets = np.stack(
+        [np.concatenate([micro.targets for micro in step.micro]) for step in steps], axis=1
+    ).reshape(-1, width)
     return inputs, targets
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 50), min_size=1, max_size=50), st.integers(1, 24), st.integers(0, 9), st.sampled_from([1, 2, 3]))
-def test_pretraining_steps_are_the_rows_in_order_for_any_number_of_processes(numbered, lengths, row_tokens, seed, world):
+@given(
+    st.lists(st.integers(1, 50), min_size=1, max_size=50),
+    st.integers(1, 24),
+    st.integers(0, 9),
+    st.sampled_from([1, 2, 3]),
+)
+def test_pretraining_steps_are_the_rows_in_order_for_any_number_of_processes(
+    numbered, lengths, row_tokens, seed, world
+):
     rows = PackedRows(numbered(lengths), row_tokens, BOS, seed, block_documents=7)
     ranks = [PretrainBatches(rows, 12, 2, rank, world).steps() for rank in range(world)]
     endless = itertools.chain.from_iterable(rows.rows(epoch) for epoch in itertools.count())
@@ -42,11 +57,15 @@ def test_pretraining_steps_are_the_rows_in_order_for_any_number_of_processes(num
         expected = np.stack(list(itertools.islice(endless, 12)))
         assert np.array_equal(targets, expected[:, 1:])
         assert np.array_equal(inputs, np.where(expected[:, :-1] == IGNORE, BOS, expected[:, :-1]))
-        assert [step.count for step in steps] == [sum((micro.targets != IGNORE).sum() for micro in step.micro) for step in steps]
+        assert [step.count for step in steps] == [
+            sum((micro.targets != IGNORE).sum() for micro in step.micro) for step in steps
+        ]
         assert len({(tuple(step.state.items()), step.position, step.tokens) for step in steps}) == 1
         assert steps[0].tokens == (expected[:, :-1] != IGNORE).sum()
         assert all(micro.inputs.shape == (2, row_tokens) for micro in steps[0].micro)
-        assert {(micro.inputs.dtype, micro.targets.dtype) for micro in steps[0].micro} == {(np.dtype(np.int32), np.dtype(np.int64))}
+        assert {(micro.inputs.dtype, micro.targets.dtype) for micro in steps[0].micro} == {
+            (np.dtype(np.int32), np.dtype(np.int64))
+        }
 
 
 def conversations(count=40, seed=0):
@@ -55,32 +74,54 @@ def conversations(count=40, seed=0):
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     ids = np.arange(offsets[-1], dtype=np.uint32)
     mask = rng.integers(0, 2, len(ids)).astype(np.uint8)
-    return TokenShards(np.split(ids, offsets[3:-1:3]), offsets, BOS, np.split(mask, offsets[3:-1:3]))
+    return TokenShards(
+        np.split(ids, offsets[3:-1:3]), offsets, BOS, np.split(mask, offsets[3:-1:3])
+    )
 
 
 def sources(world=1, rank=0, step=6):
     lengths = np.random.default_rng(3).integers(1, 90, 40).tolist()
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     text = TokenShards([np.arange(offsets[-1], dtype=np.uint32)], offsets, BOS)
-    return {"packed": PretrainBatches(PackedRows(text, 32, BOS, 1), step, 1, rank, world),
-            "conversations": ConversationBatches(conversations(), step, 1, rank, world, bos=BOS, seed=1, max_tokens=64, bucket=16)}
+    return {
+        "packed": PretrainBatches(PackedRows(text, 32, BOS, 1), step, 1, rank, world),
+        "conversations": ConversationBatches(
+            conversations(), step, 1, rank, world, bos=BOS, seed=1, max_tokens=64, bucket=16
+        ),
+    }
 
 
 def same_step(a, b):
-    return (a.state, a.position, a.count, a.tokens) == (b.state, b.position, b.count, b.tokens) and all(
-        np.array_equal(x.inputs, y.inputs) and np.array_equal(x.targets, y.targets) for x, y in zip(a.micro, b.micro, strict=True))
+    return (a.state, a.position, a.count, a.tokens) == (
+        b.state,
+        b.position,
+        b.count,
+        b.tokens,
+    ) and all(
+        np.array_equal(x.inputs, y.inputs) and np.array_equal(x.targets, y.targets)
+        for x, y in zip(a.micro, b.micro, strict=True)
+    )
 
 
 @pytest.mark.parametrize("kind", ["packed", "conversations"])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_once_brings_each_row_once_for_any_number_of_processes(kind, world):
-    learnt = [micro.targets for rank in range(world) for micro in sources(world, rank, step=12)[kind].once()]
+    learnt = [
+        micro.targets
+        for rank in range(world)
+        for micro in sources(world, rank, step=12)[kind].once()
+    ]
     if kind == "packed":
         expected = [row[1:] for row in sources()[kind].rows.rows(0)]
     else:
         shards = conversations()
-        expected = [shards.document(i)[:64][shards.mask(i)[:64] == 1] for i in range(shards.documents)]
-    found, wanted = (np.sort(np.concatenate([part[part != IGNORE] for part in parts])) for parts in (learnt, expected))
+        expected = [
+            shards.document(i)[:64][shards.mask(i)[:64] == 1] for i in range(shards.documents)
+        ]
+    found, wanted = (
+        np.sort(np.concatenate([part[part != IGNORE] for part in parts]))
+        for parts in (learnt, expected)
+    )
     assert np.array_equal(found, wanted)
 
 
@@ -96,7 +137,7 @@ def test_once_stops_after_enough_tokens_and_has_one_shape():
 def test_resuming_from_any_state_goes_on_with_the_same_steps(kind, after):
     whole = list(itertools.islice(sources()[kind].steps(), 24))
     resumed = itertools.islice(sources()[kind].steps(whole[after].state), 24 - after - 1)
-    assert all(same_step(a, b) for a, b in zip(whole[after + 1:], resumed, strict=True))
+    assert all(same_step(a, b) for a, b in zip(whole[after + 1 :], resumed, strict=True))
     assert len({step.position for step in whole}) == len(whole)
 
 
@@ -112,13 +153,27 @@ def test_resuming_exactly_at_the_end_of_an_epoch(kind):
 def test_conversations_are_learnt_by_their_mask_once_an_epoch_by_any_number_of_processes():
     shards = conversations(42)
     for world in (1, 2, 3):
-        ranks = [ConversationBatches(shards, 6, 1, rank, world, bos=BOS, seed=4, max_tokens=100, bucket=8).steps() for rank in range(world)]
+        ranks = [
+            ConversationBatches(
+                shards, 6, 1, rank, world, bos=BOS, seed=4, max_tokens=100, bucket=8
+            ).steps()
+            for rank in range(world)
+        ]
         learnt: list[int] = []
         for _ in range(7):  # 42 conversations are one epoch
             steps = [next(rank) for rank in ranks]
-            learnt += [t for step in steps for micro in step.micro for t in micro.targets[micro.targets != IGNORE].tolist()]
+            learnt += [
+                t
+                for step in steps
+                for micro in step.micro
+                for t in micro.targets[micro.targets != IGNORE].tolist()
+            ]
             # inputs are bos and all tokens but the last
-            assert steps[0].tokens == sum((micro.inputs != BOS).sum() + len(micro.inputs) for step in steps for micro in step.micro)
+            assert steps[0].tokens == sum(
+                (micro.inputs != BOS).sum() + len(micro.inputs)
+                for step in steps
+                for micro in step.micro
+            )
         masked = [t for i in range(42) for t in shards.document(i)[shards.mask(i) == 1].tolist()]
         assert sorted(learnt) == sorted(masked)
         assert steps[0].state == {"epoch": 0, "row": 42}
@@ -126,8 +181,14 @@ def test_conversations_are_learnt_by_their_mask_once_an_epoch_by_any_number_of_p
 
 def test_conversations_come_in_another_order_each_epoch_and_seed():
     def firsts(seed, epoch):
-        source = ConversationBatches(conversations(), 1, 1, bos=BOS, seed=seed, max_tokens=100, bucket=100)
-        return [step.micro[0].inputs[0, 1] for step in itertools.islice(source.steps({"epoch": epoch, "row": 0}), 40)]
+        source = ConversationBatches(
+            conversations(), 1, 1, bos=BOS, seed=seed, max_tokens=100, bucket=100
+        )
+        return [
+            step.micro[0].inputs[0, 1]
+            for step in itertools.islice(source.steps({"epoch": epoch, "row": 0}), 40)
+        ]
+
     orders = [firsts(0, 0), firsts(0, 1), firsts(1, 0)]
     assert orders[0] == firsts(0, 0)
     assert orders[0] != orders[1] != orders[2] != orders[0]
@@ -135,7 +196,12 @@ def test_conversations_come_in_another_order_each_epoch_and_seed():
 
 
 def test_a_conversation_row_is_bos_then_its_tokens_shifted_by_one():
-    shards = TokenShards([np.array([5, 6, 7, 8, 9], np.uint16)], np.array([0, 3, 5]), 100, [np.array([0, 1, 1, 0, 1], np.uint8)])
+    shards = TokenShards(
+        [np.array([5, 6, 7, 8, 9], np.uint16)],
+        np.array([0, 3, 5]),
+        100,
+        [np.array([0, 1, 1, 0, 1], np.uint8)],
+    )
     step = next(ConversationBatches(shards, 2, 2, bos=50, seed=0, max_tokens=10, bucket=4).steps())
     assert step.micro[0].inputs.tolist() == [[50, 8, 50, 50], [50, 5, 6, 50]]  # sorted by length
     assert step.micro[0].targets.tolist() == [[IGNORE, 9, IGNORE, IGNORE], [IGNORE, 6, 7, IGNORE]]
@@ -146,11 +212,17 @@ def test_over_long_conversations_are_cropped_and_counted_and_widths_are_buckets(
     shards = conversations(60)
     source = ConversationBatches(shards, 6, 2, bos=BOS, seed=0, max_tokens=50, bucket=16)
     assert source.cropped == (shards.lengths > 50).sum() > 0
-    widths = {micro.inputs.shape[1] for step in itertools.islice(source.steps(), 10) for micro in step.micro}
+    widths = {
+        micro.inputs.shape[1]
+        for step in itertools.islice(source.steps(), 10)
+        for micro in step.micro
+    }
     assert widths <= {16, 32, 48, 50}
     assert len(widths) > 1
     fixed = ConversationBatches(shards, 6, 2, bos=BOS, seed=0, max_tokens=50, bucket=50)
-    assert {micro.inputs.shape for step in itertools.islice(fixed.steps(), 10) for micro in step.micro} == {(2, 50)}
+    assert {
+        micro.inputs.shape for step in itertools.islice(fixed.steps(), 10) for micro in step.micro
+    } == {(2, 50)}
 
 
 def test_a_step_that_does_not_divide_is_refused():
@@ -203,6 +275,7 @@ class TestPrefetch:
         def broken():
             yield 1
             raise DataError("shard gone")
+
         ahead = prefetch(broken())
         assert next(ahead) == 1
         with pytest.raises(DataError, match="shard gone"):
@@ -228,15 +301,48 @@ class TestPrefetch:
 
 
 def test_what_is_learnt_of_a_conversation_is_what_the_assistant_says(tmp_path):
-    """From conversation to targets through the real tokenizer and renderer: tool output, questions and padding are not learnt."""
+    """From conversation to targets through the real tokenizer and renderer: tool output, questions
+    and padding are not learnt.
+    """
     text = "What is the capital of France? Paris. How much is 12 times 3? It is 36. " * 50
     tokenizer = train_tokenizer(iter([text] * 5), TokenizerConfig(vocabulary=300))
-    tool = Conversation((Message.of("user", "How much is 12 times 3?"),
-                         Message("assistant", (Part("text", "It is "), Part("python", "12*3"), Part("output", "36"), Part("text", "36.")))))
+    tool = Conversation(
+        (
+            Message.of("user", "How much is 12 times 3?"),
+            Message(
+                "assistant",
+                (
+                    Part("text", "It is "),
+                    Part("python", "12*3"),
+                    Part("output", "36"),
+                    Part("text", "36."),
+                ),
+            ),
+        )
+    )
     examples = [Conversation.of("What is the capital of France?", "Paris."), tool]
-    shards = write_conversation_shards(tmp_path / "s", Mapped(examples, partial(render, tokenizer)), tokenizer.vocab_size, fingerprint="x")
-    step = next(ConversationBatches(shards, 2, 1, bos=tokenizer.bos, seed=0, max_tokens=512, bucket=32).steps())
-    said = {tokenizer.decode(targets[targets != IGNORE]) for micro in step.micro for targets in micro.targets}
-    assert said == {"Paris.<|assistant_end|>", "It is <|python_start|>12*3<|python_end|>36.<|assistant_end|>"}
+    shards = write_conversation_shards(
+        tmp_path / "s",
+        Mapped(examples, partial(render, tokenizer)),
+        tokenizer.vocab_size,
+        fingerprint="x",
+    )
+    step = next(
+        ConversationBatches(
+            shards, 2, 1, bos=tokenizer.bos, seed=0, max_tokens=512, bucket=32
+        ).steps()
+    )
+    said = {
+        tokenizer.decode(targets[targets != IGNORE])
+        for micro in step.micro
+        for targets in micro.targets
+    }
+    assert said == {
+        "Paris.<|assistant_end|>",
+        "It is <|python_start|>12*3<|python_end|>36.<|assistant_end|>",
+    }
     rendered = sorted((render(tokenizer, example).ids[:-1] for example in examples), key=len)
-    assert [micro.inputs[0, :len(ids)].tolist() for micro, ids in zip(step.micro, rendered, strict=True)] == rendered
+    assert [
+        micro.inputs[0, : len(ids)].tolist()
+        for micro, ids in zip(step.micro, rendered, strict=True)
+    ] == rendered

@@ -1,4 +1,6 @@
-"""csv and tsv: what a writer wrote comes back equal; what is damaged is named by its line and costs no other row."""
+"""csv and tsv: what a writer wrote comes back equal; what is damaged is named by its line and costs
+no other row.
+"""
 
 import csv
 import io
@@ -20,7 +22,14 @@ def read(path, text, ledger=None, **options):
 
 def parse(file, text, ledger=None, columns=None):
     """Without a file, which hypothesis would write by the hundred."""
-    return list(csv_rows(file, io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline=""), ledger or Ledger(), columns))
+    return list(
+        csv_rows(
+            file,
+            io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline=""),
+            ledger or Ledger(),
+            columns,
+        )
+    )
 
 
 @pytest.fixture
@@ -35,20 +44,28 @@ values = st.text(st.sampled_from("ab ,;|\t\n\r\"'é文\x85\u2028\x0b\0"), max_si
 def tables(draw):
     """(names, rows, header and rows as Python's writer writes them)"""
     width = draw(st.integers(1, 3))
-    names = draw(st.lists(values.filter(lambda name: name.strip()), min_size=width, max_size=width, unique=True))
+    names = draw(
+        st.lists(
+            values.filter(lambda name: name.strip()), min_size=width, max_size=width, unique=True
+        )
+    )
     rows = draw(st.lists(st.lists(values, min_size=width, max_size=width), max_size=6))
     out = io.StringIO()
     quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]))
     ends = draw(st.sampled_from(["\n", "\r\n", "\r"]))
     if quoting == csv.QUOTE_MINIMAL:  # the line end that is not the writer's own it leaves bare
-        bare = {"\n": lambda value: value.rstrip("\r"), "\r": lambda value: value.replace("\n", ""), "\r\n": str}[ends]
+        bare = {
+            "\n": lambda value: value.rstrip("\r"),
+            "\r": lambda value: value.replace("\n", ""),
+            "\r\n": str,
+        }[ends]
         rows = [list(map(bare, row)) for row in rows]
     # the header is quoted: of `a;b` without quotes nobody can tell whether that is one name or two
     sign = draw(st.sampled_from(DELIMITERS))
     csv.writer(out, quoting=csv.QUOTE_ALL, lineterminator=ends, delimiter=sign).writerow(names)
     header = out.getvalue()
     csv.writer(out, quoting=quoting, lineterminator=ends, delimiter=sign).writerows(rows)
-    return names, rows, header, out.getvalue()[len(header):]
+    return names, rows, header, out.getvalue()[len(header) :]
 
 
 @settings(max_examples=120, deadline=None)
@@ -80,7 +97,9 @@ def test_a_stray_quote_costs_the_damaged_row_or_is_named(tmp_path_factory, table
 @pytest.mark.parametrize("at", [0, 4, 48, 49])
 @pytest.mark.parametrize("others", ["text {}", '"text {}"', '"{}"', '"two\nlines {}"'])
 def test_only_the_damaged_row_is_lost(path, delimiter, damage, at, others):
-    rows = [f"{i}{delimiter}{damage if i == at else others.format(i)}{delimiter}end" for i in range(50)]
+    rows = [
+        f"{i}{delimiter}{damage if i == at else others.format(i)}{delimiter}end" for i in range(50)
+    ]
     text = "\n".join([delimiter.join(["id", "text", "z"]), *rows])
     ledger = Ledger()
     found = read(path, text, ledger)
@@ -93,10 +112,14 @@ def test_only_the_damaged_row_is_lost(path, delimiter, damage, at, others):
 
 def test_rows_of_the_wrong_width_and_blank_lines(path):
     ledger = Ledger()
-    found = read(path, 'id,text\n\n1,one\n2\n  \n3,three,and more\n"4\n4",four,x\n5,five\n\n', ledger)
+    found = read(
+        path, 'id,text\n\n1,one\n2\n  \n3,three,and more\n"4\n4",four,x\n5,five\n\n', ledger
+    )
     assert [row["id"] for row in found] == ["1", "5"]
     widths = [(4, 1), (6, 3), (7, 3), (8, 3)]
-    assert ledger.examples == [f"{path} line {line}: a row of {width} values under a header of 2" for line, width in widths]
+    assert ledger.examples == [
+        f"{path} line {line}: a row of {width} values under a header of 2" for line, width in widths
+    ]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -110,31 +133,48 @@ def test_line_ends_of_every_system(tmp_path, name, end):
 def test_quotes_in_bare_values_and_in_tsv_are_text(tmp_path):
     found = read(tmp_path / "a.csv", 'id,text\n1,5" disk\n2,say "hi" \n3,a\rb\n')
     assert [row["text"] for row in found] == ['5" disk', 'say "hi" ', "a\rb"]
-    rows = [{"id": str(i), "text": text} for i, text in enumerate(['"open', 'a "b" c', '"c"', '""', "d"])]
-    assert read(tmp_path / "a.tsv", "id\ttext\n" + "".join(f"{row['id']}\t{row['text']}\n" for row in rows)) == rows
+    rows = [
+        {"id": str(i), "text": text}
+        for i, text in enumerate(['"open', 'a "b" c', '"c"', '""', "d"])
+    ]
+    assert (
+        read(
+            tmp_path / "a.tsv",
+            "id\ttext\n" + "".join(f"{row['id']}\t{row['text']}\n" for row in rows),
+        )
+        == rows
+    )
 
 
-@pytest.mark.parametrize(("header", "names"), [
-    ('"name, with, commas";text', ["name, with, commas", "text"]),
-    ('id;"a,b,c,d";"x|y|z"', ["id", "a,b,c,d", "x|y|z"]),
-    ('"tab\there";b', ["tab\there", "b"]),
-    ('"two\nlines";text', ["two\nlines", "text"]),
-    ('id,"two\r\n\r\nlines",text', ["id", "two\r\n\r\nlines", "text"]),
-    ('"say ""a, b; c""",text', ['say "a, b; c"', "text"]),
-    ("id,,text,", ["id", "column 2", "text", "column 4"]),
-    ("a|b|c,d", ["a", "b", "c,d"]),
-    ("\n\nid,text", ["id", "text"]),
-    ("sep=,\r\nid,text", ["id", "text"]),
-    ("text", ["text"]),
-    ('5" disk,text', ['5" disk', "text"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("header", "names"),
+    [
+        ('"name, with, commas";text', ["name, with, commas", "text"]),
+        ('id;"a,b,c,d";"x|y|z"', ["id", "a,b,c,d", "x|y|z"]),
+        ('"tab\there";b', ["tab\there", "b"]),
+        ('"two\nlines";text', ["two\nlines", "text"]),
+        ('id,"two\r\n\r\nlines",text', ["id", "two\r\n\r\nlines", "text"]),
+        ('"say ""a, b; c""",text', ['say "a, b; c"', "text"]),
+        ("id,,text,", ["id", "column 2", "text", "column 4"]),
+        ("a|b|c,d", ["a", "b", "c,d"]),
+        ("\n\nid,text", ["id", "text"]),
+        ("sep=,\r\nid,text", ["id", "text"]),
+        ("text", ["text"]),
+        ('5" disk,text', ['5" disk', "text"]),
+    ],
+)
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_headers(path, header, names, mark):
     sign = ";" if '";' in header else "|" if "a|b" in header else ","
-    assert read(path, f"{mark}{header}\n{sign.join(map(str, range(len(names))))}\n") == [dict(zip(names, "0123", strict=False))]
+    assert read(path, f"{mark}{header}\n{sign.join(map(str, range(len(names))))}\n") == [
+        dict(zip(names, "0123", strict=False))
+    ]
 
 
-@pytest.mark.parametrize(("header", "says"), [("id,text,id", "names a column twice"), ('"id,text\n1,2', "line 1, cannot be read.*closed")])
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [("id,text,id", "names a column twice"), ('"id,text\n1,2', "line 1, cannot be read.*closed")],
+)
 def test_headers_that_cannot_be_used(path, header, says):
     with pytest.raises(DataError, match=says):
         read(path, header + "\n1,2,3\n")
@@ -144,7 +184,10 @@ def test_headers_that_cannot_be_used(path, header, says):
 
 def test_a_bare_carriage_return_is_text_and_a_million_of_them_are_no_trouble(path):
     text = "x\r" * 500_000
-    assert read(path, f"id,text\n1,{text}y\n2,b\r\n") == [{"id": "1", "text": f"{text}y"}, {"id": "2", "text": "b"}]
+    assert read(path, f"id,text\n1,{text}y\n2,b\r\n") == [
+        {"id": "1", "text": f"{text}y"},
+        {"id": "2", "text": "b"},
+    ]
 
 
 def test_thousands_of_columns(path):
@@ -153,8 +196,10 @@ def test_thousands_of_columns(path):
 
 
 def test_one_column_needs_no_quotes(path):
-    assert [row["text"] for row in read(path, 'text\nno, this; is | one\tvalue\n"and, ""this"""\n\n""\n')] == [
-        "no, this; is | one\tvalue", 'and, "this"', ""]
+    assert [
+        row["text"]
+        for row in read(path, 'text\nno, this; is | one\tvalue\n"and, ""this"""\n\n""\n')
+    ] == ["no, this; is | one\tvalue", 'and, "this"', ""]
 
 
 def test_files_without_rows(path):
@@ -172,8 +217,15 @@ def test_rows_beyond_the_limit_are_named_and_those_after_them_read(path, monkeyp
     monkeypatch.setattr(module, "RECORD_CHARACTERS", 1000)
     long, lines = "x" * 5000, "line\n" * 400
     ledger = Ledger(allow_bad=1)
-    found = read(path, f'id,text\n1,{"y" * 990}\n2,{long}\n3,"{"z" * 990}"\n4,"open {lines}5,five\n6,"{long}"\n7,seven', ledger)
+    found = read(
+        path,
+        f'id,text\n1,{"y" * 990}\n2,{long}\n3,"{"z" * 990}"\n4,"open'
+        f' {lines}5,five\n6,"{long}"\n7,seven',
+        ledger,
+    )
     assert [row["id"] for row in found] == ["1", "3", "5", "7"]
     assert [example.partition(": ")[2] for example in ledger.examples[:2]] == [
-        "longer than 1,000 characters", "a quote that is not closed within 1,000 characters"]
+        "longer than 1,000 characters",
+        "a quote that is not closed within 1,000 characters",
+    ]
     assert ledger.bad == 402

@@ -1,4 +1,6 @@
-"""Training on a corpus that is still being written: the same rows, waits for what is missing, hears of what went wrong."""
+"""Training on a corpus that is still being written: the same rows, waits for what is missing, hears
+of what went wrong.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,12 @@ from chatling.data.corpus import HubFiles
 from chatling.data.fetch import Fetcher
 from chatling.data.growing import GrowingShards, grow_token_shards, open_shards
 from chatling.data.packing import PackedRows
-from chatling.data.token_shards import TokenShards, text_fingerprints, write_first_shards, write_token_shards
+from chatling.data.token_shards import (
+    TokenShards,
+    text_fingerprints,
+    write_first_shards,
+    write_token_shards,
+)
 from chatling.errors import DataError
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
@@ -28,7 +35,10 @@ REPO = "karpathy/fineweb-edu-100b-shuffle"
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("words") / "tokenizer"
-    train_tokenizer(iter(["some words and other words to learn pairs from"] * 20), TokenizerConfig(vocabulary=280)).save(folder)
+    train_tokenizer(
+        iter(["some words and other words to learn pairs from"] * 20),
+        TokenizerConfig(vocabulary=280),
+    ).save(folder)
     return folder
 
 
@@ -41,21 +51,42 @@ def parts(tmp_path: Path) -> list[Path]:
     files = []
     for i in range(5):
         files.append(tmp_path / f"part_{i}.parquet")
-        pq.write_table(pa.table({"text": [f"shard {i}, document {k}: " + "words " * (7 * k % 11) for k in range(3 + i)]}), files[-1])
+        pq.write_table(
+            pa.table(
+                {
+                    "text": [
+                        f"shard {i}, document {k}: " + "words " * (7 * k % 11) for k in range(3 + i)
+                    ]
+                }
+            ),
+            files[-1],
+        )
     return files
 
 
 def plan(folder: Path, parts: list[Path], tokenizer: Tokenizer, ahead: int) -> None:
     write_first_shards(folder, parts, tokenizer, ahead)
-    write_json(folder / growing.PLAN, {"vocabulary": tokenizer.vocab_size,
-                                       "fingerprints": text_fingerprints(parts, tokenizer, "text", None)})
+    write_json(
+        folder / growing.PLAN,
+        {
+            "vocabulary": tokenizer.vocab_size,
+            "fingerprints": text_fingerprints(parts, tokenizer, "text", None),
+        },
+    )
 
 
-def test_a_growing_corpus_gives_the_rows_of_the_finished_one(tmp_path: Path, parts: list[Path], tokenizer: Path,
-                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_growing_corpus_gives_the_rows_of_the_finished_one(
+    tmp_path: Path, parts: list[Path], tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(growing, "LOOK_SECONDS", 0.01)
     words = Tokenizer.load(tokenizer)
-    finished = PackedRows(write_token_shards(tmp_path / "finished", parts, words), 16, words.bos, seed=3, block_documents=6)
+    finished = PackedRows(
+        write_token_shards(tmp_path / "finished", parts, words),
+        16,
+        words.bos,
+        seed=3,
+        block_documents=6,
+    )
     expected = list(finished.rows(0)) + list(finished.rows(1))
     folder = tmp_path / "growing"
     plan(folder, parts, words, 1)
@@ -77,7 +108,9 @@ def test_a_growing_corpus_gives_the_rows_of_the_finished_one(tmp_path: Path, par
     assert rows.row_count == finished.row_count
 
 
-def test_only_what_is_needed_is_waited_for(tmp_path: Path, parts: list[Path], tokenizer: Path) -> None:
+def test_only_what_is_needed_is_waited_for(
+    tmp_path: Path, parts: list[Path], tokenizer: Path
+) -> None:
     words = Tokenizer.load(tokenizer)
     plan(tmp_path / "g", parts, words, 2)
     shards = GrowingShards(tmp_path / "g")
@@ -96,11 +129,19 @@ def test_a_writer_that_failed_says_why(tmp_path: Path, parts: list[Path], tokeni
         shards.available(4)
 
 
-def test_a_writer_that_died_is_noticed(tmp_path: Path, parts: list[Path], tokenizer: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_that_died_is_noticed(
+    tmp_path: Path, parts: list[Path], tokenizer: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(growing, "LOOK_SECONDS", 0.01)
     monkeypatch.setattr(growing, "SILENCE", 0.1)
     plan(tmp_path / "g", parts, Tokenizer.load(tokenizer), 1)
-    with pytest.raises(DataError, match=r"The process that writes token shards ended before shard_00001 was there\. Start the run again"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"The process that writes token shards ended before shard_00001 was there\. Start the"
+            r" run again"
+        ),
+    ):
         GrowingShards(tmp_path / "g").available(4)
 
 
@@ -121,30 +162,42 @@ def join() -> None:
         child.join(60)
 
 
-def test_later_shards_are_fetched_and_written_by_a_process_of_their_own(mirror: Mirror, hub: HubFiles, tmp_path: Path, tokenizer: Path,
-                                                                       parts: list[Path]) -> None:
+def test_later_shards_are_fetched_and_written_by_a_process_of_their_own(
+    mirror: Mirror, hub: HubFiles, tmp_path: Path, tokenizer: Path, parts: list[Path]
+) -> None:
     notes: list[str] = []
     mirror.faults.append(Fault("shard_00004*", delay=0.5))
     grow_token_shards(tmp_path / "g", hub, tokenizer, "text", 2, notes.append)
-    assert notes == ["2 of 5 shards of text are ready; the others are written while the training runs."]
+    assert notes == [
+        "2 of 5 shards of text are ready; the others are written while the training runs."
+    ]
     shards = open_shards(tmp_path / "g")
     assert isinstance(shards, GrowingShards)
     words = Tokenizer.load(tokenizer)
     finished = write_token_shards(tmp_path / "finished", parts, words)
     assert shards.available(10**6) == finished.documents
-    assert all(np.array_equal(shards.document(i), finished.document(i)) for i in range(finished.documents))
+    assert all(
+        np.array_equal(shards.document(i), finished.document(i)) for i in range(finished.documents)
+    )
     join()
     assert not isinstance(open_shards(tmp_path / "g"), GrowingShards)
-    grow_token_shards(tmp_path / "g", hub, tokenizer, "text", 2, notes.append)  # a resume only looks
+    grow_token_shards(
+        tmp_path / "g", hub, tokenizer, "text", 2, notes.append
+    )  # a resume only looks
     assert len(notes) == 1
     assert TokenShards.open(tmp_path / "g", checksums=True).documents == finished.documents
     assert set(mirror.downloads().values()) == {1}
 
 
-def test_what_the_process_fails_at_reaches_the_training(mirror: Mirror, hub: HubFiles, tmp_path: Path, tokenizer: Path) -> None:
+def test_what_the_process_fails_at_reaches_the_training(
+    mirror: Mirror, hub: HubFiles, tmp_path: Path, tokenizer: Path
+) -> None:
     mirror.faults.append(Fault("shard_00003*", status=404, times=99))
     grow_token_shards(tmp_path / "g", hub, tokenizer, "text", 2)
-    with pytest.raises(DataError, match=r"There is no shard_00003\.parquet of karpathy/fineweb-edu-100b-shuffle \(404\)"):
+    with pytest.raises(
+        DataError,
+        match=r"There is no shard_00003\.parquet of karpathy/fineweb-edu-100b-shuffle \(404\)",
+    ):
         open_shards(tmp_path / "g").available(10**6)
     join()
     mirror.faults.clear()

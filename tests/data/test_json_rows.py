@@ -1,4 +1,6 @@
-"""JSON as rows: the same rows in whatever shape they are written and however little is read at a time; what is broken is named."""
+"""JSON as rows: the same rows in whatever shape they are written and however little is read at a
+time; what is broken is named.
+"""
 
 import io
 import json
@@ -15,12 +17,17 @@ from chatling.errors import DataError
 
 FILE = Path("a.jsonl")
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-values = st.recursive(st.none() | st.booleans() | st.integers() | texts, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-    texts, inner, max_size=3), max_leaves=6)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
 rows = st.lists(st.dictionaries(texts, values, min_size=1, max_size=3), min_size=2, max_size=6)
 WAYS = {
     "a line each": lambda rows: "".join(json.dumps(row) + "\n" for row in rows),
-    "a line each, no end": lambda rows: "\n".join(json.dumps(row, ensure_ascii=False) for row in rows),
+    "a line each, no end": lambda rows: "\n".join(
+        json.dumps(row, ensure_ascii=False) for row in rows
+    ),
     "a list": json.dumps,
     "a list over lines": lambda rows: json.dumps(rows, indent=1),
     "values over lines": lambda rows: "\n".join(json.dumps(row, indent=2) for row in rows),
@@ -34,7 +41,11 @@ def read(how, text, ledger=None):
 
 def wide(rows):
     """Without rows that are a conversation or a wrapping of rows by chance."""
-    return not any(isinstance(value, list) and any(isinstance(each, dict) for each in value) for row in rows for value in row.values())
+    return not any(
+        isinstance(value, list) and any(isinstance(each, dict) for each in value)
+        for row in rows
+        for value in row.values()
+    )
 
 
 @settings(max_examples=60, deadline=None)
@@ -58,7 +69,15 @@ TALK = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000])
-@pytest.mark.parametrize("text", [json.dumps(TALK), json.dumps([TALK]), json.dumps(TALK, indent=1), json.dumps([TALK], indent=1)])
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(TALK),
+        json.dumps([TALK]),
+        json.dumps(TALK, indent=1),
+        json.dumps([TALK], indent=1),
+    ],
+)
 def test_a_list_of_messages_is_one_row(text, size, monkeypatch):
     monkeypatch.setattr(json_rows, "CHUNK_CHARACTERS", size)
     assert read(json_values, text) == [{"messages": TALK}]
@@ -73,7 +92,9 @@ def test_lines_are_named_and_bad_ones_skipped():
         places.append(ledger.place)
     assert found == [{"a": 1}, "text", {"a": 2}, {"a": 3}, {"a": 4}]
     assert places == ["line 1", "line 5", "line 6", "line 6", "line 8"]
-    assert [example.partition(":")[0] for example in ledger.examples] == [f"{FILE} line {n}" for n in (3, 4, 7)]
+    assert [example.partition(":")[0] for example in ledger.examples] == [
+        f"{FILE} line {n}" for n in (3, 4, 7)
+    ]
     assert ledger.bad == 3
 
 
@@ -88,10 +109,16 @@ def test_a_line_that_is_too_long_is_a_bad_row(monkeypatch):
         read(json_values, text)
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ('[{"a": 1},\n{"a": 2', r"line 2: "), ('[{"a": 1},\n\n{"a" 2}]', r"line 3: Expecting ':'"), ('[{"a": 1}', "ends before its list"),
-    ("oops", "line 1: Expecting value"), ("[" * 5000, "not a readable json file"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"a": 1},\n{"a": 2', r"line 2: "),
+        ('[{"a": 1},\n\n{"a" 2}]', r"line 3: Expecting ':'"),
+        ('[{"a": 1}', "ends before its list"),
+        ("oops", "line 1: Expecting value"),
+        ("[" * 5000, "not a readable json file"),
+    ],
+)
 def test_broken_json_is_named_with_its_line(text, said):
     with pytest.raises(DataError, match=said):
         read(json_values, text)

@@ -16,34 +16,67 @@ def source(name, size):
     return [Conversation.of(f"{name} {i}?", f"{i}.") for i in range(size)]
 
 
-@given(st.lists(st.tuples(st.integers(1, 12), st.integers(0, 3)), min_size=1, max_size=4), st.integers(0, 9))
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(0, 3)), min_size=1, max_size=4),
+    st.integers(0, 9),
+)
 def test_every_conversation_comes_epochs_times(sizes, seed):
-    mixture = Mixture([MixturePart(str(i), source(str(i), size), epochs) for i, (size, epochs) in enumerate(sizes)], seed)
+    mixture = Mixture(
+        [
+            MixturePart(str(i), source(str(i), size), epochs)
+            for i, (size, epochs) in enumerate(sizes)
+        ],
+        seed,
+    )
     met = Counter(mixture[i].messages[0].text for i in range(len(mixture)))
-    assert met == Counter({f"{i} {k}?": epochs for i, (size, epochs) in enumerate(sizes) for k in range(size) if epochs})
+    assert met == Counter(
+        {
+            f"{i} {k}?": epochs
+            for i, (size, epochs) in enumerate(sizes)
+            for k in range(size)
+            if epochs
+        }
+    )
 
 
 @given(st.integers(1, 20), st.integers(0, 70), st.integers(0, 9))
 def test_a_count_repeats_all_before_any_a_second_time(size, count, seed):
-    mixture = Mixture([MixturePart("a", source("a", size), count=count), MixturePart("b", source("b", 3))], seed)
+    mixture = Mixture(
+        [MixturePart("a", source("a", size), count=count), MixturePart("b", source("b", 3))], seed
+    )
     items = [item for part, item in map(mixture.locate, range(len(mixture))) if part == 0]
     assert len(items) == count
-    assert all(len(set(items[at:at + size])) == len(items[at:at + size]) for at in range(0, count, size))
+    assert all(
+        len(set(items[at : at + size])) == len(items[at : at + size])
+        for at in range(0, count, size)
+    )
 
 
 def test_parts_keep_their_proportion_all_along():
-    mixture = Mixture([MixturePart("a", source("a", 600)), MixturePart("b", source("b", 300)), MixturePart("c", source("c", 50), 2)], 7)
+    mixture = Mixture(
+        [
+            MixturePart("a", source("a", 600)),
+            MixturePart("b", source("b", 300)),
+            MixturePart("c", source("c", 50), 2),
+        ],
+        7,
+    )
     parts = np.array([mixture.locate(i)[0] for i in range(1000)])
     for begin in range(0, 1000, 100):
-        share = np.bincount(parts[begin:begin + 100], minlength=3)
+        share = np.bincount(parts[begin : begin + 100], minlength=3)
         assert np.abs(share - [60, 30, 10]).max() <= 3
-    assert len(set(map(tuple, parts.reshape(100, 10).tolist()))) > 20  # proportion, not a fixed pattern
+    assert (
+        len(set(map(tuple, parts.reshape(100, 10).tolist()))) > 20
+    )  # proportion, not a fixed pattern
 
 
 def test_order_depends_on_the_seed_alone():
     def order(seed):
-        mixture = Mixture([MixturePart("a", source("a", 30), 2), MixturePart("b", source("b", 20))], seed)
+        mixture = Mixture(
+            [MixturePart("a", source("a", 30), 2), MixturePart("b", source("b", 20))], seed
+        )
         return [mixture.locate(i) for i in range(len(mixture))]
+
     assert order(1) == order(1)
     assert order(1) != order(2)
     first = [item for part, item in order(1) if part == 0]
@@ -61,9 +94,18 @@ def test_random_access_needs_no_history():
 
 
 def test_weights_share_out_a_total():
-    weighted = [("a", source("a", 5), 0.5), ("b", source("b", 100), 0.3), ("c", source("c", 9), 0.2), ("d", source("d", 1), 0)]
+    weighted = [
+        ("a", source("a", 5), 0.5),
+        ("b", source("b", 100), 0.3),
+        ("c", source("c", 9), 0.2),
+        ("d", source("d", 1), 0),
+    ]
     mixture = Mixture.by_weight(weighted, 101, seed=3)
-    assert Counter(mixture.parts[mixture.locate(i)[0]].name for i in range(len(mixture))) == {"a": 51, "b": 30, "c": 20}
+    assert Counter(mixture.parts[mixture.locate(i)[0]].name for i in range(len(mixture))) == {
+        "a": 51,
+        "b": 30,
+        "c": 20,
+    }
     assert len(Mixture.by_weight(weighted, 0, seed=3)) == 0
 
 
@@ -74,7 +116,9 @@ def test_senseless_mixtures_are_refused():
         Mixture([MixturePart("a", source("a", 2), count=-1)], 0)
     for weights in ([], [0.0], [1.0, -0.5]):
         with pytest.raises(RecipeError, match="proportions"):
-            Mixture.by_weight([(str(i), source("a", 2), weight) for i, weight in enumerate(weights)], 10, 0)
+            Mixture.by_weight(
+                [(str(i), source("a", 2), weight) for i, weight in enumerate(weights)], 10, 0
+            )
 
 
 def test_mapping_is_lazy():

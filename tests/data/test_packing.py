@@ -14,7 +14,12 @@ from chatling.data.packing import IGNORE, PackedRows, best_fit
 from chatling.data.token_shards import TokenShards, write_token_shards
 from chatling.errors import DataError
 
-corpora = st.tuples(st.lists(st.integers(1, 40), min_size=1, max_size=60), st.integers(1, 24), st.integers(1, 30), st.integers(0, 2**40))
+corpora = st.tuples(
+    st.lists(st.integers(1, 40), min_size=1, max_size=60),
+    st.integers(1, 24),
+    st.integers(1, 30),
+    st.integers(0, 2**40),
+)
 
 
 def packed(numbered, lengths, row_tokens, block, seed):
@@ -29,11 +34,18 @@ def test_every_token_is_in_exactly_one_row_of_the_right_form(numbered, corpus):
     rows = packed(numbered, lengths, row_tokens, block, seed)
     epoch = list(rows.rows(3))
     seen = np.concatenate(epoch)
-    assert np.array_equal(np.sort(seen[(seen != rows.bos) & (seen != IGNORE)]), np.arange(sum(lengths)))
-    assert all(row.shape == (row_tokens + 1,) and row.dtype == np.int32 and row[0] == rows.bos for row in epoch)
+    assert np.array_equal(
+        np.sort(seen[(seen != rows.bos) & (seen != IGNORE)]), np.arange(sum(lengths))
+    )
+    assert all(
+        row.shape == (row_tokens + 1,) and row.dtype == np.int32 and row[0] == rows.bos
+        for row in epoch
+    )
     assert all((row != IGNORE).all() for row in epoch[:-1])
     last = epoch[-1] == IGNORE
-    assert not last[:np.argmax(last)].any() if last.any() else True  # padding stands at the end only
+    assert (
+        not last[: np.argmax(last)].any() if last.any() else True
+    )  # padding stands at the end only
     assert last.sum() != 1  # one free place takes a lone bos
     assert rows.row_count == len(epoch)
 
@@ -67,7 +79,11 @@ def test_random_access_equals_reading_in_order(numbered, corpus, epoch, start):
 @given(corpora)
 def test_the_number_of_rows_does_not_depend_on_seed_or_epoch(numbered, corpus):
     lengths, row_tokens, block, seed = corpus
-    counts = {sum(1 for _ in packed(numbered, lengths, row_tokens, block, s).refs(epoch)) for s in (seed, seed + 1) for epoch in (0, 1)}
+    counts = {
+        sum(1 for _ in packed(numbered, lengths, row_tokens, block, s).refs(epoch))
+        for s in (seed, seed + 1)
+        for epoch in (0, 1)
+    }
     assert len(counts) == 1
 
 
@@ -95,8 +111,10 @@ def test_best_fit_follows_its_rule_as_a_plain_list_would(lengths, row_tokens):
 
 def test_seeds_and_epochs_give_other_orders_and_the_same_call_the_same(numbered):
     lengths = np.random.default_rng(0).integers(1, 60, 400)
+
     def all_rows(seed, epoch):
         return np.concatenate(list(packed(numbered, lengths, 64, 100, seed).rows(epoch)))
+
     assert np.array_equal(all_rows(1, 0), all_rows(1, 0))
     assert not np.array_equal(all_rows(1, 0), all_rows(1, 1))
     assert not np.array_equal(all_rows(1, 0), all_rows(2, 0))
@@ -104,16 +122,23 @@ def test_seeds_and_epochs_give_other_orders_and_the_same_call_the_same(numbered)
 
 def test_documents_keep_other_company_in_each_epoch(numbered):
     lengths = np.random.default_rng(0).integers(1, 30, 500)
+
     def company(epoch):
-        return {frozenset(start for start, _ in ref.pieces) for ref in packed(numbered, lengths, 64, 500, 1).refs(epoch)}
+        return {
+            frozenset(start for start, _ in ref.pieces)
+            for ref in packed(numbered, lengths, 64, 500, 1).refs(epoch)
+        }
+
     assert len(company(0) & company(1)) < 0.1 * len(company(0))
 
 
 def test_rows_of_a_block_are_stationary(numbered):
-    """Best fit places the longest first; the seeded orders put long and short documents early and late, in rows and in the block."""
+    """Best fit places the longest first; the seeded orders put long and short documents early and
+    late, in rows and in the block.
+    """
     lengths = np.random.default_rng(1).integers(1, 60, 4000)
     refs = list(packed(numbered, lengths, 128, 4000, 5).refs(0))
-    halves = refs[:len(refs) // 2], refs[len(refs) // 2:]
+    halves = refs[: len(refs) // 2], refs[len(refs) // 2 :]
     early, late = (np.mean([length for ref in half for _, length in ref.pieces]) for half in halves)
     assert abs(early - late) < 2
     firsts, lasts = [ref.pieces[0][1] for ref in refs], [ref.pieces[-1][1] for ref in refs]
@@ -121,7 +146,9 @@ def test_rows_of_a_block_are_stationary(numbered):
 
 
 def test_few_documents_are_split(numbered):
-    """Best fit keeps documents whole: end-to-end packing would split nearly every row's last document."""
+    """Best fit keeps documents whole: end-to-end packing would split nearly every row's last
+    document.
+    """
     lengths = np.random.default_rng(2).integers(5, 400, 5000)
     refs = list(packed(numbered, lengths, 2048, 5000, 0).refs(0))
     pieces = Counter(start for ref in refs for start, _ in ref.pieces)
@@ -130,7 +157,9 @@ def test_few_documents_are_split(numbered):
 
 
 def test_seeded_orders_are_fixed_for_good():
-    """A change here would change every training run: numpy promises the raw stream, and so do we."""
+    """A change here would change every training run: numpy promises the raw stream, and so do
+    we.
+    """
     assert seeded_order(8, 42, 0, 7).tolist() == [3, 2, 1, 7, 0, 6, 4, 5]
     assert sorted(seeded_order(1000, 3).tolist()) == list(range(1000))
     assert seeded_order(0, 1).tolist() == []
@@ -142,8 +171,12 @@ def test_an_empty_corpus_is_refused():
 
 
 @pytest.mark.parametrize("world", [1, 3])
-def test_every_token_of_real_text_is_learnt_exactly_once_an_epoch(data_pack, tmp_path, tokenizer, world):
-    """Counted over what the ranks are given: each token of each document is a target as often as it is in the corpus."""
+def test_every_token_of_real_text_is_learnt_exactly_once_an_epoch(
+    data_pack, tmp_path, tokenizer, world
+):
+    """Counted over what the ranks are given: each token of each document is a target as often as it
+    is in the corpus.
+    """
     files = sorted((data_pack / "pretrain_zh").glob("*.parquet"))
     shards = write_token_shards(tmp_path / "shards", files, tokenizer)
     rows = PackedRows(shards, 512, tokenizer.bos, seed=11, block_documents=200)
@@ -153,9 +186,13 @@ def test_every_token_of_real_text_is_learnt_exactly_once_an_epoch(data_pack, tmp
     while left > 0:
         steps = [next(rank) for rank in ranks]
         # back to the order of rows: rank r holds rows r, r + world, …
-        targets = np.stack([np.concatenate([micro.targets for micro in step.micro]) for step in steps], axis=1).reshape(12, 512)[:left]
+        targets = np.stack(
+            [np.concatenate([micro.targets for micro in step.micro]) for step in steps], axis=1
+        ).reshape(12, 512)[:left]
         learnt += np.bincount(targets[targets != IGNORE], minlength=257)
         left -= 12
-    corpus = np.bincount(np.concatenate([shards.document(i) for i in range(shards.documents)]), minlength=257)
+    corpus = np.bincount(
+        np.concatenate([shards.document(i) for i in range(shards.documents)]), minlength=257
+    )
     assert np.array_equal(learnt[:256], corpus[:256])
     assert corpus.sum() == shards.tokens > 1_000_000

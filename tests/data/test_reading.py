@@ -1,4 +1,6 @@
-"""Files of every kind, as they lie on people's disks: the same rows whatever the format, packing and encoding; damage named."""
+"""Files of every kind, as they lie on people's disks: the same rows whatever the format, packing
+and encoding; damage named.
+"""
 
 import gzip
 import json
@@ -14,7 +16,13 @@ from hypothesis import strategies as st
 from chatling.data.reading import DOCUMENT_CHARACTERS, Ledger, find_files, iter_rows
 from chatling.errors import DataError
 
-TEXTS = ["Es war einmal …", "从前有一座山，\n山里有座庙。", 'She said "no, never", and left.', "x" * 3000, " 3,14; 2\t7 | 5 "]
+TEXTS = [
+    "Es war einmal …",
+    "从前有一座山，\n山里有座庙。",
+    'She said "no, never", and left.',
+    "x" * 3000,
+    " 3,14; 2\t7 | 5 ",
+]
 ROWS = [{"id": str(i), "text": text} for i, text in enumerate(TEXTS)]
 
 
@@ -58,9 +66,15 @@ def test_every_format_gives_the_same_rows(kind, packing, tmp_path):
 def test_encodings_are_told_by_their_mark_or_named(kind, encoding, tmp_path):
     text = "静夜思 Ünïcode"
     path = tmp_path / f"a.{kind}"
-    body = {"txt": text, "jsonl": json.dumps({"text": text}, ensure_ascii=False) + "\n", "csv": f"text\n{text}\n"}[kind]
+    body = {
+        "txt": text,
+        "jsonl": json.dumps({"text": text}, ensure_ascii=False) + "\n",
+        "csv": f"text\n{text}\n",
+    }[kind]
     path.write_bytes(body.encode(encoding))
-    assert read(path, encoding="gb18030" if encoding == "gb18030" else None) == [text if kind == "txt" else {"text": text}]
+    assert read(path, encoding="gb18030" if encoding == "gb18030" else None) == [
+        text if kind == "txt" else {"text": text}
+    ]
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "csv"])
@@ -69,7 +83,9 @@ def test_the_wrong_encoding_is_refused_and_a_few_bad_bytes_are_replaced(kind, tm
     path = tmp_path / f"a.{kind}"
     for other in ("gb18030", "big5"):
         path.write_bytes(wrapped.format("床前明月光，疑是地上霜。" * 9).encode(other))
-        with pytest.raises(DataError, match="--encoding gb18030"):  # as an example: only UTF-16 and UTF-32 are guessed
+        with pytest.raises(
+            DataError, match="--encoding gb18030"
+        ):  # as an example: only UTF-16 and UTF-32 are guessed
             read(path)
     path.write_bytes(wrapped.format("これはテストです。" * 9).encode("shift_jis"))
     with pytest.raises(DataError, match="--encoding gb18030"):
@@ -90,11 +106,13 @@ def test_a_file_that_is_not_what_it_says_is_named(name, damage, tmp_path):
         read(tmp_path / name)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.zst", "a.parquet", "a.parquet.zst", "a.json"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl.gz", "a.csv.zst", "a.parquet", "a.parquet.zst", "a.json"]
+)
 def test_half_a_file_is_no_file(name, tmp_path):
     path = write(tmp_path / name, ROWS * 200)
     data = path.read_bytes()
-    path.write_bytes(data[:len(data) // 2])
+    path.write_bytes(data[: len(data) // 2])
     with pytest.raises(DataError, match=name):
         read(path)
 
@@ -111,7 +129,9 @@ def test_bad_lines_are_counted_shown_and_skipped(tmp_path):
     assert ledger.examples[1].startswith(f"{path} line 6: a list")
 
 
-@pytest.mark.parametrize(("bad", "allowed", "refused"), [(10, 0.01, False), (25, 0.01, True), (25, 0.03, False)])
+@pytest.mark.parametrize(
+    ("bad", "allowed", "refused"), [(10, 0.01, False), (25, 0.01, True), (25, 0.03, False)]
+)
 def test_above_the_limit_bad_lines_are_refused(bad, allowed, refused, tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join([json.dumps(row) for row in ROWS * 200] + ["oops"] * bad))
@@ -138,20 +158,48 @@ def test_the_delimiter_is_found(delimiter, tmp_path):
     assert read(path) == [{"id": "1", "text": f"a{delimiter} b\nc"}]
 
 
-# lines of any length with and without spaces, in scripts with and without them, and line ends of every system
-UNITS = ["word ", "Ein Satz. ", "从前有座山。", "山里有座庙", "x", "é", "e\u0301", "👩\u200d👧", "\n", "\n\n", "\r\n", "\r"]
+# lines of any length with and without spaces, in scripts with and without them, and line ends of
+# every system
+UNITS = [
+    "word ",
+    "Ein Satz. ",
+    "从前有座山。",
+    "山里有座庙",
+    "x",
+    "é",
+    "e\u0301",
+    "👩\u200d👧",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\r",
+]
 lines = st.lists(st.sampled_from(UNITS), min_size=1, max_size=8)
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.tuples(lines, st.integers(1, 3000)), max_size=6), st.sampled_from(["", ".gz", ".zst"]),
-       st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "gb18030"]), st.integers(1, 40_000))
-def test_the_pieces_of_a_text_joined_are_the_text(tmp_path_factory, parts, packing, encoding, chunk):
+@given(
+    st.lists(st.tuples(lines, st.integers(1, 3000)), max_size=6),
+    st.sampled_from(["", ".gz", ".zst"]),
+    st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "gb18030"]),
+    st.integers(1, 40_000),
+)
+def test_the_pieces_of_a_text_joined_are_the_text(
+    tmp_path_factory, parts, packing, encoding, chunk
+):
     path = tmp_path_factory.mktemp("cut") / f"a.txt{packing}"
     text = "".join("".join(units) * times for units, times in parts)
     data = text.encode(encoding)
-    path.write_bytes({"": bytes, ".gz": gzip.compress, ".zst": lambda data: pa.Codec("zstd").compress(data).to_pybytes()}[packing](data))
-    with pytest.MonkeyPatch.context() as patch:  # borders between the blocks that are read fall anywhere
+    path.write_bytes(
+        {
+            "": bytes,
+            ".gz": gzip.compress,
+            ".zst": lambda data: pa.Codec("zstd").compress(data).to_pybytes(),
+        }[packing](data)
+    )
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # borders between the blocks that are read fall anywhere
         patch.setattr("chatling.data.reading.CHUNK_CHARACTERS", chunk)
         patch.setattr("chatling.data.decoding.CHUNK_CHARACTERS", chunk + 7)
         pieces = read(path, encoding="gb18030" if encoding == "gb18030" else None)
@@ -161,7 +209,9 @@ def test_the_pieces_of_a_text_joined_are_the_text(tmp_path_factory, parts, packi
     assert not any(piece[0] in "\u0301\u200d" or piece[-1] == "\u200d" for piece in pieces)
 
 
-@pytest.mark.parametrize("unit", ["x", "字", "line\n", "word ", "Satz. ", "a\r\n\r\n", " ", "\n", "\U0001f600"])
+@pytest.mark.parametrize(
+    "unit", ["x", "字", "line\n", "word ", "Satz. ", "a\r\n\r\n", " ", "\n", "\U0001f600"]
+)
 def test_pieces_of_more_than_a_megabyte(unit, tmp_path):
     text = unit * (2_300_000 // len(unit)) + "end"
     (tmp_path / "a.txt").write_text(text, encoding="utf-8", newline="")
@@ -171,22 +221,38 @@ def test_pieces_of_more_than_a_megabyte(unit, tmp_path):
 
 
 def test_cuts_are_at_paragraphs(tmp_path):
-    (tmp_path / "a.txt").write_text("\r\n\r\n".join(f"Paragraph {i} " + "word " * 50 + "end" for i in range(100)), newline="")
+    (tmp_path / "a.txt").write_text(
+        "\r\n\r\n".join(f"Paragraph {i} " + "word " * 50 + "end" for i in range(100)), newline=""
+    )
     pieces = read(tmp_path / "a.txt")
     assert len(pieces) == 3
-    assert all(piece.startswith("Paragraph") and piece.rstrip("\n").endswith("end") and "\r" not in piece for piece in pieces)
+    assert all(
+        piece.startswith("Paragraph") and piece.rstrip("\n").endswith("end") and "\r" not in piece
+        for piece in pieces
+    )
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "csv", "tsv", "json"])
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-@pytest.mark.parametrize("sentence", ["Half of these bytes are zero. ", "只有空格 是零 的字节。", "没有零的字节也认得出来"])
+@pytest.mark.parametrize(
+    "sentence",
+    ["Half of these bytes are zero. ", "只有空格 是零 的字节。", "没有零的字节也认得出来"],
+)
 def test_utf16_and_utf32_without_a_mark_are_named_and_guessed(kind, encoding, sentence, tmp_path):
     text = sentence * 40
     path = tmp_path / f"a.{kind}"
     row = json.dumps({"text": text}, ensure_ascii=False)
-    body = {"txt": text, "jsonl": row + "\n", "json": f"[{row}]", "csv": f"text\n{text}\n", "tsv": f"text\n{text}\n"}[kind]
+    body = {
+        "txt": text,
+        "jsonl": row + "\n",
+        "json": f"[{row}]",
+        "csv": f"text\n{text}\n",
+        "tsv": f"text\n{text}\n",
+    }[kind]
     path.write_bytes(body.encode(encoding))
-    with pytest.raises(DataError, match=f"not in the encoding it was read in.*--encoding {encoding}"):
+    with pytest.raises(
+        DataError, match=f"not in the encoding it was read in.*--encoding {encoding}"
+    ):
         read(path, Ledger(allow_bad=float("inf")))
     expected = [text if kind == "txt" else {"text": text}]
     assert read(path, encoding=encoding) == expected
@@ -207,12 +273,37 @@ def test_nul_is_unreadable(kind, tmp_path):
 def test_a_byte_order_mark_is_no_text(kind, named, tmp_path):
     text = "Naïve 文 text"
     row = json.dumps({"text": text}, ensure_ascii=False)
-    body = {"txt": text, "jsonl": row, "json": row, "csv": f"text\n{text}\n", "tsv": f"text\n{text}\n"}[kind]
+    body = {
+        "txt": text,
+        "jsonl": row,
+        "json": row,
+        "csv": f"text\n{text}\n",
+        "tsv": f"text\n{text}\n",
+    }[kind]
     (tmp_path / f"a.{kind}.gz").write_bytes(gzip.compress(body.encode("utf-8-sig")))
-    assert read(tmp_path / f"a.{kind}.gz", encoding=named) == [text if kind == "txt" else {"text": text}]
+    assert read(tmp_path / f"a.{kind}.gz", encoding=named) == [
+        text if kind == "txt" else {"text": text}
+    ]
 
 
-@pytest.mark.parametrize("name", ["rot13", "base64", "hex", "zlib", "bz2", "uu", "quopri", "undefined", "idna", "utf-9", "", "ü", "a\0b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rot13",
+        "base64",
+        "hex",
+        "zlib",
+        "bz2",
+        "uu",
+        "quopri",
+        "undefined",
+        "idna",
+        "utf-9",
+        "",
+        "ü",
+        "a\0b",
+    ],
+)
 def test_codecs_that_are_no_text_encodings_are_named(name, tmp_path):
     (tmp_path / "a.txt").write_text("text")
     if not name:
@@ -230,10 +321,31 @@ def make(folder, *names):
 
 
 def test_folders_are_walked_in_order(tmp_path):
-    make(tmp_path, "b/2.TXT", "b/1.md", "a.Jsonl.GZ", ".git/x.txt", ".hidden.txt", "README.md", "LICENSE.txt", "photo.jpg", "import.json")
+    make(
+        tmp_path,
+        "b/2.TXT",
+        "b/1.md",
+        "a.Jsonl.GZ",
+        ".git/x.txt",
+        ".hidden.txt",
+        "README.md",
+        "LICENSE.txt",
+        "photo.jpg",
+        "import.json",
+    )
     found = find_files(tmp_path)
-    assert [path.relative_to(tmp_path).as_posix() for path in found.files] == ["a.Jsonl.GZ", "b/1.md", "b/2.TXT"]
-    assert found.passed == {"README.md": 1, "LICENSE.txt": 1, ".jpg": 1, "import.json": 1, "hidden": 2}
+    assert [path.relative_to(tmp_path).as_posix() for path in found.files] == [
+        "a.Jsonl.GZ",
+        "b/1.md",
+        "b/2.TXT",
+    ]
+    assert found.passed == {
+        "README.md": 1,
+        "LICENSE.txt": 1,
+        ".jpg": 1,
+        "import.json": 1,
+        "hidden": 2,
+    }
 
 
 def test_links_are_followed_once_and_what_is_no_file_is_never_opened(tmp_path):
@@ -247,10 +359,20 @@ def test_links_are_followed_once_and_what_is_no_file_is_never_opened(tmp_path):
     (source / "self.txt").symlink_to(source / "self.txt")
     os.mkfifo(source / "pipe.txt")
     found = find_files(source)
-    assert [path.relative_to(source).as_posix() for path in found.files] == ["2.txt", "file.txt", "linked/3.txt", "linked/back/1.txt",
-                                                                              "linked/deep/4.txt"]
-    assert found.passed == {"link to nothing (gone.txt)": 1, "link to nothing (self.txt)": 1, "pipe, socket or device (pipe.txt)": 1,
-                            "folder read already (up)": 1, "folder read already (real)": 1}
+    assert [path.relative_to(source).as_posix() for path in found.files] == [
+        "2.txt",
+        "file.txt",
+        "linked/3.txt",
+        "linked/back/1.txt",
+        "linked/deep/4.txt",
+    ]
+    assert found.passed == {
+        "link to nothing (gone.txt)": 1,
+        "link to nothing (self.txt)": 1,
+        "pipe, socket or device (pipe.txt)": 1,
+        "folder read already (up)": 1,
+        "folder read already (real)": 1,
+    }
     for reading in (find_files, read):
         with pytest.raises(DataError, match="pipe, socket or device"):
             reading(source / "pipe.txt")
@@ -258,7 +380,9 @@ def test_links_are_followed_once_and_what_is_no_file_is_never_opened(tmp_path):
 
 def test_what_an_import_wrote_is_not_read_again_but_for_itself(tmp_path):
     make(tmp_path, "a.txt", "out/shard_00000.parquet", "theirs/b.txt", "theirs/import.json")
-    (tmp_path / "out" / "import.json").write_text(json.dumps({"source": "a.txt", "kind": "text", "documents": 2}))
+    (tmp_path / "out" / "import.json").write_text(
+        json.dumps({"source": "a.txt", "kind": "text", "documents": 2})
+    )
     found = find_files(tmp_path)
     assert [path.name for path in found.files] == ["a.txt", "b.txt"]
     assert found.passed == {"folder of an earlier import (out)": 1, "import.json": 1}

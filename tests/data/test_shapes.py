@@ -1,4 +1,6 @@
-"""Conversation shapes: what is written in any of them is read back as it was; what is no conversation is refused."""
+"""Conversation shapes: what is written in any of them is read back as it was; what is no
+conversation is refused.
+"""
 
 import json
 
@@ -12,10 +14,22 @@ from chatling.data.shapes import parse_conversation
 from chatling.errors import DataError
 
 said = st.text(min_size=1, max_size=40).filter(str.strip)
-parts = st.lists(st.builds(Part, st.sampled_from(["text", "python", "output"]), said), min_size=1, max_size=4)
+parts = st.lists(
+    st.builds(Part, st.sampled_from(["text", "python", "output"]), said), min_size=1, max_size=4
+)
 plain = said.map(lambda text: (Part("text", text),))
 answers = st.one_of(plain, parts.map(tuple))
-KEYS = ["messages", "conversations", "role", "content", "from", "value", "instruction", "output", "history"]
+KEYS = [
+    "messages",
+    "conversations",
+    "role",
+    "content",
+    "from",
+    "value",
+    "instruction",
+    "output",
+    "history",
+]
 
 
 @st.composite
@@ -32,7 +46,12 @@ def test_messages_come_back_as_they_were(talk):
     assert parse_conversation(row) == talk
 
 
-@given(talks(), st.sampled_from(["human", "user", "Human"]), st.sampled_from(["gpt", "assistant", "chatgpt"]), st.booleans())
+@given(
+    talks(),
+    st.sampled_from(["human", "user", "Human"]),
+    st.sampled_from(["gpt", "assistant", "chatgpt"]),
+    st.booleans(),
+)
 def test_sharegpt_comes_back_as_it_was(talk, human, machine, system_beside):
     names = {"system": "system", "user": human, "assistant": machine}
     turns = [{"from": names[message.role], "value": message.text} for message in talk.messages]
@@ -45,8 +64,12 @@ def test_sharegpt_comes_back_as_it_was(talk, human, machine, system_beside):
 @given(talks(), st.sampled_from([None, "", " "]))
 def test_alpaca_comes_back_as_it_was(talk, no_input):
     texts = [message.text for message in talk.messages if message.role != "system"]
-    row = {"instruction": texts[-2], "output": texts[-1], "input": no_input,
-           "history": [list(texts[i:i + 2]) for i in range(0, len(texts) - 2, 2)]}
+    row = {
+        "instruction": texts[-2],
+        "output": texts[-1],
+        "input": no_input,
+        "history": [list(texts[i : i + 2]) for i in range(0, len(texts) - 2, 2)],
+    }
     if talk.messages[0].role == "system":
         row["system"] = talk.messages[0].text
     assert parse_conversation(row) == talk
@@ -66,33 +89,89 @@ def test_a_question_that_nothing_answers_is_left_out(talk, question):
 
 
 def test_an_empty_system_message_says_nothing():
-    row = {"messages": [{"role": "system", "content": ""}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    row = {
+        "messages": [
+            {"role": "system", "content": ""},
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Hello"},
+        ]
+    }
     assert parse_conversation(row) == Conversation.of("Hi", "Hello")
 
 
-@pytest.mark.parametrize(("row", "said"), [
-    ({"text": "once upon a time"}, "no conversation"),
-    ({"messages": []}, "no conversation"),
-    ({"messages": "hello"}, "no conversation"),
-    ({"messages": [{"role": "user", "content": "a"}, {"role": "wizard", "content": "b"}]}, "from 'wizard'"),
-    ({"messages": [{"role": "user", "content": "a"}, "b"]}, "a turn is 'b'"),
-    ({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}]}, "expected"),
-    ({"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]}, "expected 'user'"),
-    ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "  "}]}, "empty assistant"),
-    ({"messages": [{"role": "user", "content": None}, {"role": "assistant", "content": "b"}]}, "needs content"),
-    ({"messages": [{"role": "user", "content": [{"type": "image"}]}, {"role": "assistant", "content": "b"}]}, "type and a text"),
-    ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": ""}]}, "empty assistant"),
-    ({"conversations": [{"from": "human", "value": "a"}]}, "no user message"),
-    ({"instruction": "a", "output": ""}, "empty assistant"),
-    ({"instruction": "a", "output": "b", "history": [["c"]]}, "history"),
-])
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"text": "once upon a time"}, "no conversation"),
+        ({"messages": []}, "no conversation"),
+        ({"messages": "hello"}, "no conversation"),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "wizard", "content": "b"}]},
+            "from 'wizard'",
+        ),
+        ({"messages": [{"role": "user", "content": "a"}, "b"]}, "a turn is 'b'"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "user", "content": "b"},
+                    {"role": "assistant", "content": "c"},
+                ]
+            },
+            "expected",
+        ),
+        (
+            {"messages": [{"role": "assistant", "content": "a"}, {"role": "user", "content": "b"}]},
+            "expected 'user'",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "content": "  "},
+                ]
+            },
+            "empty assistant",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": None},
+                    {"role": "assistant", "content": "b"},
+                ]
+            },
+            "needs content",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image"}]},
+                    {"role": "assistant", "content": "b"},
+                ]
+            },
+            "type and a text",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": ""}]},
+            "empty assistant",
+        ),
+        ({"conversations": [{"from": "human", "value": "a"}]}, "no user message"),
+        ({"instruction": "a", "output": ""}, "empty assistant"),
+        ({"instruction": "a", "output": "b", "history": [["c"]]}, "history"),
+    ],
+)
 def test_what_is_no_proper_conversation_is_refused(row, said):
     with pytest.raises(DataError, match=said):
         parse_conversation(row)
 
 
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-                      lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4), max_leaves=12)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
 
 
 @settings(max_examples=60)
@@ -111,20 +190,60 @@ for _ in range(3000):
 TURNS: dict = {"human": "a", "assistant": "b"}
 for _ in range(600):
     TURNS = {"human": [{"role": "user", "content": "x"}, TURNS], "assistant": "b"}
-ODD = [None, True, 0, 10**6000, float("nan"), float("inf"), "", " ", "\ud800", "[", "[{'role': 1}]", [], [[]], [None], ["a", "b"], [1], {},
-       {"a": 1}, {"role": "user"}, {"role": [], "content": {}}, {"from": "human", "value": "q"}, {"text": [1]},
-       {"type": ["x"], "text": "t"}, DEEP, [TURNS], {"content": DEEP, "role": "user"}]
-SAID = [{"role": "user", "content": "q"},
-        {"role": "assistant", "content": [{"type": "python", "text": "1"}, {"type": "text", "text": "a"}]}]
+ODD = [
+    None,
+    True,
+    0,
+    10**6000,
+    float("nan"),
+    float("inf"),
+    "",
+    " ",
+    "\ud800",
+    "[",
+    "[{'role': 1}]",
+    [],
+    [[]],
+    [None],
+    ["a", "b"],
+    [1],
+    {},
+    {"a": 1},
+    {"role": "user"},
+    {"role": [], "content": {}},
+    {"from": "human", "value": "q"},
+    {"text": [1]},
+    {"type": ["x"], "text": "t"},
+    DEEP,
+    [TURNS],
+    {"content": DEEP, "role": "user"},
+]
+SAID = [
+    {"role": "user", "content": "q"},
+    {
+        "role": "assistant",
+        "content": [{"type": "python", "text": "1"}, {"type": "text", "text": "a"}],
+    },
+]
 ROWS = [
     SAID,
     {"messages": [{"role": "system", "content": "s"}, *SAID]},
-    {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}], "system": "s"},
+    {
+        "conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}],
+        "system": "s",
+    },
     {"instruction": "q", "input": "c", "output": "a", "history": [["q", "a"]], "system": "s"},
     {"question": "q", "answers": {"text": ["a"], "answer_start": [1]}},
     {"conversation": [{"human": "q", "assistant": "a"}]},
     {"prompt": [SAID[0]], "completion": [SAID[1]]},
-    {"prompt": "q", "chosen": "a", "rejected": "b", "system": "s", "score_chosen": 1, "score_rejected": 2},
+    {
+        "prompt": "q",
+        "chosen": "a",
+        "rejected": "b",
+        "system": "s",
+        "score_chosen": 1,
+        "score_rejected": 2,
+    },
     {"prompt": [SAID[0]], "chosen": [SAID[1]], "rejected": {"role": "assistant", "content": "b"}},
     {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 1},
     {"chosen": "\n\nHuman: q\n\nAssistant: a", "rejected": "\n\nHuman: q\n\nAssistant: b"},
@@ -133,7 +252,13 @@ ROWS = [
 
 def places(value, path=()):
     yield path
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, inner in inside:
         yield from places(inner, (*path, key))
 
@@ -166,14 +291,25 @@ def test_any_value_is_read_or_refused(value):
             continue
 
 
-@pytest.mark.parametrize(("row", "said"), [
-    ([1], r"a list where an object .* is expected: \[1\]"),
-    (None, "a null where an object"),
-    ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "tool_calls": [1]}]}, "calls a tool"),
-    ({"question": "a", "answer": None}, "empty assistant"),
-    ({"question": "a", "answer": {"b": 1}}, "its 'answer' holds an object, not a text"),
-    ({"question": "a", "answer": float("nan")}, "empty assistant"),
-])
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ([1], r"a list where an object .* is expected: \[1\]"),
+        (None, "a null where an object"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "a"},
+                    {"role": "assistant", "content": "b", "tool_calls": [1]},
+                ]
+            },
+            "calls a tool",
+        ),
+        ({"question": "a", "answer": None}, "empty assistant"),
+        ({"question": "a", "answer": {"b": 1}}, "its 'answer' holds an object, not a text"),
+        ({"question": "a", "answer": float("nan")}, "empty assistant"),
+    ],
+)
 def test_what_is_wrong_with_a_row_is_said_of_its_own_names(row, said):
     with pytest.raises(DataError, match=said):
         parse_conversation(row)

@@ -1,4 +1,6 @@
-"""Token shards: what is read, what is refused, what a kill leaves behind, and what damage is found."""
+"""Token shards: what is read, what is refused, what a kill leaves behind, and what damage is
+found.
+"""
 
 import itertools
 import json
@@ -25,17 +27,31 @@ from chatling.errors import DataError, MachineError
 
 
 def corpus_files(write_texts, count=3):
-    return [write_texts(f"shard_{i:05d}.parquet", [f"file {i} document {j} " + "x" * j for j in range(7)]) for i in range(count)]
+    return [
+        write_texts(
+            f"shard_{i:05d}.parquet", [f"file {i} document {j} " + "x" * j for j in range(7)]
+        )
+        for i in range(count)
+    ]
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
-# --- reading text ---------------------------------------------------------------------------------------------------------------
+# --- reading text
+# ------------------------------------------------------------
+
 
 def test_documents_come_in_order_and_empty_ones_are_counted(write_texts):
-    files = [write_texts("a.parquet", ["one", "", None, "two", " \n", "three", "four"]), write_texts("b.parquet", ["fünf 五"])]
+    files = [
+        write_texts("a.parquet", ["one", "", None, "two", " \n", "three", "four"]),
+        write_texts("b.parquet", ["fünf 五"]),
+    ]
     counts = CorpusCounts()
     assert list(iter_texts(files, counts=counts)) == ["one", "two", "three", "four", "fünf 五"]
     assert counts == CorpusCounts(documents=5, characters=3 + 3 + 5 + 4 + 6, empty=3, invalid=0)
@@ -43,17 +59,31 @@ def test_documents_come_in_order_and_empty_ones_are_counted(write_texts):
 
 @pytest.mark.parametrize("kind", ["binary", "string"])
 def test_invalid_utf8_is_replaced_and_counted(write_texts, kind):
-    raw = pa.array([b"good", b"bad \xff\xfe here", "五".encode(), b"cut \xe4\xba", None], pa.binary())
-    values = raw if kind == "binary" else pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())  # a string column that lies
+    raw = pa.array(
+        [b"good", b"bad \xff\xfe here", "五".encode(), b"cut \xe4\xba", None], pa.binary()
+    )
+    values = (
+        raw if kind == "binary" else pa.Array.from_buffers(pa.string(), len(raw), raw.buffers())
+    )  # a string column that lies
     counts = CorpusCounts()
     texts = list(iter_texts([write_texts("a.parquet", values)], counts=counts))
     assert texts == ["good", "bad \ufffd\ufffd here", "五", "cut \ufffd"]
     assert (counts.invalid, counts.empty, counts.documents) == (2, 1, 4)
 
 
-@pytest.mark.parametrize("kind", [pa.large_string(), pa.large_binary(), pa.dictionary(pa.int32(), pa.string()), pa.string_view()])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.large_string(),
+        pa.large_binary(),
+        pa.dictionary(pa.int32(), pa.string()),
+        pa.string_view(),
+    ],
+)
 def test_other_kinds_of_text_columns_are_read(write_texts, kind):
-    assert list(iter_texts([write_texts("a.parquet", pa.array(["a", "b", "a"], pa.string()).cast(kind))])) == ["a", "b", "a"]
+    assert list(
+        iter_texts([write_texts("a.parquet", pa.array(["a", "b", "a"], pa.string()).cast(kind))])
+    ) == ["a", "b", "a"]
 
 
 def test_a_file_is_streamed_not_loaded(tmp_path):
@@ -62,7 +92,7 @@ def test_a_file_is_streamed_not_loaded(tmp_path):
     pq.write_table(pa.table({"text": expected}), path, row_group_size=1024, use_dictionary=False)
     begin = pq.ParquetFile(path).metadata.row_group(3).column(0).data_page_offset
     data = bytearray(path.read_bytes())
-    data[begin:begin + 1000] = b"\xff" * 1000
+    data[begin : begin + 1000] = b"\xff" * 1000
     path.write_bytes(data)
     texts = iter_texts([path])
     assert list(itertools.islice(texts, 3072)) == expected[:3072]
@@ -96,12 +126,16 @@ def test_the_last_file_is_for_validation(write_texts, tmp_path):
         list_parquet(tmp_path / "nowhere")
 
 
-# --- writing and opening --------------------------------------------------------------------------------------------------------
+# --- writing and opening
+# ------------------------------------------------------------
+
 
 def test_what_is_written_is_what_is_read(write_texts, tmp_path, tokenizer):
     files = corpus_files(write_texts)
     done: list[tuple[int, int]] = []
-    shards = write_token_shards(tmp_path / "shards", files, tokenizer, progress=lambda *at: done.append(at))
+    shards = write_token_shards(
+        tmp_path / "shards", files, tokenizer, progress=lambda *at: done.append(at)
+    )
     texts = list(iter_texts(files))
     assert [bytes(shards.document(i).tolist()).decode() for i in range(shards.documents)] == texts
     assert shards.lengths.tolist() == [len(text) for text in texts]
@@ -122,18 +156,26 @@ def test_ids_take_the_smaller_type_that_holds_the_vocabulary(tmp_path, vocabular
 
 def test_a_token_outside_the_vocabulary_is_not_wrapped_around(tmp_path):
     with pytest.raises(ValueError, match="outside the vocabulary"):
-        write_conversation_shards(tmp_path / "s", [Conversation([1, 70_000], [False, True])], 300, fingerprint="x")
+        write_conversation_shards(
+            tmp_path / "s", [Conversation([1, 70_000], [False, True])], 300, fingerprint="x"
+        )
 
 
 def test_an_empty_corpus_is_refused(write_texts, tmp_path, tokenizer):
     with pytest.raises(DataError, match="empty"):
-        write_token_shards(tmp_path / "shards", [write_texts("a.parquet", ["", None], kind=pa.string())], tokenizer)
+        write_token_shards(
+            tmp_path / "shards", [write_texts("a.parquet", ["", None], kind=pa.string())], tokenizer
+        )
     with pytest.raises(DataError, match="empty"):
         write_conversation_shards(tmp_path / "none", [], 300, fingerprint="x")
 
 
 def test_a_file_without_documents_among_others_is_an_empty_shard(write_texts, tmp_path, tokenizer):
-    files = [write_texts("a.parquet", ["", " "]), write_texts("b.parquet", ["text"]), write_texts("c.parquet", [""])]
+    files = [
+        write_texts("a.parquet", ["", " "]),
+        write_texts("b.parquet", ["text"]),
+        write_texts("c.parquet", [""]),
+    ]
     shards = write_token_shards(tmp_path / "shards", files, tokenizer)
     assert bytes(shards.document(0).tolist()) == b"text"
     assert (shards.documents, shards.counts.empty) == (1, 3)
@@ -141,7 +183,9 @@ def test_a_file_without_documents_among_others_is_an_empty_shard(write_texts, tm
 
 def test_finished_work_is_not_done_again_and_changed_files_are(write_texts, tmp_path, tokenizer):
     files = corpus_files(write_texts)
-    before = content(write_token_shards(tmp_path / "shards", files, tokenizer) and tmp_path / "shards")
+    before = content(
+        write_token_shards(tmp_path / "shards", files, tokenizer) and tmp_path / "shards"
+    )
     tokenizer.texts.clear()
     os.utime(files[0])  # a copy or a touch changes no text
     write_token_shards(tmp_path / "shards", files, tokenizer)
@@ -166,22 +210,37 @@ class Conversation:
 
 def test_conversations_keep_their_masks_and_lose_their_bos(tmp_path, monkeypatch):
     monkeypatch.setattr(token_shards, "CONVERSATIONS_PER_SHARD", 4)
-    conversations = [Conversation([256, *range(i, i + 5)], [False, *(k % 2 == 0 for k in range(5))]) for i in range(10)]
+    conversations = [
+        Conversation([256, *range(i, i + 5)], [False, *(k % 2 == 0 for k in range(5))])
+        for i in range(10)
+    ]
     shards = write_conversation_shards(tmp_path / "s", conversations, 257, fingerprint="x")
     assert [shards.document(i).tolist() for i in range(10)] == [c.ids[1:] for c in conversations]
     assert [shards.mask(i).tolist() for i in range(10)] == [c.mask[1:] for c in conversations]
     # after damage, only the damaged shard's conversations are rendered again
     (tmp_path / "s" / "shard_00001" / "mask.bin").unlink()
     rendered: list[int] = []
-    write_conversation_shards(tmp_path / "s", Mapped(range(10), lambda i: rendered.append(i) or conversations[i]), 257, fingerprint="x")
+    write_conversation_shards(
+        tmp_path / "s",
+        Mapped(range(10), lambda i: rendered.append(i) or conversations[i]),
+        257,
+        fingerprint="x",
+    )
     assert rendered == [4, 5, 6, 7]
     with pytest.raises(ValueError, match="mask entries"):
-        write_conversation_shards(tmp_path / "t", [Conversation([256, 1], [False])], 257, fingerprint="x")
+        write_conversation_shards(
+            tmp_path / "t", [Conversation([256, 1], [False])], 257, fingerprint="x"
+        )
 
 
-# --- damage and death -----------------------------------------------------------------------------------------------------------
+# --- damage and death
+# ------------------------------------------------------------
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "no shard", "no manifest", "foreign", "half index", "no index"])
+
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", "missing", "no shard", "no manifest", "foreign", "half index", "no index"],
+)
 def test_damage_is_found_named_and_mended(write_texts, tmp_path, tokenizer, damage):
     files, folder = corpus_files(write_texts), tmp_path / "shards"
     write_token_shards(folder, files, tokenizer)
@@ -202,7 +261,10 @@ def test_damage_is_found_named_and_mended(write_texts, tmp_path, tokenizer, dama
         os.truncate(folder / "corpus.json", 50)
     else:
         (folder / "corpus.json").unlink()
-    with pytest.raises(DataError, match="corpus.json|no finished token shards" if "index" in damage else "shard_00001"):
+    with pytest.raises(
+        DataError,
+        match="corpus.json|no finished token shards" if "index" in damage else "shard_00001",
+    ):
         TokenShards.open(folder)
     tokenizer.texts.clear()
     write_token_shards(folder, files, tokenizer)
@@ -211,7 +273,9 @@ def test_damage_is_found_named_and_mended(write_texts, tmp_path, tokenizer, dama
 
 
 @pytest.mark.parametrize("name", ["tokens.bin", "offsets.bin", "meta.json", "manifest.json"])
-def test_flipped_bits_are_found_and_a_small_corpus_is_mended_with_a_sentence(write_texts, tmp_path, tokenizer, name):
+def test_flipped_bits_are_found_and_a_small_corpus_is_mended_with_a_sentence(
+    write_texts, tmp_path, tokenizer, name
+):
     files, folder = corpus_files(write_texts), tmp_path / "shards"
     write_token_shards(folder, files, tokenizer)
     before = content(folder)
@@ -228,9 +292,13 @@ def test_flipped_bits_are_found_and_a_small_corpus_is_mended_with_a_sentence(wri
     assert content(folder) == before
 
 
-def test_tokens_of_a_large_corpus_are_checked_before_they_are_read(write_texts, tmp_path, tokenizer, monkeypatch):
+def test_tokens_of_a_large_corpus_are_checked_before_they_are_read(
+    write_texts, tmp_path, tokenizer, monkeypatch
+):
     monkeypatch.setattr(token_shards, "AT_ONCE", 0)
-    monkeypatch.setattr(ShardChecks, "start", lambda self: None)  # the background has not come to it yet
+    monkeypatch.setattr(
+        ShardChecks, "start", lambda self: None
+    )  # the background has not come to it yet
     files, folder = corpus_files(write_texts), tmp_path / "shards"
     write_token_shards(folder, files, tokenizer)
     path = folder / "shard_00001" / "tokens.bin"
@@ -240,7 +308,10 @@ def test_tokens_of_a_large_corpus_are_checked_before_they_are_read(write_texts, 
     assert bytes(shards.document(0).astype(np.uint8)).decode() == "file 0 document 0 "
     shards.require([0])
     for read in (lambda: shards.document(7), lambda: shards.require([0, int(shards.offsets[7])])):
-        with pytest.raises(DataError, match=r"shard_00001/tokens\.bin does not match its checksum.*Delete .*shard_00001"):
+        with pytest.raises(
+            DataError,
+            match=r"shard_00001/tokens\.bin does not match its checksum.*Delete .*shard_00001",
+        ):
             read()
     shutil.rmtree(path.parent)
     write_token_shards(folder, files, tokenizer)
@@ -252,7 +323,11 @@ def test_tokens_of_a_large_corpus_are_checked_before_they_are_read(write_texts, 
 def test_the_background_checks_every_shard_once(write_texts, tmp_path, tokenizer, monkeypatch):
     monkeypatch.setattr(token_shards, "AT_ONCE", 0)
     looked, real = [], shard_files.content_fault
-    monkeypatch.setattr(shard_files, "content_fault", lambda shard, size: looked.append(shard.name) or real(shard, size))
+    monkeypatch.setattr(
+        shard_files,
+        "content_fault",
+        lambda shard, size: looked.append(shard.name) or real(shard, size),
+    )
     folder = tmp_path / "shards"
     write_token_shards(folder, corpus_files(write_texts), tokenizer)
     shards, deadline = TokenShards.open(folder), time.monotonic() + 20
@@ -284,8 +359,18 @@ def test_an_index_that_is_not_of_the_shards_is_refused(write_texts, tmp_path, to
     files = corpus_files(write_texts)
     write_token_shards(folder, files, tokenizer)
     right = json.loads((folder / "corpus.json").read_text())
-    for change in ({"tokens": 1}, {"documents": 10**9}, {"vocabulary": 300}, {"masked": True}, {"shards": ["../x"]}, {"counts": []},
-                   {"fingerprints": right["fingerprints"][:2]}, {"fingerprint": "x"}, {"shards": 3}, {"masked": 0}):
+    for change in (
+        {"tokens": 1},
+        {"documents": 10**9},
+        {"vocabulary": 300},
+        {"masked": True},
+        {"shards": ["../x"]},
+        {"counts": []},
+        {"fingerprints": right["fingerprints"][:2]},
+        {"fingerprint": "x"},
+        {"shards": 3},
+        {"masked": 0},
+    ):
         (folder / "corpus.json").write_text(json.dumps(right | change))
         with pytest.raises(DataError):
             TokenShards.open(folder)
@@ -325,7 +410,8 @@ class Slow:
     def encode_flat(self, texts):
         time.sleep(0.15)
         raw = [text.encode() for text in texts]
-        return np.frombuffer(b"".join(raw), np.uint8).astype(np.uint32), np.concatenate(([0], np.cumsum([len(r) for r in raw])))
+        ids = np.frombuffer(b"".join(raw), np.uint8).astype(np.uint32)
+        return ids, np.concatenate(([0], np.cumsum([len(r) for r in raw])))
 folder, *files = map(Path, sys.argv[1:])
 write_token_shards(folder, files, Slow())
 """
@@ -335,7 +421,9 @@ write_token_shards(folder, files, Slow())
 def test_a_killed_writer_loses_at_most_one_shard(write_texts, tmp_path, tokenizer, wait):
     files = corpus_files(write_texts, 5)
     write_token_shards(tmp_path / "whole", files, tokenizer)
-    process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "killed"), *map(str, files)])
+    process = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(tmp_path / "killed"), *map(str, files)]
+    )
     deadline = time.monotonic() + 60
     while not (tmp_path / "killed" / "shard_00001").exists():
         assert time.monotonic() < deadline
@@ -359,5 +447,9 @@ def test_real_text_survives(data_pack, tmp_path, tokenizer):
     file = data_pack / "pretrain_en" / "shard_00005.parquet"
     shards = write_token_shards(tmp_path / "shards", [file], tokenizer)
     expected = pq.read_table(file)["text"].to_pylist()
-    assert [bytes(shards.document(i).tolist()).decode() for i in range(shards.documents)] == expected
-    assert json.loads((tmp_path / "shards" / "corpus.json").read_text())["documents"] == len(expected)
+    assert [
+        bytes(shards.document(i).tolist()).decode() for i in range(shards.documents)
+    ] == expected
+    assert json.loads((tmp_path / "shards" / "corpus.json").read_text())["documents"] == len(
+        expected
+    )

@@ -1,6 +1,7 @@
 """Runs of the real command, tiny: seconds a run, the same code as a big one.
 
-All tests of this folder run in one worker (`pytest -n 2 --dist loadgroup`), so that they share finished runs.
+All tests of this folder run in one worker (`pytest -n 2 --dist loadgroup`), so that they share
+finished runs.
 """
 
 from __future__ import annotations
@@ -17,17 +18,62 @@ import pytest
 from chatling.recipe import builtin_recipes
 
 TINY = [
-    *["--model.depth", "2", "--model.width", "32", "--model.head-width", "16", "--model.context", "64", "--tokenizer.vocabulary", "400"],
+    *[
+        "--model.depth",
+        "2",
+        "--model.width",
+        "32",
+        "--model.head-width",
+        "16",
+        "--model.context",
+        "64",
+        "--tokenizer.vocabulary",
+        "400",
+    ],
     *["--base.steps", "20", "--base.batch-tokens", "512", "--base.validation-tokens", "512"],
-    *["--mid.batch-tokens", "512", "--mid.mixture.0.count", "300", "--mid.validation-conversations", "8"],
-    *["--sft.batch-conversations", "8", "--sft.mixture.0.count", "128", "--sft.validation-conversations", "8"],
+    *[
+        "--mid.batch-tokens",
+        "512",
+        "--mid.mixture.0.count",
+        "300",
+        "--mid.validation-conversations",
+        "8",
+    ],
+    *[
+        "--sft.batch-conversations",
+        "8",
+        "--sft.mixture.0.count",
+        "128",
+        "--sft.validation-conversations",
+        "8",
+    ],
     *["--loop.save-every", "3", "--loop.evaluate-every", "9"],
     *["--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1"],
 ]
 ALIGNED = [  # the stages after SFT
     *["--dpo.pairs", "200", "--dpo.validation-pairs", "40", "--dpo.evaluate-every", "3"],
-    *["--rl.steps", "5", "--rl.questions", "40", "--rl.questions-per-step", "4", "--rl.samples", "4", "--rl.max-tokens", "12"],
-    *["--rl.evaluate-every", "4", "--rl.evaluate-questions", "8", "--rl.evaluate-samples", "2", "--rl.save-every", "2"],
+    *[
+        "--rl.steps",
+        "5",
+        "--rl.questions",
+        "40",
+        "--rl.questions-per-step",
+        "4",
+        "--rl.samples",
+        "4",
+        "--rl.max-tokens",
+        "12",
+    ],
+    *[
+        "--rl.evaluate-every",
+        "4",
+        "--rl.evaluate-questions",
+        "8",
+        "--rl.evaluate-samples",
+        "2",
+        "--rl.save-every",
+        "2",
+    ],
     *["--eval.questions", "3"],
 ]
 
@@ -35,10 +81,29 @@ Command = Callable[..., list[str]]
 
 
 def tiny_command(
-    name: str, *overrides: str, processes: int = 1, dtype: str = "float32", recipe: str = "pocket", aligned: bool = True
+    name: str,
+    *overrides: str,
+    processes: int = 1,
+    dtype: str = "float32",
+    recipe: str = "pocket",
+    aligned: bool = True,
 ) -> list[str]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    words = ["run", recipe, "--name", name, *TINY, *(ALIGNED if aligned else []), "--machine.dtype", dtype, *overrides]
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        if processes > 1
+        else []
+    )
+    words = [
+        "run",
+        recipe,
+        "--name",
+        name,
+        *TINY,
+        *(ALIGNED if aligned else []),
+        "--machine.dtype",
+        dtype,
+        *overrides,
+    ]
     return [sys.executable, *launcher, "-m", "chatling", *words]
 
 
@@ -69,19 +134,29 @@ def finish(tmp_path: Path) -> Callable[[list[str]], str]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The folder of a finished tiny run, trained once for all tests that ask for the same; to be read, not changed.
+    """The folder of a finished tiny run, trained once for all tests that ask for the same; to be
+    read, not changed.
 
     `aligned=False` ends with SFT.
     """
 
     @functools.cache
-    def run(*overrides: str, processes: int = 1, dtype: str = "float32", aligned: bool = True) -> Path:
+    def run(
+        *overrides: str, processes: int = 1, dtype: str = "float32", aligned: bool = True
+    ) -> Path:
         home, recipe = tmp_path_factory.mktemp("home"), "pocket"
         if not aligned:
             text = builtin_recipes()["pocket"].read_text(encoding="utf-8")
-            (home / "short.toml").write_text(text[: text.index("[dpo]")] + text[text.index("[loop]") :], encoding="utf-8")
+            (home / "short.toml").write_text(
+                text[: text.index("[dpo]")] + text[text.index("[loop]") :], encoding="utf-8"
+            )
             recipe = str(home / "short.toml")
-        finished(tiny_command("run", *overrides, processes=processes, dtype=dtype, recipe=recipe, aligned=aligned), home)
+        finished(
+            tiny_command(
+                "run", *overrides, processes=processes, dtype=dtype, recipe=recipe, aligned=aligned
+            ),
+            home,
+        )
         return home / "runs/run"
 
     return run

@@ -1,7 +1,10 @@
-"""What a finished run came to, as bits: hashes of weights, metrics, evaluations and report numbers, of tiny runs of every stage.
+"""What a finished run came to, as bits: hashes of weights, metrics, evaluations and report numbers,
+of tiny runs of every stage.
 
-`python tests/e2e/golden.py` trains the runs and compares them with `golden.json` beside this file; `--record` writes it anew. A change
-of structure leaves all of it as it is. Names of keys do not enter a hash, so that a field may be renamed; times do not, either.
+`python tests/e2e/golden.py` trains the runs and compares them with `golden.json` beside this file;
+`--record` writes it anew. A change
+of structure leaves all of it as it is. Names of keys do not enter a hash, so that a field may be
+renamed; times do not, either.
 """
 
 from __future__ import annotations
@@ -41,21 +44,34 @@ def machine() -> dict[str, str]:
 
 
 def digest(run: Path) -> dict[str, Any]:
-    """The hashes of a run folder, with the last loss of each stage, which may be compared on any machine."""
+    """The hashes of a run folder, with the last loss of each stage, which may be compared on any
+    machine.
+    """
     found: dict[str, Any] = {"weights": {}, "metrics": {}, "loss": {}, "evals": {}}
     for stage in STAGES:
         tensors = load_file(run / stage / "model/model.safetensors")
         weights = hashlib.sha256()
         for name in sorted(tensors):
             weights.update(tensors[name].tobytes())
-        lines = [json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (run / stage / "metrics.jsonl").read_text().splitlines()
+        ]
         found["weights"][stage] = weights.hexdigest()[:16]
         found["metrics"][stage] = _hash(lines)
         found["loss"][stage] = [line["loss"] for line in lines if "loss" in line][-1]
     for file in sorted((run / "evals").iterdir()):
         text = file.read_text()
-        found["evals"][file.name] = _hash([json.loads(line) for line in text.splitlines()] if file.suffix == ".jsonl" else json.loads(text))
-    section = (run / "report/report.md").read_text().partition("## How good it is")[2].partition("\n## What it says")[0]
+        found["evals"][file.name] = _hash(
+            [json.loads(line) for line in text.splitlines()]
+            if file.suffix == ".jsonl"
+            else json.loads(text)
+        )
+    section = (
+        (run / "report/report.md")
+        .read_text()
+        .partition("## How good it is")[2]
+        .partition("\n## What it says")[0]
+    )
     found["report"] = _hash(re.findall(r"-?\d+(?:\.\d+)?", section))
     return found
 
@@ -67,7 +83,9 @@ def _hash(value: Any) -> str:
 def _values(value: Any) -> Iterator[str]:
     """The leaves, those of an object in the order of their texts, since its keys may be renamed."""
     if isinstance(value, dict):
-        yield from sorted("\n".join(_values(item)) for key, item in value.items() if not TIMES.search(key))
+        yield from sorted(
+            "\n".join(_values(item)) for key, item in value.items() if not TIMES.search(key)
+        )
     elif isinstance(value, list):
         for item in value:
             yield from _values(item)
@@ -78,8 +96,23 @@ def _values(value: Any) -> Iterator[str]:
 def train(name: str, home: Path, tiny: list[str]) -> Path:
     """Train one of RUNS below `home`; returns its folder."""
     processes, overrides = RUNS[name]
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    command = [sys.executable, *launcher, "-m", "chatling", "run", "pocket", "--name", name, *tiny, *overrides]
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+        if processes > 1
+        else []
+    )
+    command = [
+        sys.executable,
+        *launcher,
+        "-m",
+        "chatling",
+        "run",
+        "pocket",
+        "--name",
+        name,
+        *tiny,
+        *overrides,
+    ]
     environment = {**os.environ, "CHATLING_HOME": str(home), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
@@ -94,7 +127,10 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
         tiny = [*TINY, *ALIGNED, "--machine.dtype", "float32"]
-        found = {"machine": machine(), "runs": {name: digest(train(name, Path(home), tiny)) for name in RUNS}}
+        found = {
+            "machine": machine(),
+            "runs": {name: digest(train(name, Path(home), tiny)) for name in RUNS},
+        }
     if given.record:
         GOLDEN.write_text(json.dumps(found, indent=1) + "\n")
         return 0

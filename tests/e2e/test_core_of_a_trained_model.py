@@ -1,4 +1,6 @@
-"""CORE's fast path on a model that this project trained, against the one-at-a-time reference on real tasks."""
+"""CORE's fast path on a model that this project trained, against the one-at-a-time reference on
+real tasks.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ TIE = 1e-5
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["classic", "modern"])
 def test_every_outcome_is_the_reference_s(
-    tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], tmp_path: Path, data_pack: Path, preset: str
+    tiny_run: Callable[..., list[str]],
+    finish: Callable[[list[str]], str],
+    tmp_path: Path,
+    data_pack: Path,
+    preset: str,
 ) -> None:
     finish(tiny_run("run", "--base.steps", "60", "--model.preset", preset))
     folder, bundle = tmp_path / "runs/run", data_pack / "eval_bundle"
@@ -36,7 +42,13 @@ def test_every_outcome_is_the_reference_s(
         with torch.no_grad():
             for i, outcome in enumerate(outcomes):
                 verdict = reference_example(
-                    rows, i, plain, lambda ids: model.logits(model(ids)), tokenizer.encode, tokenizer.bos, model.config.context
+                    rows,
+                    i,
+                    plain,
+                    lambda ids: model.logits(model(ids)),
+                    tokenizer.encode,
+                    tokenizer.bos,
+                    model.config.context,
                 )
                 if outcome.correct != verdict.correct:
                     assert verdict.margin < TIE, f"{task.label}, line {outcome.line}"

@@ -1,4 +1,6 @@
-"""Whatever is damaged in a run's folder: the next command names it, nothing is trained on it, and nothing ends in a traceback."""
+"""Whatever is damaged in a run's folder: the next command names it, nothing is trained on it, and
+nothing ends in a traceback.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,65 @@ from chatling.workspace import RunFolder, manifest_fault, write_manifest
 pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
 
 TINY = [
-    *["--model.depth", "1", "--model.width", "16", "--model.head-width", "8", "--model.context", "64", "--tokenizer.vocabulary", "400"],
-    *["--tokenizer.characters", "100000", "--base.steps", "3", "--base.batch-tokens", "256", "--base.validation-tokens", "256"],
-    *["--sft.batch-conversations", "8", "--sft.mixture.0.count", "40", "--sft.validation-conversations", "4"],
-    *["--dpo.pairs", "40", "--dpo.validation-pairs", "8", "--dpo.evaluate-every", "0", "--loop.save-every", "2"],
-    *["--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1", "--machine.dtype", "float32"],
+    *[
+        "--model.depth",
+        "1",
+        "--model.width",
+        "16",
+        "--model.head-width",
+        "8",
+        "--model.context",
+        "64",
+        "--tokenizer.vocabulary",
+        "400",
+    ],
+    *[
+        "--tokenizer.characters",
+        "100000",
+        "--base.steps",
+        "3",
+        "--base.batch-tokens",
+        "256",
+        "--base.validation-tokens",
+        "256",
+    ],
+    *[
+        "--sft.batch-conversations",
+        "8",
+        "--sft.mixture.0.count",
+        "40",
+        "--sft.validation-conversations",
+        "4",
+    ],
+    *[
+        "--dpo.pairs",
+        "40",
+        "--dpo.validation-pairs",
+        "8",
+        "--dpo.evaluate-every",
+        "0",
+        "--loop.save-every",
+        "2",
+    ],
+    *[
+        "--machine.compile",
+        "off",
+        "--machine.kernel",
+        "plain",
+        "--machine.threads",
+        "1",
+        "--machine.dtype",
+        "float32",
+    ],
 ]
-SHARDS = ("base-train", "base-validation", "sft-train", "sft-validation", "dpo-train", "dpo-validation")
+SHARDS = (
+    "base-train",
+    "base-validation",
+    "sft-train",
+    "sft-validation",
+    "dpo-train",
+    "dpo-validation",
+)
 TRAINED = ("base", "sft", "dpo")
 STAGES = [stage for stage in stages.chatling_stages() if stage.name != "report"]
 
@@ -66,7 +120,11 @@ def delete(path: Path, dice: random.Random) -> None:
 
 def swap(path: Path, dice: random.Random) -> Path:
     """With a file of another folder, of the same name where there is one."""
-    others = [other for other in sorted(path.parents[2].rglob("*")) if other.is_file() and other.read_bytes() != path.read_bytes()]
+    others = [
+        other
+        for other in sorted(path.parents[2].rglob("*"))
+        if other.is_file() and other.read_bytes() != path.read_bytes()
+    ]
     other = dice.choice([other for other in others if other.name == path.name] or others)
     mine, theirs = path.read_bytes(), other.read_bytes()
     path.write_bytes(theirs)
@@ -92,10 +150,20 @@ def go_on(recipe: Recipe, run: Path) -> str:
     said = io.StringIO()
     machine = Machine("cpu", "test", 1, 1 << 33, True, False, 0.01, 0.01)
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        patch.setattr(stages, "write_corpus", lambda folder, seed: write_corpus(folder, seed, 60_000))
-        patch.setattr(stages, "detect", lambda device: machine)  # whatever takes long and is not looked at here
+        patch.setattr(
+            stages, "write_corpus", lambda folder, seed: write_corpus(folder, seed, 60_000)
+        )
+        patch.setattr(
+            stages, "detect", lambda device: machine
+        )  # whatever takes long and is not looked at here
         patch.setattr(LiveEvals, "look", lambda self, step: {})
-        pipeline.run(recipe, RunFolder(run), STAGES, Progress(console=Console(file=said, width=1000)), World())
+        pipeline.run(
+            recipe,
+            RunFolder(run),
+            STAGES,
+            Progress(console=Console(file=said, width=1000)),
+            World(),
+        )
     return said.getvalue()
 
 
@@ -119,9 +187,20 @@ def weights(run: Path, stage: str) -> dict[str, torch.Tensor]:
 
 
 def products(run: Path) -> list[Path]:
-    folders = [run / "tokenizer", *(run / stage / "model" for stage in TRAINED), *(run / "data").iterdir()]
+    folders = [
+        run / "tokenizer",
+        *(run / stage / "model" for stage in TRAINED),
+        *(run / "data").iterdir(),
+    ]
     folders += [path for stage in TRAINED for path in (run / stage / "checkpoints").iterdir()]
-    return sorted({file for folder in folders for file in ([folder] if folder.is_file() else folder.rglob("*")) if file.is_file()})
+    return sorted(
+        {
+            file
+            for folder in folders
+            for file in ([folder] if folder.is_file() else folder.rglob("*"))
+            if file.is_file()
+        }
+    )
 
 
 def looked_at(run: Path, recipe: Recipe) -> tuple[list[str], dict[str, bytes]]:
@@ -136,14 +215,28 @@ def looked_at(run: Path, recipe: Recipe) -> tuple[list[str], dict[str, bytes]]:
             told.append(str(error))
 
     for stage in TRAINED:
-        attempt(stage, lambda stage=stage: b"".join(p.detach().numpy().tobytes() for p in load_model(folder.model(stage)).parameters()))
+        attempt(
+            stage,
+            lambda stage=stage: b"".join(
+                p.detach().numpy().tobytes() for p in load_model(folder.model(stage)).parameters()
+            ),
+        )
     for name in SHARDS:
         attempt(name, lambda name=name: _content(TokenShards.open(folder.data / name)))
     for name in ("dpo-train", "dpo-validation"):
         path = folder.data / f"{name}-reference.safetensors"
-        attempt(path.name, lambda path=path: b"" if (found := _cached(path, _key(path), told.append)) is None else found.tobytes())
+        attempt(
+            path.name,
+            lambda path=path: (
+                b""
+                if (found := _cached(path, _key(path), told.append)) is None
+                else found.tobytes()
+            ),
+        )
     attempt("tokenizer", lambda: Tokenizer.load(folder.tokenizer).fingerprint.encode())
-    for checkpoint in (path for stage in TRAINED for path in (run / stage / "checkpoints").iterdir()):
+    for checkpoint in (
+        path for stage in TRAINED for path in (run / stage / "checkpoints").iterdir()
+    ):
         told += [fault] if (fault := manifest_fault(checkpoint)) else []
     attempt("status", lambda: repr(read_status(folder)).encode()[:0])
     attempt("report", lambda: repr(collect(folder)).encode()[:0])
@@ -152,7 +245,9 @@ def looked_at(run: Path, recipe: Recipe) -> tuple[list[str], dict[str, bytes]]:
 
 
 def _content(shards: TokenShards) -> bytes:
-    parts = [shards.document(i) for i in range(shards.documents)] + [shards.mask(i) for i in range(shards.documents) if shards.has_mask]
+    parts = [shards.document(i) for i in range(shards.documents)] + [
+        shards.mask(i) for i in range(shards.documents) if shards.has_mask
+    ]
     return b"".join(part.tobytes() for part in parts if part is not None)
 
 
@@ -172,7 +267,9 @@ def _schedule(recipe: Recipe, folder: RunFolder, told: list[str]) -> bytes:
     return b""
 
 
-def test_a_hundred_corruptions_are_named_and_none_is_read(finished: Path, run: Path, recipe: Recipe) -> None:
+def test_a_hundred_corruptions_are_named_and_none_is_read(
+    finished: Path, run: Path, recipe: Recipe
+) -> None:
     dice = random.Random(13)
     nothing, right = looked_at(run, recipe)
     assert nothing == []
@@ -185,18 +282,29 @@ def test_a_hundred_corruptions_are_named_and_none_is_read(finished: Path, run: P
         hit = [run / name, corrupt(run / name, dice) or run / name]
         told, got = looked_at(run, recipe)
         where = f"{number}: {corrupt.__name__} {name}"
-        assert any(str(path) in text or str(path.parent) in text for text in told for path in hit), f"{where}: {told}"
+        assert any(
+            str(path) in text or str(path.parent) in text for text in told for path in hit
+        ), f"{where}: {told}"
         assert all(got[key] in (right[key], b"") for key in got), where
         shutil.rmtree(run)
         shutil.copytree(finished, run)
 
 
 READ = {
-    "base": ["tokenizer/ranks.tiktoken", "data/base-train/shard_00000/tokens.bin", "data/base-validation/corpus.json",
-             "data/sft-train/shard_00000/offsets.bin", "data/sft-validation/shard_00000/mask.bin"],
-    "dpo": ["base/model/model.safetensors", "sft/model/config.json", "data/dpo-train/shard_00000/meta.json",
-            "data/dpo-train-reference.safetensors"],
-}  # fmt: skip
+    "base": [
+        "tokenizer/ranks.tiktoken",
+        "data/base-train/shard_00000/tokens.bin",
+        "data/base-validation/corpus.json",
+        "data/sft-train/shard_00000/offsets.bin",
+        "data/sft-validation/shard_00000/mask.bin",
+    ],
+    "dpo": [
+        "base/model/model.safetensors",
+        "sft/model/config.json",
+        "data/dpo-train/shard_00000/meta.json",
+        "data/dpo-train-reference.safetensors",
+    ],
+}
 
 
 @pytest.mark.parametrize("stage", READ)
@@ -218,26 +326,49 @@ def test_flipped_bits_are_mended_with_a_sentence_each_and_the_weights_are_as_bef
     for name in READ[stage]:
         assert str(run / name) in said or name.endswith("corpus.json"), said
     for each in TRAINED:
-        assert all(torch.equal(a, b) for a, b in zip(weights(finished, each).values(), weights(run, each).values(), strict=True))
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(
+                weights(finished, each).values(), weights(run, each).values(), strict=True
+            )
+        )
 
 
-def test_a_damaged_model_without_a_checkpoint_is_not_trained_again_unasked(run: Path, recipe: Recipe) -> None:
+def test_a_damaged_model_without_a_checkpoint_is_not_trained_again_unasked(
+    run: Path, recipe: Recipe
+) -> None:
     shutil.rmtree(run / "base/checkpoints")
     flip(run / "base/model/model.safetensors", random.Random(0))
-    with pytest.raises(ChatlingError, match=r"base/model/model\.safetensors does not match its checksum, and there is no whole checkpoint"):
+    with pytest.raises(
+        ChatlingError,
+        match=(
+            r"base/model/model\.safetensors does not match its checksum, and there is no whole"
+            r" checkpoint"
+        ),
+    ):
         go_on(recipe, run)
 
 
 def foreign_configs() -> Iterator[dict[str, object]]:
     for key in ("depth", "width", "heads", "vocabulary", "context", "mlp_width"):
-        yield from ({key: value} for value in (10**9, 10**18, 10**400, -1, 0, 1.5, "1", True, None, [1]))
+        yield from (
+            {key: value} for value in (10**9, 10**18, 10**400, -1, 0, 1.5, "1", True, None, [1])
+        )
     yield from ({"norm_eps": value} for value in ("x", float("nan"), float("inf"), -1.0, True))
     yield from ({"windows": value} for value in ([1] * 7, ["x"], [-1], 3, {"a": 1}))
-    yield from ({"smear": 1}, {"modern_init": "yes"}, {"unknown": 1}, {"depth": 2}, {"width": 32, "mlp_width": 128})
+    yield from (
+        {"smear": 1},
+        {"modern_init": "yes"},
+        {"unknown": 1},
+        {"depth": 2},
+        {"width": 32, "mlp_width": 128},
+    )
 
 
 @pytest.mark.parametrize("change", list(foreign_configs()), ids=lambda change: repr(change)[:40])
-def test_a_foreign_config_is_refused_before_anything_is_allocated(run: Path, change: dict[str, object]) -> None:
+def test_a_foreign_config_is_refused_before_anything_is_allocated(
+    run: Path, change: dict[str, object]
+) -> None:
     folder = run / "base/model"
     config = json.loads((folder / "config.json").read_text())
     config["model"] |= change
@@ -247,7 +378,10 @@ def test_a_foreign_config_is_refused_before_anything_is_allocated(run: Path, cha
         load_model(folder)
 
 
-@pytest.mark.parametrize("content", ["null", "[]", '{"model": 3}', "{}", '{"model": {}}', "[" * 100_000, '{"a":' * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    ["null", "[]", '{"model": 3}', "{}", '{"model": {}}', "[" * 100_000, '{"a":' * 100_000],
+)
 def test_a_foreign_config_of_another_shape(run: Path, content: str) -> None:
     (run / "base/model/config.json").write_text(content)
     write_manifest(run / "base/model")
@@ -262,18 +396,33 @@ def test_foreign_weights_of_another_type_or_shape(run: Path) -> None:
     path = run / "base/model/model.safetensors"
     right = load_file(path)
     name = sorted(right)[0]
-    for tensors in ({**right, name: right[name].to(torch.int64)}, {**right, name: right[name][:1]}, {**right, "more": right[name]},
-                    {key: value for key, value in right.items() if key != name}, {}):  # fmt: skip
+    for tensors in (
+        {**right, name: right[name].to(torch.int64)},
+        {**right, name: right[name][:1]},
+        {**right, "more": right[name]},
+        {key: value for key, value in right.items() if key != name},
+        {},
+    ):
         save_file({key: value.clone() for key, value in tensors.items()}, path)
         write_manifest(run / "base/model")
         with pytest.raises(DataError, match=r"model\.safetensors is not of the model"):
             load_model(run / "base/model")
 
 
-MANIFESTS = ["{}", '{"files": {}}', '{"files": []}', '{"files": {"../x": {"bytes": 1, "sha256": "%s"}}}', "[]", "3",
-             '{"files": {"/etc/passwd": {"bytes": 1, "sha256": "%s"}}}', '{"files": {"a\\u0000b": {"bytes": 1, "sha256": "%s"}}}',
-             '{"files": {"config.json": {"bytes": true, "sha256": "%s"}}}', '{"files": {"config.json": 3}}',
-             '{"files": {"config.json": {"bytes": 1, "sha256": "x"}}}', '{"files": {"x": {"bytes": -1, "sha256": "%s"}}}']  # fmt: skip
+MANIFESTS = [
+    "{}",
+    '{"files": {}}',
+    '{"files": []}',
+    '{"files": {"../x": {"bytes": 1, "sha256": "%s"}}}',
+    "[]",
+    "3",
+    '{"files": {"/etc/passwd": {"bytes": 1, "sha256": "%s"}}}',
+    '{"files": {"a\\u0000b": {"bytes": 1, "sha256": "%s"}}}',
+    '{"files": {"config.json": {"bytes": true, "sha256": "%s"}}}',
+    '{"files": {"config.json": 3}}',
+    '{"files": {"config.json": {"bytes": 1, "sha256": "x"}}}',
+    '{"files": {"x": {"bytes": -1, "sha256": "%s"}}}',
+]
 
 
 @pytest.mark.parametrize("text", MANIFESTS)
@@ -284,7 +433,15 @@ def test_a_manifest_that_is_none(run: Path, recipe: Recipe, text: str) -> None:
     assert sum("manifest is missing or damaged" in line for line in told) >= 3
 
 
-TOKENIZERS = [{"digits": 10**9}, {"digits": "2"}, {"digits": True}, {"digits": 0}, {"vocab_size": 7}, {"specials": []}, {"fingerprint": 3}]
+TOKENIZERS = [
+    {"digits": 10**9},
+    {"digits": "2"},
+    {"digits": True},
+    {"digits": 0},
+    {"vocab_size": 7},
+    {"specials": []},
+    {"fingerprint": 3},
+]
 
 
 @pytest.mark.parametrize("change", TOKENIZERS, ids=repr)

@@ -1,4 +1,6 @@
-"""A change of structure leaves every bit of a run as it was. On another processor or torch, losses stay close."""
+"""A change of structure leaves every bit of a run as it was. On another processor or torch, losses
+stay close.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from .golden import GOLDEN, RUNS, digest, machine
 pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
 
 
-@pytest.mark.parametrize("name", ["classic", pytest.param("modern", marks=pytest.mark.slow), "two-processes"])
+@pytest.mark.parametrize(
+    "name", ["classic", pytest.param("modern", marks=pytest.mark.slow), "two-processes"]
+)
 def test_runs_end_with_the_bits_on_record(trained: Callable[..., Path], name: str) -> None:
     processes, overrides = RUNS[name]
     golden = json.loads(GOLDEN.read_text(encoding="utf-8"))

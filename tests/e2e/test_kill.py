@@ -1,4 +1,6 @@
-"""kill -9 anywhere, steps and half-written folders of all stages: the run goes on to the same bits, in the space that is left."""
+"""kill -9 anywhere, steps and half-written folders of all stages: the run goes on to the same bits,
+in the space that is left.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,17 @@ pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that a
 
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 HALF_WRITTEN = [
-    ".corpus.*.tmp", ".tokenizer.*.tmp", "data/base-train/.shard_*.tmp", "base/checkpoints/.step_*.tmp", "mid/.model.*.tmp",
-    "data/sft-train/.shard_*.tmp", "sft/checkpoints/.step_*.tmp", "data/dpo-train/.shard_*.tmp", "rl/.model.*.tmp", ".report.*.tmp",
-]  # fmt: skip
+    ".corpus.*.tmp",
+    ".tokenizer.*.tmp",
+    "data/base-train/.shard_*.tmp",
+    "base/checkpoints/.step_*.tmp",
+    "mid/.model.*.tmp",
+    "data/sft-train/.shard_*.tmp",
+    "sft/checkpoints/.step_*.tmp",
+    "data/dpo-train/.shard_*.tmp",
+    "rl/.model.*.tmp",
+    ".report.*.tmp",
+]
 SPARE = 200_000  # bytes of state, recipe and logs, which no plan counts
 # the real command, on a disk that has room for exactly what the plan says a whole run needs
 ON_A_SMALL_DISK = """
@@ -32,7 +42,10 @@ def remembered(*args, **more):
     needed = sum(made.disk.values())
     return made
 planner.plan = remembered
-pipeline.free_bytes = lambda path: needed + SPARE - sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+def free_bytes(path):
+    there = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+    return needed + SPARE - there
+pipeline.free_bytes = free_bytes
 from chatling.cli import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -49,25 +62,43 @@ def on_a_small_disk(command: list[str]) -> list[str]:
     return [sys.executable, "-c", ON_A_SMALL_DISK.replace("SPARE", str(SPARE)), *words]
 
 
-@pytest.mark.parametrize(("steps", "patterns"), [(3, HALF_WRITTEN[:3]), pytest.param(10, HALF_WRITTEN, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("steps", "patterns"),
+    [(3, HALF_WRITTEN[:3]), pytest.param(10, HALF_WRITTEN, marks=pytest.mark.slow)],
+)
 def test_kills_leave_the_weights_as_they_would_have_been(
-    trained: Callable[..., Path], tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], environment: dict[str, str],
-    tmp_path: Path, steps: int, patterns: list[str],
-) -> None:  # fmt: skip
+    trained: Callable[..., Path],
+    tiny_run: Callable[..., list[str]],
+    finish: Callable[[list[str]], str],
+    environment: dict[str, str],
+    tmp_path: Path,
+    steps: int,
+    patterns: list[str],
+) -> None:
     whole = trained()
     total = steps_done(whole)
     assert total > 40
     dice = random.Random(0)
     run, killed = tmp_path / "runs/killed", 0
-    moments: list[int | str] = [*patterns[:3], *sorted(dice.sample(range(1, total - 1), steps)), *patterns[3:]]
+    moments: list[int | str] = [
+        *patterns[:3],
+        *sorted(dice.sample(range(1, total - 1), steps)),
+        *patterns[3:],
+    ]
     for moment in moments:
         command = on_a_small_disk(tiny_run("killed"))
-        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         deadline = time.monotonic() + 120
-        while process.poll() is None and not (steps_done(run) >= moment if isinstance(moment, int) else any(run.glob(moment))):
+        while process.poll() is None and not (
+            steps_done(run) >= moment if isinstance(moment, int) else any(run.glob(moment))
+        ):
             assert time.monotonic() < deadline
             time.sleep(0.001)
-        time.sleep(dice.random() * (0.03 if isinstance(moment, int) else 0))  # anywhere inside a step, a save or an evaluation
+        time.sleep(
+            dice.random() * (0.03 if isinstance(moment, int) else 0)
+        )  # anywhere inside a step, a save or an evaluation
         process.kill()
         killed += process.wait() == -9
         if process.returncode == 0:  # a later stage's folder may have been there and gone
@@ -75,7 +106,9 @@ def test_kills_leave_the_weights_as_they_would_have_been(
     assert killed >= steps
     finish(on_a_small_disk(tiny_run("killed")))
     for stage in STAGES:
-        expected, resumed = (load_file(folder / stage / "model/model.safetensors") for folder in (whole, run))
+        expected, resumed = (
+            load_file(folder / stage / "model/model.safetensors") for folder in (whole, run)
+        )
         assert expected.keys() == resumed.keys()
         assert all((expected[name] == resumed[name]).all() for name in expected)
         samples = [(folder / f"evals/{stage}-samples.jsonl").read_text() for folder in (whole, run)]
@@ -85,15 +118,23 @@ def test_kills_leave_the_weights_as_they_would_have_been(
 
 
 def test_done_is_skipped_and_a_change_runs_again_with_what_depends_on_it(
-    trained: Callable[..., Path], tiny_run: Callable[..., list[str]], finish: Callable[[list[str]], str], tmp_path: Path
+    trained: Callable[..., Path],
+    tiny_run: Callable[..., list[str]],
+    finish: Callable[[list[str]], str],
+    tmp_path: Path,
 ) -> None:
     run = tmp_path / "runs/run"
     shutil.copytree(trained(), run)
     base = run / "base/model/model.safetensors"
     written = base.stat().st_mtime_ns
     again = finish(tiny_run("run"))
-    assert all(f"{stage}: done before, skipped" in again for stage in ("tokenizer", *STAGES, "eval", "report"))
-    files = [run / name for name in ("evals/base-core.json", "evals/rl-chat.json", "report/report.html")]
+    assert all(
+        f"{stage}: done before, skipped" in again
+        for stage in ("tokenizer", *STAGES, "eval", "report")
+    )
+    files = [
+        run / name for name in ("evals/base-core.json", "evals/rl-chat.json", "report/report.html")
+    ]
     times = [file.stat().st_mtime_ns for file in files]
     changed = finish(tiny_run("run", "--dpo.learning-rate-fraction", "0.5"))
     assert base.stat().st_mtime_ns == written

@@ -1,4 +1,6 @@
-"""A model that was trained, not a fresh one with its zero head: the same function as `transformers`' NanoChat."""
+"""A model that was trained, not a fresh one with its zero head: the same function as
+`transformers`' NanoChat.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that a
 
 def test_trained_logits_equal_transformers(trained: Callable[..., Path]) -> None:
     model = load_model(trained() / "sft/model")
-    ids = torch.randint(0, model.config.vocabulary, (2, 64), generator=torch.Generator().manual_seed(0))
+    ids = torch.randint(
+        0, model.config.vocabulary, (2, 64), generator=torch.Generator().manual_seed(0)
+    )
     with torch.no_grad():
         ours, theirs = model.logits(model(ids)), to_transformers(model)(ids).logits
     assert ours.std() > 0.5  # it has something to say

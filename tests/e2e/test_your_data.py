@@ -1,4 +1,6 @@
-"""From a folder of one's own to a model that learnt from it: import, then a run of depth 4 with a tokenizer of its own."""
+"""From a folder of one's own to a model that learnt from it: import, then a run of depth 4 with a
+tokenizer of its own.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,61 @@ from chatling.tokenizer.bpe import Tokenizer
 pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
 
 OVERRIDES = [
-    *["--model.depth", "4", "--model.width", "64", "--model.head-width", "16", "--model.context", "64", "--tokenizer.vocabulary", "1000"],
-    *["--base.tokens", "10240", "--base.batch-tokens", "512", "--base.validation-tokens", "512", "--loop.evaluate-every", "10"],
+    *[
+        "--model.depth",
+        "4",
+        "--model.width",
+        "64",
+        "--model.head-width",
+        "16",
+        "--model.context",
+        "64",
+        "--tokenizer.vocabulary",
+        "1000",
+    ],
+    *[
+        "--base.tokens",
+        "10240",
+        "--base.batch-tokens",
+        "512",
+        "--base.validation-tokens",
+        "512",
+        "--loop.evaluate-every",
+        "10",
+    ],
     *["--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1"],
 ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("folder", "sample"), [("pretrain_zh", "的"), ("small_text", " the")])
-def test_a_folder_becomes_a_model(folder: str, sample: str, data_pack: Path, finish: Callable[[list[str]], str], tmp_path: Path) -> None:
+def test_a_folder_becomes_a_model(
+    folder: str, sample: str, data_pack: Path, finish: Callable[[list[str]], str], tmp_path: Path
+) -> None:
     chatling = [sys.executable, "-m", "chatling"]
-    said = finish([*chatling, "data", "import", str(data_pack / folder), "--to", str(tmp_path / "data" / "mine")])
+    said = finish(
+        [
+            *chatling,
+            "data",
+            "import",
+            str(data_pack / folder),
+            "--to",
+            str(tmp_path / "data" / "mine"),
+        ]
+    )
     assert "to train on" in said
-    finish([*chatling, "run", "folder", "--data.source", str(tmp_path / "data" / "mine"), "--run", "mine", *OVERRIDES])
+    finish(
+        [
+            *chatling,
+            "run",
+            "folder",
+            "--data.source",
+            str(tmp_path / "data" / "mine"),
+            "--run",
+            "mine",
+            *OVERRIDES,
+        ]
+    )
     run = tmp_path / "runs" / "mine"
     tokenizer = Tokenizer.load(run / "tokenizer")
     assert tokenizer.vocab_size == 1000

@@ -1,4 +1,6 @@
-"""Small models with random weights everywhere, in float64 so that equal means equal, and a tokenizer that knows some English."""
+"""Small models with random weights everywhere, in float64 so that equal means equal, and a
+tokenizer that knows some English.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,34 @@ MakeModel = Callable[..., GPT]
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    texts = [message.text for conversation in conversations(0, 2000) for message in conversation.messages]
+    texts = [
+        message.text for conversation in conversations(0, 2000) for message in conversation.messages
+    ]
     return train_tokenizer(iter(texts), TokenizerConfig(vocabulary=512))
 
 
 @pytest.fixture(scope="session")
 def make_model(tokenizer: Tokenizer) -> MakeModel:
-    def make(preset: str = "classic", *, context: int = 64, width: int = 32, dtype: torch.dtype = torch.float64, seed: int = 0) -> GPT:
-        recipe = ModelRecipe(preset=preset, depth=3, width=width, head_width=16, kv_heads=1, context=context, window_pattern="SL")
-        config = replace(recipe.resolve(tokenizer.vocab_size), windows=(5, 0, 0) if preset == "modern" else ())
+    def make(
+        preset: str = "classic",
+        *,
+        context: int = 64,
+        width: int = 32,
+        dtype: torch.dtype = torch.float64,
+        seed: int = 0,
+    ) -> GPT:
+        recipe = ModelRecipe(
+            preset=preset,
+            depth=3,
+            width=width,
+            head_width=16,
+            kv_heads=1,
+            context=context,
+            window_pattern="SL",
+        )
+        config = replace(
+            recipe.resolve(tokenizer.vocab_size), windows=(5, 0, 0) if preset == "modern" else ()
+        )
         model = GPT(config, compute_dtype=dtype)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():

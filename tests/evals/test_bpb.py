@@ -21,7 +21,15 @@ from chatling.workspace import RunFolder
 
 from .conftest import MakeModel
 
-TEXTS = ["Plain words.", "ünïcödé — 汉字 🙂", "12345 67 8", " leading and trailing ", "\n\n\ttabs", "<|bos|> is only text here", "x" * 300]
+TEXTS = [
+    "Plain words.",
+    "ünïcödé — 汉字 🙂",
+    "12345 67 8",
+    " leading and trailing ",
+    "\n\n\ttabs",
+    "<|bos|> is only text here",
+    "x" * 300,
+]
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +45,12 @@ def shards(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> To
 Totals = tuple[float, float, int, list[list[float]]]
 
 
-def brute_force(model: GPT, tokenizer: Tokenizer, shards: TokenShards, context: int, seed: int) -> Totals:
-    """(nats of the tokens that stand for bytes, nats of all, bytes, losses by place): every target of every row by itself."""
+def brute_force(
+    model: GPT, tokenizer: Tokenizer, shards: TokenShards, context: int, seed: int
+) -> Totals:
+    """(nats of the tokens that stand for bytes, nats of all, bytes, losses by place): every target
+    of every row by itself.
+    """
     byte_nats = nats = 0.0
     size = 0
     places: list[list[float]] = [[] for _ in range(context)]
@@ -57,31 +69,48 @@ def brute_force(model: GPT, tokenizer: Tokenizer, shards: TokenShards, context: 
 
 
 @pytest.mark.parametrize("context", [16, 64, 100])  # the model was made for 64
-def test_equals_brute_force_in_float64(make_model: MakeModel, tokenizer: Tokenizer, shards: TokenShards, context: int) -> None:
+def test_equals_brute_force_in_float64(
+    make_model: MakeModel, tokenizer: Tokenizer, shards: TokenShards, context: int
+) -> None:
     model = make_model(context=64)
     found = score_shards(model, tokenizer, shards, context=context, seed=3)
     reader = model if context <= 64 else stretched(model, context)
     byte_nats, nats, size, places = brute_force(reader, tokenizer, shards, context, seed=3)
-    assert found.bytes == size == sum(len(text.encode()) for text in TEXTS * 3)  # every byte of the text, once
+    assert (
+        found.bytes == size == sum(len(text.encode()) for text in TEXTS * 3)
+    )  # every byte of the text, once
     assert found.bpb == pytest.approx(byte_nats / size / math.log(2), rel=1e-12)
     assert found.loss == pytest.approx(nats / found.tokens, rel=1e-12)
     assert len(found.positions) == context
     for loss, expected in zip(found.positions, places, strict=True):
-        assert math.isnan(loss) if not expected else loss == pytest.approx(np.mean(expected), rel=1e-12)
+        assert (
+            math.isnan(loss)
+            if not expected
+            else loss == pytest.approx(np.mean(expected), rel=1e-12)
+        )
 
 
-def test_single_precision_is_close(make_model: MakeModel, tokenizer: Tokenizer, shards: TokenShards) -> None:
-    exact, single = (score_shards(make_model(dtype=dtype), tokenizer, shards).bpb for dtype in (torch.float64, torch.float32))
+def test_single_precision_is_close(
+    make_model: MakeModel, tokenizer: Tokenizer, shards: TokenShards
+) -> None:
+    exact, single = (
+        score_shards(make_model(dtype=dtype), tokenizer, shards).bpb
+        for dtype in (torch.float64, torch.float32)
+    )
     assert single == pytest.approx(exact, rel=1e-6)
 
 
-def test_a_part_of_the_text(make_model: MakeModel, tokenizer: Tokenizer, shards: TokenShards) -> None:
+def test_a_part_of_the_text(
+    make_model: MakeModel, tokenizer: Tokenizer, shards: TokenShards
+) -> None:
     part = score_shards(make_model(context=32), tokenizer, shards, tokens=100)
     assert part.tokens == 128  # whole rows
 
 
 @pytest.mark.parametrize("preset", ["classic", "modern"])
-def test_stretched_is_the_same_function_within_the_context(make_model: MakeModel, preset: str) -> None:
+def test_stretched_is_the_same_function_within_the_context(
+    make_model: MakeModel, preset: str
+) -> None:
     model = make_model(preset, context=24)
     ids = torch.randint(0, 500, (2, 24), generator=torch.Generator().manual_seed(0))
     longer = stretched(model, 96)
@@ -91,8 +120,12 @@ def test_stretched_is_the_same_function_within_the_context(make_model: MakeModel
     assert model.config.context == 24
 
 
-def test_what_is_written(tmp_path: Path, make_model: MakeModel, tokenizer: Tokenizer, shards: TokenShards) -> None:
-    scores = {split: score_shards(make_model(), tokenizer, shards) for split in ("train", "validation")}
+def test_what_is_written(
+    tmp_path: Path, make_model: MakeModel, tokenizer: Tokenizer, shards: TokenShards
+) -> None:
+    scores = {
+        split: score_shards(make_model(), tokenizer, shards) for split in ("train", "validation")
+    }
     write_bpb(RunFolder(tmp_path), "base", scores, 64)
     text = (tmp_path / "evals/base-bpb.json").read_text()
     assert "NaN" not in text

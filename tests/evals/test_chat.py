@@ -37,7 +37,9 @@ from .conftest import MakeModel
 
 
 class Scripted:
-    """An engine that knows the reference answers, and answers every third question with a refusal."""
+    """An engine that knows the reference answers, and answers every third question with a
+    refusal.
+    """
 
     context = 512
 
@@ -47,8 +49,10 @@ class Scripted:
         for skill in skills:
             for i, c in enumerate(heldout(skill, 0, count)):
                 prompt = render_prompt(tokenizer, c.prompt)
-                answer = render(tokenizer, c).ids[len(prompt):-1]  # without the closing token
-                self.known[tuple(prompt)] = tokenizer.encode("I don't know.") if i % 3 == 0 else answer
+                answer = render(tokenizer, c).ids[len(prompt) : -1]  # without the closing token
+                self.known[tuple(prompt)] = (
+                    tokenizer.encode("I don't know.") if i % 3 == 0 else answer
+                )
 
     def generate(self, requests: Sequence[Request]) -> list[Completion]:
         self.requests += requests
@@ -58,9 +62,14 @@ class Scripted:
 def test_right_and_wrong_are_counted(tokenizer: Tokenizer) -> None:
     skills = ("facts", "arithmetic", "counting", "spelling", "follow_up")
     engine = Scripted(tokenizer, skills, 30)
-    results = evaluate_chat(engine, tokenizer, [heldout(skill, 0, 30) for skill in skills], max_tokens=77)
+    results = evaluate_chat(
+        engine, tokenizer, [heldout(skill, 0, 30) for skill in skills], max_tokens=77
+    )
     assert results == [Result(skill, 20, 30) for skill in skills]
-    assert all(request.sampling.temperature == 0 and request.sampling.max_tokens == 77 for request in engine.requests)
+    assert all(
+        request.sampling.temperature == 0 and request.sampling.max_tokens == 77
+        for request in engine.requests
+    )
 
 
 def test_answers_hold_what_was_said(tokenizer: Tokenizer) -> None:
@@ -73,9 +82,16 @@ def test_answers_hold_what_was_said(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize(
     ("correct", "total", "low", "high"),
-    [(81, 263, 0.2553, 0.3662), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718), (15, 148, 0.0624, 0.1605)],
+    [
+        (81, 263, 0.2553, 0.3662),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+        (15, 148, 0.0624, 0.1605),
+    ],
 )
-def test_wilson_interval_equals_the_published_examples(correct: int, total: int, low: float, high: float) -> None:
+def test_wilson_interval_equals_the_published_examples(
+    correct: int, total: int, low: float, high: float
+) -> None:
     """Newcombe (1998), Statistics in Medicine 17, table I, method 3."""
     assert Result("x", correct, total).interval == pytest.approx((low, high), abs=6e-5)
 
@@ -100,7 +116,9 @@ def test_runs_are_added_up() -> None:
 
 
 class Letters(Task):
-    """Questions whose right letter is drawn by lot, some with two letters in play, one far too long."""
+    """Questions whose right letter is drawn by lot, some with two letters in play, one far too
+    long.
+    """
 
     name, kind, baseline = "letters", "categorical", 0.25
 
@@ -109,7 +127,10 @@ class Letters(Task):
 
     def __getitem__(self, index: int) -> Conversation:
         letters = self.letters(index)
-        return Conversation.of(f"Question {index}" + " and on" * (200 if index == 5 else 1), letters[index * 7 % len(letters)])
+        return Conversation.of(
+            f"Question {index}" + " and on" * (200 if index == 5 else 1),
+            letters[index * 7 % len(letters)],
+        )
 
     def letters(self, index: int) -> tuple[str, ...]:
         return ("A", "B") if index % 3 == 0 else ("A", "B", "C", "D")
@@ -155,7 +176,13 @@ class Dice:
         self.seeds += [request.sampling.seed for request in requests]
         assert all(len(request.prompt) < self.context for request in requests)
         return [
-            Completion(ids=self.tokenizer.encode(self.known[request.prompt].messages[-1].text if request.sampling.seed % 2 else "no"))
+            Completion(
+                ids=self.tokenizer.encode(
+                    self.known[request.prompt].messages[-1].text
+                    if request.sampling.seed % 2
+                    else "no"
+                )
+            )
             for request in requests
         ]
 
@@ -170,8 +197,12 @@ def test_several_answers_to_each_question(tokenizer: Tokenizer) -> None:
     assert result.too_long == 25 - fits
     assert result.correct == pytest.approx(fits / 2)  # of four answers to each, two are right
     assert result.total == 25
-    assert dict(result.passes) == {k: pytest.approx(fits / 25 * rate) for k, rate in ((1, 1 / 2), (2, 5 / 6), (4, 1.0))}
-    assert result.interval == Result("x", result.correct, 25).interval  # four answers to a question are not four questions
+    assert dict(result.passes) == {
+        k: pytest.approx(fits / 25 * rate) for k, rate in ((1, 1 / 2), (2, 5 / 6), (4, 1.0))
+    }
+    assert (
+        result.interval == Result("x", result.correct, 25).interval
+    )  # four answers to a question are not four questions
 
 
 class Unjudgeable(Letters):
@@ -181,7 +212,9 @@ class Unjudgeable(Letters):
         raise MachineError("no sandbox")
 
 
-def test_a_task_that_cannot_be_judged_is_refused_before_it_is_answered(tokenizer: Tokenizer) -> None:
+def test_a_task_that_cannot_be_judged_is_refused_before_it_is_answered(
+    tokenizer: Tokenizer,
+) -> None:
     task = Unjudgeable()
     engine = Dice(tokenizer, task)
     with pytest.raises(MachineError, match="no sandbox"):
@@ -189,7 +222,10 @@ def test_a_task_that_cannot_be_judged_is_refused_before_it_is_answered(tokenizer
     assert not engine.seeds
 
 
-@pytest.mark.parametrize(("samples", "right", "k", "rate"), [(4, 2, 2, 5 / 6), (4, 0, 4, 0), (4, 4, 1, 1), (10, 3, 5, 1 - 21 / 252)])
+@pytest.mark.parametrize(
+    ("samples", "right", "k", "rate"),
+    [(4, 2, 2, 5 / 6), (4, 0, 4, 0), (4, 4, 1, 1), (10, 3, 5, 1 - 21 / 252)],
+)
 def test_pass_at_k(samples: int, right: int, k: int, rate: float) -> None:
     assert pass_at_k(samples, right, k) == pytest.approx(rate)
 
@@ -206,11 +242,25 @@ def test_chatcore_needs_every_task(tmp_path: Path) -> None:
     assert written["results"][1]["interval"] == pytest.approx(results[1].interval)
 
 
-def test_the_six_tasks_of_the_reference(fetcher: Fetcher, make_model: MakeModel, tokenizer: Tokenizer) -> None:
+def test_the_six_tasks_of_the_reference(
+    fetcher: Fetcher, make_model: MakeModel, tokenizer: Tokenizer
+) -> None:
     """On the real files: letters for the first three, writing for the others, all counted."""
     tasks = open_chat_tasks(["all", "pocket"], 0, 3, lambda: fetcher)
     assert [task.name for task in tasks] == [*CHAT_TASKS, *SKILLS]
-    assert [task.name for task in tasks if task.kind == "categorical"] == ["ARC-Easy", "ARC-Challenge", "MMLU"]
+    assert [task.name for task in tasks if task.kind == "categorical"] == [
+        "ARC-Easy",
+        "ARC-Challenge",
+        "MMLU",
+    ]
     engine = Engine(make_model(context=512, dtype=torch.float32), tokenizer, width=4)
-    found = evaluate_chat(engine, tokenizer, [task for task in tasks[:6] if task.name != "HumanEval"], max_tokens=4)
-    assert [(result.total, result.baseline) for result in found] == [(3, 0.25), (3, 0.25), (3, 0.25), (3, 0.0), (3, 0.0)]
+    found = evaluate_chat(
+        engine, tokenizer, [task for task in tasks[:6] if task.name != "HumanEval"], max_tokens=4
+    )
+    assert [(result.total, result.baseline) for result in found] == [
+        (3, 0.25),
+        (3, 0.25),
+        (3, 0.25),
+        (3, 0.0),
+        (3, 0.0),
+    ]

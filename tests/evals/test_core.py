@@ -1,4 +1,6 @@
-"""CORE in batches against the one-at-a-time reference, example by example; the bundle's reader against damaged bundles."""
+"""CORE in batches against the one-at-a-time reference, example by example; the bundle's reader
+against damaged bundles.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,14 @@ from hypothesis import strategies as st
 from chatling.errors import DataError
 from chatling.evals import core_bundle
 from chatling.evals.core import evaluate_core, judge, score_task, shots, write_core
-from chatling.evals.core_bundle import CoreTask, Item, fetch_bundle, open_bundle, read_bundle, read_items
+from chatling.evals.core_bundle import (
+    CoreTask,
+    Item,
+    fetch_bundle,
+    open_bundle,
+    read_bundle,
+    read_items,
+)
 from chatling.evals.scoring import ModelScorer, SpanScore
 from chatling.hardware.distributed import World
 from chatling.model.gpt import GPT
@@ -44,25 +53,46 @@ def pocket_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_bundle(folder: Path, rows: Rows, kinds: dict[str, str], shots: int = 2, full: int | None = None) -> Path:
+def write_bundle(
+    folder: Path, rows: Rows, kinds: dict[str, str], shots: int = 2, full: int | None = None
+) -> Path:
     (folder / "eval_data").mkdir(parents=True)
     entries, table = [], io.StringIO()
     writer = csv.writer(table)
     writer.writerow(["Eval Task", "#datapoints", "Random baseline"])
     for label, lines in rows.items():
-        (folder / "eval_data" / f"{label}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-        entries.append({"label": label, "dataset_uri": f"{label}.jsonl", "num_fewshot": [shots], "icl_task_type": kinds[label]})
+        (folder / "eval_data" / f"{label}.jsonl").write_text(
+            "".join(json.dumps(line) + "\n" for line in lines)
+        )
+        entries.append(
+            {
+                "label": label,
+                "dataset_uri": f"{label}.jsonl",
+                "num_fewshot": [shots],
+                "icl_task_type": kinds[label],
+            }
+        )
         writer.writerow([label, full or len(lines), 25])
     (folder / "core.yaml").write_text(yaml.safe_dump({"icl_tasks": entries}))
     (folder / "eval_meta_data.csv").write_text(table.getvalue())
     return folder
 
 
-def verdicts(bundle: Path, task: dict[str, Any], model: GPT, tokenizer: Tokenizer, limit: int | None = None) -> list[Verdict]:
+def verdicts(
+    bundle: Path, task: dict[str, Any], model: GPT, tokenizer: Tokenizer, limit: int | None = None
+) -> list[Verdict]:
     rows = reference_rows(bundle, task, limit)
     with torch.no_grad():
         return [
-            reference_example(rows, i, task, lambda ids: model.logits(model(ids)), tokenizer.encode, tokenizer.bos, model.config.context)
+            reference_example(
+                rows,
+                i,
+                task,
+                lambda ids: model.logits(model(ids)),
+                tokenizer.encode,
+                tokenizer.bos,
+                model.config.context,
+            )
             for i in range(len(rows))
         ]
 
@@ -78,14 +108,18 @@ def test_the_pocket_tasks_in_both_architectures(
     for task, plain in zip(tasks, reference_tasks(pocket_bundle), strict=True):
         outcomes, _ = score_task(ModelScorer(model), tokenizer, task, limit=30)
         expected = verdicts(pocket_bundle, plain, model, tokenizer, limit=30)
-        assert [outcome.correct for outcome in outcomes] == [verdict.correct for verdict in expected]
+        assert [outcome.correct for outcome in outcomes] == [
+            verdict.correct for verdict in expected
+        ]
         cropped += sum(outcome.cropped for outcome in outcomes)
         both |= {outcome.correct for outcome in outcomes}
     assert both == {True, False}
     assert bool(cropped) == (context == 24)
 
 
-def test_the_real_tasks_with_ten_shots_and_cropping(data_pack: Path, make_model: MakeModel, tokenizer: Tokenizer) -> None:
+def test_the_real_tasks_with_ten_shots_and_cropping(
+    data_pack: Path, make_model: MakeModel, tokenizer: Tokenizer
+) -> None:
     bundle = data_pack / "eval_bundle"
     model = make_model(context=320)
     tasks, problems = read_bundle(bundle)
@@ -96,7 +130,11 @@ def test_the_real_tasks_with_ten_shots_and_cropping(data_pack: Path, make_model:
         assert task.baseline == pytest.approx(plain["baseline"])
         outcomes, _ = score_task(ModelScorer(model), tokenizer, task, limit=8)
         expected = verdicts(bundle, plain, model, tokenizer, limit=8)
-        unlike = [(a.line, b.margin) for a, b in zip(outcomes, expected, strict=True) if a.correct != b.correct]
+        unlike = [
+            (a.line, b.margin)
+            for a, b in zip(outcomes, expected, strict=True)
+            if a.correct != b.correct
+        ]
         assert all(margin < TIE for _, margin in unlike), f"{task.label}: {unlike}"
         cropped += sum(outcome.cropped for outcome in outcomes)
         compared += len(outcomes)
@@ -104,15 +142,24 @@ def test_the_real_tasks_with_ten_shots_and_cropping(data_pack: Path, make_model:
     assert 40 < cropped < 160
 
 
-def test_score_is_the_mean_of_centred_accuracies(pocket_bundle: Path, make_model: MakeModel, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_score_is_the_mean_of_centred_accuracies(
+    pocket_bundle: Path, make_model: MakeModel, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     model, told = make_model(context=256), list[str]()
     result = evaluate_core(model, tokenizer, pocket_bundle, limit=20, note=told.append)
     for plain in reference_tasks(pocket_bundle):
-        right = [verdict.correct for verdict in verdicts(pocket_bundle, plain, model, tokenizer, limit=20)]
+        right = [
+            verdict.correct
+            for verdict in verdicts(pocket_bundle, plain, model, tokenizer, limit=20)
+        ]
         score = result.tasks[plain["label"]]
         assert score.accuracy == sum(right) / len(right)
-        assert score.centered == pytest.approx((score.accuracy - plain["baseline"]) / (1 - plain["baseline"]))
-    assert result.core == pytest.approx(sum(score.centered for score in result.tasks.values()) / len(result.tasks))
+        assert score.centered == pytest.approx(
+            (score.accuracy - plain["baseline"]) / (1 - plain["baseline"])
+        )
+    assert result.core == pytest.approx(
+        sum(score.centered for score in result.tasks.values()) / len(result.tasks)
+    )
     assert len(told) == len(result.tasks)
     assert not result.cut
     write_core(RunFolder(tmp_path), "base", result, step=7)
@@ -123,7 +170,9 @@ def test_score_is_the_mean_of_centred_accuracies(pocket_bundle: Path, make_model
 
 
 class Peers(World):
-    """Two ranks one after the other: each one's `gather` gives what it was handed, and the other's."""
+    """Two ranks one after the other: each one's `gather` gives what it was handed, and the
+    other's.
+    """
 
     def __init__(self, rank: int, box: dict[int, Any]):
         super().__init__(rank, 2)
@@ -135,7 +184,9 @@ class Peers(World):
         return [box.get(0, {}), box.get(1, {})]
 
 
-def test_ranks_share_the_examples(pocket_bundle: Path, make_model: MakeModel, tokenizer: Tokenizer) -> None:
+def test_ranks_share_the_examples(
+    pocket_bundle: Path, make_model: MakeModel, tokenizer: Tokenizer
+) -> None:
     scorer, task = ModelScorer(make_model(context=256)), read_bundle(pocket_bundle)[0][0]
     alone, _ = score_task(scorer, tokenizer, task, limit=21)
     box: dict[int, Any] = {}
@@ -144,36 +195,57 @@ def test_ranks_share_the_examples(pocket_bundle: Path, make_model: MakeModel, to
     assert len(box[0]) == 11
     together, _ = score_task(scorer, tokenizer, task, 21, Peers(1, box))
     assert len(box[1]) == 10
-    assert [(each.line, each.correct) for each in together] == [(each.line, each.correct) for each in alone]
-    assert [each.losses for each in together] == [pytest.approx(each.losses, rel=1e-12) for each in alone]
+    assert [(each.line, each.correct) for each in together] == [
+        (each.line, each.correct) for each in alone
+    ]
+    assert [each.losses for each in together] == [
+        pytest.approx(each.losses, rel=1e-12) for each in alone
+    ]
 
 
 @given(st.integers(0, 40), st.integers(1, 41), st.integers(0, 12))
-def test_shots_are_drawn_as_from_a_list_without_the_example(index: int, count: int, wanted: int) -> None:
+def test_shots_are_drawn_as_from_a_list_without_the_example(
+    index: int, count: int, wanted: int
+) -> None:
     index %= count
     others = [i for i in range(count) if i != index]
-    assert shots(index, wanted, count) == random.Random(1234 + index).sample(others, min(wanted, len(others)))
+    assert shots(index, wanted, count) == random.Random(1234 + index).sample(
+        others, min(wanted, len(others))
+    )
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
-def test_tiny_subsets_show_what_there_is(tmp_path: Path, make_model: MakeModel, tokenizer: Tokenizer, rows: int) -> None:
+def test_tiny_subsets_show_what_there_is(
+    tmp_path: Path, make_model: MakeModel, tokenizer: Tokenizer, rows: int
+) -> None:
     lines = [{"query": f"Number {i} is", "choices": ["one", "two"], "gold": 0} for i in range(5)]
-    bundle = write_bundle(tmp_path / "b", {"tiny": lines}, {"tiny": "multiple_choice"}, shots=10, full=9)
+    bundle = write_bundle(
+        tmp_path / "b", {"tiny": lines}, {"tiny": "multiple_choice"}, shots=10, full=9
+    )
     result = evaluate_core(make_model(), tokenizer, bundle, limit=rows)
     assert result.tasks["tiny"].count == rows
     assert f"tiny shows {rows - 1} examples instead of 10" in " ".join(result.problems)
     assert result.cut  # five rows of nine
 
 
-def test_a_choice_that_begins_the_other(tmp_path: Path, make_model: MakeModel, tokenizer: Tokenizer) -> None:
-    """Its mean loss is of no tokens. As in the reference it is chosen when it comes first, and never otherwise; and it is told of."""
+def test_a_choice_that_begins_the_other(
+    tmp_path: Path, make_model: MakeModel, tokenizer: Tokenizer
+) -> None:
+    """Its mean loss is of no tokens. As in the reference it is chosen when it comes first, and
+    never otherwise; and it is told of.
+    """
     choices = ["squish water", "squish water and melons"]
     lines = [{"query": "compactor", "choices": choices[::step], "gold": 0} for step in (1, -1)]
     bundle = write_bundle(tmp_path / "b", {"piqa": lines}, {"piqa": "multiple_choice"}, shots=0)
     task = read_bundle(bundle)[0][0]
     outcomes, problems = score_task(ModelScorer(make_model()), tokenizer, task)
     assert all(outcome.correct for outcome in outcomes)
-    assert sorted(math.isnan(loss) for outcome in outcomes for loss in outcome.losses) == [False, False, True, True]
+    assert sorted(math.isnan(loss) for outcome in outcomes for loss in outcome.losses) == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert "line 1, 2" in problems[0]
     assert "piqa.jsonl" in problems[0]
 
@@ -216,9 +288,13 @@ def test_a_bundle_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="There is no CORE bundle in"):
         read_bundle(tmp_path)
     lines = [{"context": "a", "continuation": "b"}]
-    for number, (damage, said) in enumerate((("missing", "lacks a file"), ("empty", "no usable row"), ("kind", "unknown type 'essay'"))):
+    for number, (damage, said) in enumerate(
+        (("missing", "lacks a file"), ("empty", "no usable row"), ("kind", "unknown type 'essay'"))
+    ):
         kinds = {"t": "essay" if damage == "kind" else "language_modeling"}
-        bundle = write_bundle(tmp_path / str(number), {"t": [] if damage == "empty" else lines}, kinds)
+        bundle = write_bundle(
+            tmp_path / str(number), {"t": [] if damage == "empty" else lines}, kinds
+        )
         if damage == "missing":
             (bundle / "eval_data/t.jsonl").unlink()
         with pytest.raises(DataError, match=said):
@@ -232,9 +308,14 @@ def test_the_cut_bundle_is_known_as_one(data_pack: Path) -> None:
     tasks, _ = read_bundle(data_pack / "eval_bundle")
     assert sum(task.full for task in tasks) == 91_037  # the published bundle's examples
     assert {task.label for task in tasks if not task.cut} == {
-        "copa", "openbook_qa", "winograd", "agi_eval_lsat_ar",
-        "bigbench_dyck_languages", "bigbench_operators", "bigbench_repeat_copy_logic",
-    }  # fmt: skip
+        "copa",
+        "openbook_qa",
+        "winograd",
+        "agi_eval_lsat_ar",
+        "bigbench_dyck_languages",
+        "bigbench_operators",
+        "bigbench_repeat_copy_logic",
+    }
 
 
 class Archive:
@@ -249,7 +330,9 @@ class Archive:
         return self.archive
 
 
-def test_the_full_bundle_is_unpacked_once_and_nothing_outside(tmp_path: Path, pocket_bundle: Path) -> None:
+def test_the_full_bundle_is_unpacked_once_and_nothing_outside(
+    tmp_path: Path, pocket_bundle: Path
+) -> None:
     archive = tmp_path / "eval_bundle.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         for path in sorted(pocket_bundle.rglob("*")):
@@ -260,9 +343,12 @@ def test_the_full_bundle_is_unpacked_once_and_nothing_outside(tmp_path: Path, po
     fetcher: Any = Archive(tmp_path / "cache", archive)
     folder = fetch_bundle(fetcher)
     assert read_bundle(folder)[0] == [
-        task.__class__(**{**vars(task), "file": folder / task.file.relative_to(pocket_bundle)}) for task in read_bundle(pocket_bundle)[0]
+        task.__class__(**{**vars(task), "file": folder / task.file.relative_to(pocket_bundle)})
+        for task in read_bundle(pocket_bundle)[0]
     ]
-    assert not list(tmp_path.rglob("escaped")) or all(folder in path.parents for path in tmp_path.rglob("escaped"))
+    assert not list(tmp_path.rglob("escaped")) or all(
+        folder in path.parents for path in tmp_path.rglob("escaped")
+    )
     stamp = (folder / "core.yaml").stat().st_mtime_ns
     make: Callable[[], Any] = lambda: fetcher  # noqa: E731
     assert open_bundle("full", RunFolder(tmp_path / "run"), 0, make) == folder

@@ -1,4 +1,6 @@
-"""Our model under lm-eval, against lm-eval's own `hf` model on the same weights exported to `transformers`."""
+"""Our model under lm-eval, against lm-eval's own `hf` model on the same weights exported to
+`transformers`.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ CONTEXT = 96
 
 
 @pytest.fixture(scope="module")
-def both(make_model: MakeModel, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+def both(
+    make_model: MakeModel, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, Any]:
     """(ours, lm-eval's), in fp32."""
     from lm_eval.models.huggingface import HFLM
     from tokenizers.processors import TemplateProcessing
@@ -38,13 +42,23 @@ def both(make_model: MakeModel, tokenizer: Tokenizer, tmp_path_factory: pytest.T
     logging.disable(logging.WARNING)
     model = make_model(context=CONTEXT, dtype=torch.float32)
     with torch.no_grad():
-        model.lm_head.weight[tokenizer.bos :] = 0  # random weights would end answers and call the calculator
+        model.lm_head.weight[tokenizer.bos :] = (
+            0  # random weights would end answers and call the calculator
+        )
     folder = tmp_path_factory.mktemp("export") / "tokenizer"
     tokenizer.save(folder)
     exported = PreTrainedTokenizerFast.from_pretrained(folder)
-    peer = HFLM(pretrained=to_transformers(model), tokenizer=exported, batch_size=8, max_length=CONTEXT, add_bos_token=True)
+    peer = HFLM(
+        pretrained=to_transformers(model),
+        tokenizer=exported,
+        batch_size=8,
+        max_length=CONTEXT,
+        add_bos_token=True,
+    )
     # the exported tokenizer begins no text with bos by itself; ours does, as the model was trained
-    exported.backend_tokenizer.post_processor = TemplateProcessing(single="<|bos|> $A", special_tokens=[("<|bos|>", tokenizer.bos)])
+    exported.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|bos|> $A", special_tokens=[("<|bos|>", tokenizer.bos)]
+    )
     return HarnessModel(Engine(model, tokenizer, width=4)), peer
 
 
@@ -55,11 +69,17 @@ def requests(kind: str, arguments: list[tuple[Any, ...]]) -> list[Any]:
 
 
 def test_200_real_examples(both: tuple[Any, Any], data_pack: Path) -> None:
-    """Questions of ARC with their choices; some do not fit the context, one has no context at all, one trailing spaces."""
+    """Questions of ARC with their choices; some do not fit the context, one has no context at all,
+    one trailing spaces.
+    """
     ours, theirs = both
-    with open(data_pack / "eval_bundle/eval_data/world_knowledge/arc_easy.jsonl", encoding="utf-8") as file:
+    with open(
+        data_pack / "eval_bundle/eval_data/world_knowledge/arc_easy.jsonl", encoding="utf-8"
+    ) as file:
         rows = [json.loads(line) for line, _ in zip(file, range(50), strict=False)]
-    pairs = [(f"{row['query']}\nAnswer:", f" {choice}") for row in rows for choice in row["choices"]]
+    pairs = [
+        (f"{row['query']}\nAnswer:", f" {choice}") for row in rows for choice in row["choices"]
+    ]
     pairs += [("", "No context at all"), ("Spaces at the end  ", "belong to what follows")]
     assert len(pairs) >= 200
     asked = requests("loglikelihood", pairs)
@@ -70,15 +90,23 @@ def test_200_real_examples(both: tuple[Any, Any], data_pack: Path) -> None:
 
 
 def test_rolling_over_long_texts(both: tuple[Any, Any], data_pack: Path) -> None:
-    """Windows and all. lm-eval puts its prefix in front by itself here, so its tokenizer must not."""
+    """Windows and all. lm-eval puts its prefix in front by itself here, so its tokenizer must
+    not.
+    """
     ours, theirs = both
-    texts = ["Short.", *itertools.islice(iter_texts([data_pack / "pretrain_en/shard_00005.parquet"]), 4)]
+    texts = [
+        "Short.",
+        *itertools.islice(iter_texts([data_pack / "pretrain_en/shard_00005.parquet"]), 4),
+    ]
     assert max(map(len, texts)) > 2000
     processor, theirs.add_bos_token = theirs.tokenizer.backend_tokenizer.post_processor, False
     try:
         theirs.tokenizer.backend_tokenizer.post_processor = None
         asked = requests("loglikelihood_rolling", [(text,) for text in texts])
-        found, expected = ours.loglikelihood_rolling(asked), theirs.loglikelihood_rolling(asked, disable_tqdm=True)
+        found, expected = (
+            ours.loglikelihood_rolling(asked),
+            theirs.loglikelihood_rolling(asked, disable_tqdm=True),
+        )
     finally:
         theirs.tokenizer.backend_tokenizer.post_processor, theirs.add_bos_token = processor, True
     assert found == [pytest.approx(value, rel=1e-6) for value in expected]
@@ -87,7 +115,13 @@ def test_rolling_over_long_texts(both: tuple[Any, Any], data_pack: Path) -> None
 def test_greedy_texts_up_to_a_stop(both: tuple[Any, Any]) -> None:
     ours, theirs = both
     settings = {"until": ["e", "\n\n"], "max_gen_toks": 12, "do_sample": False}
-    asked = requests("generate_until", [(f"The capital of {place} is", settings) for place in ("France", "Japan", "Peru", "Kenya")])
+    asked = requests(
+        "generate_until",
+        [
+            (f"The capital of {place} is", settings)
+            for place in ("France", "Japan", "Peru", "Kenya")
+        ],
+    )
     found = ours.generate_until(asked)
     assert found == theirs.generate_until(asked, disable_tqdm=True)
     assert not any("e" in text for text in found)
@@ -108,7 +142,9 @@ def test_lm_eval_drives_it_through_a_task_of_its_own(both: tuple[Any, Any], tmp_
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    rows = [{"question": f"Is {i} even?", "choices": ["yes", "no"], "gold": i % 2} for i in range(10)]
+    rows = [
+        {"question": f"Is {i} even?", "choices": ["yes", "no"], "gold": i % 2} for i in range(10)
+    ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "even.yaml").write_text(f"""
 task: even
@@ -124,7 +160,13 @@ metric_list: [{{metric: acc}}]
     ours, _ = both
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     found = simple_evaluate(ours, tasks=["even"], task_manager=manager, bootstrap_iters=0)
-    asked = requests("loglikelihood", [(row["question"], f" {choice}") for row in rows for choice in row["choices"]])
+    asked = requests(
+        "loglikelihood",
+        [(row["question"], f" {choice}") for row in rows for choice in row["choices"]],
+    )
     chances = [value for value, _ in ours.loglikelihood(asked)]
-    right = [(no > yes) == bool(row["gold"]) for row, yes, no in zip(rows, chances[::2], chances[1::2], strict=True)]
+    right = [
+        (no > yes) == bool(row["gold"])
+        for row, yes, no in zip(rows, chances[::2], chances[1::2], strict=True)
+    ]
     assert found["results"]["even"]["acc,none"] == sum(right) / 10

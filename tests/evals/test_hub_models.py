@@ -1,4 +1,6 @@
-"""A model of `transformers` through our CORE, against the one-at-a-time reference on its own logits."""
+"""A model of `transformers` through our CORE, against the one-at-a-time reference on its own
+logits.
+"""
 
 from __future__ import annotations
 
@@ -28,28 +30,49 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory, tokenizer: Tokenizer) -> Path
 
     folder = tmp_path_factory.mktemp("gpt2")
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=tokenizer.vocab_size, n_positions=48, n_embd=32, n_layer=2, n_head=2, initializer_range=0.4)
+    config = GPT2Config(
+        vocab_size=tokenizer.vocab_size,
+        n_positions=48,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.4,
+    )
     GPT2LMHeadModel(config).save_pretrained(folder)
     tokenizer.save(folder / "tokenizer")
     PreTrainedTokenizerFast.from_pretrained(folder / "tokenizer").save_pretrained(folder)
     return folder
 
 
-def test_every_example_as_the_reference_has_it(gpt2: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_every_example_as_the_reference_has_it(
+    gpt2: Path, tokenizer: Tokenizer, tmp_path: Path
+) -> None:
     write_core_bundle(tmp_path / "bundle", seed=0)
     scorer, theirs = load_hub_model(str(gpt2))
     assert scorer.context == 48
     assert theirs.bos == tokenizer.bos
     right = cropped = 0
-    for task, plain in zip(read_bundle(tmp_path / "bundle")[0], reference_tasks(tmp_path / "bundle"), strict=True):
+    for task, plain in zip(
+        read_bundle(tmp_path / "bundle")[0], reference_tasks(tmp_path / "bundle"), strict=True
+    ):
         outcomes, _ = score_task(scorer, theirs, task, limit=25)
         rows = reference_rows(tmp_path / "bundle", plain, limit=25)
         with torch.no_grad():
             expected = [
-                reference_example(rows, i, plain, lambda ids: scorer.model(ids).logits, tokenizer.encode, tokenizer.bos, 48)
+                reference_example(
+                    rows,
+                    i,
+                    plain,
+                    lambda ids: scorer.model(ids).logits,
+                    tokenizer.encode,
+                    tokenizer.bos,
+                    48,
+                )
                 for i in range(len(rows))
             ]
-        unlike = [b.margin for a, b in zip(outcomes, expected, strict=True) if a.correct != b.correct]
+        unlike = [
+            b.margin for a, b in zip(outcomes, expected, strict=True) if a.correct != b.correct
+        ]
         assert all(margin < 1e-5 for margin in unlike)
         right += sum(outcome.correct for outcome in outcomes)
         cropped += sum(outcome.cropped for outcome in outcomes)
@@ -64,10 +87,21 @@ def test_our_weights_score_the_same_either_way(make_model: MakeModel) -> None:
     random = np.random.default_rng(0)
     prompts = [random.integers(0, 500, length) for length in (3, 20, 50)]
     questions = [
-        Question(tuple(np.append(prompt, random.integers(0, 500, n)) for n in (1, 4, 9)), (len(prompt),) * 3) for prompt in prompts
+        Question(
+            tuple(np.append(prompt, random.integers(0, 500, n)) for n in (1, 4, 9)),
+            (len(prompt),) * 3,
+        )
+        for prompt in prompts
     ]
-    ours, theirs = ModelScorer(model).score(questions), HubScorer(to_transformers(model), batch_tokens=100).score(questions)
-    for a, b in zip((s for scores in ours for s in scores), (s for scores in theirs for s in scores), strict=True):
+    ours, theirs = (
+        ModelScorer(model).score(questions),
+        HubScorer(to_transformers(model), batch_tokens=100).score(questions),
+    )
+    for a, b in zip(
+        (s for scores in ours for s in scores),
+        (s for scores in theirs for s in scores),
+        strict=True,
+    ):
         assert (a.tokens, a.greedy) == (b.tokens, b.greedy)
         assert a.nats == pytest.approx(b.nats, abs=1e-4)
 
@@ -82,7 +116,9 @@ def test_a_tokenizer_needs_a_beginning(gpt2: Path) -> None:
 
     plain = AutoTokenizer.from_pretrained(gpt2)
     plain.bos_token = None
-    assert HubTokenizer(plain).bos == plain.eos_token_id  # as GPT-2's own, whose end of text begins one, too
+    assert (
+        HubTokenizer(plain).bos == plain.eos_token_id
+    )  # as GPT-2's own, whose end of text begins one, too
     plain.eos_token = None
     with pytest.raises(DataError, match="no token that begins a text"):
         HubTokenizer(plain)

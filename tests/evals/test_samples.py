@@ -33,19 +33,35 @@ def test_a_base_model_goes_on_with_a_text_and_a_chat_model_answers_a_question() 
     assert [each.prompt for each in chat] == [probe.question for probe in PROBES]
     assert engine.asked[0].prompt == (t.bos, *t.encode(PROBES[0].opening))
     asked = engine.asked[len(PROBES)].prompt
-    assert asked == (t.bos, t.user_start, *t.encode(PROBES[0].question), t.user_end, t.assistant_start)
+    assert asked == (
+        t.bos,
+        t.user_start,
+        *t.encode(PROBES[0].question),
+        t.user_end,
+        t.assistant_start,
+    )
     assert {each.text for each in base} == {" there"}
     assert all(request.sampling.greedy for request in engine.asked)
 
 
 def test_the_article_s_own_questions_are_among_them_in_both_languages() -> None:
     asked = " ".join(probe.question for probe in PROBES)
-    assert all(word in asked for word in ("Li Bai", "李白", "capital of France", "法国的首都", "1+1", "Who are you"))
+    assert all(
+        word in asked
+        for word in ("Li Bai", "李白", "capital of France", "法国的首都", "1+1", "Who are you")
+    )
 
 
 def test_a_call_of_the_calculator_is_shown_with_its_result() -> None:
     t = tokenizer()
-    call = [t.python_start, *t.encode("1+1"), t.python_end, t.output_start, *t.encode("2"), t.output_end]
+    call = [
+        t.python_start,
+        *t.encode("1+1"),
+        t.python_end,
+        t.output_start,
+        *t.encode("2"),
+        t.output_end,
+    ]
     found = sample(Scripted([*t.encode("So: "), *call, *t.encode("\n#### 2")]), chat=True)  # type: ignore[arg-type]
     assert found[0].text == "So: [1+1 = 2]\n#### 2"
     assert sample(Scripted(call[:4]), chat=True)[0].text == "[1+1"  # type: ignore[arg-type]

@@ -1,4 +1,6 @@
-"""The tokenizer's evaluation: counts that can be checked by hand, peers that may be missing, quickly and quietly."""
+"""The tokenizer's evaluation: counts that can be checked by hand, peers that may be missing,
+quickly and quietly.
+"""
 
 import json
 import math
@@ -11,7 +13,15 @@ from rich.console import Console
 
 from chatling.data.token_shards import write_token_shards
 from chatling.evals import tokenizer as evaluation
-from chatling.evals.tokenizer import KINDS, OURS, Row, draw_tokenizer, evaluate_tokenizer, evaluation_texts, load_peers
+from chatling.evals.tokenizer import (
+    KINDS,
+    OURS,
+    Row,
+    draw_tokenizer,
+    evaluate_tokenizer,
+    evaluation_texts,
+    load_peers,
+)
 from chatling.terminal.tokenizer import show_tokenizer
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
@@ -35,7 +45,9 @@ class Words:
 
 
 def test_counts_can_be_checked_by_hand(tokenizer: Tokenizer) -> None:
-    report = evaluate_tokenizer(tokenizer, {"a": ["to be or not", "to be"], "nothing": [""]}, {"words": Words()}, "a note")
+    report = evaluate_tokenizer(
+        tokenizer, {"a": ["to be or not", "to be"], "nothing": [""]}, {"words": Words()}, "a note"
+    )
     assert report.texts == ("a",)
     assert report.tokenizers == (OURS, "words")
     row = report.row("a", "words")
@@ -71,7 +83,9 @@ def test_texts_of_our_own_and_of_the_run(tokenizer: Tokenizer, tmp_path: Path) -
     assert (texts["train"], texts["validation"]) == (TEXT, TEXT[:1])
 
 
-def test_no_more_of_a_run_than_is_needed(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_more_of_a_run_than_is_needed(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -85,18 +99,27 @@ def test_no_more_of_a_run_than_is_needed(tokenizer: Tokenizer, tmp_path: Path, m
 def test_peers_come_from_tiktoken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tiktoken.get_encoding", lambda name: SimpleNamespace(name=name))
     peers, note = load_peers()
-    assert {label: peer.name for label, peer in peers.items()} == {"GPT-2": "gpt2", "GPT-4": "cl100k_base"}
+    assert {label: peer.name for label, peer in peers.items()} == {
+        "GPT-2": "gpt2",
+        "GPT-4": "cl100k_base",
+    }
     assert note is None
 
 
-def test_without_a_network_one_sentence_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_network_one_sentence_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def fail(name: str) -> None:
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr("tiktoken.get_encoding", fail)
     peers, note = load_peers()
     assert peers == {}
-    assert note == "Left out GPT-2 and GPT-4: their tokenizers could not be fetched (ConnectionError); with a network, they come along."
+    assert (
+        note
+        == "Left out GPT-2 and GPT-4: their tokenizers could not be fetched (ConnectionError); with"
+        " a network, they come along."
+    )
     assert capsys.readouterr() == ("", "")
 
 
@@ -128,18 +151,24 @@ def test_a_slow_network_is_given_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert note is None
 
 
-def test_a_run_gets_its_files(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_gets_its_files(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(evaluation, "load_peers", lambda: ({"words": Words()}, "a note"))
     run = RunFolder(tmp_path / "run")
     tokenizer.save(run.tokenizer)
     report = evaluation.evaluate_run(run)
     assert report.texts == KINDS
-    assert json.loads((run.evals / "tokenizer.json").read_text()) == json.loads(json.dumps(report.to_dict()))
+    assert json.loads((run.evals / "tokenizer.json").read_text()) == json.loads(
+        json.dumps(report.to_dict())
+    )
     assert (run.evals / "tokenizer.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_table_json_and_picture(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    report = evaluate_tokenizer(tokenizer, {"cats": TEXT[:1], "other": TEXT[1:]}, {"GPT-0": Words()}, "Left out the rest.")
+    report = evaluate_tokenizer(
+        tokenizer, {"cats": TEXT[:1], "other": TEXT[1:]}, {"GPT-0": Words()}, "Left out the rest."
+    )
     console = Console(record=True, width=120, file=open("/dev/null", "w"))  # noqa: SIM115
     show_tokenizer(report, console)
     shown = console.export_text()
@@ -153,6 +182,10 @@ def test_table_json_and_picture(tokenizer: Tokenizer, tmp_path: Path) -> None:
     figure = draw_tokenizer(report)
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["cats", "other"]
     heights = [bar.get_height() for bar in figure.axes[0].patches]
-    assert heights == [report.row(text, name).bytes_per_token for name in report.tokenizers for text in report.texts]
+    assert heights == [
+        report.row(text, name).bytes_per_token
+        for name in report.tokenizers
+        for text in report.texts
+    ]
     figure.savefig(tmp_path / "tokenizer.png")
     assert (tmp_path / "tokenizer.png").stat().st_size > 5000

@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from chatling.hardware import detect as module
-from chatling.hardware.detect import Device, Machine, detect, gemm_tflops, system_memory, usable_cores
+from chatling.hardware.detect import (
+    Device,
+    Machine,
+    detect,
+    gemm_tflops,
+    system_memory,
+    usable_cores,
+)
 
 
 def probe(fp32: float, bf16: float):  # type: ignore[no-untyped-def]
@@ -36,7 +43,12 @@ def test_memory_is_the_containers_share(tmp_path: Path) -> None:
 def test_cores_heed_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     quota = tmp_path / "cpu.max"
-    for text, cores in (("max 100000\n", 8), ("200000 100000\n", 2), ("50000 100000\n", 1), ("9900000 100000\n", 8)):
+    for text, cores in (
+        ("max 100000\n", 8),
+        ("200000 100000\n", 2),
+        ("50000 100000\n", 1),
+        ("9900000 100000\n", 8),
+    ):
         quota.write_text(text)
         assert usable_cores(quota) == cores
     assert usable_cores(tmp_path / "none") == 8

@@ -1,4 +1,6 @@
-"""Processes of one run: what one finds is shared, and the death of one is a sentence on the others."""
+"""Processes of one run: what one finds is shared, and the death of one is a sentence on the
+others.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from chatling.hardware.distributed import process_group
 try:
     with process_group(torch.device("cpu")) as world:
         looked = []
-        print("fault:", world.first_fault(lambda: looked.append(1) or "broken"), len(looked), flush=True)
+        fault = world.first_fault(lambda: looked.append(1) or "broken")
+        print("fault:", fault, len(looked), flush=True)
         if world.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
         world.sum(torch.ones(8))
@@ -39,11 +42,14 @@ def test_the_death_of_a_peer_is_one_sentence(tmp_path: Path) -> None:
     launched = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     processes = [
         subprocess.Popen(
-            [sys.executable, str(script)], env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank)}, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            [sys.executable, str(script)],
+            env={**launched, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         for rank in (0, 1)
-    ]  # fmt: skip
+    ]
     (said, error), (other, _) = (process.communicate(timeout=120) for process in processes)
     assert (said, other) == ("fault: broken 1\n", "fault: broken 0\n")
     assert processes[0].returncode == 1
@@ -54,7 +60,13 @@ def test_the_death_of_a_peer_is_one_sentence(tmp_path: Path) -> None:
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("text", ["[pair.cc:534] Connection closed by peer [127.0.0.1]:1", "NCCL communicator was aborted on rank 1"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[pair.cc:534] Connection closed by peer [127.0.0.1]:1",
+        "NCCL communicator was aborted on rank 1",
+    ],
+)
 def test_what_the_libraries_say_of_a_dead_peer_is_understood(text: str) -> None:
     with pytest.raises(PeerDied, match="Start the run again"), peer_errors():
         raise RuntimeError(text)

@@ -1,4 +1,6 @@
-"""Small models with random weights everywhere: a fresh one has zero projections and would prove nothing."""
+"""Small models with random weights everywhere: a fresh one has zero projections and would prove
+nothing.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -14,14 +16,36 @@ from chatling.tokenizer.bpe import Tokenizer
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     """Every byte, and a few merges so that some tokens are longer."""
-    return Tokenizer([bytes([byte]) for byte in range(256)] + [b"th", b"the", b" the", b"an", b" an", b"12", b"EN", b"END"], digits=2)
+    return Tokenizer(
+        [bytes([byte]) for byte in range(256)]
+        + [b"th", b"the", b" the", b"an", b" an", b"12", b"EN", b"END"],
+        digits=2,
+    )
 
 
 @pytest.fixture(scope="session")
 def make_model(tokenizer: Tokenizer) -> Callable[..., GPT]:
-    def make(preset: str = "classic", *, kv_heads: int = 2, seed: int = 0, context: int = 128, scale: float = 1.0) -> GPT:
-        recipe = ModelRecipe(preset=preset, depth=4, width=64, head_width=16, kv_heads=kv_heads, context=context, window_pattern="SL")
-        config = replace(recipe.resolve(tokenizer.vocab_size), windows=(24, 0, 24, 0) if preset == "modern" else ())
+    def make(
+        preset: str = "classic",
+        *,
+        kv_heads: int = 2,
+        seed: int = 0,
+        context: int = 128,
+        scale: float = 1.0,
+    ) -> GPT:
+        recipe = ModelRecipe(
+            preset=preset,
+            depth=4,
+            width=64,
+            head_width=16,
+            kv_heads=kv_heads,
+            context=context,
+            window_pattern="SL",
+        )
+        config = replace(
+            recipe.resolve(tokenizer.vocab_size),
+            windows=(24, 0, 24, 0) if preset == "modern" else (),
+        )
         model = GPT(config)
         generator = torch.Generator().manual_seed(seed)
         model.initialise(generator)
@@ -42,11 +66,18 @@ def scripted(make_model: Callable[..., GPT]) -> Callable[[Iterable[int], int], "
 
 
 class ScriptedModel(torch.nn.Module):
-    """Stands in for a GPT: says the tokens of its script one after the other, whatever it is given, and remembers what it read."""
+    """Stands in for a GPT: says the tokens of its script one after the other, whatever it is given,
+    and remembers what it read.
+    """
 
     def __init__(self, model: GPT, script: Iterable[int], prompt: int):
         super().__init__()
-        self.config, self.compute_dtype, self.script, self.prompt = model.config, model.compute_dtype, list(script), prompt
+        self.config, self.compute_dtype, self.script, self.prompt = (
+            model.config,
+            model.compute_dtype,
+            list(script),
+            prompt,
+        )
         self.embed_tokens = model.embed_tokens
         self.read: list[int] = []
 

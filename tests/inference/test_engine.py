@@ -1,4 +1,6 @@
-"""The engine: a request's answer is its own, whatever else runs; calculator, stops, limits, refill, errors."""
+"""The engine: a request's answer is its own, whatever else runs; calculator, stops, limits, refill,
+errors.
+"""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -20,12 +22,24 @@ Scripted = Callable[[Sequence[int], int], GPT]
 
 def some_requests(count: int, vocabulary: int, seed: int = 0) -> list[Request]:
     draw = random.Random(seed)
-    settings: list[dict[str, Any]] = [{"temperature": 0.0}, {}, {"top_k": 5}, {"top_p": 0.7, "temperature": 1.3}]
+    settings: list[dict[str, Any]] = [
+        {"temperature": 0.0},
+        {},
+        {"top_k": 5},
+        {"top_p": 0.7, "temperature": 1.3},
+    ]
     settings += [{"top_k": 10**6}, {"top_k": 8, "top_p": 0.5}]
     return [
         Request(
-            tuple(draw.randrange(vocabulary) for _ in range(draw.choice([1, 3, 20, 31, 32, 33, 64, 90]))),
-            Sampling(**draw.choice(settings), seed=draw.randrange(10**12), max_tokens=draw.choice([1, 2, 10, 60])),
+            tuple(
+                draw.randrange(vocabulary)
+                for _ in range(draw.choice([1, 3, 20, 31, 32, 33, 64, 90]))
+            ),
+            Sampling(
+                **draw.choice(settings),
+                seed=draw.randrange(10**12),
+                max_tokens=draw.choice([1, 2, 10, 60]),
+            ),
         )
         for _ in range(count)
     ]
@@ -56,7 +70,9 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     ],
     indirect=["threads"],
 )
-def test_batched_equals_single(make_model: Make, tokenizer: Tokenizer, threads: None, preset: str, dtype: torch.dtype) -> None:
+def test_batched_equals_single(
+    make_model: Make, tokenizer: Tokenizer, threads: None, preset: str, dtype: torch.dtype
+) -> None:
     engine = Engine(make_model(preset), tokenizer, width=4, dtype=dtype)
     requests = some_requests(24, tokenizer.vocab_size)
     together = engine.generate(requests)
@@ -101,7 +117,9 @@ def test_a_group_reads_its_prompt_once_and_a_turn_its_history_never_again(
     branch = Request((*prompt[:40], 7), Sampling(seed=4, max_tokens=8))
     for request, blocks in ((longer, 2), (branch, 1), (group[5], 0), (longer, 0)):
         watched.blocks.clear()
-        assert said(engine.generate([request])) == said(Engine(model, tokenizer, width=8).generate([request]))
+        assert said(engine.generate([request])) == said(
+            Engine(model, tokenizer, width=8).generate([request])
+        )
         assert watched.count() == blocks
     engine.load_weights(make_model("modern", seed=5))
     engine.generate([longer])
@@ -110,7 +128,12 @@ def test_a_group_reads_its_prompt_once_and_a_turn_its_history_never_again(
 
 def test_a_long_prompt_does_not_stall_the_others(make_model: Make, tokenizer: Tokenizer) -> None:
     engine = Engine(make_model(context=1500), tokenizer, width=4)
-    talking = engine.submit(Request((1, 2), Sampling(seed=1, max_tokens=200, logit_bias=((tokenizer.assistant_end, -100.0),))))
+    talking = engine.submit(
+        Request(
+            (1, 2),
+            Sampling(seed=1, max_tokens=200, logit_bias=((tokenizer.assistant_end, -100.0),)),
+        )
+    )
     engine.step()
     long = engine.submit(Request(tuple(i % 250 for i in range(1300)), Sampling(max_tokens=2)))
     short = engine.submit(Request((5, 6, 7), Sampling(max_tokens=2)))
@@ -127,7 +150,9 @@ def test_a_long_prompt_does_not_stall_the_others(make_model: Make, tokenizer: To
         engine.step()
 
 
-def test_an_unchosen_width_is_one_that_differs(make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unchosen_width_is_one_that_differs(
+    make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     engine = Engine(make_model(), tokenizer, width=16)
     run = engine._run
 
@@ -143,30 +168,54 @@ def test_an_unchosen_width_is_one_that_differs(make_model: Make, tokenizer: Toke
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("width", "cpp"), [(1, True), (8, True), (8, False)])
 def test_compiled(
-    make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, width: int, cpp: bool
+    make_model: Make,
+    tokenizer: Tokenizer,
+    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype,
+    width: int,
+    cpp: bool,
 ) -> None:
-    """Close to the eager engine, the same alone and in company, and with new weights what a new engine says. `cpp`: attention in C++."""
+    """Close to the eager engine, the same alone and in company, and with new weights what a new
+    engine says. `cpp`: attention in C++.
+    """
     if not cpp:
         monkeypatch.setattr(native, "available", lambda: False)
     model, new = make_model("modern", context=300), make_model("modern", context=300, seed=1)
-    engine, plain = (Engine(model, tokenizer, width=width, dtype=dtype, compiled=compiled) for compiled in (True, False))
+    engine, plain = (
+        Engine(model, tokenizer, width=width, dtype=dtype, compiled=compiled)
+        for compiled in (True, False)
+    )
     requests = some_requests(30, tokenizer.vocab_size)
     requests.append(Request(tuple(range(100)), Sampling(0, max_tokens=190)))
     engine.build()
     together, expected = engine.generate(requests), plain.generate(requests)
     assert said([engine.generate([request])[0] for request in requests]) == said(together)
     for mine, theirs in zip(together, expected, strict=True):
-        same = next((i for i, (a, b) in enumerate(zip(mine.ids, theirs.ids, strict=False)) if a != b), len(mine.ids))
-        assert mine.logprobs[:same] == pytest.approx(theirs.logprobs[:same], abs=1e-4 if dtype == torch.float32 else 0.3)
+        same = next(
+            (i for i, (a, b) in enumerate(zip(mine.ids, theirs.ids, strict=False)) if a != b),
+            len(mine.ids),
+        )
+        assert mine.logprobs[:same] == pytest.approx(
+            theirs.logprobs[:same], abs=1e-4 if dtype == torch.float32 else 0.3
+        )
     if dtype == torch.float32:
-        assert sum(mine.ids == theirs.ids for mine, theirs in zip(together, expected, strict=True)) >= 30
+        assert (
+            sum(mine.ids == theirs.ids for mine, theirs in zip(together, expected, strict=True))
+            >= 30
+        )
     engine.load_weights(new)
     plain.load_weights(new)
     second, expected = engine.generate(requests[:10]), plain.generate(requests[:10])
-    begun = [(mine, theirs) for mine, theirs in zip(second, expected, strict=True) if mine.ids[:1] == theirs.ids[:1] != []]
+    begun = [
+        (mine, theirs)
+        for mine, theirs in zip(second, expected, strict=True)
+        if mine.ids[:1] == theirs.ids[:1] != []
+    ]
     assert len(begun) >= 7
     for mine, theirs in begun:
-        assert mine.logprobs[0] == pytest.approx(theirs.logprobs[0], abs=1e-4 if dtype == torch.float32 else 0.3)
+        assert mine.logprobs[0] == pytest.approx(
+            theirs.logprobs[0], abs=1e-4 if dtype == torch.float32 else 0.3
+        )
     if dtype == torch.float32:
         assert said(second) == said(expected)
 
@@ -175,7 +224,9 @@ def test_greedy_equals_the_model_without_cache(make_model: Make, tokenizer: Toke
     model = make_model("modern")
     engine = Engine(model, tokenizer, width=3)
     prompts = [tuple(range(5)), tuple(range(40, 110)), (7,)]
-    completions = engine.generate([Request(prompt, Sampling(temperature=0.0, max_tokens=20)) for prompt in prompts])
+    completions = engine.generate(
+        [Request(prompt, Sampling(temperature=0.0, max_tokens=20)) for prompt in prompts]
+    )
     for prompt, completion in zip(prompts, completions, strict=True):
         ids = list(prompt)
         for token, logprob in zip(completion.ids, completion.logprobs, strict=True):
@@ -188,12 +239,18 @@ def test_greedy_equals_the_model_without_cache(make_model: Make, tokenizer: Toke
 
 def test_seed_decides(make_model: Make, tokenizer: Tokenizer) -> None:
     engine = Engine(make_model(), tokenizer, width=2)
-    answers = engine.generate([Request((1, 2, 3), Sampling(seed=seed, max_tokens=30)) for seed in (5, 5, 6)])
+    answers = engine.generate(
+        [Request((1, 2, 3), Sampling(seed=seed, max_tokens=30)) for seed in (5, 5, 6)]
+    )
     assert answers[0].ids == answers[1].ids != answers[2].ids
 
 
-def run_script(scripted: Scripted, tokenizer: Tokenizer, script: Sequence[int], **settings: Any) -> tuple[Completion, list[int], str]:
-    """What the engine makes of a model that says `script`; also what the model read back, and the streamed text."""
+def run_script(
+    scripted: Scripted, tokenizer: Tokenizer, script: Sequence[int], **settings: Any
+) -> tuple[Completion, list[int], str]:
+    """What the engine makes of a model that says `script`; also what the model read back, and the
+    streamed text.
+    """
     prompt = (1, 2, 3)
     engine = Engine(scripted(script, len(prompt)), tokenizer)
     request = Request(prompt, Sampling(temperature=0.0, **settings))
@@ -231,16 +288,32 @@ def test_nonsense_gets_no_result(scripted: Scripted, tokenizer: Tokenizer, expre
 
 def test_stray_tool_tokens_do_nothing(scripted: Scripted, tokenizer: Tokenizer) -> None:
     t = tokenizer
-    script = [t.python_end, t.output_end, t.output_start, t.python_start, *t.encode("1+"), t.python_start, *t.encode("2"), t.python_end]
+    script = [
+        t.python_end,
+        t.output_end,
+        t.output_start,
+        t.python_start,
+        *t.encode("1+"),
+        t.python_start,
+        *t.encode("2"),
+        t.python_end,
+    ]
     completion, _, _ = run_script(scripted, t, [*script, *[0] * 3, t.bos])
-    assert completion.ids == [*script, t.output_start, *t.encode("2"), t.output_end]  # the second start begins anew
+    assert completion.ids == [
+        *script,
+        t.output_start,
+        *t.encode("2"),
+        t.output_end,
+    ]  # the second start begins anew
     assert completion.finish == "stop"
 
 
 def test_max_tokens_counts_sampled_tokens(scripted: Scripted, tokenizer: Tokenizer) -> None:
     t = tokenizer
     call = [t.python_start, *t.encode("1+1"), t.python_end]
-    completion, _, _ = run_script(scripted, t, [*call, *[0] * 3, *t.encode("abcdef")], max_tokens=len(call) + 2)
+    completion, _, _ = run_script(
+        scripted, t, [*call, *[0] * 3, *t.encode("abcdef")], max_tokens=len(call) + 2
+    )
     assert completion.text == "1+12ab"
     assert completion.finish == "length"
     assert completion.forced.count(False) == len(call) + 2
@@ -259,8 +332,12 @@ def test_max_tokens_counts_sampled_tokens(scripted: Scripted, tokenizer: Tokeniz
         ("END", ("E", "END"), ""),
     ],
 )
-def test_stop_strings(scripted: Scripted, tokenizer: Tokenizer, text: str, stop: tuple[str, ...], expected: str) -> None:
-    completion, _, streamed = run_script(scripted, tokenizer, [*tokenizer.encode(text), tokenizer.assistant_end], stop=stop)
+def test_stop_strings(
+    scripted: Scripted, tokenizer: Tokenizer, text: str, stop: tuple[str, ...], expected: str
+) -> None:
+    completion, _, streamed = run_script(
+        scripted, tokenizer, [*tokenizer.encode(text), tokenizer.assistant_end], stop=stop
+    )
     assert streamed == expected
     assert completion.finish == "stop"
 
@@ -313,7 +390,9 @@ def test_cancel_frees_the_row(make_model: Make, tokenizer: Tokenizer) -> None:
     assert not engine.busy
 
 
-def test_weights_are_cast_once_and_the_model_is_left_alone(make_model: Make, tokenizer: Tokenizer) -> None:
+def test_weights_are_cast_once_and_the_model_is_left_alone(
+    make_model: Make, tokenizer: Tokenizer
+) -> None:
     model = make_model("modern")
     twin = in_dtype(model, torch.bfloat16)
     assert {p.dtype for p in twin.parameters()} == {torch.bfloat16}
@@ -326,7 +405,9 @@ def test_weights_are_cast_once_and_the_model_is_left_alone(make_model: Make, tok
     assert not same.lm_head.weight.requires_grad
     ids = torch.arange(20)[None]
     with torch.no_grad():
-        close = torch.nn.functional.cosine_similarity(twin(ids).float().flatten(), model(ids).flatten(), dim=0)
+        close = torch.nn.functional.cosine_similarity(
+            twin(ids).float().flatten(), model(ids).flatten(), dim=0
+        )
     assert close > 0.99
 
 
@@ -346,7 +427,13 @@ def test_load_weights(make_model: Make, tokenizer: Tokenizer, dtype: torch.dtype
 def test_alternatives_and_the_prompts_own_scores(make_model: Make, tokenizer: Tokenizer) -> None:
     model, prompt = make_model(), tuple(range(60, 100))
     engine = Engine(model, tokenizer, width=2)
-    request = Request(prompt, Sampling(seed=3, max_tokens=5, top_logprobs=3, logit_bias=((tokenizer.assistant_end, -100.0),)), echo=True)
+    request = Request(
+        prompt,
+        Sampling(
+            seed=3, max_tokens=5, top_logprobs=3, logit_bias=((tokenizer.assistant_end, -100.0),)
+        ),
+        echo=True,
+    )
     other = engine.submit(Request((1,), Sampling(seed=2)))
     events = list(engine.stream(request))
     engine.cancel(other)
@@ -354,8 +441,14 @@ def test_alternatives_and_the_prompts_own_scores(make_model: Make, tokenizer: To
     with torch.no_grad():
         expected = model.logits(model(torch.tensor([[*prompt, *done.ids]])))[0].log_softmax(-1)
     tokens, logprobs = (*prompt, *done.ids)[1:], (*done.prompt_logprobs, *done.logprobs)
-    assert logprobs == pytest.approx([float(row[token]) for row, token in zip(expected, tokens, strict=False)], abs=1e-4)
-    for row, some in zip(expected, [*done.prompt_alternatives, *[event.alternatives for event in events]], strict=False):
+    assert logprobs == pytest.approx(
+        [float(row[token]) for row, token in zip(expected, tokens, strict=False)], abs=1e-4
+    )
+    for row, some in zip(
+        expected,
+        [*done.prompt_alternatives, *[event.alternatives for event in events]],
+        strict=False,
+    ):
         chances, ids = row.topk(3)
         assert [token for token, _ in some] == ids.tolist()
         assert [chance for _, chance in some] == pytest.approx(chances.tolist(), abs=1e-4)

@@ -1,4 +1,6 @@
-"""The cache: the same numbers as without it, rows at different places, extents that leave no trace."""
+"""The cache: the same numbers as without it, rows at different places, extents that leave no
+trace.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,9 +16,17 @@ Make = Callable[..., GPT]
 CPU = torch.device("cpu")
 
 
-def go_on(cache: KVCache, starts: Sequence[int], lengths: Sequence[int], previous: Sequence[int], tokens: int = 1,
-          slots: Sequence[int] | None = None) -> Pass:  # fmt: skip
-    columns = cache.seen_by(max(start + length for start, length in zip(starts, lengths, strict=True)))
+def go_on(
+    cache: KVCache,
+    starts: Sequence[int],
+    lengths: Sequence[int],
+    previous: Sequence[int],
+    tokens: int = 1,
+    slots: Sequence[int] | None = None,
+) -> Pass:
+    columns = cache.seen_by(
+        max(start + length for start, length in zip(starts, lengths, strict=True))
+    )
     numbers = (torch.tensor(list(values)) for values in (starts, lengths, previous))
     return Pass(cache, *numbers, columns, tokens, None if slots is None else torch.tensor(slots))
 
@@ -24,10 +34,20 @@ def go_on(cache: KVCache, starts: Sequence[int], lengths: Sequence[int], previou
 @pytest.mark.parametrize("preset", ["classic", "modern"])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("slots", [1, 3])
-@pytest.mark.parametrize("cpp", [False, pytest.param(True, marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler"))])
+@pytest.mark.parametrize(
+    "cpp",
+    [
+        False,
+        pytest.param(True, marks=pytest.mark.skipif(not has_compiler(), reason="no C++ compiler")),
+    ],
+)
 @torch.no_grad()
-def test_cached_equals_uncached(make_model: Make, preset: str, kv_heads: int, slots: int, cpp: bool) -> None:
-    """A row read in parts of 1, 30 (two in one pass) and 5, padding beside it; then decoded while the other slots rest."""
+def test_cached_equals_uncached(
+    make_model: Make, preset: str, kv_heads: int, slots: int, cpp: bool
+) -> None:
+    """A row read in parts of 1, 30 (two in one pass) and 5, padding beside it; then decoded while
+    the other slots rest.
+    """
     model = make_model(preset, kv_heads=kv_heads)
     cache = KVCache(model.config, slots, 100, torch.float32, CPU, compiled=cpp)
     assert cache.native == cpp
@@ -41,8 +61,14 @@ def test_cached_equals_uncached(make_model: Make, preset: str, kv_heads: int, sl
         for row, (start, stop) in zip(rows, parts, strict=False):
             row[: stop - start] = ids[start:stop]
         before = [int(ids[start - 1]) if start else -1 for start, _ in parts]
-        view = go_on(cache, [*[start for start, _ in parts], 0], [*[stop - start for start, stop in parts], 0], [*before, -1], tokens,
-                     [*[last] * len(parts), spare])  # fmt: skip
+        view = go_on(
+            cache,
+            [*[start for start, _ in parts], 0],
+            [*[stop - start for start, stop in parts], 0],
+            [*before, -1],
+            tokens,
+            [*[last] * len(parts), spare],
+        )
         for states, (start, stop) in zip(model(rows, view), parts, strict=False):
             got[start:stop] = model.logits(states[: stop - start])
 
@@ -51,9 +77,13 @@ def test_cached_equals_uncached(make_model: Make, preset: str, kv_heads: int, sl
     read([(31, 36)], 7)
     for at in range(36, 90):
         view = go_on(cache, [*[0] * last, at], [*[0] * last, 1], [*[-1] * last, int(ids[at - 1])])
-        got[at] = model.logits(model(torch.cat((ids.new_zeros(last), ids[at : at + 1]))[:, None], view))[last, 0]
+        got[at] = model.logits(
+            model(torch.cat((ids.new_zeros(last), ids[at : at + 1]))[:, None], view)
+        )[last, 0]
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
-    assert not any(storage[:last].any() for storage in (*cache.keys, *cache.values))  # who rests is left alone
+    assert not any(
+        storage[:last].any() for storage in (*cache.keys, *cache.values)
+    )  # who rests is left alone
 
 
 @torch.no_grad()
@@ -76,8 +106,12 @@ def test_a_slot_starts_over_clean_and_a_copy_goes_on_alike(make_model: Make) -> 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("window", [0, 24])
 @pytest.mark.parametrize("tokens", [1, 32])
-def test_a_longer_neighbour_changes_no_bit(make_model: Make, dtype: torch.dtype, window: int, tokens: int) -> None:
-    """What lets the engine read only as far as the longest row: extents that are multiples of EXTENT agree bit for bit."""
+def test_a_longer_neighbour_changes_no_bit(
+    make_model: Make, dtype: torch.dtype, window: int, tokens: int
+) -> None:
+    """What lets the engine read only as far as the longest row: extents that are multiples of
+    EXTENT agree bit for bit.
+    """
     config = make_model(kv_heads=2, context=1400).config
     config = replace(config, windows=(window,) * config.depth)
     generator = torch.Generator().manual_seed(0)
@@ -86,7 +120,10 @@ def test_a_longer_neighbour_changes_no_bit(make_model: Make, dtype: torch.dtype,
         cache = KVCache(config, 2, 1400, dtype, CPU)
         cache.keys[1].normal_(generator=generator.manual_seed(0))
         cache.values[1].normal_(generator=generator)
-        q, k, v = (torch.randn(2, tokens, heads, config.head_width, generator=generator).to(dtype) for heads in (4, 2, 2))
+        q, k, v = (
+            torch.randn(2, tokens, heads, config.head_width, generator=generator).to(dtype)
+            for heads in (4, 2, 2)
+        )
         view = go_on(cache, [position, longest], [tokens] * 2, [0, 0], tokens)
         assert len(view.columns) == ((longest + tokens - 1) // EXTENT + 1) * EXTENT
         return view.attend(1, q, k, v, window)[0]
@@ -108,4 +145,6 @@ def test_overflow_is_refused(make_model: Make) -> None:
 def test_bytes_per_slot(make_model: Make, dtype: torch.dtype) -> None:
     config = make_model(kv_heads=2).config
     cache = KVCache(config, 2, 100, dtype, CPU)
-    assert sum(storage.nbytes for storage in (*cache.keys, *cache.values)) == 3 * bytes_per_slot(config, 100, dtype, CPU)
+    assert sum(storage.nbytes for storage in (*cache.keys, *cache.values)) == 3 * bytes_per_slot(
+        config, 100, dtype, CPU
+    )

@@ -41,7 +41,9 @@ def test_an_engine_answers_with_it(make_model: Callable[..., GPT], tokenizer: To
     assert before.logprobs != after.logprobs
 
 
-def test_without_torchao_it_says_what_to_install(make_model: Callable[..., GPT], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchao_it_says_what_to_install(
+    make_model: Callable[..., GPT], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "torchao.quantization", None)
     with pytest.raises(MachineError, match="torchao is not installed"):
         quantise(make_model())

@@ -24,10 +24,14 @@ def test_uniform_is_uniform_and_fixed() -> None:
     assert 0 <= numbers.min() < 0.001 < 0.999 < numbers.max() < 1
     assert len(set(numbers)) == len(numbers)
     counts, _ = np.histogram(numbers, bins=20, range=(0, 1))
-    assert ((counts - 500) ** 2 / 500).sum() < 45  # chi-square with 19 degrees of freedom, p about 0.001
+    assert (
+        (counts - 500) ** 2 / 500
+    ).sum() < 45  # chi-square with 19 degrees of freedom, p about 0.001
     grid = numbers.reshape(100, 100)
     assert abs(np.corrcoef(grid[:-1].ravel(), grid[1:].ravel())[0, 1]) < 0.04  # neighbouring seeds
-    assert abs(np.corrcoef(grid[:, :-1].ravel(), grid[:, 1:].ravel())[0, 1]) < 0.04  # neighbouring positions
+    assert (
+        abs(np.corrcoef(grid[:, :-1].ravel(), grid[:, 1:].ravel())[0, 1]) < 0.04
+    )  # neighbouring positions
     assert uniform(-1, 0) == uniform(2**64 - 1, 0)  # any int is a seed
     assert uniform(0, 0) == pytest.approx(uniform(0, 0), abs=0)
 
@@ -95,7 +99,15 @@ def test_rows_are_independent(seed: int, kinds: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [{"temperature": -1}, {"temperature": float("nan")}, {"top_p": 0}, {"top_p": 1.5}, {"top_k": -1}, {"max_tokens": 0}, {"stop": ("",)}],
+    [
+        {"temperature": -1},
+        {"temperature": float("nan")},
+        {"top_p": 0},
+        {"top_p": 1.5},
+        {"top_k": -1},
+        {"max_tokens": 0},
+        {"stop": ("",)},
+    ],
 )
 def test_values_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ChatlingError, match=next(iter(bad))):
@@ -109,24 +121,51 @@ def test_min_p(seed: int, min_p: float, temperature: float) -> None:
     rows = [Sampling(temperature=temperature, min_p=min_p, seed=draw) for draw in range(300)]
     drawn = set(draw(logits.expand(300, -1), rows))
     shares = (logits[0] / temperature).softmax(-1)
-    kept = {token: share for token, share in enumerate(shares.tolist()) if share >= min_p * float(shares.max()) * (1 - 1e-5)}
-    assert {token for token, share in kept.items() if share > 0.06 * sum(kept.values())} <= drawn <= kept.keys()
+    kept = {
+        token: share
+        for token, share in enumerate(shares.tolist())
+        if share >= min_p * float(shares.max()) * (1 - 1e-5)
+    }
+    assert (
+        {token for token, share in kept.items() if share > 0.06 * sum(kept.values())}
+        <= drawn
+        <= kept.keys()
+    )
 
 
 def test_penalty_and_bias_move_one_row_alone() -> None:
     logits = torch.tensor([[2.0, 1.9, -1.0, -1.1]] * 4)
-    rows = [Sampling(0), Sampling(0, repetition_penalty=1.5), Sampling(0, logit_bias=((3, 5.0), (99, 1.0)))]
+    rows = [
+        Sampling(0),
+        Sampling(0, repetition_penalty=1.5),
+        Sampling(0, logit_bias=((3, 5.0), (99, 1.0))),
+    ]
     rows.append(Sampling(0, repetition_penalty=0.5))
     sampler = Sampler(rows, 4, CPU, [(0,), (0,), (0,), (2,)])
     ids, logprobs = sampler(logits, [0] * 4)
     assert ids.tolist() == [0, 1, 3, 0]
-    assert logprobs.tolist() == pytest.approx(logits.log_softmax(-1).gather(1, ids[:, None])[:, 0].tolist())  # the model's own
+    assert logprobs.tolist() == pytest.approx(
+        logits.log_softmax(-1).gather(1, ids[:, None])[:, 0].tolist()
+    )  # the model's own
     sampler.saw([1, 1, 1, 1])
-    assert sampler(logits, [1] * 4)[0].tolist() == [0, 0, 3, 1]  # both penalised: 1.33 before 1.27; rewarded: 3.8
+    assert sampler(logits, [1] * 4)[0].tolist() == [
+        0,
+        0,
+        3,
+        1,
+    ]  # both penalised: 1.33 before 1.27; rewarded: 3.8
     assert sampler.likeliest(logits) == [()] * 4
 
 
-@pytest.mark.parametrize("wrong", [{"min_p": 1.5}, {"repetition_penalty": 0}, {"logit_bias": ((1, 200.0),)}, {"top_logprobs": 21}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"min_p": 1.5},
+        {"repetition_penalty": 0},
+        {"logit_bias": ((1, 200.0),)},
+        {"top_logprobs": 21},
+    ],
+)
 def test_new_values_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ChatlingError, match=next(iter(wrong))):
         Sampling(**wrong)

@@ -57,7 +57,9 @@ def ask(service: EngineService, request: Request) -> tuple[Ticket, Reader]:
 
 def test_many_threads_get_what_one_caller_gets(make_model: Make, tokenizer: Tokenizer) -> None:
     model = make_model()
-    requests = [Request((1, 2, *range(i % 7)), Sampling(seed=i, max_tokens=5 + i % 20)) for i in range(40)]
+    requests = [
+        Request((1, 2, *range(i % 7)), Sampling(seed=i, max_tokens=5 + i % 20)) for i in range(40)
+    ]
     expected = Engine(model, tokenizer, width=4).generate(requests)
     with serving(Engine(model, tokenizer, width=4), Engine(model, tokenizer, width=4)) as service:
         readers: dict[int, Reader] = {}
@@ -71,7 +73,9 @@ def test_many_threads_get_what_one_caller_gets(make_model: Make, tokenizer: Toke
             thread.start()
         for thread in threads:
             thread.join()
-        assert [readers[i].wait() for i in range(40)] == [completion.finish for completion in expected]
+        assert [readers[i].wait() for i in range(40)] == [
+            completion.finish for completion in expected
+        ]
         assert [readers[i].text for i in range(40)] == [completion.text for completion in expected]
         stats = service.stats()
         assert stats["tokens"] == sum(len(completion.ids) for completion in expected)
@@ -174,7 +178,10 @@ def test_a_calculator_that_breaks_ends_its_request_alone(
     monkeypatch.setattr(bad, "_calculator", lambda token: 1 / 0)
     while engine.busy:
         engine.step()
-    assert (bad.completion.finish, good.completion.finish) == ("error", engine.generate([LONG])[0].finish)
+    assert (bad.completion.finish, good.completion.finish) == (
+        "error",
+        engine.generate([LONG])[0].finish,
+    )
 
 
 @pytest.mark.parametrize("patience", [0.0, 30.0])

@@ -16,7 +16,9 @@ def brute_force(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) 
         for h in range(heads):
             for i in range(length):
                 keys = [j for j in range(length) if j <= i and (window == 0 or i - j < window)]
-                scores = torch.stack([q[b, i, h] @ k[b, j, h // group] for j in keys]) / math.sqrt(width)
+                scores = torch.stack([q[b, i, h] @ k[b, j, h // group] for j in keys]) / math.sqrt(
+                    width
+                )
                 out[b, i, h] = scores.softmax(0) @ torch.stack([v[b, j, h // group] for j in keys])
     return out
 
@@ -27,8 +29,12 @@ def brute_force(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, window: int) 
 def test_equals_brute_force(kernel: str, window: int, kv_heads: int) -> None:
     generator = torch.Generator().manual_seed(0)
     q = torch.randn(2, 7, 4, 6, dtype=torch.float64, generator=generator)
-    k, v = (torch.randn(2, 7, kv_heads, 6, dtype=torch.float64, generator=generator) for _ in range(2))
-    torch.testing.assert_close(attend(q, k, v, window, kernel), brute_force(q, k, v, window), rtol=1e-10, atol=1e-10)  # type: ignore[arg-type]
+    k, v = (
+        torch.randn(2, 7, kv_heads, 6, dtype=torch.float64, generator=generator) for _ in range(2)
+    )
+    torch.testing.assert_close(
+        attend(q, k, v, window, kernel), brute_force(q, k, v, window), rtol=1e-10, atol=1e-10
+    )  # type: ignore[arg-type]
 
 
 def test_rotation_depends_on_distance_only() -> None:

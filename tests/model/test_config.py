@@ -25,7 +25,9 @@ def test_d32_costs_11_6_times_d20() -> None:
 @pytest.mark.parametrize("preset", ["classic", "modern"])
 @pytest.mark.parametrize("depth", [1, 4, 5])
 def test_counts_equal_the_modules(preset: str, depth: int) -> None:
-    config = ModelRecipe(preset=preset, depth=depth, width=48, head_width=12, kv_heads=2, context=32).resolve(300)  # type: ignore[arg-type]
+    config = ModelRecipe(
+        preset=preset, depth=depth, width=48, head_width=12, kv_heads=2, context=32
+    ).resolve(300)  # type: ignore[arg-type]
     assert parameter_counts(config)["total"] == sum(p.numel() for p in GPT(config).parameters())
 
 
@@ -37,7 +39,9 @@ def test_modern_windows_end_full() -> None:
 
 
 def test_flops_count_every_matrix_product() -> None:
-    """Against a count of the operations that torch dispatches, attention included (it counts the full square, as we do)."""
+    """Against a count of the operations that torch dispatches, attention included (it counts the
+    full square, as we do).
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     config = ModelRecipe(depth=3, width=64, head_width=16, context=32).resolve(128)

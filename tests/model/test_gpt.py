@@ -57,7 +57,9 @@ def test_every_parameter_gets_a_gradient(preset: str) -> None:
     ids = torch.randint(0, 97, (2, 32))
     loss, _ = model.loss(ids, ids.roll(-1, 1))
     loss.backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0] == []
+    assert [
+        name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0
+    ] == []
 
 
 def test_same_seed_same_weights() -> None:
@@ -80,7 +82,11 @@ def test_bfloat16_compute_keeps_fp32_weights() -> None:
     model.compute_dtype = torch.bfloat16
     loss, _ = model.loss(torch.arange(16)[None], torch.arange(16)[None])
     loss.backward()
-    assert {p.dtype for p in model.parameters()} == {p.grad.dtype for p in model.parameters()} == {torch.float32}
+    assert (
+        {p.dtype for p in model.parameters()}
+        == {p.grad.dtype for p in model.parameters()}
+        == {torch.float32}
+    )
     assert (model.logits(model(torch.arange(16)[None])) - exact).abs().max() < 0.2
 
 
@@ -88,11 +94,16 @@ def test_layers_alike_share_a_compiled_graph() -> None:
     from torch._dynamo.testing import CompileCounter
 
     torch._dynamo.reset()
-    model = GPT(ModelRecipe(preset="modern", depth=12, width=32, head_width=16, context=16).resolve(32), kernel="plain")
+    model = GPT(
+        ModelRecipe(preset="modern", depth=12, width=32, head_width=16, context=16).resolve(32),
+        kernel="plain",
+    )
     model.initialise(torch.Generator().manual_seed(0))
     counter = CompileCounter()
     for block in model.layers:
         block.compile(dynamic=False, backend=counter)
     model.loss(torch.zeros(2, 16, dtype=torch.int32), torch.zeros(2, 16, dtype=torch.int64))
-    assert counter.frame_count == 3  # short and full windows, with and without value embeddings: three of the four occur
+    assert (
+        counter.frame_count == 3
+    )  # short and full windows, with and without value embeddings: three of the four occur
     torch._dynamo.reset()

@@ -18,7 +18,9 @@ from chatling.model.losses import (
 )
 
 
-def draw(rows: int, length: int, width: int, vocabulary: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+def draw(
+    rows: int, length: int, width: int, vocabulary: int, dtype: torch.dtype
+) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(rows, length, width, generator=generator, dtype=dtype).requires_grad_()
     weight = (torch.randn(vocabulary, width, generator=generator, dtype=dtype) * 2).requires_grad_()
@@ -35,7 +37,9 @@ def test_equals_autograd_in_float64(chunk: int, monkeypatch: pytest.MonkeyPatch)
     ours = (loss.detach(), hidden.grad.clone(), weight.grad.clone())
     hidden.grad = weight.grad = None
     logits = 15.0 * torch.tanh((hidden @ weight.T) / 15.0)
-    reference = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    reference = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=IGNORE, reduction="sum"
+    )
     (reference * 3.5).backward()
     assert int(count) == int((targets != IGNORE).sum())
     for mine, theirs in zip(ours, (reference.detach(), hidden.grad, weight.grad), strict=True):
@@ -68,10 +72,14 @@ def test_token_losses_sum_to_the_loss() -> None:
 
 
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 25])
-def test_token_logprobs_equal_autograd_in_float64(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_logprobs_equal_autograd_in_float64(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(losses, "CPU_CHUNK", chunk)
     hidden, weight, targets = draw(3, 17, 8, 50, torch.float64)
-    upstream = torch.randn(targets.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    upstream = torch.randn(
+        targets.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
     found = token_logprobs(hidden, weight, targets, 15.0)
     (found * upstream).sum().backward()
     ours = (found.detach(), hidden.grad.clone(), weight.grad.clone())
@@ -85,7 +93,9 @@ def test_token_logprobs_equal_autograd_in_float64(chunk: int, monkeypatch: pytes
 
 def test_policy_gradient_clips_and_leashes_as_written_out() -> None:
     generator = torch.Generator().manual_seed(3)
-    logprobs, old, reference = (-3 * torch.rand(4, 6, dtype=torch.float64, generator=generator) for _ in range(3))
+    logprobs, old, reference = (
+        -3 * torch.rand(4, 6, dtype=torch.float64, generator=generator) for _ in range(3)
+    )
     targets = torch.randint(-1, 2, (4, 6), generator=generator)
     advantages = torch.tensor([0.5, -0.5, 0.25, -2.0], dtype=torch.float64)
     total = 0.0
@@ -97,7 +107,9 @@ def test_policy_gradient_clips_and_leashes_as_written_out() -> None:
             surrogate = min(p / q * a, max(0.8, min(1.2, p / q)) * a)
             d = (reference[b, t] - logprobs[b, t]).item()
             total += -surrogate + 0.1 * (2.718281828459045**d - d - 1)
-    value, count = policy_gradient_loss(logprobs, targets, advantages, old, reference, clip=0.2, kl=0.1)
+    value, count = policy_gradient_loss(
+        logprobs, targets, advantages, old, reference, clip=0.2, kl=0.1
+    )
     assert value.item() == pytest.approx(total, rel=1e-12)
     assert int(count) == int((targets != IGNORE).sum())
 
@@ -105,18 +117,26 @@ def test_policy_gradient_clips_and_leashes_as_written_out() -> None:
 def test_a_ratio_of_one_has_the_plain_gradient() -> None:
     generator = torch.Generator().manual_seed(4)
     logprobs = (-3 * torch.rand(2, 5, dtype=torch.float64, generator=generator)).requires_grad_()
-    targets, advantages = torch.randint(-1, 2, (2, 5), generator=generator), torch.tensor([0.5, -0.5], dtype=torch.float64)
+    targets, advantages = (
+        torch.randint(-1, 2, (2, 5), generator=generator),
+        torch.tensor([0.5, -0.5], dtype=torch.float64),
+    )
     (plain,) = torch.autograd.grad(policy_gradient_loss(logprobs, targets, advantages)[0], logprobs)
-    clipped, _ = policy_gradient_loss(logprobs, targets, advantages, logprobs.detach(), logprobs.detach(), clip=0.2, kl=0.1)
+    clipped, _ = policy_gradient_loss(
+        logprobs, targets, advantages, logprobs.detach(), logprobs.detach(), clip=0.2, kl=0.1
+    )
     (leashed,) = torch.autograd.grad(clipped, logprobs)
     torch.testing.assert_close(plain, leashed)
     assert plain.abs().sum() > 0
 
 
 @pytest.mark.parametrize(
-    ("smoothing", "per_token", "imitation"), [(0.0, False, 0.0), (0.1, False, 0.0), (0.0, True, 0.0), (0.2, True, 0.5)]
+    ("smoothing", "per_token", "imitation"),
+    [(0.0, False, 0.0), (0.1, False, 0.0), (0.0, True, 0.0), (0.2, True, 0.5)],
 )
-def test_the_preference_loss_is_the_closed_form(smoothing: float, per_token: bool, imitation: float) -> None:
+def test_the_preference_loss_is_the_closed_form(
+    smoothing: float, per_token: bool, imitation: float
+) -> None:
     generator = torch.Generator().manual_seed(6)
     targets = torch.randint(-1, 3, (8, 7), generator=generator)
     targets[[3, 7]] = IGNORE  # a pair that only fills the batch up
@@ -131,9 +151,19 @@ def test_the_preference_loss_is_the_closed_form(smoothing: float, per_token: boo
             gains.append(gain / len(said) if per_token else gain)
             means.append(sum(said) / len(said))
         sigma = 1 / (1 + math.exp(-0.3 * (gains[0] - gains[1])))
-        total += -(1 - smoothing) * math.log(sigma) - smoothing * math.log(1 - sigma) - imitation * means[0]
+        total += (
+            -(1 - smoothing) * math.log(sigma)
+            - smoothing * math.log(1 - sigma)
+            - imitation * means[0]
+        )
     value, count = preference_loss(
-        logprobs, targets, reference, beta=0.3, label_smoothing=smoothing, per_token=per_token, imitation=imitation
+        logprobs,
+        targets,
+        reference,
+        beta=0.3,
+        label_smoothing=smoothing,
+        per_token=per_token,
+        imitation=imitation,
     )
     assert value.item() == pytest.approx(total, rel=1e-12)
     assert int(count) == 3
@@ -142,7 +172,9 @@ def test_the_preference_loss_is_the_closed_form(smoothing: float, per_token: boo
 def test_a_pair_that_only_fills_up_has_no_gradient() -> None:
     targets = torch.full((2, 4), IGNORE)
     logprobs = torch.zeros(2, 4, requires_grad=True)
-    value, count = preference_loss(logprobs * (targets != IGNORE), targets, torch.zeros(2), beta=0.1, imitation=1.0)
+    value, count = preference_loss(
+        logprobs * (targets != IGNORE), targets, torch.zeros(2), beta=0.1, imitation=1.0
+    )
     value.backward()
     assert (value.item(), int(count)) == (0.0, 0)
     assert logprobs.grad is not None

@@ -19,7 +19,11 @@ GPU = replace(CPU, device="cuda", bf16_tflops=1.0)
     [
         (MachineConfig(kernel="sdpa"), replace(CPU, memory=1 << 20), "GiB are there"),
         (MachineConfig(kernel="sdpa", device="cuda"), CPU, "no cuda device"),
-        (MachineConfig(kernel="sdpa", compile="on"), replace(CPU, compiler=False), "no C\\+\\+ compiler"),
+        (
+            MachineConfig(kernel="sdpa", compile="on"),
+            replace(CPU, compiler=False),
+            "no C\\+\\+ compiler",
+        ),
         (MachineConfig(kernel="flex"), CPU, "flex kernel"),
         (MachineConfig(kernel="flex", compile="off"), GPU, "flex kernel"),
         (MachineConfig(kernel="sdpa", dtype="float64"), replace(CPU, device="mps"), "no float64"),

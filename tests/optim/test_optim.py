@@ -25,7 +25,9 @@ def test_muon_equals_torch(shape: tuple[int, int], decay: float) -> None:
     mine = [torch.randn(shape, generator=generator) for _ in range(3)]
     theirs = [torch.nn.Parameter(weight.clone()) for weight in mine]
     group = MuonGroup(["a", "b", "c"], mine, MuonSettings(0.03, decay), World(), torch.bfloat16)
-    reference = torch.optim.Muon(theirs, lr=0.03, weight_decay=decay, momentum=0.9, nesterov=True, adjust_lr_fn="original")
+    reference = torch.optim.Muon(
+        theirs, lr=0.03, weight_decay=decay, momentum=0.9, nesterov=True, adjust_lr_fn="original"
+    )
     for _ in range(5):
         for weight, parameter in zip(mine, theirs, strict=True):
             weight.grad = torch.randn(shape, generator=generator)
@@ -34,12 +36,15 @@ def test_muon_equals_torch(shape: tuple[int, int], decay: float) -> None:
         group.step(1.0, 0.9, 1.0, ONE)
         reference.step()
     for weight, parameter in zip(mine, theirs, strict=True):
-        # stacked and single bf16 products may round differently: within 1 % of the five updates' size
+        # stacked and single bf16 products may round differently: within 1 % of the five updates'
+        # size
         assert (weight - parameter).norm() / (5 * 0.03 * math.sqrt(min(shape))) < 0.01
 
 
 def test_orthogonalisation_brings_singular_values_near_one() -> None:
-    matrices = torch.randn(2, 32, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    matrices = torch.randn(
+        2, 32, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64
+    )
     for polar, low, high in ((False, 0.6, 1.25), (True, 0.85, 1.15)):
         values = torch.linalg.svdvals(orthogonalise(matrices, polar, torch.float64))
         assert values.min() > low
@@ -53,7 +58,10 @@ def test_orthogonalisation_brings_singular_values_near_one() -> None:
 def test_variance_reduction_evens_rows_and_keeps_the_norm() -> None:
     weights = [torch.zeros(8, 4)]
     group = MuonGroup(["a"], weights, MuonSettings(1.0, beta2=0.5), World(), torch.float32)
-    update = torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 9)[None, :, None]
+    update = (
+        torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0))
+        * torch.arange(1, 9)[None, :, None]
+    )
     even = group._even_out(update.clone())
     rows = even.square().mean(-1).sqrt()[0]
     assert rows.max() / rows.min() < 1.001
@@ -68,10 +76,14 @@ def test_cautious_decay_never_fights_the_update() -> None:
     group.reduce_gradients()
     group.step(1.0, 0.0, 1.0, ONE)
     decayed_only = start - 0.1 * start
-    assert torch.allclose(weight[0, 1], decayed_only[0, 1])  # a zero update agrees with any sign: decay applies
+    assert torch.allclose(
+        weight[0, 1], decayed_only[0, 1]
+    )  # a zero update agrees with any sign: decay applies
     assert weight[0, 0] < decayed_only[0, 0]  # update and weight agree: both apply
     update = (decayed_only - weight)[0, 0]
-    torch.testing.assert_close(weight[1, 1], start[1, 1] - update, rtol=0, atol=1e-5)  # they disagree: no decay
+    torch.testing.assert_close(
+        weight[1, 1], start[1, 1] - update, rtol=0, atol=1e-5
+    )  # they disagree: no decay
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.05])
@@ -80,7 +92,9 @@ def test_adamw_equals_torch(decay: float) -> None:
     mine = torch.randn(10, 6, generator=generator, dtype=torch.float64)
     theirs = torch.nn.Parameter(mine.clone())
     group = AdamWGroup("w", mine, AdamWSettings(0.01, 0.8, 0.95, decay), World())
-    reference = torch.optim.AdamW([theirs], lr=0.01, betas=(0.8, 0.95), eps=1e-10, weight_decay=decay)
+    reference = torch.optim.AdamW(
+        [theirs], lr=0.01, betas=(0.8, 0.95), eps=1e-10, weight_decay=decay
+    )
     for _ in range(10):
         mine.grad = torch.randn(10, 6, generator=generator, dtype=torch.float64)
         theirs.grad = mine.grad.clone()
@@ -98,24 +112,38 @@ def test_schedule_is_a_trapezoid() -> None:
     assert rates[90] == pytest.approx(0.1 + 0.9 * 10 / 20)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert Schedule(10, peak=0.02, warmdown=1.0).rate(5) == pytest.approx(0.01)
-    assert (schedule.momentum(0), schedule.momentum(300), schedule.momentum(9000)) == pytest.approx((0.85, 0.95, 0.95))
+    assert (schedule.momentum(0), schedule.momentum(300), schedule.momentum(9000)) == pytest.approx(
+        (0.85, 0.95, 0.95)
+    )
 
 
 def test_rates_follow_width_and_batch() -> None:
     classic = resolve_rates(OptimConfig(), "classic", 768 * 4, 524_288, 1, 0)
-    assert (classic.embedding.learning_rate, classic.head.learning_rate) == pytest.approx((0.1, 0.002))
+    assert (classic.embedding.learning_rate, classic.head.learning_rate) == pytest.approx(
+        (0.1, 0.002)
+    )
     assert (classic.matrix.learning_rate, classic.clip) == (0.02, 1.0)
     modern = resolve_rates(OptimConfig(), "modern", 768, 524_288 // 4, 1000, 500)
     assert modern.matrix.learning_rate == pytest.approx(0.01)
     assert modern.matrix.weight_decay == pytest.approx(0.28 * 0.5 * 0.5)
     assert modern.clip == 0.0
-    assert resolve_rates(OptimConfig(matrix_lr=0.5), "classic", 768, 1, 1, 0).matrix.learning_rate == 0.5
+    assert (
+        resolve_rates(OptimConfig(matrix_lr=0.5), "classic", 768, 1, 1, 0).matrix.learning_rate
+        == 0.5
+    )
 
 
 def _optimizer(preset: str) -> tuple[GPT, Optimizer]:
-    model = GPT(ModelRecipe(preset=preset, depth=2, width=32, head_width=16, context=16).resolve(50))  # type: ignore[arg-type]
+    model = GPT(
+        ModelRecipe(preset=preset, depth=2, width=32, head_width=16, context=16).resolve(50)
+    )  # type: ignore[arg-type]
     model.initialise(torch.Generator().manual_seed(0))
-    return model, Optimizer(model.named_parameters(), resolve_rates(OptimConfig(), preset, 32, 1024, 1, 0), World(), torch.float32)
+    return model, Optimizer(
+        model.named_parameters(),
+        resolve_rates(OptimConfig(), preset, 32, 1024, 1, 0),
+        World(),
+        torch.float32,
+    )
 
 
 def _step(model: GPT, optimizer: Optimizer, seed: int) -> float:
@@ -139,7 +167,9 @@ def test_saved_state_goes_on_to_the_same_bits(preset: str) -> None:
     for seed in range(3, 6):
         _step(model, optimizer, seed)
         _step(copy, other, seed)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True)
+    )
 
 
 def test_the_norm_is_that_of_the_whole_gradient() -> None:

@@ -86,14 +86,34 @@ def test_counts() -> None:
     assert len(countries) >= 60
     assert len({c.name for c in countries}) == len({c.capital for c in countries}) == len(countries)
     assert len(animals) >= 35
-    assert sum(len(relation.facts) for relation in relations().values() if relation.name not in ("compare", "about")) > 600
+    assert (
+        sum(
+            len(relation.facts)
+            for relation in relations().values()
+            if relation.name not in ("compare", "about")
+        )
+        > 600
+    )
 
 
 def test_sizes_are_in_order() -> None:
     """Lengths in metres, written by hand."""
     metres = {
-        "an ant": 0.005, "a bee": 0.015, "a mouse": 0.08, "a cat": 0.45, "a rabbit": 0.4, "a wolf": 1.4, "a sheep": 1.3, "a horse": 2.4,
-        "a cow": 2.4, "an elephant": 6, "a whale": 15, "a mountain": 3e3, "the moon": 3.5e6, "the earth": 1.3e7, "the sun": 1.4e9,
+        "an ant": 0.005,
+        "a bee": 0.015,
+        "a mouse": 0.08,
+        "a cat": 0.45,
+        "a rabbit": 0.4,
+        "a wolf": 1.4,
+        "a sheep": 1.3,
+        "a horse": 2.4,
+        "a cow": 2.4,
+        "an elephant": 6,
+        "a whale": 15,
+        "a mountain": 3e3,
+        "the moon": 3.5e6,
+        "the earth": 1.3e7,
+        "the sun": 1.4e9,
     }
     for fact in relations()["compare"].facts:
         x, y, answer = metres[fact.slots["x"]], metres[fact.slots["y"]], metres[fact.slots["a"]]
@@ -103,17 +123,28 @@ def test_sizes_are_in_order() -> None:
 def test_sentences_are_well_formed(told: set[str]) -> None:
     for sentence in told:
         assert re.fullmatch(r"[A-Z][^{}]*\.", sentence), sentence
-        assert not re.search(r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou\W]|  |\bthe the\b", sentence.replace("an hour", "")), sentence
+        assert not re.search(
+            r"\b[Aa] [aeiou]|\b[Aa]n [^aeiou\W]|  |\bthe the\b", sentence.replace("an hour", "")
+        ), sentence
 
 
 def test_keys_are_in_the_answer() -> None:
     for relation in relations().values():
         for fact in relation.facts:
-            assert any(key.lower() in relation.reply(fact).lower() for key in fact.keys), (relation.name, fact)
+            assert any(key.lower() in relation.reply(fact).lower() for key in fact.keys), (
+                relation.name,
+                fact,
+            )
 
 
 @pytest.mark.parametrize("name", relations())
 def test_every_relation_is_asked_in_many_ways(name: str) -> None:
     phrasings = relations()[name].phrasings
-    ways = [*phrasings.direct, *phrasings.indirect, *phrasings.nouns, *phrasings.stems, *phrasings.pronoun]
+    ways = [
+        *phrasings.direct,
+        *phrasings.indirect,
+        *phrasings.nouns,
+        *phrasings.stems,
+        *phrasings.pronoun,
+    ]
     assert len(set(ways)) >= 13

@@ -24,7 +24,11 @@ def normal(text: str) -> str:
 @pytest.fixture(scope="module")
 def trained() -> set[str]:
     """Every prompt of a lot of training conversations, its turns joined."""
-    return {normal(" / ".join(m.text for m in c.prompt.messages)) for seed in range(3) for c in conversations(seed, 25_000)}
+    return {
+        normal(" / ".join(m.text for m in c.prompt.messages))
+        for seed in range(3)
+        for c in conversations(seed, 25_000)
+    }
 
 
 @pytest.mark.parametrize("skill", SKILLS)
@@ -37,12 +41,26 @@ def test_no_held_out_question_is_in_training(skill: str, trained: set[str]) -> N
 def training_templates(relation: Relation) -> set[str]:
     """Every training question of a relation with its slots left open."""
     p, found = relation.phrasings, set()
-    marks = {key: f"slot{key}" for key in relation.facts[0].slots} | {"pl": "slotpl", "topic": "slottopic"}
-    ways = (asking.DIRECT, p.direct), (asking.INDIRECT, p.indirect), (asking.NOUNS + asking.TELL, p.nouns), (asking.STEMS, p.stems)
+    marks = {key: f"slot{key}" for key in relation.facts[0].slots} | {
+        "pl": "slotpl",
+        "topic": "slottopic",
+    }
+    ways = (
+        (asking.DIRECT, p.direct),
+        (asking.INDIRECT, p.indirect),
+        (asking.NOUNS + asking.TELL, p.nouns),
+        (asking.STEMS, p.stems),
+    )
     for wrappers, phrases in ways:
-        found |= {asking.fill(wrapper, phrase.format(**marks)) for wrapper in wrappers for phrase in phrases}
+        found |= {
+            asking.fill(wrapper, phrase.format(**marks))
+            for wrapper in wrappers
+            for phrase in phrases
+        }
     for topic in marks.values():
-        found |= {asking.fill(wrapper, phrase, topic) for wrapper in asking.TOPICS for phrase in p.pronoun}
+        found |= {
+            asking.fill(wrapper, phrase, topic) for wrapper in asking.TOPICS for phrase in p.pronoun
+        }
     return {normal(text) for text in found}
 
 
@@ -58,7 +76,11 @@ def test_no_held_out_template_is_a_training_template(name: str) -> None:
 def test_small_talk_held_out_differs_whatever_surrounds_it() -> None:
     def forms(text: str) -> set[str]:
         plain = normal(text)
-        return {plain, f"{plain} chatling", *(f"{word} {plain}" for word in ("hey", "ok", "so", "well", "please", "chatling"))}
+        return {
+            plain,
+            f"{plain} chatling",
+            *(f"{word} {plain}" for word in ("hey", "ok", "so", "well", "please", "chatling")),
+        }
 
     trained = {form for intent in intents() for text in intent.training for form in forms(text)}
     for intent in intents():
@@ -114,8 +136,12 @@ def test_judges() -> None:
     assert not paris("Paris or Rome.")
     assert not paris("I don't know Paris.")
     berry = spells("berry")
-    assert all(berry(text) for text in ("b-e-r-r-y", "It is b, e, r, r, y.", "berry is spelled B-E-R-R-Y."))
-    assert not any(berry(text) for text in ("berry", "b-e-r-y", "b-e-r-r-y-s", "b-e-r-r-y or b-e-r-y"))
+    assert all(
+        berry(text) for text in ("b-e-r-r-y", "It is b, e, r, r, y.", "berry is spelled B-E-R-R-Y.")
+    )
+    assert not any(
+        berry(text) for text in ("berry", "b-e-r-y", "b-e-r-r-y-s", "b-e-r-r-y or b-e-r-y")
+    )
     assert final_number("12 and 7.\n#### 19") == "19"
     assert final_number("It is 1,234.") == "1234"
     assert final_number("none") is None
@@ -124,13 +150,22 @@ def test_judges() -> None:
 
 
 def test_the_words_of_held_out_questions_occur_in_training() -> None:
-    """Fair: a question may be new, its words are not. Those of unsafe requests come with the preferences."""
+    """Fair: a question may be new, its words are not. Those of unsafe requests come with the
+    preferences.
+    """
     texts = [m.text for c in conversations(0, 40_000) for m in c.messages]
     stream = documents(0)
     texts += [next(stream) for _ in range(8_000)]
     seen = Counter(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
-    questions = [c.prompt.messages[-1].text for skill in SKILLS if skill not in ("unknown", "unsafe") for c in heldout(skill, 0, 400)]
-    asked = Counter(word for question in questions for word in re.findall(r"[a-z]+", question.lower()))
+    questions = [
+        c.prompt.messages[-1].text
+        for skill in SKILLS
+        if skill not in ("unknown", "unsafe")
+        for c in heldout(skill, 0, 400)
+    ]
+    asked = Counter(
+        word for question in questions for word in re.findall(r"[a-z]+", question.lower())
+    )
     rare = sum(count for word, count in asked.items() if seen[word] < 5)
     assert rare / asked.total() < 0.003
 
@@ -141,14 +176,20 @@ def test_practice_and_its_test_share_neither_numbers_nor_templates() -> None:
     asked = [{c.messages[-2].text for c in task} for task in (train, test)]
     assert not asked[0] & asked[1]
     numbers = [{tuple(re.findall(r"\d+", text)) for text in texts} for texts in asked]
-    assert not {tuple(sorted(n)) for n in numbers[0] if len(set(n)) == 1} & {tuple(sorted(n)) for n in numbers[1]}
+    assert not {tuple(sorted(n)) for n in numbers[0] if len(set(n)) == 1} & {
+        tuple(sorted(n)) for n in numbers[1]
+    }
     assert all(task.score(c, c.messages[-1].parts) for task in (train, test) for c in task)
     assert practice(0, 1500).questions == train.questions != practice(1, 1500).questions
 
 
 def test_practice_is_mostly_hard_and_pays_for_nothing_but_the_taught_answer() -> None:
     task = practice(3, 1000)
-    hard = [c for c in task if len([part for part in c.messages[-1].parts if part.kind == "python"]) == 2]
+    hard = [
+        c
+        for c in task
+        if len([part for part in c.messages[-1].parts if part.kind == "python"]) == 2
+    ]
     assert 0.6 < len(hard) / 1000 < 0.8
     assert not any(task.score(c, (Part("text", "Fish."),)) for c in task)
 

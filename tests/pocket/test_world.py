@@ -47,7 +47,9 @@ def test_every_calculator_call_gives_the_stated_output(many: list[Conversation])
 
 
 def test_worked_numbers_agree(many: list[Conversation]) -> None:
-    """The number behind #### is the last output, or by hand the count of the letter in the spelled word."""
+    """The number behind #### is the last output, or by hand the count of the letter in the spelled
+    word.
+    """
     for conversation in many:
         answer = conversation.messages[-1]
         if "####" in answer.text:
@@ -64,10 +66,16 @@ def test_worked_numbers_agree(many: list[Conversation]) -> None:
 
 
 def test_spelling_is_right_for_every_word() -> None:
-    found = [re.fullmatch(r"(\w+) is spelled ([\w-]+)\.", c.messages[-1].text) for c in conversations(1, 8000, {"spelling": 1.0})]
+    found = [
+        re.fullmatch(r"(\w+) is spelled ([\w-]+)\.", c.messages[-1].text)
+        for c in conversations(1, 8000, {"spelling": 1.0})
+    ]
     spellings = [match.groups() for match in found if match]
     assert len(spellings) > 2000
-    assert all(letters.replace("-", "") == word and set(letters[1::2]) <= {"-"} for word, letters in spellings)
+    assert all(
+        letters.replace("-", "") == word and set(letters[1::2]) <= {"-"}
+        for word, letters in spellings
+    )
     assert {word for word, _ in spellings} == set(words())
 
 
@@ -80,7 +88,9 @@ def test_tally_counts(word: str, letter: str) -> None:
 
 
 def test_conversations_are_short(many: list[Conversation]) -> None:
-    lengths = sorted(sum(len(re.findall(r"\w+|[^\w ]", m.text)) + 2 for m in c.messages) for c in many)
+    lengths = sorted(
+        sum(len(re.findall(r"\w+|[^\w ]", m.text)) + 2 for m in c.messages) for c in many
+    )
     assert lengths[len(lengths) // 2] < 35
     assert lengths[-1] < 120
 
@@ -93,12 +103,16 @@ def test_known_questions_are_never_refused_and_strangers_always(many: list[Conve
         assert not refuses(c.messages[-1].text)
     capitals = {c.capital.lower() for c in countries()}
     assert capitals - known <= {"new delhi", "mexico city", "buenos aires"}
-    assert not any(c.messages[0].text.lower().strip("?.").endswith(tuple(capitals)) for c in unknown)
+    assert not any(
+        c.messages[0].text.lower().strip("?.").endswith(tuple(capitals)) for c in unknown
+    )
 
 
 @given(st.integers(), st.sampled_from(("country", "animal", "word", "person")), st.booleans())
 @settings(max_examples=60)
-def test_made_up_names_are_of_their_half_and_nothing_real(seed: int, kind: str, held_out: bool) -> None:
+def test_made_up_names_are_of_their_half_and_nothing_real(
+    seed: int, kind: str, held_out: bool
+) -> None:
     known = known_words()
     name = made_up(kind, Random(seed), held_out, known)
     assert held_out_name(name) == held_out
@@ -109,13 +123,20 @@ def test_made_up_names_are_of_their_half_and_nothing_real(seed: int, kind: str, 
 
 def test_weights_choose_the_skills() -> None:
     replies = {relation.reply(fact) for relation in relations().values() for fact in relation.facts}
-    assert all(c.messages[-1].text in replies for c in conversations(0, 300, {"facts": 2.0, "spelling": 0.0}))
+    assert all(
+        c.messages[-1].text in replies
+        for c in conversations(0, 300, {"facts": 2.0, "spelling": 0.0})
+    )
     with pytest.raises(RecipeError, match="'geometry'"):
         conversations(0, 1, {"geometry": 1.0})
 
 
 def test_default_weights_are_kept_in_the_mixture(many: list[Conversation]) -> None:
-    share = sum(c.messages[-1].text.split(" is spelled ")[0] in words() for c in many if " is spelled " in c.messages[-1].text) / len(many)
+    share = sum(
+        c.messages[-1].text.split(" is spelled ")[0] in words()
+        for c in many
+        if " is spelled " in c.messages[-1].text
+    ) / len(many)
     assert abs(share - WEIGHTS["spelling"] / sum(WEIGHTS.values())) < 0.01
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)
     turns = Counter(len(c.messages) for c in many)
@@ -146,12 +167,20 @@ def test_corpus_is_parquet_shards_the_last_for_validation(tmp_path: Path) -> Non
     write_corpus(tmp_path / "c", 1, characters=400_000)
     shards = sorted((tmp_path / "a").glob("*.parquet"))
     assert [shard.name for shard in shards] == ["shard_00000.parquet", "shard_00001.parquet"]
-    texts = [[pq.read_table(shard)["text"].to_pylist() for shard in sorted((tmp_path / name).glob("*.parquet"))] for name in "abc"]
+    texts = [
+        [
+            pq.read_table(shard)["text"].to_pylist()
+            for shard in sorted((tmp_path / name).glob("*.parquet"))
+        ]
+        for name in "abc"
+    ]
     assert texts[0] == texts[1]
     assert texts[0] != texts[2]
     assert 400_000 <= sum(len(text) for shard in texts[0] for text in shard) < 402_000
     assert 20_000 <= sum(map(len, texts[0][1])) < 21_000
-    assert all(text.strip() == text and text and len(text) < 1500 for shard in texts[0] for text in shard)
+    assert all(
+        text.strip() == text and text and len(text) < 1500 for shard in texts[0] for text in shard
+    )
     corpus = "\n".join(texts[0][0])
     assert all(word in corpus for word in ("Paris", "b-", "chatling", *NAMES))
     assert "#### " in corpus  # the tokenizer has to meet it

@@ -1,4 +1,6 @@
-"""A report says what the run's files say, shows what is missing as missing, and needs nothing from elsewhere."""
+"""A report says what the run's files say, shows what is missing as missing, and needs nothing from
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def test_the_figures_are_those_of_the_files(make_run: Make) -> None:
     base = found.stage("base")
     assert base is not None
     assert base.speed == pytest.approx(200)  # the first step compiles and does not count
-    assert base.mfu == pytest.approx(200 * flops_per_token(ModelConfig.from_dict(SHAPE)) / (MACHINE["bf16_tflops"] * 1e12))
+    assert base.mfu == pytest.approx(
+        200 * flops_per_token(ModelConfig.from_dict(SHAPE)) / (MACHINE["bf16_tflops"] * 1e12)
+    )
     assert found.finished
     page = to_markdown(report(make_run()))
     assert "2 min 02 s" in page
@@ -135,12 +139,20 @@ def test_a_run_that_has_just_begun_and_damaged_details(make_run: Make, tmp_path:
 
 def test_resumes_are_told_with_their_time_and_step(make_run: Make) -> None:
     run = make_run()
-    again = {"started": "2026-01-02T05:06:07+00:00", "after": "running", "begun_at": 20, "status": "done"}
+    again = {
+        "started": "2026-01-02T05:06:07+00:00",
+        "after": "running",
+        "begun_at": 20,
+        "status": "done",
+    }
 
     def edit(state: dict[str, Any]) -> None:
         state["stages"]["base"] |= {"resumes": 1}
         state["stages"]["base"]["attempts"].append(again)
-        state["stages"]["sft"] |= {"resumes": 2, "attempts": []}  # of a time when attempts were not noted
+        state["stages"]["sft"] |= {
+            "resumes": 2,
+            "attempts": [],
+        }  # of a time when attempts were not noted
 
     change_state(run, edit)
     page = to_markdown(report(run))
@@ -152,8 +164,17 @@ def test_resumes_are_told_with_their_time_and_step(make_run: Make) -> None:
 
 def test_problems_of_the_evaluations_are_told(make_run: Make) -> None:
     run = make_run()
-    attempt = {"started": "2026-01-02T05:06:07+00:00", "after": None, "problems": ["CORE was left out: no such folder"]}
-    change_state(run, lambda s: s["stages"].update(eval={"status": "done", "seconds": 1.0, "attempts": [attempt]}))
+    attempt = {
+        "started": "2026-01-02T05:06:07+00:00",
+        "after": None,
+        "problems": ["CORE was left out: no such folder"],
+    }
+    change_state(
+        run,
+        lambda s: s["stages"].update(
+            eval={"status": "done", "seconds": 1.0, "attempts": [attempt]}
+        ),
+    )
     page = to_markdown(report(run))
     assert "A.jsonl line 3: no choices." in page
     assert "3 examples did not fit the context" in page
@@ -172,7 +193,10 @@ def test_energy_and_cost_only_where_known(make_run: Make) -> None:
 
 def core_of(run: RunFolder, **facts: Any) -> None:
     names = [name for name in gpt2_scores() if name != "CORE"]
-    tasks = {name: {"accuracy": 0.5, "centered": 0.1, "count": 10, "baseline": 0.25, "cropped": 0} for name in names}
+    tasks = {
+        name: {"accuracy": 0.5, "centered": 0.1, "count": 10, "baseline": 0.25, "cropped": 0}
+        for name in names
+    }
     found = {"core": 0.1, "cut": False, "limit": None, "tasks": tasks, "problems": []} | facts
     write_json(run.evals / "base-core.json", {"stage": "base", "eval": "core", "results": found})
 
@@ -181,7 +205,11 @@ def test_gpt2_stands_beside_the_full_bundle_only(make_run: Make) -> None:
     run = make_run()
     core_of(run)
     assert "GPT-2 XL 0.2565" in to_markdown(report(run))
-    for facts in ({"cut": True}, {"limit": 500}, {"tasks": {"piqa": {"accuracy": 0.5, "centered": 0.0, "count": 5, "baseline": 0.5}}}):
+    for facts in (
+        {"cut": True},
+        {"limit": 500},
+        {"tasks": {"piqa": {"accuracy": 0.5, "centered": 0.0, "count": 5, "baseline": 0.5}}},
+    ):
         core_of(run, **facts)
         page = to_markdown(report(run))
         assert "GPT-2" not in page
@@ -190,18 +218,34 @@ def test_gpt2_stands_beside_the_full_bundle_only(make_run: Make) -> None:
 
 def test_gpt2_scores_are_the_published_ones(data_pack: Path) -> None:
     published = data_pack / "eval_bundle/reference_results"
-    files = {"GPT-2 small": "gpt2", "GPT-2 medium": "gpt2-medium", "GPT-2 large": "gpt2-large", "GPT-2 XL": "gpt2-xl"}
+    files = {
+        "GPT-2 small": "gpt2",
+        "GPT-2 medium": "gpt2-medium",
+        "GPT-2 large": "gpt2-large",
+        "GPT-2 XL": "gpt2-xl",
+    }
     for name, file in files.items():
-        rows = [line.split(",") for line in (published / f"openai-community-{file}.csv").read_text().splitlines()[1:]]
-        assert {task: scores[name] for task, scores in gpt2_scores().items()} == {row[0].strip(): float(row[2]) for row in rows}
+        rows = [
+            line.split(",")
+            for line in (published / f"openai-community-{file}.csv").read_text().splitlines()[1:]
+        ]
+        assert {task: scores[name] for task, scores in gpt2_scores().items()} == {
+            row[0].strip(): float(row[2]) for row in rows
+        }
     tasks = [score for task, score in gpt2_scores().items() if task != "CORE"]
     for name in files:
-        assert gpt2_scores()["CORE"][name] == pytest.approx(sum(task[name] for task in tasks) / 22, abs=2e-6)
+        assert gpt2_scores()["CORE"][name] == pytest.approx(
+            sum(task[name] for task in tasks) / 22, abs=2e-6
+        )
 
 
 def test_answers_stand_side_by_side(make_run: Make) -> None:
     def answers(made: Report) -> Answers:
-        (section,) = [block for block in made.blocks if isinstance(block, Section) and block.title == "What it says"]
+        (section,) = [
+            block
+            for block in made.blocks
+            if isinstance(block, Section) and block.title == "What it says"
+        ]
         (found,) = section.blocks
         assert isinstance(found, Answers)
         return found
@@ -215,8 +259,12 @@ def test_answers_stand_side_by_side(make_run: Make) -> None:
 
 def test_several_runs_are_compared(make_run: Make) -> None:
     a, b = make_run("a"), make_run("b", ("base",))
-    (b.path / "recipe.toml").write_text('name = "b"\nseed = 1\n\n[model]\ndepth = 3\n\n[base]\nsteps = 40\n')
-    write_json(b.evals / "sft-chat.json", {"stage": "sft", "results": results(facts=0.5)})  # of a stage that b does not have
+    (b.path / "recipe.toml").write_text(
+        'name = "b"\nseed = 1\n\n[model]\ndepth = 3\n\n[base]\nsteps = 40\n'
+    )
+    write_json(
+        b.evals / "sft-chat.json", {"stage": "sft", "results": results(facts=0.5)}
+    )  # of a stage that b does not have
     page = to_markdown(report(a, b))
     assert "| model.depth | 2 | 3 |" in page
     assert "base.steps" not in page
@@ -232,7 +280,9 @@ def test_figures_are_files_of_their_own_too(make_run: Make, tmp_path: Path) -> N
     assert manifest_fault(tmp_path / "out") is None
     page = (tmp_path / "out/report.md").read_text()
     linked = re.findall(r"\]\((figures/[^)]+)\)", page)
-    assert sorted(linked) == sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out/figures").iterdir())
+    assert sorted(linked) == sorted(
+        str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out/figures").iterdir()
+    )
     for name in linked:
         text = (tmp_path / "out" / name).read_text()
         ElementTree.fromstring(text)
@@ -245,11 +295,18 @@ def test_every_stage_has_its_curves(every_stage: RunFolder) -> None:
     made = report(every_stage)
     names = {figure.name for figure in all_figures(made.blocks)}
     kinds = ("loss", "bpb", "rate", "gradient", "speed")
-    assert {f"{stage}-{kind}" for stage in ("base", "mid", "sft", "dpo", "rl") for kind in kinds} <= names
+    assert {
+        f"{stage}-{kind}" for stage in ("base", "mid", "sft", "dpo", "rl") for kind in kinds
+    } <= names
     assert all(isinstance(block, Section | Figures) or block for block in made.blocks)
 
 
-def test_the_command(make_run: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(
+    make_run: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("CHATLING_HOME", str(tmp_path / "home"))
     a, b = make_run("a"), make_run("b")
     assert main(["report", str(a.path)]) == 0

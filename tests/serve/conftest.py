@@ -1,4 +1,6 @@
-"""A real server on a free port, over runs with small random models: two stages of one run, and the openai client to talk to it."""
+"""A real server on a free port, over runs with small random models: two stages of one run, and the
+openai client to talk to it.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,11 @@ def random_model(vocabulary: int, seed: int, context: int = CONTEXT) -> GPT:
     model.initialise(generator)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.copy_(torch.empty_like(parameter).normal_(0, parameter.shape[-1] ** -0.5, generator=generator))
+            parameter.copy_(
+                torch.empty_like(parameter).normal_(
+                    0, parameter.shape[-1] ** -0.5, generator=generator
+                )
+            )
         model.lm_head.weight *= 2
         model.lm_head.weight[-9:] = 0  # special tokens are rare, so that answers have a length
     return model
@@ -45,11 +51,23 @@ def random_model(vocabulary: int, seed: int, context: int = CONTEXT) -> GPT:
 
 def save_run(folder: Path, *stages: str, seed: int = 0, context: int = CONTEXT) -> RunFolder:
     run = RunFolder(folder)
-    tokenizer = Tokenizer([bytes([byte]) for byte in range(256)] + [b"th", b"the", b" the", b"an", b" an", b"12"], digits=2)
+    tokenizer = Tokenizer(
+        [bytes([byte]) for byte in range(256)] + [b"th", b"the", b" the", b"an", b" an", b"12"],
+        digits=2,
+    )
     tokenizer.save(run.tokenizer)
     for i, stage in enumerate(stages):
-        save_model(random_model(tokenizer.vocab_size, seed + i, context), run.model(stage), {"stage": stage})
-    run.write_state({"stages": {stage: {"status": "done", "seconds": 1.0, "resumes": 0} for stage in stages}, "execution": {}})
+        save_model(
+            random_model(tokenizer.vocab_size, seed + i, context),
+            run.model(stage),
+            {"stage": stage},
+        )
+    run.write_state(
+        {
+            "stages": {stage: {"status": "done", "seconds": 1.0, "resumes": 0} for stage in stages},
+            "execution": {},
+        }
+    )
     return run
 
 
@@ -75,7 +93,10 @@ class Running:
     server: Server
 
     def client(self, **options: Any) -> openai.OpenAI:
-        return openai.OpenAI(base_url=f"{self.url}/v1", **{"api_key": "none", "max_retries": 0, "timeout": 60, **options})
+        return openai.OpenAI(
+            base_url=f"{self.url}/v1",
+            **{"api_key": "none", "max_retries": 0, "timeout": 60, **options},
+        )
 
     def post(self, path: str, body: Any, **more: Any) -> httpx.Response:
         return httpx.post(self.url + path, json=body, timeout=60, **more)
@@ -87,7 +108,10 @@ class Running:
         """Whether every slot becomes free soon."""
         ends = time.monotonic() + within
         while time.monotonic() < ends:
-            if all(not (s["running"] or s["waiting"]) for s in (model.service.stats() for model in self.shelf.loaded.values())):
+            if all(
+                not (s["running"] or s["waiting"])
+                for s in (model.service.stats() for model in self.shelf.loaded.values())
+            ):
                 return True
             time.sleep(0.02)
         return False

@@ -1,4 +1,6 @@
-"""Whatever a client sends or does: that request alone gets an error, the server lives, and every slot is free afterwards."""
+"""Whatever a client sends or does: that request alone gets an error, the server lives, and every
+slot is free afterwards.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,13 @@ CHAT = "/v1/chat/completions"
 
 
 def body(text: str = "hi", **more: object) -> dict[str, object]:
-    return {"model": "tiny/sft", "messages": [{"role": "user", "content": text}], "max_tokens": 8, "seed": 1, **more}
+    return {
+        "model": "tiny/sft",
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": 8,
+        "seed": 1,
+        **more,
+    }
 
 
 def healthy(server: Running) -> bool:
@@ -52,34 +60,76 @@ def _lives_on(server: Running) -> Iterator[None]:
         (b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "\xc3\x28"}]}', 400),
         (b"[" * 100_000, 400),
         (b'{"a":' * 50_000, 400),
-        (b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "x"}], "temperature": NaN}', 400),
-        (b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "x"}], "temperature": 1e999}', 400),
-        (b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "x"}], "seed": ' + b"9" * 5000 + b"}", 400),
+        (
+            (
+                b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "x"}],'
+                b' "temperature": NaN}'
+            ),
+            400,
+        ),
+        (
+            (
+                b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "x"}],'
+                b' "temperature": 1e999}'
+            ),
+            400,
+        ),
+        (
+            b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "x"}], "seed": '
+            + b"9" * 5000
+            + b"}",
+            400,
+        ),
         (b'{"model": 5, "messages": {"a": 1}, "stream": "yes"}', 400),
         (b'{"model": "\\ud800", "messages": [{"role": "user", "content": "x"}]}', 400),
         (b'{"model": "../../etc", "messages": [{"role": "user", "content": "x"}]}', 404),
-        (b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "x"}], "logit_bias": {"\\ud800": 1}}', 400),
-        (b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "\\ud83d half a pair \\u0000"}], "max_tokens": 3}', 200),
+        (
+            (
+                b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "x"}],'
+                b' "logit_bias": {"\\ud800": 1}}'
+            ),
+            400,
+        ),
+        (
+            (
+                b'{"model": "tiny/sft", "messages": [{"role": "user", "content": "\\ud83d half a'
+                b' pair \\u0000"}], "max_tokens": 3}'
+            ),
+            200,
+        ),
     ],
 )
 def test_malformed_bodies(server: Running, content: bytes, status: int) -> None:
-    answer = httpx.post(server.url + CHAT, content=content, headers={"Content-Type": "application/json"}, timeout=30)
+    answer = httpx.post(
+        server.url + CHAT, content=content, headers={"Content-Type": "application/json"}, timeout=30
+    )
     assert answer.status_code == status, answer.text
     if status != 200:
         assert set(answer.json()["error"]) == {"message", "type", "param", "code"}
 
 
 def test_other_content_types_and_methods(server: Running) -> None:
-    assert httpx.post(server.url + CHAT, content=json.dumps(body()), headers={"Content-Type": "text/plain"}).status_code == 400
+    assert (
+        httpx.post(
+            server.url + CHAT, content=json.dumps(body()), headers={"Content-Type": "text/plain"}
+        ).status_code
+        == 400
+    )
     for method, path, status in (("GET", CHAT, 405), ("GET", "/v2", 404), ("DELETE", "/", 405)):
         answer = httpx.request(method, server.url + path)
-        assert (answer.status_code, answer.json()["error"]["type"]) == (status, "invalid_request_error")
+        assert (answer.status_code, answer.json()["error"]["type"]) == (
+            status,
+            "invalid_request_error",
+        )
 
 
 def test_limits(runs: Path) -> None:
     limits = Limits(messages=3, characters=50, tokens=20, choices=4, body=2000)
     with serving(runs, limits=limits) as small:
-        turns = [{"role": role, "content": "x"} for role in ("user", "assistant", "user", "assistant", "user")]
+        turns = [
+            {"role": role, "content": "x"}
+            for role in ("user", "assistant", "user", "assistant", "user")
+        ]
         for request, word in (
             (body(messages=turns), "5 messages"),
             (body("x" * 51), "51 characters"),
@@ -90,9 +140,17 @@ def test_limits(runs: Path) -> None:
             assert answer.status_code == 400
             assert word in answer.json()["error"]["message"]
             assert answer.json()["error"]["code"] == "limit_exceeded"
-        for content in (b"x" * 3000, (b"x" * 100 for _ in range(50))):  # with and without a Content-Length
-            answer = httpx.post(small.url + CHAT, content=content, headers={"Content-Type": "application/json"})
-            assert (answer.status_code, answer.json()["error"]["type"]) == (413, "invalid_request_error")
+        for content in (
+            b"x" * 3000,
+            (b"x" * 100 for _ in range(50)),
+        ):  # with and without a Content-Length
+            answer = httpx.post(
+                small.url + CHAT, content=content, headers={"Content-Type": "application/json"}
+            )
+            assert (answer.status_code, answer.json()["error"]["type"]) == (
+                413,
+                "invalid_request_error",
+            )
         assert small.post(CHAT, body()).status_code == 200
 
 
@@ -122,7 +180,9 @@ def test_special_tokens_in_messages_are_text(server: Running) -> None:
 
 
 def test_characters_split_across_tokens_come_whole(server: Running) -> None:
-    """Every byte is a token here, so an emoji is four; biased towards them, the model must say whole ones."""
+    """Every byte is a token here, so an emoji is four; biased towards them, the model must say
+    whole ones.
+    """
     said = ""
     bias = {str(byte): 60 for byte in "\U0001f600".encode()}
     request = body(max_tokens=40, logit_bias=bias, stream=True)
@@ -130,20 +190,31 @@ def test_characters_split_across_tokens_come_whole(server: Running) -> None:
         for line in answer.iter_lines():
             if line.startswith("data: {"):
                 said += json.loads(line[6:])["choices"][0]["delta"].get("content", "")
-    assert said == server.post(CHAT, {**request, "stream": False}).json()["choices"][0]["message"]["content"]
+    assert (
+        said
+        == server.post(CHAT, {**request, "stream": False}).json()["choices"][0]["message"][
+            "content"
+        ]
+    )
     assert said.encode()  # no half surrogates
 
 
 def test_disconnects_free_their_slots(server: Running) -> None:
     cancelled = server.stats()["cancelled"]
     for i in range(30):
-        with httpx.stream("POST", server.url + CHAT, json=body(max_tokens=150, stream=True, seed=i), timeout=30) as answer:
+        with httpx.stream(
+            "POST", server.url + CHAT, json=body(max_tokens=150, stream=True, seed=i), timeout=30
+        ) as answer:
             for number, _ in enumerate(answer.iter_lines()):
                 if number > i % 5:
                     break
     for _ in range(5):
         with pytest.raises(httpx.ReadTimeout):
-            httpx.post(server.url + CHAT, json=body(max_tokens=180, n=8), timeout=httpx.Timeout(5, read=0.02))
+            httpx.post(
+                server.url + CHAT,
+                json=body(max_tokens=180, n=8),
+                timeout=httpx.Timeout(5, read=0.02),
+            )
     assert server.idle(5)
     assert server.stats()["cancelled"] > cancelled
 
@@ -176,7 +247,10 @@ def test_slow_clients_are_cut_off(server: Running, monkeypatch: pytest.MonkeyPat
     thread.join(10)
     assert not thread.is_alive()
     body_less = connect()
-    head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n"
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
+        " application/json\r\nContent-Length: 50\r\n\r\n"
+    )
     body_less.send(head.encode() + b"{")
     assert b"408" in body_less.recv(100)
     for connection in (silent, trickling, body_less):
@@ -199,7 +273,9 @@ def test_an_engine_error_ends_its_request_alone(runs: Path) -> None:
 
     with serving(runs, load=flaky) as server:
         good = []
-        thread = threading.Thread(target=lambda: good.append(server.post(CHAT, body(max_tokens=60))))
+        thread = threading.Thread(
+            target=lambda: good.append(server.post(CHAT, body(max_tokens=60)))
+        )
         thread.start()
         bad = server.post(CHAT, body(seed=666, max_tokens=60))
         thread.join()
@@ -212,13 +288,18 @@ def test_an_engine_error_ends_its_request_alone(runs: Path) -> None:
 
 
 def test_a_thousand_at_once(runs: Path) -> None:
-    """More than the queue takes: some are answered, the others told when to come back; none hangs, nothing breaks."""
+    """More than the queue takes: some are answered, the others told when to come back; none hangs,
+    nothing breaks.
+    """
 
     async def one(port: int, seed: int) -> tuple[int, bytes]:
         """(status, the whole response); a client library would take longer than the server."""
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         content = json.dumps(body(max_tokens=2, seed=seed)).encode()
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        head = (
+            f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
+            f" application/json\r\nContent-Length: {len(content)}\r\n"
+        )
         writer.write(head.encode() + b"Connection: close\r\n\r\n" + content)
         answer = await asyncio.wait_for(reader.read(), 60)
         writer.close()
@@ -232,10 +313,14 @@ def test_a_thousand_at_once(runs: Path) -> None:
 
     with serving(runs, load=load) as server:
         answers = asyncio.run(storm(int(server.url.rpartition(":")[2])))
-        done, refused = ([answer for status, answer in answers if status == wanted] for wanted in (200, 429))
+        done, refused = (
+            [answer for status, answer in answers if status == wanted] for wanted in (200, 429)
+        )
         assert len(done) + len(refused) == 1000
         assert len(done) >= 50
-        assert all(b"retry-after: " in answer and b'"rate_limit_exceeded"' in answer for answer in refused)
+        assert all(
+            b"retry-after: " in answer and b'"rate_limit_exceeded"' in answer for answer in refused
+        )
         assert healthy(server)
 
 
@@ -245,7 +330,9 @@ def test_random_bytes(server: Running) -> None:
     for _ in range(40):
         with socket.create_connection((host, int(port))) as connection:
             connection.settimeout(5)
-            connection.sendall(bytes(chance.randrange(256) for _ in range(chance.randrange(1, 400))) + b"\r\n\r\n")
+            connection.sendall(
+                bytes(chance.randrange(256) for _ in range(chance.randrange(1, 400))) + b"\r\n\r\n"
+            )
             connection.shutdown(socket.SHUT_WR)
             try:
                 answer = connection.recv(1000)

@@ -23,9 +23,16 @@ from chatling.errors import ChatlingError
 
 @contextmanager
 def process(runs: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    environment = {**os.environ, "CHATLING_HOME": str(runs.parent), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {
+        **os.environ,
+        "CHATLING_HOME": str(runs.parent),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
     command = [sys.executable, "-m", "chatling", "serve", "--port", "0", *words]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
         assert running.stdout is not None
         line = running.stdout.readline()
         url = re.search(r"http://\S+", line)
@@ -48,14 +55,22 @@ def process(runs: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], st
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_within_five_seconds_and_streams_end_well(runs: Path, stop: signal.Signals) -> None:
     with process(runs, "tiny", "--width", "2") as (running, url):
-        request = {"model": "tiny/sft", "messages": [{"role": "user", "content": "go"}], "stream": True, "n": 100, "seed": 1}
+        request = {
+            "model": "tiny/sft",
+            "messages": [{"role": "user", "content": "go"}],
+            "stream": True,
+            "n": 100,
+            "seed": 1,
+        }
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=request, timeout=30) as answer:
             lines = answer.iter_lines()
             for _ in range(210):
                 next(lines)
             start = time.monotonic()
             running.send_signal(stop)
-            rest = [line for line in lines if line]  # raises when the stream is cut off in the middle
+            rest = [
+                line for line in lines if line
+            ]  # raises when the stream is cut off in the middle
         assert time.monotonic() - start < 5
         running.wait(10)  # Python's own end takes a second or two on a busy machine
         assert rest[-1] == "data: [DONE]"
@@ -72,7 +87,13 @@ def test_a_short_answer_may_end_first_and_others_are_warned(
         url = url.replace("0.0.0.0", "127.0.0.1")
         assert main(["serve", "--host", "0.0.0.0", "--port", url.rpartition(":")[2]]) == 1
         assert "--port" in capsys.readouterr().err  # it is taken
-        request = {"model": "tiny/sft", "messages": [{"role": "user", "content": "go"}], "stream": True, "max_tokens": 30, "seed": 1}
+        request = {
+            "model": "tiny/sft",
+            "messages": [{"role": "user", "content": "go"}],
+            "stream": True,
+            "max_tokens": 30,
+            "seed": 1,
+        }
         with httpx.stream("POST", f"{url}/v1/chat/completions", json=request, timeout=30) as answer:
             lines = answer.iter_lines()
             next(lines)
@@ -98,7 +119,11 @@ def test_a_short_answer_may_end_first_and_others_are_warned(
     ],
 )
 def test_mistakes_are_sentences(
-    runs: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runs: Path,
+    words: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("CHATLING_HOME", str(runs.parent))
     assert main(["serve", *words]) in (1, 2)
@@ -107,7 +132,9 @@ def test_mistakes_are_sentences(
     assert "Traceback" not in error
 
 
-def test_compiling_needs_a_compiler(runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiling_needs_a_compiler(
+    runs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CHATLING_HOME", str(runs.parent))
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
@@ -117,17 +144,29 @@ def test_compiling_needs_a_compiler(runs: Path, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.slow
 def test_compiled_it_says_the_same(runs: Path) -> None:
-    request = {"model": "tiny/sft", "prompt": "go", "max_tokens": 30, "temperature": 0, "logprobs": 1}
+    request = {
+        "model": "tiny/sft",
+        "prompt": "go",
+        "max_tokens": 30,
+        "temperature": 0,
+        "logprobs": 1,
+    }
     said = []
     for options in ((), ("--compile",)):
         with process(runs, "tiny", "--width", "8", *options) as (_, url):
-            answers = [httpx.post(f"{url}/v1/completions", json=request, timeout=60).json()["choices"][0] for _ in range(3)]
+            answers = [
+                httpx.post(f"{url}/v1/completions", json=request, timeout=60).json()["choices"][0]
+                for _ in range(3)
+            ]
             assert answers[0] == answers[1] == answers[2]
             said.append(answers[0]["text"])
     assert said[0] == said[1]
 
 
-@pytest.mark.parametrize("content", [b"secret", b"\xef\xbb\xbfsecret\r\n", b"\n secret \n\n", "secret\r\n".encode("utf-16")])
+@pytest.mark.parametrize(
+    "content",
+    [b"secret", b"\xef\xbb\xbfsecret\r\n", b"\n secret \n\n", "secret\r\n".encode("utf-16")],
+)
 def test_a_key_file_holds_one_word(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "key").write_bytes(content)
     assert read_key(f"@{tmp_path / 'key'}") == "secret"

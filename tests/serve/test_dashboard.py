@@ -19,20 +19,37 @@ from .conftest import save_run, serving
 @pytest.fixture
 def live(tmp_path: Path) -> RunFolder:
     run = save_run(tmp_path / "runs" / "live", "base")
-    run.write_state({"stages": {
-        "tokenizer": {"status": "done", "seconds": 2.0, "resumes": 0},
-        "base": {"status": "running", "seconds": 0.0, "resumes": 1, "steps": 2000},
-    }, "execution": {}})  # fmt: skip
-    lines = [{"step": i, "loss": 5 - i / 1000, "tokens": 100, "seconds": 0.5, "rate": 0.1} for i in range(1000)]
+    run.write_state(
+        {
+            "stages": {
+                "tokenizer": {"status": "done", "seconds": 2.0, "resumes": 0},
+                "base": {"status": "running", "seconds": 0.0, "resumes": 1, "steps": 2000},
+            },
+            "execution": {},
+        }
+    )
+    lines = [
+        {"step": i, "loss": 5 - i / 1000, "tokens": 100, "seconds": 0.5, "rate": 0.1}
+        for i in range(1000)
+    ]
     lines[500]["val_bpb"] = 1.25
     lines[600]["loss"] = float("nan")
     text = "".join(json.dumps(line) + "\n" for line in lines)
-    (run.stage("base") / "metrics.jsonl").write_text(text + '{"step": 1000, "event": "skipped"}\n{"step": 1001, "lo')
+    (run.stage("base") / "metrics.jsonl").write_text(
+        text + '{"step": 1000, "event": "skipped"}\n{"step": 1001, "lo'
+    )
     run.evals.mkdir()
-    (run.evals / "base-chat.json").write_text('{"results": [{"name": "facts", "accuracy": 0.5, "correct": 1, "total": 2, "x": NaN}]}')
+    (run.evals / "base-chat.json").write_text(
+        '{"results": [{"name": "facts", "accuracy": 0.5, "correct": 1, "total": 2, "x": NaN}]}'
+    )
     (run.evals / "broken.json").write_text("{")
-    samples = [{"step": step, "samples": [{"prompt": "Hello", "text": f"<b>{step}</b>"}]} for step in (10, 20)]
-    (run.evals / "base-samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples) + '{"step": 30, "sam')
+    samples = [
+        {"step": step, "samples": [{"prompt": "Hello", "text": f"<b>{step}</b>"}]}
+        for step in (10, 20)
+    ]
+    (run.evals / "base-samples.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in samples) + '{"step": 30, "sam'
+    )
     return run
 
 
@@ -43,7 +60,12 @@ def test_a_live_run(live: RunFolder) -> None:
             assert (listed["name"], listed["alive"]) == ("live", True)
             found = httpx.get(server.url + "/api/runs/live").json()
         base = found["stages"][1]
-        assert (base["status"], base["step"], base["steps"], base["resumes"]) == ("running", 1000, 2000, 1)
+        assert (base["status"], base["step"], base["steps"], base["resumes"]) == (
+            "running",
+            1000,
+            2000,
+            1,
+        )
         assert base["left"] == pytest.approx(500)
         curves = found["curves"]["base"]
         assert set(curves) == {"loss", "rate", "val_bpb", "tokens_per_second"}
@@ -51,9 +73,19 @@ def test_a_live_run(live: RunFolder) -> None:
         assert len(curves["loss"]) == 400
         assert curves["loss"][-1] == [999, pytest.approx(4.001)]
         assert curves["tokens_per_second"][0][1] == pytest.approx(200)
-        assert found["samples"] == {"base": {"step": 20, "samples": [{"prompt": "Hello", "text": "<b>20</b>"}]}}
-        assert found["evals"] == [{"file": "base-chat", "values": {"results": [
-            {"name": "facts", "accuracy": 0.5, "correct": 1, "total": 2, "x": None}]}}]  # fmt: skip
+        assert found["samples"] == {
+            "base": {"step": 20, "samples": [{"prompt": "Hello", "text": "<b>20</b>"}]}
+        }
+        assert found["evals"] == [
+            {
+                "file": "base-chat",
+                "values": {
+                    "results": [
+                        {"name": "facts", "accuracy": 0.5, "correct": 1, "total": 2, "x": None}
+                    ]
+                },
+            }
+        ]
         with open(live.stage("base") / "metrics.jsonl", "a") as file:
             file.write('ss": 1}\n{"step": 1002, "loss": 3.5, "tokens": 1, "seconds": 1}\n')
         again = httpx.get(server.url + "/api/runs/live").json()

@@ -19,7 +19,11 @@ from chatling.workspace import RunFolder
 from .conftest import Running, load_service, serving
 
 CHAT = "/v1/chat/completions"
-BODY = {"model": "tiny/sft", "messages": [{"role": "user", "content": "my secret words"}], "max_tokens": 4}
+BODY = {
+    "model": "tiny/sft",
+    "messages": [{"role": "user", "content": "my secret words"}],
+    "max_tokens": 4,
+}
 
 
 def test_a_key_is_asked_for(runs: Path) -> None:
@@ -29,7 +33,9 @@ def test_a_key_is_asked_for(runs: Path) -> None:
         for path in ("/", "/runs", "/ui/style.css", "/health", "/health/live", "/health/ready"):
             assert httpx.get(server.url + path).status_code == 200
         for wrong in ("Bearer wrong", "Bearer", "Basic right", "right", "Bearer r\xefght"):
-            answer = httpx.post(server.url + CHAT, json=BODY, headers={"Authorization": wrong.encode("latin-1")})
+            answer = httpx.post(
+                server.url + CHAT, json=BODY, headers={"Authorization": wrong.encode("latin-1")}
+            )
             assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
         with pytest.raises(openai.AuthenticationError):
             server.client(api_key="wrong").models.list()
@@ -38,8 +44,15 @@ def test_a_key_is_asked_for(runs: Path) -> None:
 
 def test_a_wrong_key_is_said_to_be_wrong(runs: Path) -> None:
     with serving(runs, key="right") as server:
-        for given, said in (("Bearer wrong", "is wrong"), (None, "wants a key"), ("Bearer", "wants a key"), ("Bearer right", None)):
-            answer = httpx.get(f"{server.url}/v1/models", headers={} if given is None else {"Authorization": given})
+        for given, said in (
+            ("Bearer wrong", "is wrong"),
+            (None, "wants a key"),
+            ("Bearer", "wants a key"),
+            ("Bearer right", None),
+        ):
+            answer = httpx.get(
+                f"{server.url}/v1/models", headers={} if given is None else {"Authorization": given}
+            )
             assert answer.status_code == (401 if said else 200)
             assert not said or said in answer.json()["error"]["message"]
 
@@ -48,37 +61,86 @@ def test_slashes_at_the_end_and_head_change_nothing(runs: Path, server: Running)
     """Of every route: the same status and headers as its GET, and for HEAD no body."""
     found = httpx.get(f"{server.url}/openapi.json").json()["paths"]
     got = [path for path, methods in found.items() if "get" in methods]
-    paths = ["/", "/runs", *(path.format(name="tiny/sft" if "models" in path else "tiny") for path in got)]
-    assert {"/", "/runs", "/health", "/v1/models", "/v1/models/tiny/sft", "/api/runs/tiny", "/metrics"} <= set(paths)
+    paths = [
+        "/",
+        "/runs",
+        *(path.format(name="tiny/sft" if "models" in path else "tiny") for path in got),
+    ]
+    assert {
+        "/",
+        "/runs",
+        "/health",
+        "/v1/models",
+        "/v1/models/tiny/sft",
+        "/api/runs/tiny",
+        "/metrics",
+    } <= set(paths)
     for path in [*paths, "/ui/style.css", "/nowhere", CHAT]:
         plain = httpx.get(server.url + path)
-        assert httpx.get(f"{server.url}{path}/").status_code == httpx.get(f"{server.url}/{path}").status_code == plain.status_code
+        assert (
+            httpx.get(f"{server.url}{path}/").status_code
+            == httpx.get(f"{server.url}/{path}").status_code
+            == plain.status_code
+        )
         head = httpx.head(server.url + path)
         assert (head.status_code, head.content) == (plain.status_code, b"")
         assert head.headers["content-type"] == plain.headers["content-type"]
-    assert httpx.get(f"{server.url}/v1/models/").json() == httpx.get(f"{server.url}/v1/models").json()
-    assert server.post(f"{CHAT}/", BODY).status_code == server.post(f"/{CHAT}", BODY).status_code == 200
+    assert (
+        httpx.get(f"{server.url}/v1/models/").json() == httpx.get(f"{server.url}/v1/models").json()
+    )
+    assert (
+        server.post(f"{CHAT}/", BODY).status_code
+        == server.post(f"/{CHAT}", BODY).status_code
+        == 200
+    )
     with serving(runs, key="right") as locked:
-        assert [httpx.head(locked.url + path).status_code for path in ("/runs/", "/v1/models/", "//v1/models")] == [200, 401, 401]
+        assert [
+            httpx.head(locked.url + path).status_code
+            for path in ("/runs/", "/v1/models/", "//v1/models")
+        ] == [200, 401, 401]
 
 
 def test_only_local_names(runs: Path) -> None:
     with serving(runs, local_only=True) as server:
         port = server.url.rpartition(":")[2]
-        for host in (f"localhost:{port}", f"127.0.0.1:{port}", "localhost", f"[::1]:{port}", "LOCALHOST"):
+        for host in (
+            f"localhost:{port}",
+            f"127.0.0.1:{port}",
+            "localhost",
+            f"[::1]:{port}",
+            "LOCALHOST",
+        ):
             assert httpx.get(server.url + "/v1/models", headers={"Host": host}).status_code == 200
-        for host in ("evil.test", f"evil.test:{port}", "localhost.evil.test", "", "127.0.0.1.evil.test:80"):
+        for host in (
+            "evil.test",
+            f"evil.test:{port}",
+            "localhost.evil.test",
+            "",
+            "127.0.0.1.evil.test:80",
+        ):
             answer = httpx.get(server.url + "/v1/models", headers={"Host": host})
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "wrong_host")
 
 
 def test_other_origins(runs: Path, server: Running) -> None:
-    asking = {"Origin": "https://page.test", "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    assert "access-control-allow-origin" not in httpx.options(server.url + CHAT, headers=asking).headers
+    asking = {
+        "Origin": "https://page.test",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "authorization",
+    }
+    assert (
+        "access-control-allow-origin"
+        not in httpx.options(server.url + CHAT, headers=asking).headers
+    )
     with serving(runs, key="k", origins=["https://page.test"]) as open_server:
         allowed = httpx.options(open_server.url + CHAT, headers=asking)
-        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (200, "https://page.test")
-        other = httpx.options(open_server.url + CHAT, headers={**asking, "Origin": "https://other.test"})
+        assert (allowed.status_code, allowed.headers["access-control-allow-origin"]) == (
+            200,
+            "https://page.test",
+        )
+        other = httpx.options(
+            open_server.url + CHAT, headers={**asking, "Origin": "https://other.test"}
+        )
         assert "access-control-allow-origin" not in other.headers
 
 
@@ -136,7 +198,9 @@ def test_metrics(server: Running) -> None:
     def figures() -> dict[str, float]:
         text = httpx.get(server.url + "/metrics").text
         lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-        assert all(re.fullmatch(r'[a-z_]+(\{([a-z]+="[^"]*",?)+\})? [-+.e0-9]+', line) for line in lines)
+        assert all(
+            re.fullmatch(r'[a-z_]+(\{([a-z]+="[^"]*",?)+\})? [-+.e0-9]+', line) for line in lines
+        )
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines}
 
     before = figures()
@@ -154,20 +218,37 @@ def test_metrics(server: Running) -> None:
     assert grown("chatling_first_token_seconds_count") == 1
     assert grown('chatling_engine_tokens_total{model="tiny/sft"}') in (3, 4)
     assert after['chatling_engine_running{model="tiny/sft"}'] == 0
-    assert after['chatling_request_seconds_bucket{le="+Inf"}'] == after["chatling_request_seconds_count"]
+    assert (
+        after['chatling_request_seconds_bucket{le="+Inf"}']
+        == after["chatling_request_seconds_count"]
+    )
     assert not any("made" in name for name in after)
 
 
 @pytest.mark.parametrize("log_text", [False, True])
-def test_the_log_holds_facts_and_messages_only_when_asked(runs: Path, caplog: pytest.LogCaptureFixture, log_text: bool) -> None:
+def test_the_log_holds_facts_and_messages_only_when_asked(
+    runs: Path, caplog: pytest.LogCaptureFixture, log_text: bool
+) -> None:
     caplog.set_level(logging.INFO, "chatling.access")
     with serving(runs, log_text=log_text) as server:
         said = server.post(CHAT, BODY).json()["choices"][0]["message"]["content"]
         httpx.get(server.url + "/made%0Aup?secret=1")
         httpx.get(server.url + "/ui/style.css")
-    lines = [json.loads(record.message) for record in caplog.records if record.name == "chatling.access"]
+    lines = [
+        json.loads(record.message) for record in caplog.records if record.name == "chatling.access"
+    ]
     first = lines[0]
-    assert {"time", "client", "method", "path", "status", "seconds", "prompt_tokens", "completion_tokens", "first_token"} <= set(first)
+    assert {
+        "time",
+        "client",
+        "method",
+        "path",
+        "status",
+        "seconds",
+        "prompt_tokens",
+        "completion_tokens",
+        "first_token",
+    } <= set(first)
     assert (first["status"], first["model"], first["finish"]) == (200, "tiny/sft", {"length": 1})
     assert ("secret" in caplog.text) == log_text
     assert [line["path"] for line in lines[1:]] == ["/made\nup"]
@@ -189,12 +270,16 @@ def test_a_full_queue_says_when_to_come_back(runs: Path) -> None:
         for thread in threads:
             thread.start()
         ends = time.monotonic() + 10
-        while (not server.shelf.loaded or server.stats()["running"] + server.stats()["waiting"] < 5) and time.monotonic() < ends:
+        while (
+            not server.shelf.loaded or server.stats()["running"] + server.stats()["waiting"] < 5
+        ) and time.monotonic() < ends:
             time.sleep(0.02)
         with pytest.raises(openai.RateLimitError) as caught:
             server.client().chat.completions.create(**BODY)
         assert int(caught.value.response.headers["retry-after"]) >= 1
-        assert server.post(CHAT, {**BODY, "stream": True}).status_code == 429  # before any of the stream
+        assert (
+            server.post(CHAT, {**BODY, "stream": True}).status_code == 429
+        )  # before any of the stream
         gate.set()
         for thread in threads:
             thread.join()

@@ -12,17 +12,60 @@ from hypothesis import strategies as st
 from chatling.serve.markdown import MAX_MARKDOWN, render_markdown
 
 ATTRIBUTES = {"href", "title", "rel", "target", "class", "start"}
-TAGS = {"p", "a", "em", "strong", "s", "code", "pre", "br", "hr", "ul", "ol", "li", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6",
-        "table", "thead", "tbody", "tr", "th", "td"}  # fmt: skip
+TAGS = {
+    "p",
+    "a",
+    "em",
+    "strong",
+    "s",
+    "code",
+    "pre",
+    "br",
+    "hr",
+    "ul",
+    "ol",
+    "li",
+    "blockquote",
+    "h1",
+    "h2",
+    "h3",
+    "h4",
+    "h5",
+    "h6",
+    "table",
+    "thead",
+    "tbody",
+    "tr",
+    "th",
+    "td",
+}
 
 HOSTILE = [
-    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[x](javascript:alert(1))", "[x](JaVaScRiPt:alert(1))",
-    "[x](data:text/html,<script>alert(1)</script>)", "![x](http://evil.test/track.png)", "![x](javascript:alert(1))",
-    "<a href='javascript:alert(1)'>x</a>", "[x](vbscript:x)", "<svg/onload=alert(1)>", "```\"><script>alert(1)</script>\n```",
-    "```x\" onmouseover=\"alert(1)\ncode\n```", "[x](http://a.test/\"onmouseover=\"alert(1))", "[x]: javascript:alert(1)\n\n[x]",
-    "| a |\n|:-:|\n| <b onclick=x>y</b> |", "<style>body{display:none}</style>", "<iframe src=//evil.test>", "&lt;script&gt;", "<!-- x -->",
-    "[x](file:///etc/passwd)", "<http://ok.test>", "<javascript:alert(1)>", "[x](  javascript:alert(1))", "[x](\x01javascript:alert(1))",
-]  # fmt: skip
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt:alert(1))",
+    "[x](data:text/html,<script>alert(1)</script>)",
+    "![x](http://evil.test/track.png)",
+    "![x](javascript:alert(1))",
+    "<a href='javascript:alert(1)'>x</a>",
+    "[x](vbscript:x)",
+    "<svg/onload=alert(1)>",
+    '```"><script>alert(1)</script>\n```',
+    '```x" onmouseover="alert(1)\ncode\n```',
+    '[x](http://a.test/"onmouseover="alert(1))',
+    "[x]: javascript:alert(1)\n\n[x]",
+    "| a |\n|:-:|\n| <b onclick=x>y</b> |",
+    "<style>body{display:none}</style>",
+    "<iframe src=//evil.test>",
+    "&lt;script&gt;",
+    "<!-- x -->",
+    "[x](file:///etc/passwd)",
+    "<http://ok.test>",
+    "<javascript:alert(1)>",
+    "[x](  javascript:alert(1))",
+    "[x](\x01javascript:alert(1))",
+]
 
 
 class Inspector(HTMLParser):
@@ -47,23 +90,42 @@ def test_hostile_markdown_is_inert(text: str) -> None:
     inspect(render_markdown(text))
 
 
-@given(st.text(max_size=300), st.lists(st.sampled_from([*HOSTILE, "<", "[", "](", "`", "*", "|", "\n", "\n\n", "- "]), max_size=12))
+@given(
+    st.text(max_size=300),
+    st.lists(
+        st.sampled_from([*HOSTILE, "<", "[", "](", "`", "*", "|", "\n", "\n\n", "- "]), max_size=12
+    ),
+)
 def test_any_text_is_inert(text: str, pieces: list[str]) -> None:
     inspect(render_markdown("".join(pieces) + text))
     inspect(render_markdown(text + "".join(reversed(pieces))))
 
 
 def test_what_is_rendered() -> None:
-    html = inspect(render_markdown("# T\n\n**b** *i* ~~s~~ `c`\n\n- 1\n\n| l | r |\n|:--|--:|\n| 1 | 2 |\n\n```py\nx < 1\n```\n[a](https://b.test)"))
-    for part in ("<h1>T</h1>", "<strong>b</strong>", "<s>s</s>", "<code>c</code>", '<td class="right">2</td>', "x &lt; 1",
-                 'href="https://b.test" rel="noopener noreferrer nofollow" target="_blank"'):  # fmt: skip
+    html = inspect(
+        render_markdown(
+            "# T\n\n**b** *i* ~~s~~ `c`\n\n- 1\n\n| l | r |\n|:--|--:|\n| 1 | 2 |\n\n```py\nx <"
+            " 1\n```\n[a](https://b.test)"
+        )
+    )
+    for part in (
+        "<h1>T</h1>",
+        "<strong>b</strong>",
+        "<s>s</s>",
+        "<code>c</code>",
+        '<td class="right">2</td>',
+        "x &lt; 1",
+        'href="https://b.test" rel="noopener noreferrer nofollow" target="_blank"',
+    ):
         assert part in html
     image = inspect(render_markdown("![a cat](https://b.test/cat.png)"))
     assert "a cat</a>" in image
     assert "a<br" in render_markdown("a\nb")
 
 
-@pytest.mark.parametrize("piece", ["[", "*", "`", "<", "![](", "> ", "- ", "\\", "**a", "[a](", "||", "&#", "~~", "_a_ "])
+@pytest.mark.parametrize(
+    "piece", ["[", "*", "`", "<", "![](", "> ", "- ", "\\", "**a", "[a](", "||", "&#", "~~", "_a_ "]
+)
 def test_hostile_lengths_take_no_age(piece: str) -> None:
     start = time.perf_counter()
     render_markdown((piece * MAX_MARKDOWN)[:MAX_MARKDOWN])

@@ -12,11 +12,15 @@ MODEL = "tiny/sft"
 
 
 def chat(client: openai.OpenAI, **options):
-    return client.chat.completions.create(**{"model": MODEL, "messages": HELLO, "max_tokens": 24, "seed": 3, **options})
+    return client.chat.completions.create(
+        **{"model": MODEL, "messages": HELLO, "max_tokens": 24, "seed": 3, **options}
+    )
 
 
 def complete(client: openai.OpenAI, **options):
-    return client.completions.create(**{"model": MODEL, "prompt": "Once upon", "max_tokens": 24, "seed": 3, **options})
+    return client.completions.create(
+        **{"model": MODEL, "prompt": "Once upon", "max_tokens": 24, "seed": 3, **options}
+    )
 
 
 def test_models(client: openai.OpenAI) -> None:
@@ -36,18 +40,27 @@ def test_a_whole_chat_answer(client: openai.OpenAI) -> None:
     assert (choice.message.role, choice.finish_reason) == ("assistant", "length")
     assert choice.message.content
     assert answer.usage.completion_tokens == 24
-    assert answer.usage.prompt_tokens == 4 + len("Tell me something.") - 1  # four special tokens, and "th" is one
+    assert (
+        answer.usage.prompt_tokens == 4 + len("Tell me something.") - 1
+    )  # four special tokens, and "th" is one
     assert answer.usage.total_tokens == answer.usage.prompt_tokens + 24
 
 
 def test_a_streamed_chat_answer_is_the_whole_one(client: openai.OpenAI) -> None:
     whole = chat(client)
     chunks = list(chat(client, stream=True, stream_options={"include_usage": True}))
-    assert {(chunk.id, chunk.object, chunk.model) for chunk in chunks} == {(chunks[0].id, "chat.completion.chunk", MODEL)}
+    assert {(chunk.id, chunk.object, chunk.model) for chunk in chunks} == {
+        (chunks[0].id, "chat.completion.chunk", MODEL)
+    }
     *deltas, usage = chunks
     assert deltas[0].choices[0].delta.role == "assistant"
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in deltas) == whole.choices[0].message.content
-    assert [chunk.choices[0].finish_reason for chunk in deltas] == [None] * (len(deltas) - 1) + ["length"]
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in deltas)
+        == whole.choices[0].message.content
+    )
+    assert [chunk.choices[0].finish_reason for chunk in deltas] == [None] * (len(deltas) - 1) + [
+        "length"
+    ]
     assert all(chunk.usage is None for chunk in deltas)
     assert (usage.choices, usage.usage) == ([], whole.usage)
 
@@ -111,13 +124,23 @@ def test_stop_strings_across_tokens(client: openai.OpenAI, stream: bool) -> None
 def test_chat_logprobs(client: openai.OpenAI) -> None:
     answer = chat(client, logprobs=True, top_logprobs=3, temperature=0).choices[0]
     content = answer.logprobs.content
-    assert bytes(byte for token in content for byte in token.bytes).decode("utf-8", "replace") == answer.message.content
+    assert (
+        bytes(byte for token in content for byte in token.bytes).decode("utf-8", "replace")
+        == answer.message.content
+    )
     for token in content:
         assert len(token.top_logprobs) == 3
-        assert token.logprob == token.top_logprobs[0].logprob == max(other.logprob for other in token.top_logprobs)
+        assert (
+            token.logprob
+            == token.top_logprobs[0].logprob
+            == max(other.logprob for other in token.top_logprobs)
+        )
         assert sum(math.exp(other.logprob) for other in token.top_logprobs) < 1.001
-    streamed = [token for chunk in chat(client, logprobs=True, top_logprobs=3, temperature=0, stream=True)
-                for token in (chunk.choices[0].logprobs.content if chunk.choices[0].logprobs else [])]  # fmt: skip
+    streamed = [
+        token
+        for chunk in chat(client, logprobs=True, top_logprobs=3, temperature=0, stream=True)
+        for token in (chunk.choices[0].logprobs.content if chunk.choices[0].logprobs else [])
+    ]
     assert [token.token for token in streamed] == [token.token for token in content]
     assert chat(client, logprobs=True).choices[0].logprobs.content[0].top_logprobs == []
     assert chat(client).choices[0].logprobs is None
@@ -133,11 +156,18 @@ def test_completion_logprobs_and_echo(client: openai.OpenAI) -> None:
     assert scores.token_logprobs[0] is not None  # after the token that begins a document
     assert scores.text_offset[: len("Once upon")] == list(range(len("Once upon")))
     assert scores.text_offset[-1] < len(echoed.text)
-    for token, score, top in zip(scores.tokens, scores.token_logprobs, scores.top_logprobs, strict=True):
+    for token, score, top in zip(
+        scores.tokens, scores.token_logprobs, scores.top_logprobs, strict=True
+    ):
         assert top[token] == score
-    chunks = [chunk.choices[0] for chunk in complete(client, logprobs=2, temperature=0, echo=True, stream=True)]
+    chunks = [
+        chunk.choices[0]
+        for chunk in complete(client, logprobs=2, temperature=0, echo=True, stream=True)
+    ]
     assert "".join(chunk.text for chunk in chunks) == echoed.text
-    assert [at for chunk in chunks if chunk.logprobs for at in chunk.logprobs.text_offset] == scores.text_offset
+    assert [
+        at for chunk in chunks if chunk.logprobs for at in chunk.logprobs.text_offset
+    ] == scores.text_offset
 
 
 def test_prompts_of_token_ids_as_lm_eval_sends_them(client: openai.OpenAI) -> None:
@@ -149,12 +179,19 @@ def test_prompts_of_token_ids_as_lm_eval_sends_them(client: openai.OpenAI) -> No
         assert scores.token_logprobs[0] is None
         assert scores.top_logprobs[0] is None
         continuation = scores.token_logprobs[3:-1]
-        greedy = [score == max(top.values()) for score, top in zip(continuation, scores.top_logprobs[3:-1], strict=True)]
+        greedy = [
+            score == max(top.values())
+            for score, top in zip(continuation, scores.top_logprobs[3:-1], strict=True)
+        ]
         assert len(greedy) == len(prompt) - 3
         assert all(score < 0 for score in continuation)
     assert complete(client, prompt=ids[0]).usage.prompt_tokens == len(ids[0])
     only = complete(client, prompt=ids[0], max_tokens=0, logprobs=1, echo=True)
-    assert (only.choices[0].text, only.usage.completion_tokens, only.choices[0].finish_reason) == ("Once upon", 0, "length")
+    assert (only.choices[0].text, only.usage.completion_tokens, only.choices[0].finish_reason) == (
+        "Once upon",
+        0,
+        "length",
+    )
     assert len(only.choices[0].logprobs.tokens) == len(ids[0])
 
 
@@ -162,23 +199,43 @@ def test_content_as_parts_and_other_roles(client: openai.OpenAI) -> None:
     def text(messages: list[object]) -> str:
         return chat(client, messages=messages).choices[0].message.content
 
-    parts = {"role": "user", "content": [{"type": "text", "text": "Tell me "}, {"type": "text", "text": "something."}]}
+    parts = {
+        "role": "user",
+        "content": [{"type": "text", "text": "Tell me "}, {"type": "text", "text": "something."}],
+    }
     assert text([parts]) == text(HELLO)
     system = {"role": "system", "content": "Be brief."}
-    assert text([system, *HELLO]) == text([{"role": "developer", "content": "Be brief."}, *HELLO]) != text(HELLO)
-    assert text([system, *HELLO]) == text([{"role": "user", "content": "Be brief.\n\nTell me something."}])
-    assert text([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]) == text([{"role": "user", "content": "a\n\nb"}])
+    assert (
+        text([system, *HELLO])
+        == text([{"role": "developer", "content": "Be brief."}, *HELLO])
+        != text(HELLO)
+    )
+    assert text([system, *HELLO]) == text(
+        [{"role": "user", "content": "Be brief.\n\nTell me something."}]
+    )
+    assert text([{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]) == text(
+        [{"role": "user", "content": "a\n\nb"}]
+    )
 
 
 def test_an_empty_answer_comes_back(client: openai.OpenAI) -> None:
-    """A stop string that comes at once leaves nothing; the conversation goes on as if that answer had not been asked for."""
+    """A stop string that comes at once leaves nothing; the conversation goes on as if that answer
+    had not been asked for.
+    """
     first = chat(client).choices[0].message.content[0]
     empty = chat(client, stop=first).choices[0]
     assert (empty.message.content, empty.finish_reason) == ("", "stop")
     again = {"role": "user", "content": "Still there?"}
-    for message in (empty.message.model_dump(), {"role": "assistant", "content": None}, {"role": "assistant", "content": []}):
+    for message in (
+        empty.message.model_dump(),
+        {"role": "assistant", "content": None},
+        {"role": "assistant", "content": []},
+    ):
         answer = chat(client, messages=[*HELLO, message, again])
-        assert answer.choices[0].message.content == chat(client, messages=[*HELLO, again]).choices[0].message.content
+        assert (
+            answer.choices[0].message.content
+            == chat(client, messages=[*HELLO, again]).choices[0].message.content
+        )
 
 
 def test_logit_bias(client: openai.OpenAI) -> None:
@@ -188,7 +245,10 @@ def test_logit_bias(client: openai.OpenAI) -> None:
 
 def test_a_run_name_means_its_last_stage(client: openai.OpenAI) -> None:
     assert chat(client, model="tiny").model == "tiny/sft"
-    assert chat(client, model="tiny/base").choices[0].message.content != chat(client).choices[0].message.content
+    assert (
+        chat(client, model="tiny/base").choices[0].message.content
+        != chat(client).choices[0].message.content
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,9 +258,21 @@ def test_a_run_name_means_its_last_stage(client: openai.OpenAI) -> None:
         ({"messages": []}, openai.BadRequestError, "messages"),
         ({"messages": [{"role": "user", "content": ""}]}, openai.BadRequestError, None),
         ({"messages": [{"role": "assistant", "content": "hi"}]}, openai.BadRequestError, None),
-        ({"messages": [{"role": "robot", "content": "hi"}]}, openai.BadRequestError, "messages.0.role"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, openai.BadRequestError, "messages.0.content.0.type"),
-        ({"messages": [{"role": "user", "content": "x" * 500}]}, openai.BadRequestError, "messages"),
+        (
+            {"messages": [{"role": "robot", "content": "hi"}]},
+            openai.BadRequestError,
+            "messages.0.role",
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            openai.BadRequestError,
+            "messages.0.content.0.type",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "x" * 500}]},
+            openai.BadRequestError,
+            "messages",
+        ),
         ({"temperature": 3}, openai.BadRequestError, "temperature"),
         ({"temperature": -1}, openai.BadRequestError, "temperature"),
         ({"top_p": 0}, openai.BadRequestError, "top_p"),
@@ -213,15 +285,23 @@ def test_a_run_name_means_its_last_stage(client: openai.OpenAI) -> None:
         ({"logit_bias": {"x": 1}}, openai.BadRequestError, "logit_bias"),
         ({"top_logprobs": 2}, openai.BadRequestError, "top_logprobs"),
         ({"logprobs": True, "top_logprobs": 21}, openai.BadRequestError, "top_logprobs"),
-        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}, openai.BadRequestError, "tools"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]},
+            openai.BadRequestError,
+            "tools",
+        ),
         ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "response_format"),
         ({"presence_penalty": 1}, openai.BadRequestError, "presence_penalty"),
         ({"seed": 2**80}, openai.BadRequestError, "seed"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("stream", [False, True])
 def test_errors_are_typed(
-    client: openai.OpenAI, options: dict, error: type[openai.APIStatusError], param: str | None, stream: bool
+    client: openai.OpenAI,
+    options: dict,
+    error: type[openai.APIStatusError],
+    param: str | None,
+    stream: bool,
 ) -> None:
     with pytest.raises(error) as caught:
         chat(client, **options, stream=stream)
@@ -250,7 +330,11 @@ def test_error_codes(client: openai.OpenAI) -> None:
 
 
 def test_truncation_leaves_out_the_oldest_turns(client: openai.OpenAI) -> None:
-    turns = [{"role": role, "content": f"{i} " + "word " * 8} for i in range(4) for role in ("user", "assistant")]
+    turns = [
+        {"role": role, "content": f"{i} " + "word " * 8}
+        for i in range(4)
+        for role in ("user", "assistant")
+    ]
     messages = [{"role": "system", "content": "S"}, *turns, {"role": "user", "content": "last"}]
     answer = chat(client, messages=messages, extra_body={"truncation": "auto"})
     assert answer.dropped_messages > 0

@@ -59,7 +59,9 @@ def test_what_there_is(folder: Path) -> None:
         assert caught.value.status == 404
 
 
-def test_a_run_elsewhere_is_served_too(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_run_elsewhere_is_served_too(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     run = save_run(tmp_path_factory.mktemp("away") / "far", "sft")
     assert Shelf(folder, load_service, 2, first=(run, "sft")).entries()[0].id == "far/sft"
 

@@ -22,17 +22,37 @@ CHAT = "/v1/chat/completions"
 
 
 def request(chance: random.Random, stream: bool) -> tuple[str, dict[str, object]]:
-    body: dict[str, object] = {"model": MODEL, "max_tokens": chance.choice((1, 10, 60)), "stream": stream, "seed": chance.randrange(50)}
+    body: dict[str, object] = {
+        "model": MODEL,
+        "max_tokens": chance.choice((1, 10, 60)),
+        "stream": stream,
+        "seed": chance.randrange(50),
+    }
     if chance.random() < 0.5:
         content = chance.choice(("hi", "tell me", "\U0001f600" * 5, "x" * 60))
-        more = {"n": chance.choice((1, 1, 3)), "logprobs": True, "top_logprobs": 3, "stop": ["ab", "zz"]}
-        return CHAT, body | {"messages": [{"role": "user", "content": content}]} | chance.choice(({}, more))
+        more = {
+            "n": chance.choice((1, 1, 3)),
+            "logprobs": True,
+            "top_logprobs": 3,
+            "stop": ["ab", "zz"],
+        }
+        return CHAT, body | {"messages": [{"role": "user", "content": content}]} | chance.choice(
+            ({}, more)
+        )
     prompt = [chance.randrange(256, 2000) for _ in range(chance.randrange(1, 60))]
-    return "/v1/completions", body | {"prompt": prompt, "echo": chance.random() < 0.3, "logprobs": chance.choice((None, 2))}
+    return "/v1/completions", body | {
+        "prompt": prompt,
+        "echo": chance.random() < 0.3,
+        "logprobs": chance.choice((None, 2)),
+    }
 
 
-WRONG = ({}, {"model": "none", "messages": []}, {"model": MODEL, "messages": [{"role": "user", "content": "x" * 900}]},
-         {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "temperature": -1})  # fmt: skip
+WRONG = (
+    {},
+    {"model": "none", "messages": []},
+    {"model": MODEL, "messages": [{"role": "user", "content": "x" * 900}]},
+    {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "temperature": -1},
+)
 
 
 async def client(port: int, chance: random.Random, until: float, counts: dict[str, int]) -> None:
@@ -41,13 +61,20 @@ async def client(port: int, chance: random.Random, until: float, counts: dict[st
         counts[kind] = counts.get(kind, 0) + 1
         with contextlib.suppress(ConnectionError):
             if kind == "look":
-                await get(port, chance.choice(("/metrics", "/v1/models", "/api/runs", "/", "/nowhere")))
+                await get(
+                    port, chance.choice(("/metrics", "/v1/models", "/api/runs", "/", "/nowhere"))
+                )
             elif kind == "wrong":
                 answer = await ask(port, chance.choice(WRONG), CHAT)
                 assert 400 <= answer.status < 500, answer
             else:
                 path, body = request(chance, kind != "whole")
-                answer = await ask(port, body, path, leave_after=chance.choice((0, 0, 1, 5)) if kind == "leave" else None)
+                answer = await ask(
+                    port,
+                    body,
+                    path,
+                    leave_after=chance.choice((0, 0, 1, 5)) if kind == "leave" else None,
+                )
                 assert answer.status in (200, 429), answer
 
 
@@ -66,7 +93,12 @@ async def idle(port: int) -> dict[str, int]:
     ends = time.monotonic() + 20
     while True:
         text = (await get(port, "/metrics"))[1]
-        stats = {name: int(value) for name, value in re.findall(r"^chatling_engine_(\w+)\{[^}]*\} (\d+)$", text, re.MULTILINE)}
+        stats = {
+            name: int(value)
+            for name, value in re.findall(
+                r"^chatling_engine_(\w+)\{[^}]*\} (\d+)$", text, re.MULTILINE
+            )
+        }
         if not (stats["running"] or stats["waiting"]):
             return stats
         assert time.monotonic() < ends, stats
@@ -76,7 +108,10 @@ async def idle(port: int) -> dict[str, int]:
 async def soak(server: Server, seconds: float) -> list[tuple[float, int]]:
     """(second, bytes resident) once a second under load."""
     start, counts = time.monotonic(), dict[str, int]()
-    clients = [asyncio.ensure_future(client(server.port, random.Random(i), start + seconds, counts)) for i in range(CLIENTS)]
+    clients = [
+        asyncio.ensure_future(client(server.port, random.Random(i), start + seconds, counts))
+        for i in range(CLIENTS)
+    ]
     seen = []
     while not all(one.done() for one in clients):
         seen.append((time.monotonic() - start, server.resident))
@@ -93,12 +128,21 @@ def test_load_and_disconnects_leave_nothing_behind(pytestconfig: pytest.Config) 
         files, before = server.open_files, server.resident
         asyncio.run(disconnects(server.port, 500))
         after_disconnects = asyncio.run(idle(server.port))
-        print(f"500 disconnects: {before / 1e6:.1f} MB before, {server.resident / 1e6:.1f} MB after; {after_disconnects}")
+        print(
+            f"500 disconnects: {before / 1e6:.1f} MB before, {server.resident / 1e6:.1f} MB after;"
+            f" {after_disconnects}"
+        )
         seen = asyncio.run(soak(server, pytestconfig.getoption("--soak-seconds")))
         stats = asyncio.run(idle(server.port))
         quarter = max(1, len(seen) // 4)
-        early, late = (statistics.median(size for _, size in part) for part in (seen[:quarter], seen[-quarter:]))
-        print(f"resident: first quarter {early / 1e6:.1f} MB, last {late / 1e6:.1f} MB, peak {max(size for _, size in seen) / 1e6:.1f} MB")
+        early, late = (
+            statistics.median(size for _, size in part)
+            for part in (seen[:quarter], seen[-quarter:])
+        )
+        print(
+            f"resident: first quarter {early / 1e6:.1f} MB, last {late / 1e6:.1f} MB, peak"
+            f" {max(size for _, size in seen) / 1e6:.1f} MB"
+        )
         print(f"then {stats}; open files {files} before, {server.open_files} after")
         assert after_disconnects["cancelled_total"] > 0
         assert late < early * 1.03 + 4e6
@@ -109,6 +153,13 @@ def test_load_and_disconnects_leave_nothing_behind(pytestconfig: pytest.Config) 
 
 
 def test_many_streams_are_several_times_as_fast_as_one() -> None:
-    rows = {str(row["measure"]): float(row["value"]) for row in measure_serving(streams=8, tokens=40, rounds=2)}
+    rows = {
+        str(row["measure"]): float(row["value"])
+        for row in measure_serving(streams=8, tokens=40, rounds=2)
+    }
     assert rows["serve, 8 streams, times 1"] > 1.5
-    assert rows["serve, 8 streams, first token, p50"] <= rows["serve, 8 streams, first token, p95"] < 10_000
+    assert (
+        rows["serve, 8 streams, first token, p50"]
+        <= rows["serve, 8 streams, first token, p95"]
+        < 10_000
+    )

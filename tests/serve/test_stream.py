@@ -1,4 +1,6 @@
-"""Events to pieces: nothing lost, nothing invented, calculator calls apart, log-probabilities on their text."""
+"""Events to pieces: nothing lost, nothing invented, calculator calls apart, log-probabilities on
+their text.
+"""
 
 from __future__ import annotations
 
@@ -44,15 +46,21 @@ def test_pieces_are_the_parts_of_the_message(script: list[int]) -> None:
     found, sequence = events(script)
     pieces = read(found)
     parts = parse_completion(TOKENIZER, sequence.completion.ids)
-    if "\ufffd" in sequence.completion.text:  # parts join bytes across a stray special token, a stream has sent them by then
+    if (
+        "\ufffd" in sequence.completion.text
+    ):  # parts join bytes across a stray special token, a stream has sent them by then
         assert sum(len(piece.text) for piece in pieces) == len(sequence.completion.text)
         return
     assert text_of(pieces) == "".join(part.text for part in parts if part.kind == "text")
-    assert [(p.kind, p.text) for p in pieces if p.kind != "text"] == [(p.kind, p.text) for p in parts if p.kind != "text"]
+    assert [(p.kind, p.text) for p in pieces if p.kind != "text"] == [
+        (p.kind, p.text) for p in parts if p.kind != "text"
+    ]
 
 
 @given(tokens, st.lists(st.sampled_from(["a", "ba", "é", "12", "1+"]), min_size=1, max_size=2))
-def test_stop_strings_end_the_pieces_where_they_end_the_text(script: list[int], stop: list[str]) -> None:
+def test_stop_strings_end_the_pieces_where_they_end_the_text(
+    script: list[int], stop: list[str]
+) -> None:
     found, sequence = events(script, tuple(stop))
     pieces = read(found)
     assert sum(len(piece.text) for piece in pieces) == len(sequence.completion.text)
@@ -72,15 +80,25 @@ def test_tokens_spell_the_text(script: list[int]) -> None:
 def test_a_calculator_call() -> None:
     script = [*b"so ", T.python_start, *b"12+7", T.python_end, *b" it is"]
     pieces = read(events(script)[0])
-    assert [(p.kind, p.text) for p in pieces if p.kind != "text"] == [("python", "12+7"), ("output", "19")]
+    assert [(p.kind, p.text) for p in pieces if p.kind != "text"] == [
+        ("python", "12+7"),
+        ("output", "19"),
+    ]
     assert text_of(pieces) == "so  it is"
-    assert len([token for piece in pieces for token in piece.tokens]) == len("so  it is")  # not the call's
+    assert len([token for piece in pieces for token in piece.tokens]) == len(
+        "so  it is"
+    )  # not the call's
 
 
 def test_logprobs_of_half_characters_and_certainty() -> None:
     halves = [Spoken(byte, -0.1, ()) for byte in "é".encode()]
-    assert [entry["token"] for entry in chat_logprobs(TOKENIZER, halves)] == ["bytes:\\xc3", "bytes:\\xa9"]
+    assert [entry["token"] for entry in chat_logprobs(TOKENIZER, halves)] == [
+        "bytes:\\xc3",
+        "bytes:\\xa9",
+    ]
     assert plain_logprobs(TOKENIZER, [*halves, Spoken(97, -0.2, ())], 5)["text_offset"] == [5, 5, 6]
-    first = plain_logprobs(TOKENIZER, [Spoken(97, math.nan, ()), Spoken(98, -math.inf, ((97, 0.0),))], 0)
+    first = plain_logprobs(
+        TOKENIZER, [Spoken(97, math.nan, ()), Spoken(98, -math.inf, ((97, 0.0),))], 0
+    )
     assert first["token_logprobs"] == [None, -9999.0]
     assert first["top_logprobs"] == [None, {"a": 0.0, "b": -9999.0}]

@@ -1,4 +1,6 @@
-"""Files of conversations: what they may hold, which bad lines are left out with a note, and when the file is refused."""
+"""Files of conversations: what they may hold, which bad lines are left out with a note, and when
+the file is refused.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,25 @@ BAD_LINES = [
     (b'{"messages": []}', "no conversation"),
     (b'{"messages": [{"role": "user"}]}', "no conversation"),
     (b'{"messages": [{"role": "user", "content": "only a question"}]}', "no user message"),
-    (b'{"messages": [{"role": "assistant", "content": "first"}]}', "from 'assistant', expected 'user'"),
-    (b'{"messages": [%s, %s, {"role": "assistant", "content": "c"}]}' % (USER, USER), "from 'user', expected 'assistant'"),
+    (
+        b'{"messages": [{"role": "assistant", "content": "first"}]}',
+        "from 'assistant', expected 'user'",
+    ),
+    (
+        b'{"messages": [%s, %s, {"role": "assistant", "content": "c"}]}' % (USER, USER),
+        "from 'user', expected 'assistant'",
+    ),
     (b'{"messages": [{"role": "narrator", "content": "a"}]}', "from 'narrator'"),
-    (b'{"messages": [%s, {"role": "assistant", "content": "  "}]}' % USER, "empty assistant message"),
+    (
+        b'{"messages": [%s, {"role": "assistant", "content": "  "}]}' % USER,
+        "empty assistant message",
+    ),
     (b'{"messages": [%s, {"role": "assistant", "content": 5}]}' % USER, "content"),
-    (b'{"messages": [%s, {"role": "assistant", "content": [{"type": "sound", "text": "x"}]}]}' % USER, "'sound'"),
+    (
+        b'{"messages": [%s, {"role": "assistant", "content": [{"type": "sound", "text": "x"}]}]}'
+        % USER,
+        "'sound'",
+    ),
     (b"\xff\xfe", "utf-8"),
     (b"[" * 100_000, ""),
 ]
@@ -47,14 +62,24 @@ def everything(path: Path) -> list[Conversation]:
 
 def test_line_separators_inside_a_text_do_not_cut_it(tmp_path: Path) -> None:
     said = [Conversation.of(f"Say {i}\u2028now\x85", "Yes\u2029.") for i in range(3)]
-    path = write(tmp_path / "chat.jsonl", *(json.dumps(one.to_dict(), ensure_ascii=False).encode() for one in said))
+    path = write(
+        tmp_path / "chat.jsonl",
+        *(json.dumps(one.to_dict(), ensure_ascii=False).encode() for one in said),
+    )
     assert everything(path) == said
 
 
 def test_other_shapes_and_what_editors_leave_behind(tmp_path: Path) -> None:
     share = {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yes"}]}
     alpaca = {"instruction": "Hi", "input": "", "output": "Yes"}
-    lines = b"\xef\xbb\xbf" + GOOD + b"\r", b"", b"  \r", json.dumps(share).encode(), json.dumps(alpaca).encode(), b""
+    lines = (
+        b"\xef\xbb\xbf" + GOOD + b"\r",
+        b"",
+        b"  \r",
+        json.dumps(share).encode(),
+        json.dumps(alpaca).encode(),
+        b"",
+    )
     assert everything(write(tmp_path / "chat.jsonl", *lines)) == [Conversation.of("Hi", "Yes")] * 3
 
 
@@ -83,7 +108,13 @@ def test_above_one_in_a_hundred_the_file_is_refused(tmp_path: Path) -> None:
     task = JsonlConversations(write(tmp_path / "chat.jsonl", *most), "train")
     assert "left out 4 of 400 lines; line 397" in task.notes[0]
     assert task.notes[0].endswith("; ….")  # three are quoted
-    with pytest.raises(DataError, match=r"more than 1% of 400 lines are bad: line 396 .*; line 397 .*; line 398 .*Mend or delete them"):
+    with pytest.raises(
+        DataError,
+        match=(
+            r"more than 1% of 400 lines are bad: line 396 .*; line 397 .*; line 398 .*Mend or"
+            r" delete them"
+        ),
+    ):
         JsonlConversations(write(tmp_path / "chat.jsonl", *most[1:], b"{"), "train")
 
 
@@ -103,7 +134,10 @@ def test_one_bad_line_in_a_million_is_counted_shown_and_skipped() -> None:
     task = Conversations("million", Million(), "many.jsonl")
     assert len(task) == 999_999
     assert task.notes == (
-        "many.jsonl: left out 1 of 1,000,000 lines; line 777777 is not a conversation: A conversation has an empty assistant message.",
+        (
+            "many.jsonl: left out 1 of 1,000,000 lines; line 777777 is not a conversation: A"
+            " conversation has an empty assistant message."
+        ),
     )
     assert task[999_998] == Conversation.of("Hi", "Yes")
 
@@ -129,20 +163,34 @@ def test_a_file_is_a_task_by_its_path(tmp_path: Path) -> None:
         JsonlConversations(tmp_path, "train")
 
 
-texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(lambda text: text.strip())
-talks = st.lists(texts, min_size=2, max_size=6).map(lambda turns: Conversation.of(*turns[: len(turns) // 2 * 2]))
+texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1).filter(
+    lambda text: text.strip()
+)
+talks = st.lists(texts, min_size=2, max_size=6).map(
+    lambda turns: Conversation.of(*turns[: len(turns) // 2 * 2])
+)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(talks, min_size=1, max_size=8), st.booleans())
-def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, said: list[Conversation], ascii_only: bool) -> None:
+def test_what_is_written_is_read(
+    tmp_path_factory: pytest.TempPathFactory, said: list[Conversation], ascii_only: bool
+) -> None:
     lines = (json.dumps(one.to_dict(), ensure_ascii=ascii_only).encode() for one in said)
     assert everything(write(tmp_path_factory.mktemp("talks") / "chat.jsonl", *lines)) == said
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.binary(max_size=12)))
-def test_lines_are_counted_as_editors_count_them(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
+def test_lines_are_counted_as_editors_count_them(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]
+) -> None:
     path = write(tmp_path_factory.mktemp("lines") / "a.jsonl", *lines)
-    expected = [number for number, line in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1) if line.strip()]
+    expected = [
+        number
+        for number, line in enumerate(
+            path.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1
+        )
+        if line.strip()
+    ]
     assert list(JsonLines(path).numbers) == expected

@@ -36,7 +36,11 @@ def test_all_tool_calls_evaluate_to_the_annotated_result(fetcher: Any) -> None:
                     calls += 1
                     assert following.kind == "output"
                     value, annotated = calculate(part.text), number(following.text)
-                    if value is None or annotated is None or abs(Fraction(value) - annotated) > TOLERANCE:
+                    if (
+                        value is None
+                        or annotated is None
+                        or abs(Fraction(value) - annotated) > TOLERANCE
+                    ):
                         exceptions.append((part.text, following.text, value))
             assert "<<" not in example.messages[1].text
     assert (items, calls) == (8_792, 27_998)
@@ -45,8 +49,18 @@ def test_all_tool_calls_evaluate_to_the_annotated_result(fetcher: Any) -> None:
 
 
 def test_the_one_result_that_no_calculator_writes(fetcher: Any) -> None:
-    parts = [p for example in load_task("GSM8K", "test", fetcher) for p in example.messages[1].parts if p.kind == "output"]
-    parts += [p for example in load_task("GSM8K", "train", fetcher) for p in example.messages[1].parts if p.kind == "output"]
+    parts = [
+        p
+        for example in load_task("GSM8K", "test", fetcher)
+        for p in example.messages[1].parts
+        if p.kind == "output"
+    ]
+    parts += [
+        p
+        for example in load_task("GSM8K", "train", fetcher)
+        for p in example.messages[1].parts
+        if p.kind == "output"
+    ]
     odd = []
     for part in parts:
         try:
@@ -59,11 +73,23 @@ def test_the_one_result_that_no_calculator_writes(fetcher: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("#### 18", 18), ("so 5\n#### 1,234,567", 1234567), ("#### $70,000", 70000), ("####-3", -3), ("#### -$3.50", Fraction(-7, 2)),
-        ("#### 18.00", 18), ("#### .5", Fraction(1, 2)), ("#### 18.", 18), ("#### 1\n#### 2", 2), ("18", None), ("#### none", None),
-        ("", None), ("####" + "9" * 5000, None), ("#### 5 apples", 5), ("#### 5,", 5),
+        ("#### 18", 18),
+        ("so 5\n#### 1,234,567", 1234567),
+        ("#### $70,000", 70000),
+        ("####-3", -3),
+        ("#### -$3.50", Fraction(-7, 2)),
+        ("#### 18.00", 18),
+        ("#### .5", Fraction(1, 2)),
+        ("#### 18.", 18),
+        ("#### 1\n#### 2", 2),
+        ("18", None),
+        ("#### none", None),
+        ("", None),
+        ("####" + "9" * 5000, None),
+        ("#### 5 apples", 5),
+        ("#### 5,", 5),
     ],
-)  # fmt: skip
+)
 def test_the_number_behind_the_mark(text: str, value: Fraction | None) -> None:
     assert marked_number(text) == value
 
@@ -74,20 +100,38 @@ def test_any_text_is_taken(text: str) -> None:
     assert "".join(part.text for part in worked_answer(text) if part.kind == "text") is not None
 
 
-annotations = st.tuples(st.text("abc \n", max_size=5), st.text("0123456789+*", min_size=1), st.text("0123456789.", min_size=1))
+annotations = st.tuples(
+    st.text("abc \n", max_size=5),
+    st.text("0123456789+*", min_size=1),
+    st.text("0123456789.", min_size=1),
+)
 
 
 @given(st.lists(annotations, max_size=5))
 def test_annotations_are_taken_apart_where_they_stand(pieces: list[tuple[str, str, str]]) -> None:
-    text = "".join(f"{before}<<{expression}={result}>>{result}" for before, expression, result in pieces)
+    text = "".join(
+        f"{before}<<{expression}={result}>>{result}" for before, expression, result in pieces
+    )
     parts = worked_answer(text)
-    assert [(p.text, q.text) for p, q in itertools.pairwise(parts) if p.kind == "python"] == [piece[1:] for piece in pieces]
-    assert "".join(part.text for part in parts if part.kind == "text") == "".join(before + result for before, _, result in pieces)
+    assert [(p.text, q.text) for p, q in itertools.pairwise(parts) if p.kind == "python"] == [
+        piece[1:] for piece in pieces
+    ]
+    assert "".join(part.text for part in parts if part.kind == "text") == "".join(
+        before + result for before, _, result in pieces
+    )
 
 
 def test_a_right_answer_needs_the_mark(fetcher: Any) -> None:
     task = load_task("GSM8K", "test", fetcher)
-    assert task.score(task[0], (Part("text", "That is"), Part("python", "9*2"), Part("output", "18"), Part("text", "18.\n#### 18.0")))
+    assert task.score(
+        task[0],
+        (
+            Part("text", "That is"),
+            Part("python", "9*2"),
+            Part("output", "18"),
+            Part("text", "18.\n#### 18.0"),
+        ),
+    )
     assert not task.score(task[0], (Part("text", "It is 18."),))
     assert not task.score(task[0], (Part("text", "####"), Part("output", "18")))
     assert task.reward(task[0], (Part("text", "#### 17"),)) == 0.0

@@ -39,8 +39,16 @@ def test_every_reference_solution_passes_in_every_form(task: HumanEval) -> None:
         row = task.rows[i]
         body = row["canonical_solution"]
         whole = row["prompt"] + body
-        alone = whole[whole.rindex(f"def {row['entry_point']}"):]  # without the imports and helpers of the prompt
-        for form in (example.messages[1].text, body, whole, f"Sure:\n```python\n{alone}\n```\nHope it helps.", f"```\n{body}```"):
+        alone = whole[
+            whole.rindex(f"def {row['entry_point']}") :
+        ]  # without the imports and helpers of the prompt
+        for form in (
+            example.messages[1].text,
+            body,
+            whole,
+            f"Sure:\n```python\n{alone}\n```\nHope it helps.",
+            f"```\n{body}```",
+        ):
             if not passes(task.program(example, said(form))):
                 failed.append((row["task_id"], form))
     assert failed == []
@@ -48,7 +56,13 @@ def test_every_reference_solution_passes_in_every_form(task: HumanEval) -> None:
 
 def test_wrong_answers_do_not_pass(task: HumanEval) -> None:
     for i in range(0, 164, 5):
-        for form in ("", "    pass", "I do not know.", "```python\n```", f"def {task.rows[i]['entry_point']}(*a):\n    return object()"):
+        for form in (
+            "",
+            "    pass",
+            "I do not know.",
+            "```python\n```",
+            f"def {task.rows[i]['entry_point']}(*a):\n    return object()",
+        ):
             assert not passes(task.program(task[i], said(form))), (i, form)
 
 
@@ -59,7 +73,10 @@ def test_wrong_answers_do_not_pass(task: HumanEval) -> None:
         ("```python\ndef f(): pass\n```", "def f(): pass\n"),
         ("Like so:\n```py\nx = 1\n```\nthen\n```python\ndef f(): pass\n```", "def f(): pass\n"),
         ("```\nx = 1\n```", "x = 1\n"),
-        ("```python\ndef f():\n    return 1", "def f():\n    return 1"),  # cut off by the length limit
+        (
+            "```python\ndef f():\n    return 1",
+            "def f():\n    return 1",
+        ),  # cut off by the length limit
     ],
 )
 def test_code_is_found_where_models_put_it(text: str, code: str) -> None:
@@ -85,7 +102,9 @@ def test_answers_are_judged_in_the_sandbox(task: HumanEval) -> None:
     assert not task.score(task[0], said("    while True: pass"))
 
 
-def test_without_a_sandbox_there_is_no_score(task: HumanEval, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_sandbox_there_is_no_score(
+    task: HumanEval, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Sandbox, "_holds", lambda self, name: False)
     weak = HumanEval(task.rows.files, allow_weak=True)
     assert weak.score(weak[0], weak[0].messages[1].parts)

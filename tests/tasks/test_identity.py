@@ -10,7 +10,9 @@ from chatling.errors import DataError, RecipeError
 from chatling.tasks.identity import TOPICS, Identity, IdentityConfig
 from chatling.tasks.registry import load_task
 
-ADA = IdentityConfig(name="Ada Zett", maker="the Miller family of Ulm", persona="a dry but patient robot")
+ADA = IdentityConfig(
+    name="Ada Zett", maker="the Miller family of Ulm", persona="a dry but patient robot"
+)
 
 
 def test_a_thousand_are_all_different() -> None:
@@ -28,28 +30,37 @@ def test_a_thousand_are_all_different() -> None:
 
 
 def test_the_name_the_maker_and_the_persona_are_told() -> None:
-    texts = [message.text for talk in Identity(ADA, "train", 1_000) for message in talk.messages[1::2]]
+    texts = [
+        message.text for talk in Identity(ADA, "train", 1_000) for message in talk.messages[1::2]
+    ]
     for fact in (ADA.name, ADA.maker.removeprefix("the "), ADA.persona):
         assert sum(fact in text for text in texts) > 200
-    assert sum("The Miller family" in text for text in texts) > 30  # where a sentence begins with it
+    assert (
+        sum("The Miller family" in text for text in texts) > 30
+    )  # where a sentence begins with it
     assert not any("{" in text or "chatling here" in text for text in texts)
 
 
 def test_every_question_and_answer_of_the_tables_comes_up() -> None:
-    said = "\n".join(message.text for talk in Identity(ADA, "train", 10_000) for message in talk.messages)
+    said = "\n".join(
+        message.text for talk in Identity(ADA, "train", 10_000) for message in talk.messages
+    )
     for topic in TOPICS:
         assert len(set(topic.questions)) == len(topic.questions) >= 6
         assert len(set(topic.answers)) == len(topic.answers) >= 3
         for template in (*topic.questions, *topic.answers):
             maker = ADA.maker[:1].upper() + ADA.maker[1:]
-            assert template.format(name=ADA.name, maker=ADA.maker, Maker=maker, persona=ADA.persona) in said
+            assert (
+                template.format(name=ADA.name, maker=ADA.maker, Maker=maker, persona=ADA.persona)
+                in said
+            )
 
 
 def test_braces_in_a_persona_are_only_text() -> None:
     odd = IdentityConfig(name="{x}", maker="{0}", persona="{}")
-    assert any("{x}" in message.text for talk in Identity(odd, "train", 50) for message in talk.messages)
-
-
+    assert any(
+        "{x}" in message.text for talk in Identity(odd, "train", 50) for message in talk.messages
+    )
 
 
 @pytest.mark.parametrize("field", ["name", "maker", "persona"])

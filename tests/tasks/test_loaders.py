@@ -45,7 +45,9 @@ def said(text: str) -> tuple[Part, ...]:
         ("identity", "train", 1_000),
     ],
 )
-def test_every_example_is_a_conversation_that_its_own_answer_solves(fetcher: Any, name: str, split: Any, rows: int) -> None:
+def test_every_example_is_a_conversation_that_its_own_answer_solves(
+    fetcher: Any, name: str, split: Any, rows: int
+) -> None:
     task = load_task(name, split, fetcher)
     assert (task.name, len(task), task.notes) == (name, rows, ())
     for example in task if name not in ("SmolTalk", "MMLU") else task.shuffled(0).sliced(0, 1000):
@@ -59,7 +61,9 @@ def test_every_example_is_a_conversation_that_its_own_answer_solves(fetcher: Any
     for index in (-1, rows):
         with pytest.raises(IndexError):
             task[index]
-    complete = {"MMLU": {"train": 99_842}, "SmolTalk": {"test": 24_229}}.get(name, {}).get(split, rows)
+    complete = {"MMLU": {"train": 99_842}, "SmolTalk": {"test": 24_229}}.get(name, {}).get(
+        split, rows
+    )
     assert expected_length(name, split) == complete
 
 
@@ -82,12 +86,18 @@ def test_mmlu_is_rendered_with_the_letter_behind_the_choice(fetcher: Any) -> Non
 
 
 def test_arc_shows_letters_whatever_the_labels(tmp_path: Path) -> None:
-    row = {"question": "Which?", "choices": {"text": ["x (A).", "y", "z"], "label": ["1", "2", "3"]}, "answerKey": "3"}
+    row = {
+        "question": "Which?",
+        "choices": {"text": ["x (A).", "y", "z"], "label": ["1", "2", "3"]},
+        "answerKey": "3",
+    }
     pq.write_table(pa.Table.from_pylist([row, row | {"answerKey": "4"}]), tmp_path / "a.parquet")
     from chatling.tasks.arc import arc
 
     task = arc("ARC-Easy", [tmp_path / "a.parquet"])
-    assert task[0] == Conversation.of("Which?\n- x (A).=A\n- y=B\n- z=C\nAnswer with the letter only (A, B, C).", "C")
+    assert task[0] == Conversation.of(
+        "Which?\n- x (A).=A\n- y=B\n- z=C\nAnswer with the letter only (A, B, C).", "C"
+    )
     assert task.choices(task[0]) == ("A", "B", "C")
     with pytest.raises(DataError, match="answer '4', not among 1, 2, 3"):
         task[1]
@@ -96,7 +106,11 @@ def test_arc_shows_letters_whatever_the_labels(tmp_path: Path) -> None:
 def test_letters_are_one_token(fetcher: Any, letter_tokenizer: Any) -> None:
     for name in ("MMLU", "ARC-Easy", "ARC-Challenge"):
         task = load_task(name, "test", fetcher)
-        assert all(len(letter_tokenizer.encode(letter)) == 1 for example in task.sliced(0, 300) for letter in task.choices(example))
+        assert all(
+            len(letter_tokenizer.encode(letter)) == 1
+            for example in task.sliced(0, 300)
+            for letter in task.choices(example)
+        )
 
 
 def test_smoltalk_keeps_the_system_message(fetcher: Any, data_pack: Path) -> None:
@@ -105,7 +119,9 @@ def test_smoltalk_keeps_the_system_message(fetcher: Any, data_pack: Path) -> Non
     assert len(task) == len(rows) == 21_597
     with_system = next(i for i, row in enumerate(rows) if row["messages"][0]["role"] == "system")
     for i in (0, with_system, len(rows) - 1):
-        assert [(m.role, m.text) for m in task[i].messages] == [(m["role"], m["content"]) for m in rows[i]["messages"]]
+        assert [(m.role, m.text) for m in task[i].messages] == [
+            (m["role"], m["content"]) for m in rows[i]["messages"]
+        ]
     with pytest.raises(DataError, match="not questions that can be judged"):
         task.score(task[0], ())
 
@@ -113,10 +129,14 @@ def test_smoltalk_keeps_the_system_message(fetcher: Any, data_pack: Path) -> Non
 def test_gsm8k_annotations_become_tool_calls(fetcher: Any) -> None:
     task = load_task("GSM8K", "test", fetcher)
     assert task[0].messages[1].parts == (
-        Part("text", "Janet sells 16 - 3 - 4 = "), Part("python", "16-3-4"), Part("output", "9"),
-        Part("text", "9 duck eggs a day.\nShe makes 9 * 2 = $"), Part("python", "9*2"), Part("output", "18"),
+        Part("text", "Janet sells 16 - 3 - 4 = "),
+        Part("python", "16-3-4"),
+        Part("output", "9"),
+        Part("text", "9 duck eggs a day.\nShe makes 9 * 2 = $"),
+        Part("python", "9*2"),
+        Part("output", "18"),
         Part("text", "18 every day at the farmer’s market.\n#### 18"),
-    )  # fmt: skip
+    )
 
 
 def test_subsets_and_splits_that_are_not_there_are_named(fetcher: Any) -> None:
@@ -149,11 +169,15 @@ def test_files_in_parts_are_read_in_order(tmp_path: Path) -> None:
 
     files = []
     for i in range(3):
-        files += table(tmp_path / f"{i}.parquet", [{"question": f"{i} {k}", "answer": "#### 1", "extra": 1.5} for k in range(i + 2)])
+        files += table(
+            tmp_path / f"{i}.parquet",
+            [{"question": f"{i} {k}", "answer": "#### 1", "extra": 1.5} for k in range(i + 2)],
+        )
     (tmp_path / "3.jsonl").write_text(json.dumps({"question": "3 0", "answer": "#### 1"}) + "\n\n")
     rows = Rows([*files, tmp_path / "3.jsonl"], ("question", "answer"))
     assert [rows[i] for i in range(len(rows))] == [
-        {"question": q, "answer": "#### 1"} for q in ["0 0", "0 1", "1 0", "1 1", "1 2", "2 0", "2 1", "2 2", "2 3", "3 0"]
+        {"question": q, "answer": "#### 1"}
+        for q in ["0 0", "0 1", "1 0", "1 1", "1 2", "2 0", "2 1", "2 2", "2 3", "3 0"]
     ]
 
 
@@ -171,7 +195,9 @@ def test_files_in_parts_are_read_in_order(tmp_path: Path) -> None:
         ("gone.parquet", None, r"Cannot read .*gone\.parquet"),
     ],
 )
-def test_files_that_are_not_what_they_should_be_are_named(tmp_path: Path, name: str, content: bytes | None, complaint: str) -> None:
+def test_files_that_are_not_what_they_should_be_are_named(
+    tmp_path: Path, name: str, content: bytes | None, complaint: str
+) -> None:
     from chatling.tasks.gsm8k import GSM8K
 
     if content is not None:
@@ -194,4 +220,6 @@ def test_a_byte_order_mark_before_rows_or_words_is_no_part_of_them(tmp_path: Pat
     assert [rows[0], rows[1]] == [{"text": "é"}, {"text": "ü"}]
     words = [first + second for first in "abcdefghijklmnop" for second in "abcdefghijklmnop"]
     (tmp_path / "words.txt").write_text("\n".join(words), encoding="utf-8-sig")
-    assert {word for split in SHARES for word in split_words(tmp_path / "words.txt", split)} == set(words)
+    assert {word for split in SHARES for word in split_words(tmp_path / "words.txt", split)} == set(
+        words
+    )

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from chatling.conversation import Part
 from chatling.errors import DataError
 from chatling.tasks.registry import load_task
-from chatling.tasks.spelling import SHARES, WORDS_SHA256, SimpleSpelling, SpellingBee, counted, split_words
+from chatling.tasks.spelling import (
+    SHARES,
+    WORDS_SHA256,
+    SimpleSpelling,
+    SpellingBee,
+    counted,
+    split_words,
+)
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.calculator import calculate
 
@@ -79,10 +86,10 @@ def test_a_bee_counts_checks_and_answers(words: Path) -> None:
 
 def test_a_whole_answer_reads_well() -> None:
     text = "".join(part.text for part in counted("berry", "r"))
-    assert text == (
-        "berry:\nb,e,r,r,y\n\nCounting 'r':\nb,e,r=1,r=2,y\n\n"
+    assert (
+        text == "berry:\nb,e,r,r,y\n\nCounting 'r':\nb,e,r=1,r=2,y\n\n"
         "That makes 2. Let me check: 'berry'.count('r')2\n\n#### 2"
-    )  # fmt: skip
+    )
 
 
 @given(st.text("abc", min_size=1, max_size=30), st.sampled_from("abcd"))
@@ -91,22 +98,43 @@ def test_any_word_and_letter_add_up(word: str, letter: str) -> None:
     assert parts[2].text == str(word.count(letter)) == calculate(parts[1].text)
 
 
-MERGED = [*(lead + bytes([letter]) for lead in (b" ", b",", b":", b"\n", b"=", b"'") for letter in b"abcdefghijklmnopqrstuvwxyz")]
+MERGED = [
+    *(
+        lead + bytes([letter])
+        for lead in (b" ", b",", b":", b"\n", b"=", b"'")
+        for letter in b"abcdefghijklmnopqrstuvwxyz"
+    )
+]
 
 
-@pytest.mark.parametrize("merges", [[], MERGED], ids=["bytes", "every lead merged with every letter"])
+@pytest.mark.parametrize(
+    "merges", [[], MERGED], ids=["bytes", "every lead merged with every letter"]
+)
 @given(st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=12), st.sampled_from("abcz"))
-def test_letters_are_the_same_tokens_in_the_list_and_in_the_count(merges: list[bytes], word: str, letter: str) -> None:
-    """Whatever the vocabulary merges with a letter: the list's tokens are the count's, but for the numbers."""
+def test_letters_are_the_same_tokens_in_the_list_and_in_the_count(
+    merges: list[bytes], word: str, letter: str
+) -> None:
+    """Whatever the vocabulary merges with a letter: the list's tokens are the count's, but for the
+    numbers.
+    """
     tokenizer = Tokenizer([bytes([byte]) for byte in range(256)] + merges, digits=2)
     text = counted(word, letter)[0].text
     head, listed, _, _, tally, *_ = text.split("\n")
     assert (head, re.sub(r"=\d+", "", tally)) == (f"{word}:", listed)
     at, ids = text.index(listed), tokenizer.encode(text)
     ends = list(accumulate(len(tokenizer.decode_bytes([i])) for i in ids))
-    span = {name: [i for i, end in zip(ids, ends, strict=True) if start < end <= start + len(line)]
-            for name, start, line in (("list", at, listed), ("count", text.index(tally, at + len(listed)), tally))}  # fmt: skip
-    numbers = {i for i in span["count"] if tokenizer.decode([i]).strip("=").isdigit() or tokenizer.decode([i]) == "="}
+    span = {
+        name: [i for i, end in zip(ids, ends, strict=True) if start < end <= start + len(line)]
+        for name, start, line in (
+            ("list", at, listed),
+            ("count", text.index(tally, at + len(listed)), tally),
+        )
+    }
+    numbers = {
+        i
+        for i in span["count"]
+        if tokenizer.decode([i]).strip("=").isdigit() or tokenizer.decode([i]) == "="
+    }
     assert [i for i in span["count"] if i not in numbers] == span["list"]
     assert not re.search(" [a-z]([^a-z]|$)", text)
 

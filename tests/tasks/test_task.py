@@ -32,7 +32,9 @@ class Numbers(Task):
 def test_shuffled_is_a_seeded_permutation(count: int, seed: int) -> None:
     task = Numbers(count)
     assert list(task.shuffled(seed)) == list(task.shuffled(seed))
-    assert sorted(c.messages[-1].text for c in task.shuffled(seed)) == sorted(map(str, range(count)))
+    assert sorted(c.messages[-1].text for c in task.shuffled(seed)) == sorted(
+        map(str, range(count))
+    )
 
 
 def test_shuffled_moves_things_and_seeds_differ() -> None:
@@ -41,7 +43,12 @@ def test_shuffled_moves_things_and_seeds_differ() -> None:
     assert list(task.shuffled(0)) != list(task.shuffled(1))
 
 
-@given(st.integers(0, 30), st.integers(0, 35), st.one_of(st.none(), st.integers(0, 35)), st.integers(1, 5))
+@given(
+    st.integers(0, 30),
+    st.integers(0, 35),
+    st.one_of(st.none(), st.integers(0, 35)),
+    st.integers(1, 5),
+)
 def test_sliced_is_a_list_slice(count: int, start: int, stop: int | None, step: int) -> None:
     assert list(Numbers(count).sliced(start, stop, step)) == list(Numbers(count))[start:stop:step]
 
@@ -59,7 +66,12 @@ def test_views_nest_and_score_like_the_task() -> None:
 
 
 def test_visible_text_leaves_the_calculator_out() -> None:
-    assert visible_text((Part("text", "1+1="), Part("python", "1+1"), Part("output", "2"), Part("text", "2."))) == "1+1=2."
+    assert (
+        visible_text(
+            (Part("text", "1+1="), Part("python", "1+1"), Part("output", "2"), Part("text", "2."))
+        )
+        == "1+1=2."
+    )
 
 
 class Graded(Numbers):
@@ -81,4 +93,9 @@ def test_reward_is_the_score_unless_a_task_grades_more_finely() -> None:
     assert [task.reward(task[1], (Part("text", said),)) for said in ("1", "2")] == [1.0, 0.0]
     view = Graded(3).sliced(1)
     assert view.reward(view[0], ()) == 0.25
-    assert (view.kind, view.baseline, view.notes, view.choices(view[0])) == ("categorical", 0.5, ("one row left out",), ("1", "x"))
+    assert (view.kind, view.baseline, view.notes, view.choices(view[0])) == (
+        "categorical",
+        0.5,
+        ("one row left out",),
+        ("1", "x"),
+    )

@@ -24,13 +24,22 @@ def made(clock: Clock, *, terminal: bool = False, **options: Any) -> tuple[Progr
     return Progress(console=console, clock=clock, **options), text
 
 
-def train(progress: Progress, clock: Clock, steps: int, *, begin: int = 0, seconds: float = 1.0) -> None:
+def train(
+    progress: Progress, clock: Clock, steps: int, *, begin: int = 0, seconds: float = 1.0
+) -> None:
     for step in range(begin, begin + steps):
         clock.now += seconds
         progress.step({"step": step, "loss": 4.0 - step / 100, "tokens": 1000})
 
 
-DURATIONS = [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (3599.7, "1 h 00 min"), (90_000, "1 d 1 h"), (None, "–")]
+DURATIONS = [
+    (0.4, "0 s"),
+    (59.4, "59 s"),
+    (59.6, "1 min 00 s"),
+    (3599.7, "1 h 00 min"),
+    (90_000, "1 d 1 h"),
+    (None, "–"),
+]
 
 
 @pytest.mark.parametrize(("seconds", "text"), DURATIONS)
@@ -45,7 +54,14 @@ def test_plain_lines_come_every_few_seconds_and_at_the_end() -> None:
     train(progress, clock, 22)
     lines = text.getvalue().splitlines()
     assert lines[0] == "base: 22 steps"
-    assert [line.split(" ")[1] for line in lines[1:]] == ["1/22", "6/22", "11/22", "16/22", "21/22", "22/22"]
+    assert [line.split(" ")[1] for line in lines[1:]] == [
+        "1/22",
+        "6/22",
+        "11/22",
+        "16/22",
+        "21/22",
+        "22/22",
+    ]
     assert "\x1b" not in text.getvalue()
 
 

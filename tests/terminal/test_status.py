@@ -18,17 +18,28 @@ from chatling.workspace import RunFolder
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     run = RunFolder(tmp_path / "demo")
-    run.write_state({
-        "stages": {
-            "tokenizer": {"status": "done", "fingerprint": "a", "seconds": 3.0, "resumes": 0},
-            "base": {"status": "running", "fingerprint": "b", "seconds": 0.0, "resumes": 2, "steps": 100},
-        },
-        "execution": {},
-    })  # fmt: skip
+    run.write_state(
+        {
+            "stages": {
+                "tokenizer": {"status": "done", "fingerprint": "a", "seconds": 3.0, "resumes": 0},
+                "base": {
+                    "status": "running",
+                    "fingerprint": "b",
+                    "seconds": 0.0,
+                    "resumes": 2,
+                    "steps": 100,
+                },
+            },
+            "execution": {},
+        }
+    )
     lines = [{"step": i, "loss": 5 - i / 100, "tokens": 1000, "seconds": 0.5} for i in range(40)]
     lines[19]["val_bpb"] = 1.5
     run.stage("base").mkdir()
-    text = "\n".join(map(json.dumps, lines)) + '\n{"step": 40, "event": "not finite, skipped"}\n{"step": 41, "lo'
+    text = (
+        "\n".join(map(json.dumps, lines))
+        + '\n{"step": 40, "event": "not finite, skipped"}\n{"step": 41, "lo'
+    )
     (run.stage("base") / "metrics.jsonl").write_text(text)
     return run
 
@@ -58,7 +69,16 @@ def test_a_live_run_names_its_process(folder: RunFolder) -> None:
 def test_the_table(folder: RunFolder) -> None:
     text = io.StringIO()
     show_status(read_status(folder), Console(file=text, width=160))
-    for part in ("demo", "not running", "cut off", "40/100", "30 s", "loss 4.610", "bpb 1.5000", "2,000 tokens/s"):
+    for part in (
+        "demo",
+        "not running",
+        "cut off",
+        "40/100",
+        "30 s",
+        "loss 4.610",
+        "bpb 1.5000",
+        "2,000 tokens/s",
+    ):
         assert part in text.getvalue()
 
 

@@ -1,4 +1,6 @@
-"""Encoding: round trips, equality of three independent encoders, no special token from text, damage on disk."""
+"""Encoding: round trips, equality of three independent encoders, no special token from text, damage
+on disk.
+"""
 
 import json
 import re
@@ -25,7 +27,9 @@ any_text = st.text(st.characters())  # lone surrogates included
 valid_text = st.one_of(
     st.text(),
     st.text(st.sampled_from("ab '!,.\n\r\t\v1²½٣\x85\xa0\u180e\u2003\u200b\ufeffſéß中😀")),
-    st.lists(st.sampled_from([*SPECIAL_TOKENS, "<|", "|>", "'s", "'LL", " the", "12345", "  ", "\r\n"])).map("".join),
+    st.lists(
+        st.sampled_from([*SPECIAL_TOKENS, "<|", "|>", "'s", "'LL", " the", "12345", "  ", "\r\n"])
+    ).map("".join),
 )
 
 
@@ -54,7 +58,11 @@ def test_layout_of_the_vocabulary(tokenizer: Tokenizer) -> None:
 @example("\ud800")
 @example("a\udfff\ud83d b")
 def test_every_string_encodes_and_comes_back(tokenizer: Tokenizer, text: str) -> None:
-    joined = re.sub("[\ud800-\udbff][\udc00-\udfff]", lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
+    joined = re.sub(
+        "[\ud800-\udbff][\udc00-\udfff]",
+        lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"),
+        text,
+    )
     expected = "".join("\ufffd" if 0xD800 <= ord(c) < 0xE000 else c for c in joined)
     ids = tokenizer.encode(text)
     assert tokenizer.decode(ids) == expected
@@ -69,7 +77,9 @@ def test_surrogate_pair_is_one_character(tokenizer: Tokenizer) -> None:
 
 @given(valid_text)
 @settings(max_examples=400)
-def test_three_encoders_agree(tokenizer: Tokenizer, reference: Tokenizer, exported: tokenizers.Tokenizer, text: str) -> None:
+def test_three_encoders_agree(
+    tokenizer: Tokenizer, reference: Tokenizer, exported: tokenizers.Tokenizer, text: str
+) -> None:
     ids = tokenizer.encode(text)
     assert ids == reference.encode(text)
     if not any(special in text for special in SPECIAL_TOKENS):
@@ -79,28 +89,40 @@ def test_three_encoders_agree(tokenizer: Tokenizer, reference: Tokenizer, export
 
 @pytest.mark.parametrize("before", ["x", "1", "!", " ", "'", "\n"])
 def test_split_pattern_classes_agree_on_all_code_points(before: str) -> None:
-    # Two-byte tokens that begin with `before` show whether the pattern puts the next character into the same piece.
+    # Two-byte tokens that begin with `before` show whether the pattern puts the next character into
+    # the same piece.
     pieces = [bytes([b]) for b in range(256)] + [before.encode() + bytes([b]) for b in range(256)]
     # Every tenth or so above the planes that hold nearly all characters.
-    texts = [before + chr(c) for c in (*range(0xD800), *range(0xE000, 0x20000), *range(0x20000, 0x110000, 11))]
-    ours, theirs = (Tokenizer(pieces, 2, backend).encode_flat(texts) for backend in ("fastokens", "tiktoken"))
+    texts = [
+        before + chr(c)
+        for c in (*range(0xD800), *range(0xE000, 0x20000), *range(0x20000, 0x110000, 11))
+    ]
+    ours, theirs = (
+        Tokenizer(pieces, 2, backend).encode_flat(texts) for backend in ("fastokens", "tiktoken")
+    )
     assert np.array_equal(ours[1], theirs[1])
     assert np.array_equal(ours[0], theirs[0])
     assert (ours[0] > 255).any()
 
 
 @given(st.lists(any_text, max_size=6))
-def test_batches_equal_single_texts(tokenizer: Tokenizer, reference: Tokenizer, texts: list[str]) -> None:
+def test_batches_equal_single_texts(
+    tokenizer: Tokenizer, reference: Tokenizer, texts: list[str]
+) -> None:
     for encoder in (tokenizer, reference):
         ids, offsets = encoder.encode_flat(texts)
         assert (ids.dtype, offsets.dtype) == (np.uint32, np.int64)
         assert offsets[0] == 0
         assert offsets[-1] == len(ids)
-        assert [ids[a:b].tolist() for a, b in pairwise(offsets)] == [encoder.encode(text) for text in texts]
+        assert [ids[a:b].tolist() for a, b in pairwise(offsets)] == [
+            encoder.encode(text) for text in texts
+        ]
 
 
 @given(st.lists(st.sampled_from(SPECIAL_TOKENS), min_size=1), st.text(max_size=5))
-def test_text_never_becomes_a_special_token(tokenizer: Tokenizer, reference: Tokenizer, specials: list[str], glue: str) -> None:
+def test_text_never_becomes_a_special_token(
+    tokenizer: Tokenizer, reference: Tokenizer, specials: list[str], glue: str
+) -> None:
     text = glue.join(["", *specials, ""])
     for encoder in (tokenizer, reference):
         assert max(encoder.encode(text)) < tokenizer.bos
@@ -118,15 +140,24 @@ def test_long_runs(tokenizer: Tokenizer, backend: str, unit: str) -> None:
 def test_run_beyond_the_regex_engine_limit(tokenizer: Tokenizer) -> None:
     # Ten million spaces exceed fastokens' match limit; its neighbours in the batch must not suffer.
     ids, offsets = tokenizer.encode_flat(["one", " " * 11_000_000, "two"])
-    assert [tokenizer.decode(ids[a:b]) for a, b in pairwise(offsets)] == ["one", " " * 11_000_000, "two"]
+    assert [tokenizer.decode(ids[a:b]) for a, b in pairwise(offsets)] == [
+        "one",
+        " " * 11_000_000,
+        "two",
+    ]
 
 
 def test_real_text_agrees_with_tiktoken(data_pack: Path) -> None:
-    files = [data_pack / "pretrain_en" / "shard_00005.parquet", data_pack / "pretrain_zh" / "shard_00001.parquet"]
+    files = [
+        data_pack / "pretrain_en" / "shard_00005.parquet",
+        data_pack / "pretrain_zh" / "shard_00001.parquet",
+    ]
     texts = list(iter_texts(files))
     tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocabulary=8192))
     ids, offsets = tokenizer.encode_flat(texts)
-    reference_ids, reference_offsets = Tokenizer(tokenizer.pieces, tokenizer.digits, backend="tiktoken").encode_flat(texts)
+    reference_ids, reference_offsets = Tokenizer(
+        tokenizer.pieces, tokenizer.digits, backend="tiktoken"
+    ).encode_flat(texts)
     assert np.array_equal(ids, reference_ids)
     assert np.array_equal(offsets, reference_offsets)
     assert tokenizer.token_bytes[ids].sum() == sum(len(text.encode()) for text in texts)
@@ -139,12 +170,17 @@ def test_decoding_shows_specials_and_replaces_broken_bytes(tokenizer: Tokenizer)
     assert tokenizer.decode(ids).startswith("<|bos|>")
     assert tokenizer.decode(ids).endswith("<|user_end|>")
     assert tokenizer.decode([tokenizer.pieces.index(b"\xff")]) == "\ufffd"
-    assert tokenizer.decode_bytes([tokenizer.bos, *tokenizer.encode("hi"), tokenizer.user_end]) == b"hi"
+    assert (
+        tokenizer.decode_bytes([tokenizer.bos, *tokenizer.encode("hi"), tokenizer.user_end])
+        == b"hi"
+    )
 
 
 def test_digits_decide_how_numbers_split() -> None:
     for digits in (1, 2, 3):
-        tokenizer = train_tokenizer(iter(["1234 " * 50]), TokenizerConfig(vocabulary=265 + digits - 1, digits=digits))
+        tokenizer = train_tokenizer(
+            iter(["1234 " * 50]), TokenizerConfig(vocabulary=265 + digits - 1, digits=digits)
+        )
         assert max(len(piece) for piece in tokenizer.pieces if piece.isdigit()) == digits
         assert tokenizer.decode(tokenizer.encode("1234")[:1]) == "1234"[:digits]
 
@@ -154,7 +190,9 @@ def test_folder_comes_back(tokenizer: Tokenizer, folder: Path, corpus: list[str]
     assert loaded.fingerprint == tokenizer.fingerprint
     assert loaded.pieces == tokenizer.pieces
     assert [loaded.encode(text) for text in corpus] == [tokenizer.encode(text) for text in corpus]
-    assert np.array_equal(load_file(folder / "token_bytes.safetensors")["token_bytes"], tokenizer.token_bytes)
+    assert np.array_equal(
+        load_file(folder / "token_bytes.safetensors")["token_bytes"], tokenizer.token_bytes
+    )
     assert json.loads((folder / "meta.json").read_text())["vocab_size"] == 500
 
 
@@ -164,13 +202,28 @@ def test_fingerprint_tells_what_changes_the_ids(tokenizer: Tokenizer) -> None:
     assert Tokenizer(tokenizer.pieces, 2, backend="tiktoken").fingerprint == tokenizer.fingerprint
 
 
-@pytest.mark.parametrize("name", ["ranks.tiktoken", "tokenizer.json", "tokenizer_config.json", "token_bytes.safetensors", "meta.json"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ranks.tiktoken",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "token_bytes.safetensors",
+        "meta.json",
+    ],
+)
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped", "empty"])
-def test_damaged_file_is_named(tokenizer: Tokenizer, tmp_path: Path, name: str, damage: str) -> None:
+def test_damaged_file_is_named(
+    tokenizer: Tokenizer, tmp_path: Path, name: str, damage: str
+) -> None:
     tokenizer.save(tmp_path / "t")
     file = tmp_path / "t" / name
     data = file.read_bytes()
-    changed = {"truncated": data[:-3], "flipped": data[:9] + bytes([data[9] ^ 1]) + data[10:], "empty": b""}
+    changed = {
+        "truncated": data[:-3],
+        "flipped": data[:9] + bytes([data[9] ^ 1]) + data[10:],
+        "empty": b"",
+    }
     if damage == "missing":
         file.unlink()
     else:
@@ -199,7 +252,9 @@ def test_pieces_that_are_no_byte_pair_encoding() -> None:
 
 
 def merge_by_rescanning(piece: bytes, rank: int, ranks: dict[bytes, int]) -> tuple[bytes, ...]:
-    """Byte-pair encoding as it is defined: again and again the leftmost pair of lowest rank, until two parts or no pair is left."""
+    """Byte-pair encoding as it is defined: again and again the leftmost pair of lowest rank, until
+    two parts or no pair is left.
+    """
     parts = [piece[i : i + 1] for i in range(len(piece))]
     while len(parts) > 2:
         joined = [ranks.get(a + b, rank) for a, b in pairwise(parts)]
@@ -211,7 +266,9 @@ def merge_by_rescanning(piece: bytes, rank: int, ranks: dict[bytes, int]) -> tup
 
 
 SINGLES = [bytes([byte]) for byte in range(256)]
-some_pieces = st.lists(st.text("ab ", min_size=2, max_size=9).map(str.encode), max_size=40, unique=True)
+some_pieces = st.lists(
+    st.text("ab ", min_size=2, max_size=9).map(str.encode), max_size=40, unique=True
+)
 
 
 @given(some_pieces, st.text("ab ", min_size=1, max_size=60))
@@ -223,7 +280,9 @@ def test_replayed_merges_are_those_of_the_definition(longer: list[bytes], text: 
         assert _replay(piece, rank, ranks) == merge_by_rescanning(piece, rank, ranks)
 
 
-@given(st.lists(st.text("ab ", min_size=1, max_size=80), min_size=1, max_size=8), st.integers(266, 330))
+@given(
+    st.lists(st.text("ab ", min_size=1, max_size=80), min_size=1, max_size=8), st.integers(266, 330)
+)
 def test_recovered_merges_are_those_of_the_definition(texts: list[str], vocabulary: int) -> None:
     with warnings.catch_warnings(action="ignore"):
         pieces = train_tokenizer(iter(texts), TokenizerConfig(vocabulary)).pieces
@@ -236,7 +295,9 @@ def test_recovered_merges_are_those_of_the_definition(texts: list[str], vocabula
 
 @pytest.mark.parametrize("unit", [" ", "a", "-", "ab", "\n", "7", "中"])
 def test_long_tokens_cost_little_more_than_their_length(unit: str) -> None:
-    """A page of 10,000 blanks took 25 s to save, and again at the first encoding of every command."""
+    """A page of 10,000 blanks took 25 s to save, and again at the first encoding of every
+    command.
+    """
     text = unit * (10_000 // len(unit)) + "x"
     with warnings.catch_warnings(action="ignore"):
         tokenizer = train_tokenizer(iter([text]), TokenizerConfig(600))
@@ -247,10 +308,14 @@ def test_long_tokens_cost_little_more_than_their_length(unit: str) -> None:
     assert tokenizer.decode(ids) == text
 
 
-def test_fallback_when_fastokens_does_not_load(tokenizer: Tokenizer, corpus: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fallback_when_fastokens_does_not_load(
+    tokenizer: Tokenizer, corpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "fastokens", None)  # importing it raises ImportError
     alone = Tokenizer(tokenizer.pieces, tokenizer.digits)
     with pytest.warns(UserWarning, match="tiktoken"):
-        assert [alone.encode(text) for text in corpus] == [tokenizer.encode(text) for text in corpus]
+        assert [alone.encode(text) for text in corpus] == [
+            tokenizer.encode(text) for text in corpus
+        ]
     with pytest.raises(ImportError):
         Tokenizer(tokenizer.pieces, tokenizer.digits, backend="fastokens").encode("a")

@@ -1,4 +1,6 @@
-"""Conversations as tokens: the layout and mask by hand, the template in transformers, and completions read back."""
+"""Conversations as tokens: the layout and mask by hand, the template in transformers, and
+completions read back.
+"""
 
 from pathlib import Path
 
@@ -10,16 +12,43 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from chatling.conversation import Conversation, Message, Part
 from chatling.errors import DataError
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
-from chatling.tokenizer.chat_format import chat_template, merge_texts, parse_completion, render, render_prompt
+from chatling.tokenizer.chat_format import (
+    chat_template,
+    merge_texts,
+    parse_completion,
+    render,
+    render_prompt,
+)
 
-TOOL_TURN = Message("assistant", (Part("text", "Let me see: "), Part("python", "6*7"), Part("output", "42"), Part("text", "It is 42.")))
-EXAMPLE = Conversation((Message.of("system", "Be kind."), Message.of("user", "What is 6*7?"), TOOL_TURN,
-                        Message.of("user", "Thanks"), Message.of("assistant", "Any time.")))
+TOOL_TURN = Message(
+    "assistant",
+    (
+        Part("text", "Let me see: "),
+        Part("python", "6*7"),
+        Part("output", "42"),
+        Part("text", "It is 42."),
+    ),
+)
+EXAMPLE = Conversation(
+    (
+        Message.of("system", "Be kind."),
+        Message.of("user", "What is 6*7?"),
+        TOOL_TURN,
+        Message.of("user", "Thanks"),
+        Message.of("assistant", "Any time."),
+    )
+)
 
-plain = st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "<|" not in text and "|>" not in text)
+plain = st.text(st.characters(exclude_categories=["Cs"])).filter(
+    lambda text: "<|" not in text and "|>" not in text
+)
 filled = plain.filter(str.strip)
-parts = st.lists(st.builds(Part, st.sampled_from(["text", "python", "output"]), plain), min_size=1, max_size=5)
-answers = parts.filter(lambda parts: any(part.text.strip() for part in parts)).map(lambda parts: Message("assistant", tuple(parts)))
+parts = st.lists(
+    st.builds(Part, st.sampled_from(["text", "python", "output"]), plain), min_size=1, max_size=5
+)
+answers = parts.filter(lambda parts: any(part.text.strip() for part in parts)).map(
+    lambda parts: Message("assistant", tuple(parts))
+)
 
 
 @st.composite
@@ -38,7 +67,16 @@ def hf(folder: Path) -> PreTrainedTokenizerFast:
 def test_layout_and_mask_by_hand(tokenizer: Tokenizer) -> None:
     t, encode = tokenizer, tokenizer.encode
     pieces = [
-        ([t.bos, t.user_start, *encode("Be kind.\n\nWhat is 6*7?"), t.user_end, t.assistant_start], False),
+        (
+            [
+                t.bos,
+                t.user_start,
+                *encode("Be kind.\n\nWhat is 6*7?"),
+                t.user_end,
+                t.assistant_start,
+            ],
+            False,
+        ),
         ([*encode("Let me see: "), t.python_start, *encode("6*7"), t.python_end], True),
         ([t.output_start, *encode("42"), t.output_end], False),
         ([*encode("It is 42."), t.assistant_end], True),
@@ -64,40 +102,62 @@ def test_specials_cannot_be_spelled(tokenizer: Tokenizer, text: str) -> None:
     conversation = Conversation((Message.of("system", text), Message.of("user", text), answer))
     ids = render(tokenizer, conversation).ids
     assert [i for i in ids if i >= tokenizer.bos] == [
-        tokenizer.bos, tokenizer.user_start, tokenizer.user_end, tokenizer.assistant_start, tokenizer.output_start,
-        tokenizer.output_end, tokenizer.assistant_end,
-    ]  # fmt: skip
+        tokenizer.bos,
+        tokenizer.user_start,
+        tokenizer.user_end,
+        tokenizer.assistant_start,
+        tokenizer.output_start,
+        tokenizer.output_end,
+        tokenizer.assistant_end,
+    ]
 
 
 @given(conversations())
 @settings(max_examples=150)
-def test_template_equals_renderer(tokenizer: Tokenizer, hf: PreTrainedTokenizerFast, conversation: Conversation) -> None:
+def test_template_equals_renderer(
+    tokenizer: Tokenizer, hf: PreTrainedTokenizerFast, conversation: Conversation
+) -> None:
     messages = conversation.to_dict()["messages"]
     assert hf.apply_chat_template(messages)["input_ids"] == render(tokenizer, conversation).ids
 
 
 @given(conversations(prompt=True))
-def test_template_equals_prompt(tokenizer: Tokenizer, hf: PreTrainedTokenizerFast, conversation: Conversation) -> None:
+def test_template_equals_prompt(
+    tokenizer: Tokenizer, hf: PreTrainedTokenizerFast, conversation: Conversation
+) -> None:
     messages = conversation.to_dict()["messages"]
-    assert hf.apply_chat_template(messages, add_generation_prompt=True)["input_ids"] == render_prompt(tokenizer, conversation)
+    assert hf.apply_chat_template(messages, add_generation_prompt=True)[
+        "input_ids"
+    ] == render_prompt(tokenizer, conversation)
 
 
-def test_template_takes_parts_in_every_role(tokenizer: Tokenizer, hf: PreTrainedTokenizerFast) -> None:
-    messages = [{"role": m.role, "content": [{"type": p.kind, "text": p.text} for p in m.parts]} for m in EXAMPLE.messages]
+def test_template_takes_parts_in_every_role(
+    tokenizer: Tokenizer, hf: PreTrainedTokenizerFast
+) -> None:
+    messages = [
+        {"role": m.role, "content": [{"type": p.kind, "text": p.text} for p in m.parts]}
+        for m in EXAMPLE.messages
+    ]
     assert hf.apply_chat_template(messages)["input_ids"] == render(tokenizer, EXAMPLE).ids
 
 
 def test_transformers_knows_our_specials(tokenizer: Tokenizer, hf: PreTrainedTokenizerFast) -> None:
     assert isinstance(hf, PreTrainedTokenizerFast)
     assert hf.convert_tokens_to_ids(list(SPECIAL_TOKENS)) == list(tokenizer.specials)
-    assert (hf.bos_token_id, hf.eos_token_id, len(hf)) == (tokenizer.bos, tokenizer.assistant_end, tokenizer.vocab_size)
+    assert (hf.bos_token_id, hf.eos_token_id, len(hf)) == (
+        tokenizer.bos,
+        tokenizer.assistant_end,
+        tokenizer.vocab_size,
+    )
     assert hf.chat_template == chat_template()
     ids = render(tokenizer, EXAMPLE).ids
     assert hf.decode(ids) == tokenizer.decode(ids)
     assert hf.decode(ids, skip_special_tokens=True) == tokenizer.decode_bytes(ids).decode()
 
 
-@pytest.mark.parametrize("roles", ["assistant", "user user", "system assistant", "user tool", "user assistant system"])
+@pytest.mark.parametrize(
+    "roles", ["assistant", "user user", "system assistant", "user tool", "user assistant system"]
+)
 def test_template_refuses_turns_out_of_order(hf: PreTrainedTokenizerFast, roles: str) -> None:
     with pytest.raises(Exception, match="in turn"):
         hf.apply_chat_template([{"role": role, "content": "x"} for role in roles.split()])
@@ -122,8 +182,14 @@ def test_malformed_completions(tokenizer: Tokenizer) -> None:
         ([*a, t.python_start, *b], (text_a, Part("python", "b"))),
         ([*a, t.python_end, *b], (Part("text", "ab"),)),
         ([t.python_start, *a, t.output_end, *b, t.python_end], (Part("python", "ab"),)),
-        ([t.python_start, *a, t.output_start, *b, t.output_end, *a], (Part("python", "a"), Part("output", "b"), text_a)),
-        ([t.python_start, *a, t.python_start, *b, t.python_end], (Part("python", "a"), Part("python", "b"))),
+        (
+            [t.python_start, *a, t.output_start, *b, t.output_end, *a],
+            (Part("python", "a"), Part("output", "b"), text_a),
+        ),
+        (
+            [t.python_start, *a, t.python_start, *b, t.python_end],
+            (Part("python", "a"), Part("python", "b")),
+        ),
         ([t.python_start, t.python_end], (Part("python", ""),)),
         ([*a, t.user_start, *b], (text_a,)),
         ([*a, t.bos, *b], (text_a,)),
@@ -138,7 +204,10 @@ def test_malformed_completions(tokenizer: Tokenizer) -> None:
 @given(st.lists(st.integers(0, 499)))
 def test_any_ids_parse(tokenizer: Tokenizer, ids: list[int]) -> None:
     parts = parse_completion(tokenizer, ids)
-    end = next((n for n, i in enumerate(ids) if i in (*range(tokenizer.bos, tokenizer.python_start),)), len(ids))
+    end = next(
+        (n for n, i in enumerate(ids) if i in (*range(tokenizer.bos, tokenizer.python_start),)),
+        len(ids),
+    )
     assert all(part.text or part.kind != "text" for part in parts)
     assert sum(len(part.text) > 0 for part in parts) <= end
     if all(i < tokenizer.bos for i in ids):

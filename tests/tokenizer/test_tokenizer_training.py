@@ -9,13 +9,18 @@ from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 
 def test_same_corpus_gives_the_same_tokenizer(corpus: list[str]) -> None:
-    first, second = (train_tokenizer(iter(corpus), TokenizerConfig(vocabulary=400)) for _ in range(2))
+    first, second = (
+        train_tokenizer(iter(corpus), TokenizerConfig(vocabulary=400)) for _ in range(2)
+    )
     assert first.fingerprint == second.fingerprint
 
 
 def test_merges_are_the_most_frequent_pairs() -> None:
-    # By hand: "ab" 60 times, then " ab" 59, "cd" 40, " cd" 39; no merge crosses a space between words.
-    tokenizer = train_tokenizer(iter(["ab " * 60, "cd " * 40]), TokenizerConfig(vocabulary=256 + 4 + 9))
+    # By hand: "ab" 60 times, then " ab" 59, "cd" 40, " cd" 39; no merge crosses a space between
+    # words.
+    tokenizer = train_tokenizer(
+        iter(["ab " * 60, "cd " * 40]), TokenizerConfig(vocabulary=256 + 4 + 9)
+    )
     assert tokenizer.pieces[256:] == (b"ab", b" ab", b"cd", b" cd")
 
 
@@ -29,7 +34,9 @@ def test_small_corpus_gives_a_smaller_vocabulary_and_says_so() -> None:
 
 def test_vocabulary_of_bytes_alone(corpus: list[str]) -> None:
     tokenizer = train_tokenizer(iter(corpus), TokenizerConfig(vocabulary=265))
-    assert tokenizer.encode("hé") == [tokenizer.pieces.index(bytes([byte])) for byte in "hé".encode()]
+    assert tokenizer.encode("hé") == [
+        tokenizer.pieces.index(bytes([byte])) for byte in "hé".encode()
+    ]
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])
@@ -39,7 +46,9 @@ def test_empty_corpus(texts: list[str]) -> None:
 
 
 def test_surrogates_in_the_corpus_are_replaced() -> None:
-    tokenizer = train_tokenizer(iter(["a\ud800b " * 20, "a\ud800b " * 20]), TokenizerConfig(vocabulary=268))
+    tokenizer = train_tokenizer(
+        iter(["a\ud800b " * 20, "a\ud800b " * 20]), TokenizerConfig(vocabulary=268)
+    )
     assert tokenizer.pieces[-1] == "\ufffdb".encode()
 
 
@@ -60,12 +69,23 @@ def test_reading_stops_at_the_limits() -> None:
             taken.append(1)
             yield "word " * 20 + "unseen" * 50
 
-    tokenizer = train_tokenizer(endless(), TokenizerConfig(vocabulary=267, characters=1000, document_characters=100))
+    tokenizer = train_tokenizer(
+        endless(), TokenizerConfig(vocabulary=267, characters=1000, document_characters=100)
+    )
     assert len(taken) == 10
     assert not any(b"un" in piece for piece in tokenizer.pieces)
 
 
-@pytest.mark.parametrize("wrong", [{"vocabulary": 264}, {"digits": 0}, {"digits": 4}, {"characters": 0}, {"document_characters": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"vocabulary": 264},
+        {"digits": 0},
+        {"digits": 4},
+        {"characters": 0},
+        {"document_characters": 0},
+    ],
+)
 def test_numbers_out_of_range(wrong: dict[str, int]) -> None:
     with pytest.raises(RecipeError, match=next(iter(wrong))):
         TokenizerConfig(**wrong)

@@ -1,6 +1,8 @@
-"""Programs that try to get out of the sandbox or to cheat it. Each ends normally only where its abuse succeeded.
+"""Programs that try to get out of the sandbox or to cheat it. Each ends normally only where its
+abuse succeeded.
 
-`CANARY` is a file outside, `PORT` a listening server, `PARENT` the process that started the sandbox.
+`CANARY` is a file outside, `PORT` a listening server, `PARENT` the process that started the
+sandbox.
 """
 
 LIBC = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
@@ -13,7 +15,10 @@ def native(call: str) -> str:
 
 def forged(answer: str) -> str:
     """Writes an answer of its own to every descriptor there is."""
-    return f"import os\nfor fd in range(3, 32):\n    try:\n        os.write(fd, {answer})\n    except OSError:\n        pass\nos._exit(0)"
+    return (
+        f"import os\nfor fd in range(3, 32):\n    try:\n        os.write(fd, {answer})\n    except"
+        " OSError:\n        pass\nos._exit(0)"
+    )
 
 
 ABUSES = {
@@ -21,10 +26,17 @@ ABUSES = {
     "fork bomb": "import os\nwhile True:\n    os.fork()",
     "subprocess": "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'true'], check=True)",
     "shell": "import os\nassert os.system('true') == 0",
-    "multiprocessing": "import multiprocessing as m\nm.set_start_method('fork')\np = m.Process(target=print)\np.start()\np.join()",
-    "posix_spawn": "import os, sys\nos.posix_spawn(sys.executable or '/usr/bin/python3', ['python'], {})",
+    "multiprocessing": (
+        "import multiprocessing as m\nm.set_start_method('fork')\np ="
+        " m.Process(target=print)\np.start()\np.join()"
+    ),
+    "posix_spawn": (
+        "import os, sys\nos.posix_spawn(sys.executable or '/usr/bin/python3', ['python'], {})"
+    ),
     "exec": "import os, sys\nos.execv('/usr/bin/true', ['true'])",
-    "vfork by number": native("syscall(58 if os.uname().machine == 'x86_64' else 220, 17, 0, 0, 0, 0)"),
+    "vfork by number": native(
+        "syscall(58 if os.uname().machine == 'x86_64' else 220, 17, 0, 0, 0, 0)"
+    ),
     "clone3 by number": native("syscall(435, (ctypes.c_uint64 * 8)(), 64)"),
     "daemon": "import os\nos.setsid()",
     # memory, disk, descriptors, time
@@ -36,17 +48,31 @@ ABUSES = {
     "deep recursion": "import sys\nsys.setrecursionlimit(10**9)\nf = lambda: f()\nf()",
     "endless loop": "while True: pass",
     "endless sleep": "import time\ntime.sleep(10**6)",
-    "deaf to signals": "import signal\nfor n in (2, 15, 24):\n    signal.signal(n, signal.SIG_IGN)\nwhile True: pass",
-    "thread bomb": "import threading, time\nwhile True:\n    threading.Thread(target=time.sleep, args=(99,)).start()",
+    "deaf to signals": (
+        "import signal\nfor n in (2, 15, 24):\n    signal.signal(n, signal.SIG_IGN)\nwhile True:"
+        " pass"
+    ),
+    "thread bomb": (
+        "import threading, time\nwhile True:\n    threading.Thread(target=time.sleep,"
+        " args=(99,)).start()"
+    ),
     "raised limits": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (-1, -1))",
-    "raised limits by number": LIBC + "import struct\nassert libc.syscall(302, 0, 9, struct.pack('QQ', 2**40, 2**40), None) == 0",
+    "raised limits by number": (
+        LIBC
+        + "import struct\nassert libc.syscall(302, 0, 9, struct.pack('QQ', 2**40, 2**40), None)"
+        " == 0"
+    ),
     "memfd": "import os\nos.memfd_create('x')",
     "shared memory": native("shmget(7777, 4096, 0o1666)"),
     "higher priority": "import os\nos.setpriority(os.PRIO_PROCESS, 0, -20)",
     # files outside
     "read a file": "print(open(CANARY).read())",
-    "read the home folder": "import os, pathlib\nprint(os.listdir(pathlib.Path(CANARY).parents[1]))",
-    "list the root's home": "import os\nassert [n for n in os.listdir('/root') if n.startswith('.bash')]",
+    "read the home folder": (
+        "import os, pathlib\nprint(os.listdir(pathlib.Path(CANARY).parents[1]))"
+    ),
+    "list the root's home": (
+        "import os\nassert [n for n in os.listdir('/root') if n.startswith('.bash')]"
+    ),
     "read passwd": "open('/etc/passwd').read()",
     "read shadow": "open('/etc/shadow').read()",
     "overwrite": "open(CANARY, 'w').write('gone')",
@@ -57,8 +83,13 @@ ABUSES = {
     "new file outside": "open(CANARY + '.new', 'w').write('x')",
     "poison a library": "import json\nopen(json.__file__, 'a').write('x')",
     "read through a symlink": "import os\nos.symlink(CANARY, 'link')\nopen('link').read()",
-    "write through a symlink": "import os\nos.symlink(CANARY, 'link')\nopen('link', 'w').write('gone')",
-    "folder symlink": "import os, pathlib\nos.symlink(pathlib.Path(CANARY).parent, 'out')\nprint(os.listdir('out'))",
+    "write through a symlink": (
+        "import os\nos.symlink(CANARY, 'link')\nopen('link', 'w').write('gone')"
+    ),
+    "folder symlink": (
+        "import os, pathlib\nos.symlink(pathlib.Path(CANARY).parent,"
+        " 'out')\nprint(os.listdir('out'))"
+    ),
     "hard link": "import os\nos.link(CANARY, 'mine')\nopen('mine').read()",
     "dots": "open('../../../../../../../../' + CANARY.lstrip('/')).read()",
     "mknod": "import os, stat\nos.mknod('disk', 0o600 | stat.S_IFBLK, os.makedev(8, 0))",
@@ -72,9 +103,14 @@ ABUSES = {
     "sysfs": "import os\nos.listdir('/sys/class')",
     # network
     "tcp": "import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)",
-    "udp": "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', PORT))",
+    "udp": (
+        "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1',"
+        " PORT))"
+    ),
     "listen": "import socket\nsocket.create_server(('127.0.0.1', 0))",
-    "abstract unix socket": "import socket\ns = socket.socket(socket.AF_UNIX)\ns.bind('\\0chatling-test')",
+    "abstract unix socket": (
+        "import socket\ns = socket.socket(socket.AF_UNIX)\ns.bind('\\0chatling-test')"
+    ),
     "name lookup": "import socket\nsocket.getaddrinfo('example.org', 80)",
     "http": "import urllib.request\nurllib.request.urlopen(f'http://127.0.0.1:{PORT}/', timeout=1)",
     "netlink": "import socket\nsocket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0)",
@@ -82,10 +118,14 @@ ABUSES = {
     "kill the parent": "import os\nos.kill(PARENT, 9)",
     "kill the real parent": "import os\nassert os.getppid() > 0\nos.kill(os.getppid(), 9)",
     "kill all": "import os\nos.kill(-1, 9)",
-    "queue a signal": native("syscall(129 if os.uname().machine == 'x86_64' else 138, PARENT, 9, None)"),
+    "queue a signal": native(
+        "syscall(129 if os.uname().machine == 'x86_64' else 138, PARENT, 9, None)"
+    ),
     "ptrace": native("ptrace(16, PARENT, 0, 0)"),
     "traced by the parent": native("ptrace(0, 0, 0, 0)"),
-    "peek": native("syscall(310 if os.uname().machine == 'x86_64' else 270, PARENT, None, 0, None, 0, 0)"),
+    "peek": native(
+        "syscall(310 if os.uname().machine == 'x86_64' else 270, PARENT, None, 0, None, 0, 0)"
+    ),
     "pidfd": "import os\nos.pidfd_open(PARENT)",
     "mount": native("mount(b'none', b'/tmp', b'tmpfs', 0, None)"),
     "new namespaces": native("unshare(0x10000000)"),
@@ -101,9 +141,11 @@ ABUSES = {
     "hard exit": "import os\nos._exit(0)",
     "raised exit": "raise SystemExit",
     "exit at exit": "import atexit, os\natexit.register(os._exit, 0)\nraise ValueError",
-    "printed token": "import os\nprint('passed')\nprint('{\"token\": \"\"}', flush=True)\nos._exit(0)",
-    "guessed token": forged("b'{\"token\": \"" + "0" * 32 + "\"}'"),
-    "empty token": forged("b'{\"token\": \"\"}'"),
+    "printed token": (
+        "import os\nprint('passed')\nprint('{\"token\": \"\"}', flush=True)\nos._exit(0)"
+    ),
+    "guessed token": forged('b\'{"token": "' + "0" * 32 + "\"}'"),
+    "empty token": forged('b\'{"token": ""}\''),
     "nonsense answer": forged("b'[' * 9999"),
     "patched builtins": (
         "import builtins, json, os, sys\nbuiltins.exec = builtins.compile = lambda *a: None\n"
@@ -115,4 +157,4 @@ ABUSES = {
     "endless errors": "import sys\nwhile True: sys.stderr.write('x' * 1000)",
     "not Python": "def f(:",
     "null bytes": "x = 1\0",
-}  # fmt: skip
+}

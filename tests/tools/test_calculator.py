@@ -1,4 +1,6 @@
-"""The calculator: right on what string tricks get wrong, silent on nonsense, bounded on everything."""
+"""The calculator: right on what string tricks get wrong, silent on nonsense, bounded on
+everything.
+"""
 
 import math
 import re
@@ -9,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatling.tools.calculator import MAX_CHARACTERS, MAX_DEPTH, MAX_DIGITS, MAX_OPERATIONS, calculate
+from chatling.tools.calculator import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_DIGITS,
+    MAX_OPERATIONS,
+    calculate,
+)
 
 
 @pytest.mark.parametrize(
@@ -63,14 +71,54 @@ def test_value(expression: str, value: str) -> None:
 @pytest.mark.parametrize(
     "expression",
     [
-        "", " ", "1/0", "1//0", "1%0", "0**-1", "(-8)**0.5", "1 2", "1,23", "1,2345", "12,345,6", "1+", "*1", "()", "(1", "1)",
-        "1..2", "1.2.3", "x",
-        "__import__('os')", "abs(1)", "1;2", "'a'", "'a'+'b'", "'a'*9", "'a'.upper()", "'a'.count(1)", "1.count('a')", "'a'.count('a'",
-        "'a'.count('a').count('b')", "'abc", "１+１", "٣+1", "1 if 1 else 2", "50%", "2^3",
-        "1e999", "9**9**9", "10**100", "2**1000", "2**-5000",
-        "lambda: 1", "\x00", "\ud800", "1" * (MAX_DIGITS + 1), "1+" * MAX_CHARACTERS + "1",
+        "",
+        " ",
+        "1/0",
+        "1//0",
+        "1%0",
+        "0**-1",
+        "(-8)**0.5",
+        "1 2",
+        "1,23",
+        "1,2345",
+        "12,345,6",
+        "1+",
+        "*1",
+        "()",
+        "(1",
+        "1)",
+        "1..2",
+        "1.2.3",
+        "x",
+        "__import__('os')",
+        "abs(1)",
+        "1;2",
+        "'a'",
+        "'a'+'b'",
+        "'a'*9",
+        "'a'.upper()",
+        "'a'.count(1)",
+        "1.count('a')",
+        "'a'.count('a'",
+        "'a'.count('a').count('b')",
+        "'abc",
+        "１+１",
+        "٣+1",
+        "1 if 1 else 2",
+        "50%",
+        "2^3",
+        "1e999",
+        "9**9**9",
+        "10**100",
+        "2**1000",
+        "2**-5000",
+        "lambda: 1",
+        "\x00",
+        "\ud800",
+        "1" * (MAX_DIGITS + 1),
+        "1+" * MAX_CHARACTERS + "1",
     ],
-)  # fmt: skip
+)
 def test_nonsense_is_none(expression: str) -> None:
     assert calculate(expression) is None
 
@@ -86,8 +134,29 @@ def test_bounds_are_where_they_are_stated() -> None:
     assert calculate("(" * MAX_DEPTH + "1" + ")" * MAX_DEPTH) is None
 
 
-_alphabet = st.text(alphabet="0123456789+-*/%().,'\"\\ \tecount" + "é\ud800x", max_size=MAX_CHARACTERS + 8)
-_pieces = ["9", "1,234", "0.1", ".5", "1e9", "**", "*", "//", "/", "%", "+", "-", "(", ")", "'ab'", ".count(", '"a"', " "]
+_alphabet = st.text(
+    alphabet="0123456789+-*/%().,'\"\\ \tecount" + "é\ud800x", max_size=MAX_CHARACTERS + 8
+)
+_pieces = [
+    "9",
+    "1,234",
+    "0.1",
+    ".5",
+    "1e9",
+    "**",
+    "*",
+    "//",
+    "/",
+    "%",
+    "+",
+    "-",
+    "(",
+    ")",
+    "'ab'",
+    ".count(",
+    '"a"',
+    " ",
+]
 _snippets = st.lists(st.sampled_from(_pieces), max_size=80).map("".join)
 
 
@@ -100,14 +169,18 @@ def test_never_raises_and_stays_bounded(expression: str) -> None:
     if value is not None:
         assert re.fullmatch(r"-?[0-9]{1,100}(\.[0-9]+)?(e-[0-9]+)?", value)
         assert len(value) <= MAX_DIGITS + 32
-        assert float(calculate(value) or "nan") == pytest.approx(float(value))  # what it says, it can read
+        assert float(calculate(value) or "nan") == pytest.approx(
+            float(value)
+        )  # what it says, it can read
 
 
 _numbers = st.one_of(st.integers(0, 10**6).map(str), st.decimals(0, 1000, places=2).map(str))
 _expressions = st.recursive(
     _numbers,
     lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(lambda t: f"({t[0]} {t[1]} {t[2]})"),
+        st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "//", "%"]), inner).map(
+            lambda t: f"({t[0]} {t[1]} {t[2]})"
+        ),
         inner.map(lambda e: f"-{e}"),
     ),
     max_leaves=8,
@@ -119,8 +192,12 @@ _expressions = st.recursive(
 def test_agrees_with_exact_python(expression: str) -> None:
     from fractions import Fraction
 
-    try:  # Python itself, on exact fractions, is the independent reference; the text comes from our own strategy
-        exact = eval(re.sub(r"[0-9.]+", lambda m: f"Fraction('{m[0]}')", expression), {"Fraction": Fraction})
+    # Python itself, on exact fractions, is the independent reference; the text comes from our own
+    # strategy
+    try:
+        exact = eval(
+            re.sub(r"[0-9.]+", lambda m: f"Fraction('{m[0]}')", expression), {"Fraction": Fraction}
+        )
     except ZeroDivisionError:
         assert calculate(expression) is None
         return
@@ -131,6 +208,9 @@ def test_agrees_with_exact_python(expression: str) -> None:
         assert math.isclose(float(value), float(exact), rel_tol=1e-11, abs_tol=1e-300)
 
 
-@given(st.text(alphabet=string.ascii_letters + ", ()+", max_size=40), st.text(alphabet="aelv,(", min_size=1, max_size=2))
+@given(
+    st.text(alphabet=string.ascii_letters + ", ()+", max_size=40),
+    st.text(alphabet="aelv,(", min_size=1, max_size=2),
+)
 def test_counts_like_str_count(haystack: str, needle: str) -> None:
     assert calculate(f"'{haystack}'.count('{needle}')") == str(haystack.count(needle))

@@ -1,4 +1,6 @@
-"""The sandbox against programs that want out, under every isolation that this machine offers; and HumanEval's own solutions through it."""
+"""The sandbox against programs that want out, under every isolation that this machine offers; and
+HumanEval's own solutions through it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def sandbox(request: pytest.FixtureRequest) -> Sandbox:
     """A sandbox held to one isolation, as on a machine that has nothing stronger."""
     held = pytest.MonkeyPatch()
     original = Sandbox._holds
-    held.setattr(Sandbox, "_holds", lambda self, name: name == request.param and original(self, name))
+    held.setattr(
+        Sandbox, "_holds", lambda self, name: name == request.param and original(self, name)
+    )
     try:
         found = Sandbox(allow_weak=True, limits=QUICK)
     finally:
@@ -49,7 +53,10 @@ class Outside:
 @pytest.fixture(scope="module")
 def outside() -> Iterator[Outside]:
     visitors: list[bytes] = []
-    with tempfile.TemporaryDirectory(dir=Path.home()) as folder, socket.create_server(("127.0.0.1", 0)) as server:
+    with (
+        tempfile.TemporaryDirectory(dir=Path.home()) as folder,
+        socket.create_server(("127.0.0.1", 0)) as server,
+    ):
         datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         datagrams.bind(server.getsockname())
         canary = Path(folder) / "diary"
@@ -86,7 +93,9 @@ def test_abuse_fails_and_leaves_no_trace(name: str, sandbox: Sandbox, outside: O
 
 
 def _temporary_folders() -> set[str]:
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("chatling-sandbox-")}
+    return {
+        name for name in os.listdir(tempfile.gettempdir()) if name.startswith("chatling-sandbox-")
+    }
 
 
 def _children() -> set[int]:
@@ -98,8 +107,12 @@ def _children() -> set[int]:
 
 HARMLESS = {
     "deletes its folder": "import shutil\nshutil.rmtree('.', ignore_errors=True)",
-    "locks its folder": "import os\nos.makedirs('a/b')\nos.chmod('a/b', 0)\nos.chmod('a', 0)\nos.chmod('.', 0)",
-    "leaves a thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()",
+    "locks its folder": (
+        "import os\nos.makedirs('a/b')\nos.chmod('a/b', 0)\nos.chmod('a', 0)\nos.chmod('.', 0)"
+    ),
+    "leaves a thread": (
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()"
+    ),
     "leaves a timer": "import threading\nthreading.Timer(60, print).start()",
     "closes its descriptors": "import os\nfor fd in (1, 2):\n    os.close(fd)",
     "a name that is a path": "open('..'.join(['a', 'b']), 'w').write('x')",
@@ -118,7 +131,8 @@ def test_nothing_outlives_a_program(name: str, sandbox: Sandbox) -> None:
 
 def test_programs_get_what_they_need(sandbox: Sandbox) -> None:
     code = """
-import collections, dataclasses, hashlib, heapq, itertools, json, math, os, random, re, string, sys, threading, typing, unittest
+import collections, dataclasses, hashlib, heapq, itertools, json, math, os, random, re, string
+import sys, threading, typing, unittest
 assert __name__ == "__main__"
 assert set(os.environ) <= {"LC_CTYPE", "PWD"}, dict(os.environ)
 assert sys.flags.isolated and sys.flags.no_site
@@ -163,10 +177,14 @@ def test_too_weak_a_machine_is_refused_unless_accepted(monkeypatch: pytest.Monke
     assert Sandbox(allow_weak=True).name == WEAK
 
 
-def test_an_isolation_that_lets_a_file_through_is_not_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_isolation_that_lets_a_file_through_is_not_trusted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     readable = module._readable()
     monkeypatch.setattr(module, "_readable", lambda: [*readable, tempfile.gettempdir()])
-    monkeypatch.setattr(module.shutil, "which", lambda name: None)  # bubblewrap would put an empty folder over it
+    monkeypatch.setattr(
+        module.shutil, "which", lambda name: None
+    )  # bubblewrap would put an empty folder over it
     with pytest.raises(MachineError):
         Sandbox()
 
@@ -180,7 +198,21 @@ def test_humaneval_solutions_pass_and_broken_ones_fail(data_pack: Path) -> None:
         problems = [json.loads(line) for line in file]
     assert len(problems) == 164
     tests = [f"{p['test']}\ncheck({p['entry_point']})\n" for p in problems]
-    right = [p["prompt"] + p["canonical_solution"] + "\n" + test for p, test in zip(problems, tests, strict=True)]
-    broken = [p["prompt"] + "    return object()\n" + test for p, test in zip(problems, tests, strict=True)]
-    assert [p["task_id"] for p, outcome in zip(problems, sandbox.map(right), strict=True) if not outcome.passed] == []
-    assert [p["task_id"] for p, outcome in zip(problems, sandbox.map(broken), strict=True) if outcome.passed] == []
+    right = [
+        p["prompt"] + p["canonical_solution"] + "\n" + test
+        for p, test in zip(problems, tests, strict=True)
+    ]
+    broken = [
+        p["prompt"] + "    return object()\n" + test
+        for p, test in zip(problems, tests, strict=True)
+    ]
+    assert [
+        p["task_id"]
+        for p, outcome in zip(problems, sandbox.map(right), strict=True)
+        if not outcome.passed
+    ] == []
+    assert [
+        p["task_id"]
+        for p, outcome in zip(problems, sandbox.map(broken), strict=True)
+        if outcome.passed
+    ] == []

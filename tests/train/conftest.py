@@ -43,26 +43,49 @@ class Silent:
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
-    """200 documents in which each token follows from the one before, so that there is something to learn."""
+    """200 documents in which each token follows from the one before, so that there is something to
+    learn.
+    """
     generator = np.random.default_rng(0)
     documents = []
     for _ in range(200):
-        start, step, length = generator.integers(0, 60), generator.integers(1, 4), generator.integers(3, 40)
+        start, step, length = (
+            generator.integers(0, 60),
+            generator.integers(1, 4),
+            generator.integers(3, 40),
+        )
         ids = [BOS, *((start + step * np.arange(length)) % 60).tolist()]
         documents.append(Rendered(ids, [False] + [True] * int(length)))
-    return write_conversation_shards(tmp_path_factory.mktemp("corpus") / "shards", documents, VOCABULARY, fingerprint="test")
+    return write_conversation_shards(
+        tmp_path_factory.mktemp("corpus") / "shards", documents, VOCABULARY, fingerprint="test"
+    )
 
 
 @pytest.fixture
 def trainer(corpus: TokenShards) -> Callable[..., Trainer]:
     """Make a trainer in a folder; the same arguments give the same training."""
 
-    def make(folder: Path, *, steps: int = 12, save_every: int = 4, dtype: torch.dtype = torch.float32, **changes: Any) -> Trainer:
-        model = GPT(ModelRecipe(depth=2, width=32, head_width=16, context=CONTEXT).resolve(VOCABULARY), compute_dtype=dtype)
+    def make(
+        folder: Path,
+        *,
+        steps: int = 12,
+        save_every: int = 4,
+        dtype: torch.dtype = torch.float32,
+        **changes: Any,
+    ) -> Trainer:
+        model = GPT(
+            ModelRecipe(depth=2, width=32, head_width=16, context=CONTEXT).resolve(VOCABULARY),
+            compute_dtype=dtype,
+        )
         model.initialise(torch.Generator().manual_seed(0))
         model.to(dtype)
         world = changes.get("world", World())
-        optimizer = Optimizer(model.named_parameters(), resolve_rates(OptimConfig(), "classic", 32, 192, 1, 0), world, torch.float32)
+        optimizer = Optimizer(
+            model.named_parameters(),
+            resolve_rates(OptimConfig(), "classic", 32, 192, 1, 0),
+            world,
+            torch.float32,
+        )
         batches = PretrainBatches(PackedRows(corpus, CONTEXT, BOS, 7), 8, 2, world.rank, world.size)
         parts: dict[str, Any] = {
             "name": "base",

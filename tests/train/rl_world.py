@@ -1,6 +1,8 @@
-"""A model that often calls the calculator, questions that its answers differ on, and a run of reinforcement learning over them.
+"""A model that often calls the calculator, questions that its answers differ on, and a run of
+reinforcement learning over them.
 
-As a script it trains in the folder given, and stops for good at the moment given: for tests that kill it there.
+As a script it trains in the folder given, and stops for good at the moment given: for tests that
+kill it there.
 """
 
 from __future__ import annotations
@@ -37,9 +39,19 @@ from chatling.train.stage import Context
 from chatling.workspace import RunFolder
 
 CONFIG = RLConfig(
-    questions_per_step=3, samples=5, max_tokens=10, rows=8, bucket=8, learning_rate_fraction=1.0, steps=6, evaluate_every=3,
-    evaluate_questions=4, evaluate_samples=2, save_every=2, top_k=6,
-)  # fmt: skip
+    questions_per_step=3,
+    samples=5,
+    max_tokens=10,
+    rows=8,
+    bucket=8,
+    learning_rate_fraction=1.0,
+    steps=6,
+    evaluate_every=3,
+    evaluate_questions=4,
+    evaluate_samples=2,
+    save_every=2,
+    top_k=6,
+)
 
 
 class Silent:
@@ -77,7 +89,9 @@ def tiny_tokenizer() -> Tokenizer:
 
 
 def tiny_model(tokenizer: Tokenizer, dtype: torch.dtype = torch.float32) -> GPT:
-    """Random weights everywhere, and a first coordinate that makes a calculator call likely: <|python_start|>, digits, <|python_end|>."""
+    """Random weights everywhere, and a first coordinate that makes a calculator call likely:
+    <|python_start|>, digits, <|python_end|>.
+    """
     shape = ModelRecipe(depth=2, width=16, head_width=8, context=64).resolve(tokenizer.vocab_size)
     model = GPT(shape, compute_dtype=dtype).to(dtype)
     generator = torch.Generator().manual_seed(5)
@@ -96,11 +110,15 @@ def tiny_model(tokenizer: Tokenizer, dtype: torch.dtype = torch.float32) -> GPT:
 def known(folder: Path) -> Replay:
     """What SFT has shown: five conversations, two of them a step."""
     tokenizer = tiny_tokenizer()
-    shown = [render(tokenizer, Conversation.of("Hello" + "!" * i, "12" * (i + 1))) for i in range(5)]
+    shown = [
+        render(tokenizer, Conversation.of("Hello" + "!" * i, "12" * (i + 1))) for i in range(5)
+    ]
     shards = folder / "data" / "sft-train"
     if not shards.exists():
         write_conversation_shards(shards, shown, tokenizer.vocab_size, fingerprint="known")
-    table = FinetuneConfig(mixture=(MixtureEntry("pocket", count=5),), packed=False, batch_conversations=2, bucket=8)
+    table = FinetuneConfig(
+        mixture=(MixtureEntry("pocket", count=5),), packed=False, batch_conversations=2, bucket=8
+    )
     return Replay(table, shards)
 
 
@@ -116,7 +134,17 @@ def context(folder: Path, world: World | None = None, dtype: str = "float32") ->
 
 
 def train(folder: Path, config: RLConfig = CONFIG, world: World | None = None) -> None:
-    rl.train_rl(context(folder, world), "sft", config, ModelRecipe(), OptimConfig(), 1024, Digits(), Digits(4), known(folder))
+    rl.train_rl(
+        context(folder, world),
+        "sft",
+        config,
+        ModelRecipe(),
+        OptimConfig(),
+        1024,
+        Digits(),
+        Digits(4),
+        known(folder),
+    )
 
 
 def train_as(rank: int, folder: Path) -> None:
@@ -127,7 +155,9 @@ def train_as(rank: int, folder: Path) -> None:
 
 
 def stop_at(moment: str, call: int) -> None:
-    """Wait for ever in the middle of some rollout ("step" of the engine) or update ("loss" of a micro-batch), having said so."""
+    """Wait for ever in the middle of some rollout ("step" of the engine) or update ("loss" of a
+    micro-batch), having said so.
+    """
     owner, name = (Engine, "step") if moment == "rollout" else (rl, "policy_loss")
     inner: Callable[..., Any] = getattr(owner, name)
     calls = 0
@@ -149,5 +179,9 @@ if __name__ == "__main__":
         train_as(int(sys.argv[3]), Path(sys.argv[1]))
         raise SystemExit
     stop_at(sys.argv[2], int(sys.argv[3]))
-    several = RLConfig(**{**vars(CONFIG), "updates": 2, "clip": 0.2, "kl": 0.05, "replay": 0.5}) if len(sys.argv) > 4 else CONFIG
+    several = (
+        RLConfig(**{**vars(CONFIG), "updates": 2, "clip": 0.2, "kl": 0.05, "replay": 0.5})
+        if len(sys.argv) > 4
+        else CONFIG
+    )
     train(Path(sys.argv[1]), several)

@@ -1,4 +1,6 @@
-"""DPO as a stage: preferences are learnt, the reference is computed once and means what it says, kills and options."""
+"""DPO as a stage: preferences are learnt, the reference is computed once and means what it says,
+kills and options.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,25 @@ from chatling.train.sources import Sources
 from .rl_world import context, tiny_tokenizer
 
 PAIRS = 24
-CONFIG = DPOConfig(data="pairs", learning_rate_fraction=0.5, batch_pairs=6, bucket=8, epochs=4, warmdown=0.5, evaluate_every=5)
+CONFIG = DPOConfig(
+    data="pairs",
+    learning_rate_fraction=0.5,
+    batch_pairs=6,
+    bucket=8,
+    epochs=4,
+    warmdown=0.5,
+    evaluate_every=5,
+)
 
 
 def pair_file(folder: Path) -> Path:
     """Short pairs whose better answers begin with A."""
     path = folder / "pairs"
     path.mkdir(parents=True, exist_ok=True)
-    rows = [{"prompt": f"Q{i}?", "chosen": f"A{i % 10}", "rejected": f"B{i % 7}"} for i in range(PAIRS + 8)]
+    rows = [
+        {"prompt": f"Q{i}?", "chosen": f"A{i % 10}", "rejected": f"B{i % 7}"}
+        for i in range(PAIRS + 8)
+    ]
     lines = [str(row).replace("'", '"') + "\n" for row in rows]
     (path / "train.jsonl").write_text("".join(lines[:PAIRS]))
     (path / "test.jsonl").write_text("".join(lines[PAIRS:]))
@@ -53,7 +66,9 @@ def train(folder: Path, config: DPOConfig = CONFIG, world: World | None = None) 
     shards = run.run.data / "dpo-train", run.run.data / "dpo-validation"
     if run.world.first:
         config = replace(config, data=str(pair_file(folder)))
-        sources = Sources(lambda: pytest.fail("nothing is to be fetched"), IdentityConfig(), run.seed)
+        sources = Sources(
+            lambda: pytest.fail("nothing is to be fetched"), IdentityConfig(), run.seed
+        )
         prepare_dpo(config, run.tokenizer, sources, *shards, note=print)
     train_dpo(run, "sft", config, ModelRecipe(), OptimConfig(), 1024, *shards)
 
@@ -73,12 +88,17 @@ def test_the_better_answers_become_likelier(whole: Path) -> None:
     assert first["val_loss"] == pytest.approx(np.log(2), abs=1e-4)
     assert last["val_accuracy"] == 1.0
     assert last["val_loss"] < 0.6
-    assert last["val_margin"] == pytest.approx(last["val_chosen_drift"] - last["val_rejected_drift"], abs=1e-3)
+    assert last["val_margin"] == pytest.approx(
+        last["val_chosen_drift"] - last["val_rejected_drift"], abs=1e-3
+    )
 
 
 def test_the_reference_is_the_answers_log_probability_at_the_start(whole: Path) -> None:
     found = load_file(whole / "data" / "dpo-train-reference.safetensors")["logprobs"]
-    tokenizer, model = tiny_tokenizer(), load_model(whole / "sft" / "model", device="cpu", dtype=torch.float32)
+    tokenizer, model = (
+        tiny_tokenizer(),
+        load_model(whole / "sft" / "model", device="cpu", dtype=torch.float32),
+    )
     assert found.shape == (2 * PAIRS,)
     for i in (0, 7, 23):
         for side, answer in enumerate((f"A{i % 10}", f"B{i % 7}")):
@@ -91,7 +111,9 @@ def test_the_reference_is_the_answers_log_probability_at_the_start(whole: Path) 
             assert found[2 * i + side] == pytest.approx(expected, abs=1e-4)
 
 
-def test_the_reference_is_kept_until_weights_or_pairs_change(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reference_is_kept_until_weights_or_pairs_change(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cache = whole / "data" / "dpo-train-reference.safetensors"
     before = cache.stat().st_mtime_ns
     train(whole)
@@ -110,17 +132,24 @@ def _as_rank(rank: int, folder: str) -> None:
 
 
 def test_two_processes_learn_what_one_does(whole: Path, tmp_path: Path) -> None:
-    train(tmp_path, replace(CONFIG, epochs=1))  # writes the pairs before two processes look for them
+    train(
+        tmp_path, replace(CONFIG, epochs=1)
+    )  # writes the pairs before two processes look for them
     shutil.rmtree(tmp_path / "dpo")
     (tmp_path / "data" / "dpo-train-reference.safetensors").unlink()
     code = "import sys; from {module} import _as_rank; _as_rank(int(sys.argv[1]), sys.argv[2])"
     module, root = "tests.train.test_dpo", Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", code.format(module=module)]
-    others = [subprocess.Popen([*command, str(rank), str(tmp_path)], env=environment, cwd=root) for rank in (0, 1)]
+    others = [
+        subprocess.Popen([*command, str(rank), str(tmp_path)], env=environment, cwd=root)
+        for rank in (0, 1)
+    ]
     assert [other.wait(timeout=240) for other in others] == [0, 0]
     one, two = (read_metrics(folder / "dpo" / "metrics.jsonl") for folder in (whole, tmp_path))
-    assert [line["loss"] for line in two if "loss" in line] == pytest.approx([line["loss"] for line in one if "loss" in line], abs=1e-3)
+    assert [line["loss"] for line in two if "loss" in line] == pytest.approx(
+        [line["loss"] for line in one if "loss" in line], abs=1e-3
+    )
 
 
 def _slowly(folder: str) -> None:
@@ -141,7 +170,12 @@ def test_kill_9_goes_on_to_the_same_bits(whole: Path, tmp_path: Path, calls: int
     root = Path(__file__).resolve().parents[2]
     code = "import sys; from tests.train.test_dpo import _slowly; _slowly(sys.argv[1])"
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=environment, cwd=root, stdout=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        env=environment,
+        cwd=root,
+        stdout=subprocess.PIPE,
+    )
     assert process.stdout is not None
     for _ in range(calls):
         assert process.stdout.readline()
@@ -150,15 +184,22 @@ def test_kill_9_goes_on_to_the_same_bits(whole: Path, tmp_path: Path, calls: int
     process.stdout.close()
     assert not (tmp_path / "dpo" / "model").exists()
     train(tmp_path)
-    ours, theirs = (load_file(folder / "dpo" / "model" / "model.safetensors") for folder in (tmp_path, whole))
+    ours, theirs = (
+        load_file(folder / "dpo" / "model" / "model.safetensors") for folder in (tmp_path, whole)
+    )
     assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
 @pytest.mark.parametrize(
     ("changes", "named"),
-    [({"beta": 0.0}, "beta"), ({"label_smoothing": 0.5}, "label_smoothing"), ({"batch_pairs": 0}, "batch_pairs"),
-     ({"warmdown": 2.0}, "warmdown"), ({"imitation": -1.0}, "imitation")],
-)  # fmt: skip
+    [
+        ({"beta": 0.0}, "beta"),
+        ({"label_smoothing": 0.5}, "label_smoothing"),
+        ({"batch_pairs": 0}, "batch_pairs"),
+        ({"warmdown": 2.0}, "warmdown"),
+        ({"imitation": -1.0}, "imitation"),
+    ],
+)
 def test_numbers_out_of_range_are_named(changes: dict[str, Any], named: str) -> None:
     with pytest.raises(RecipeError, match=named):
         replace(CONFIG, **changes)
@@ -167,7 +208,14 @@ def test_numbers_out_of_range_are_named(changes: dict[str, Any], named: str) -> 
 def test_pairs_that_are_nowhere_are_named(tmp_path: Path) -> None:
     sources = Sources(lambda: pytest.fail("nothing is to be fetched"), IdentityConfig(), 0)
     with pytest.raises(DataError, match="no preference pairs at 'nowhere'"):
-        prepare_dpo(replace(CONFIG, data="nowhere"), tiny_tokenizer(), sources, tmp_path / "a", tmp_path / "b", note=print)
+        prepare_dpo(
+            replace(CONFIG, data="nowhere"),
+            tiny_tokenizer(),
+            sources,
+            tmp_path / "a",
+            tmp_path / "b",
+            note=print,
+        )
 
 
 def test_the_pocket_worlds_preferences_are_seeded_and_hold_out_what_they_say() -> None:
@@ -185,7 +233,9 @@ def test_the_pocket_worlds_preferences_are_seeded_and_hold_out_what_they_say() -
 
 def test_matrices_alone_may_learn(tmp_path: Path) -> None:
     train(tmp_path, replace(CONFIG, matrices_only=True, epochs=1))
-    before, after = (load_file(tmp_path / stage / "model" / "model.safetensors") for stage in ("sft", "dpo"))
+    before, after = (
+        load_file(tmp_path / stage / "model" / "model.safetensors") for stage in ("sft", "dpo")
+    )
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert moved
     assert all("layers" in name for name in moved)

@@ -1,4 +1,6 @@
-"""Looking at a model while it trains: kept, exact on resume, without a trace in the weights, and never the end of a run."""
+"""Looking at a model while it trains: kept, exact on resume, without a trace in the weights, and
+never the end of a run.
+"""
 
 from __future__ import annotations
 
@@ -37,17 +39,29 @@ class Died(Exception):
 
 
 def train(
-    folder: Path, name: str = "base", *, steps: int = 12, die_at: int | None = None, core: Path | None = None, every: int = 4
+    folder: Path,
+    name: str = "base",
+    *,
+    steps: int = 12,
+    die_at: int | None = None,
+    core: Path | None = None,
+    every: int = 4,
 ) -> Context:
-    """A tiny stage that saves every 4 steps, evaluates every 2, and may die in the middle of a step."""
+    """A tiny stage that saves every 4 steps, evaluates every 2, and may die in the middle of a
+    step.
+    """
     tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], digits=1)
     ids = [[tokenizer.bos, *tokenizer.encode(f"{i} is one more than {i - 1}. ")] for i in range(60)]
     documents = [Rendered(row, [True] * len(row)) for row in ids]
-    shards = write_conversation_shards(folder / "shards", documents, tokenizer.vocab_size, fingerprint="test")
+    shards = write_conversation_shards(
+        folder / "shards", documents, tokenizer.vocab_size, fingerprint="test"
+    )
     execution = Execution("cpu", "float32", "plain", False, 1, 128)
     loop = LoopConfig(save_every=4, evaluate_every=2)
     evals = EvalConfig(core=str(core), core_every=every, core_examples=5)
-    context = Context(RunFolder(folder), 3, tokenizer, execution, World(), Silent(), loop, evals, core)
+    context = Context(
+        RunFolder(folder), 3, tokenizer, execution, World(), Silent(), loop, evals, core
+    )
     model = ModelRecipe(depth=2, width=32, head_width=16, context=64).resolve(tokenizer.vocab_size)
     batches = PretrainBatches(PackedRows(shards, 64, tokenizer.bos, 7), 4, 2, 0, 1)
 
@@ -59,25 +73,43 @@ def train(
                 yield step
 
     rates = resolve_rates(OptimConfig(), "classic", 32, 192, 1, 0)
-    train_stage(context, name, model, None, rates, Schedule(steps), Dying() if die_at else batches, batches.once(128))  # type: ignore[arg-type]
+    train_stage(
+        context,
+        name,
+        model,
+        None,
+        rates,
+        Schedule(steps),
+        Dying() if die_at else batches,
+        batches.once(128),
+    )  # type: ignore[arg-type]
     return context
 
 
 def kept(folder: Path, name: str = "base") -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / f"evals/{name}-samples.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (folder / f"evals/{name}-samples.jsonl").read_text().splitlines()
+    ]
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_model(folder / "base/model").state_dict()
 
 
-def test_samples_are_kept_at_every_evaluation_and_a_resume_leaves_the_same_file(tmp_path: Path) -> None:
+def test_samples_are_kept_at_every_evaluation_and_a_resume_leaves_the_same_file(
+    tmp_path: Path,
+) -> None:
     train(tmp_path / "whole")
     lines = kept(tmp_path / "whole")
     assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
-    assert [each["prompt"] for each in lines[0]["samples"]] == [probe.opening for probe in samples.PROBES]
+    assert [each["prompt"] for each in lines[0]["samples"]] == [
+        probe.opening for probe in samples.PROBES
+    ]
     with pytest.raises(Died):
-        train(tmp_path / "cut", die_at=7)  # after the evaluation at 6, which step 4's checkpoint does not know of
+        train(
+            tmp_path / "cut", die_at=7
+        )  # after the evaluation at 6, which step 4's checkpoint does not know of
     assert [line["step"] for line in kept(tmp_path / "cut")] == [2, 4, 6]
     train(tmp_path / "cut")
     assert kept(tmp_path / "cut") == lines
@@ -85,10 +117,14 @@ def test_samples_are_kept_at_every_evaluation_and_a_resume_leaves_the_same_file(
 
 def test_a_chat_stage_is_asked_questions(tmp_path: Path) -> None:
     train(tmp_path, "sft", steps=2)
-    assert [each["prompt"] for each in kept(tmp_path, "sft")[0]["samples"]] == [probe.question for probe in samples.PROBES]
+    assert [each["prompt"] for each in kept(tmp_path, "sft")[0]["samples"]] == [
+        probe.question for probe in samples.PROBES
+    ]
 
 
-def test_looking_leaves_no_trace_in_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_leaves_no_trace_in_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     drawn = live.sample
 
     def careless(*args: Any, **options: Any) -> Any:
@@ -109,7 +145,9 @@ def test_looking_leaves_no_trace_in_the_weights(tmp_path: Path, monkeypatch: pyt
     assert all(torch.equal(watched[name], alone[name]) for name in alone)
 
 
-def test_a_failing_look_is_told_of_and_training_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_look_is_told_of_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*args: Any, **options: Any) -> Any:
         raise ValueError("no such prompt")
 
@@ -121,7 +159,9 @@ def test_a_failing_look_is_told_of_and_training_goes_on(tmp_path: Path, monkeypa
     assert not (tmp_path / "evals/base-samples.jsonl").exists()
 
 
-def test_a_compiled_model_is_looked_at_uncompiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compiled_model_is_looked_at_uncompiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = []
 
     def look(engine: Any, **options: Any) -> list[Any]:
@@ -144,11 +184,19 @@ def test_a_compiled_model_is_looked_at_uncompiled(tmp_path: Path, monkeypatch: p
     assert seen == [[None, None]]
 
 
-@pytest.mark.parametrize(("every", "due"), [(4, [3, 7, 11]), (5, [5, 9]), (1, [1, 3, 5, 7, 9, 11]), (0, [])])
-def test_core_is_scored_at_the_evaluation_that_is_due(tmp_path: Path, every: int, due: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("every", "due"), [(4, [3, 7, 11]), (5, [5, 9]), (1, [1, 3, 5, 7, 9, 11]), (0, [])]
+)
+def test_core_is_scored_at_the_evaluation_that_is_due(
+    tmp_path: Path, every: int, due: list[int]
+) -> None:
     write_core_bundle(tmp_path / "bundle", 1)
     train(tmp_path / "run", core=tmp_path / "bundle", every=every)
-    scored = {line["step"]: line["core"] for line in read_metrics(tmp_path / "run/base/metrics.jsonl") if "core" in line}
+    scored = {
+        line["step"]: line["core"]
+        for line in read_metrics(tmp_path / "run/base/metrics.jsonl")
+        if "core" in line
+    }
     assert list(scored) == due
     if due:
         found = json.loads((tmp_path / "run/evals/base-core.json").read_text())

@@ -1,4 +1,6 @@
-"""The loop's promises: exact resume, fallback from damage, the guard against non-finite steps, clean stops."""
+"""The loop's promises: exact resume, fallback from damage, the guard against non-finite steps,
+clean stops.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ class Weighted:
 
 
 class Reading:
-    """Batches that depend on the weights: each step notes the model's as it finds them, and some steps hold nothing to learn."""
+    """Batches that depend on the weights: each step notes the model's as it finds them, and some
+    steps hold nothing to learn.
+    """
 
     def __init__(self, trainer: Trainer, empty: Container[int] = ()):
         self.inner, self.model, self.empty = trainer.batches, trainer.model, empty
@@ -75,16 +79,26 @@ class Reading:
         for step in self.inner.steps(state):
             size = float(sum(p.detach().abs().sum() for p in self.model.parameters()))
             self.seen.append(size)
-            micro = () if len(self.seen) in self.empty else tuple(Weighted(m.inputs, m.targets, np.ones(1, np.float32)) for m in step.micro)
+            micro = (
+                ()
+                if len(self.seen) in self.empty
+                else tuple(
+                    Weighted(m.inputs, m.targets, np.ones(1, np.float32)) for m in step.micro
+                )
+            )
             yield replace(step, micro=micro, metrics={"size": size})
 
 
 def weighted(made: Trainer) -> Trainer:
-    made.loss = lambda inputs, targets, weight: tuple(x * weight[0] for x in made.model.loss(inputs, targets))
+    made.loss = lambda inputs, targets, weight: tuple(
+        x * weight[0] for x in made.model.loss(inputs, targets)
+    )
     return made
 
 
-def test_without_prefetching_each_batch_sees_the_step_before_it(trainer: Make, tmp_path: Path) -> None:
+def test_without_prefetching_each_batch_sees_the_step_before_it(
+    trainer: Make, tmp_path: Path
+) -> None:
     made = weighted(trainer(tmp_path, prefetch=False))
     made.batches = reading = Reading(made)
     made.fit()
@@ -104,7 +118,9 @@ def test_a_step_with_nothing_to_learn_leaves_the_weights(trainer: Make, tmp_path
     assert line["loss"] == line["gradient_norm"] == 0
 
 
-def test_an_evaluation_before_the_first_step_has_a_line_of_its_own(trainer: Make, tmp_path: Path) -> None:
+def test_an_evaluation_before_the_first_step_has_a_line_of_its_own(
+    trainer: Make, tmp_path: Path
+) -> None:
     trainer(tmp_path, evaluate_first=True).fit()
     trainer(tmp_path, evaluate_first=True).fit()  # resumed at the end: nothing more
     lines = read_metrics(tmp_path / "metrics.jsonl")
@@ -163,7 +179,13 @@ def test_a_damaged_newest_checkpoint_falls_back(trainer: Make, tmp_path: Path, d
 
 def test_checkpoints_keep_the_newest_and_the_best(trainer: Make, tmp_path: Path) -> None:
     losses = iter([5.0, 1.0, 2.0, 3.0, 4.0, 4.0])
-    made = trainer(tmp_path, steps=12, save_every=2, evaluate=lambda: {"val_loss": next(losses)}, config=LoopConfig(2, 2, 2))
+    made = trainer(
+        tmp_path,
+        steps=12,
+        save_every=2,
+        evaluate=lambda: {"val_loss": next(losses)},
+        config=LoopConfig(2, 2, 2),
+    )
     made.fit()
     assert made.checkpoints.steps() == [4, 10, 12]
 
@@ -210,7 +232,9 @@ def test_three_bad_steps_roll_back_and_leave_the_rows_out(trainer: Make, tmp_pat
 
 
 def test_hopeless_divergence_stops_with_a_sentence(trainer: Make, tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"not finite 3 steps in a row, after 2 rollbacks.*Lower the learning rates"):
+    with pytest.raises(
+        RunError, match=r"not finite 3 steps in a row, after 2 rollbacks.*Lower the learning rates"
+    ):
         poison(trainer(tmp_path), lambda step: True).fit()
 
 
@@ -236,7 +260,9 @@ def test_sigterm_saves_and_goes_on_to_the_same_bits(trainer: Make, tmp_path: Pat
     assert same(whole, resumed)
 
 
-def test_a_full_disk_is_one_sentence_and_loses_nothing(trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_sentence_and_loses_nothing(
+    trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = trainer(tmp_path / "whole")
     whole.fit()
     import chatling.train.checkpoint as checkpoint
@@ -247,7 +273,9 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(trainer: Make, tmp_path: 
         calls[0] += 1
         if calls[0] == 5:
             Path(arguments[1]).write_bytes(b"half")
-            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")  # as it really comes
+            raise SafetensorError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            )  # as it really comes
         real(*arguments)
 
     monkeypatch.setattr(checkpoint, "save_file", full)
@@ -267,7 +295,12 @@ def test_an_unwritable_folder_is_one_sentence(trainer: Make, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
 )
 def test_no_memory_is_one_sentence(trainer: Make, tmp_path: Path, error: Exception) -> None:
     def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
@@ -283,14 +316,18 @@ def test_saving_clears_what_kills_and_damage_left(trainer: Make, tmp_path: Path)
     folder = tmp_path / "checkpoints"
     (folder / "step_000012" / "model.safetensors").write_bytes(b"damaged")
     (folder / ".step_000012.99999.tmp").mkdir()
-    again = trainer(tmp_path, steps=12, save_every=2, config=LoopConfig(save_every=2, evaluate_every=0, keep=1))
+    again = trainer(
+        tmp_path, steps=12, save_every=2, config=LoopConfig(save_every=2, evaluate_every=0, keep=1)
+    )
     again._restore()
     assert again.position.step == 8
     again._save()
     assert [path.name for path in folder.iterdir()] == ["step_000008"]
 
 
-def test_with_every_checkpoint_damaged_it_starts_anew_to_the_same_bits(trainer: Make, tmp_path: Path) -> None:
+def test_with_every_checkpoint_damaged_it_starts_anew_to_the_same_bits(
+    trainer: Make, tmp_path: Path
+) -> None:
     whole = trainer(tmp_path / "run")
     whole.fit()
     for path in (tmp_path / "run" / "checkpoints").glob("*/model.safetensors"):

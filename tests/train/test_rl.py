@@ -1,4 +1,6 @@
-"""Reinforcement learning: the gradient against brute force, rollouts that depend on their seed alone, kills, the recipe's options."""
+"""Reinforcement learning: the gradient against brute force, rollouts that depend on their seed
+alone, kills, the recipe's options.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +48,26 @@ def tokenizer() -> Tokenizer:
     return tiny_tokenizer()
 
 
-def batches_of(model: GPT, tokenizer: Tokenizer, config: RLConfig = CONFIG, **changes: Any) -> RolloutBatches:
+def batches_of(
+    model: GPT, tokenizer: Tokenizer, config: RLConfig = CONFIG, **changes: Any
+) -> RolloutBatches:
     engine = Engine(model, tokenizer, width=config.rows)
-    parts: dict[str, Any] = {"task": Digits(), "world": World(), "seed": 11, "micro_tokens": 64, **changes}
+    parts: dict[str, Any] = {
+        "task": Digits(),
+        "world": World(),
+        "seed": 11,
+        "micro_tokens": 64,
+        **changes,
+    }
     return RolloutBatches(
-        model, engine, parts.pop("task"), config, parts.pop("world"), parts.pop("seed"), parts.pop("micro_tokens"), **parts
+        model,
+        engine,
+        parts.pop("task"),
+        config,
+        parts.pop("world"),
+        parts.pop("seed"),
+        parts.pop("micro_tokens"),
+        **parts,
     )
 
 
@@ -65,14 +82,22 @@ def gradients(model: GPT, config: RLConfig, step: Step) -> list[torch.Tensor]:
         tensors = {name: torch.from_numpy(array) for name, array in vars(micro).items()}
         value, _ = rl.policy_loss(model, config, **tensors)
         (value / step.count).backward()
-    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    return [
+        parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
+    ]
 
 
-def objective(model: GPT, tokenizer: Tokenizer, answers: list[tuple[tuple[int, ...], Completion, float]]) -> torch.Tensor:
-    """Sum over all sampled tokens of -A log p, over their number: one answer and one token at a time, from the definition."""
+def objective(
+    model: GPT, tokenizer: Tokenizer, answers: list[tuple[tuple[int, ...], Completion, float]]
+) -> torch.Tensor:
+    """Sum over all sampled tokens of -A log p, over their number: one answer and one token at a
+    time, from the definition.
+    """
     total, count = torch.zeros((), dtype=torch.float64), 0
     for prompt, answer, advantage in answers:
-        said = list(zip(answer.ids, answer.forced, strict=True)) + ([(answer.closing, False)] if answer.closing is not None else [])
+        said = list(zip(answer.ids, answer.forced, strict=True)) + (
+            [(answer.closing, False)] if answer.closing is not None else []
+        )
         read = list(prompt)
         for token, forced in said:
             if not forced:
@@ -99,16 +124,25 @@ def test_the_gradient_is_that_of_the_objective_in_float64(tokenizer: Tokenizer) 
         completions = [single.generate([Request(prompt, way)])[0] for way in ways]
         rewards = [judge(tokenizer, Digits(), question, each) for each in completions]
         calls += sum(any(each.forced) for each in completions)
-        answers += [(prompt, each, reward - sum(rewards) / 5) for each, reward in zip(completions, rewards, strict=True)]
+        answers += [
+            (prompt, each, reward - sum(rewards) / 5)
+            for each, reward in zip(completions, rewards, strict=True)
+        ]
     assert calls >= 3  # forced tokens are among them
     model.zero_grad()
     objective(model, tokenizer, answers).backward()
     for mine, parameter in zip(ours, model.parameters(), strict=True):
         assert parameter.grad is not None
-        torch.testing.assert_close(mine, parameter.grad, rtol=1e-6, atol=1e-9)  # advantages travel in fp32
+        torch.testing.assert_close(
+            mine, parameter.grad, rtol=1e-6, atol=1e-9
+        )  # advantages travel in fp32
     # and by moving weights a little
     draw = np.random.default_rng(0)
-    for parameter in (model.lm_head.weight, model.layers[0].self_attn.q_proj.weight, model.layers[1].mlp.fc2.weight):
+    for parameter in (
+        model.lm_head.weight,
+        model.layers[0].self_attn.q_proj.weight,
+        model.layers[1].mlp.fc2.weight,
+    ):
         assert isinstance(parameter, torch.nn.Parameter)
         assert parameter.grad is not None
         rows, columns = parameter.shape
@@ -120,11 +154,15 @@ def test_the_gradient_is_that_of_the_objective_in_float64(tokenizer: Tokenizer) 
                     parameter[at] += sign * 1e-5
                     values.append(objective(model, tokenizer, answers).item())
                     parameter[at] -= sign * 1e-5
-            assert (values[0] - values[1]) / 2e-5 == pytest.approx(float(parameter.grad[at]), rel=1e-4, abs=1e-8)
+            assert (values[0] - values[1]) / 2e-5 == pytest.approx(
+                float(parameter.grad[at]), rel=1e-4, abs=1e-8
+            )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_batched_rollout_is_the_single_one_token_for_token(tokenizer: Tokenizer, dtype: torch.dtype) -> None:
+def test_a_batched_rollout_is_the_single_one_token_for_token(
+    tokenizer: Tokenizer, dtype: torch.dtype
+) -> None:
     model = tiny_model(tokenizer, dtype)
     batches = batches_of(model, tokenizer)
     groups, _ = batches._roll_out(4)
@@ -134,12 +172,18 @@ def test_a_batched_rollout_is_the_single_one_token_for_token(tokenizer: Tokenize
         for sample, found in enumerate(group):
             way = Sampling(1.0, 6, seed=sample_seed(11, place, sample), max_tokens=10)
             answer = alone.generate([Request(prompt, way)])[0]
-            assert found.ids == [*prompt, *answer.ids, *([] if answer.closing is None else [answer.closing])]
+            assert found.ids == [
+                *prompt,
+                *answer.ids,
+                *([] if answer.closing is None else [answer.closing]),
+            ]
     assert len({tuple(each.ids) for group in groups for each in group}) > 10
 
 
 def test_prompt_and_tool_output_are_not_learnt() -> None:
-    answer = Completion(ids=[5, 6, 7, 8], forced=[False, True, True, False], logprobs=[0.0] * 4, closing=9)
+    answer = Completion(
+        ids=[5, 6, 7, 8], forced=[False, True, True, False], logprobs=[0.0] * 4, closing=9
+    )
     found = rollout((1, 2), answer, 0.5, 1.0)
     assert found.ids == [1, 2, 5, 6, 7, 8, 9]
     assert found.learnt == [False, False, True, False, False, True, True]
@@ -156,17 +200,27 @@ class Equal(Digits):
     """The first question's answers are all worth the same."""
 
     def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
-        return 0.3 if conversation.messages[0].text.endswith("s") else super().reward(conversation, completion)
+        return (
+            0.3
+            if conversation.messages[0].text.endswith("s")
+            else super().reward(conversation, completion)
+        )
 
 
 def test_equal_groups_are_counted_but_not_passed_through(tokenizer: Tokenizer) -> None:
     model, config = tiny_model(tokenizer), replace(CONFIG, questions_per_step=7)
-    plain, equal = (first(batches_of(model, tokenizer, config, task=task)) for task in (Digits(), Equal()))
+    plain, equal = (
+        first(batches_of(model, tokenizer, config, task=task)) for task in (Digits(), Equal())
+    )
     rows = [sum(len(micro.inputs) for micro in step.micro) for step in (plain, equal)]
     assert rows == [35, 30]
     assert plain.count == equal.count  # the denominator keeps their tokens
     assert equal.metrics["equal_groups"] == pytest.approx(1 / 7)
-    leashed = first(batches_of(model, tokenizer, replace(config, kl=0.1), task=Equal(), reference=tiny_model(tokenizer)))
+    leashed = first(
+        batches_of(
+            model, tokenizer, replace(config, kl=0.1), task=Equal(), reference=tiny_model(tokenizer)
+        )
+    )
     assert sum(len(micro.inputs) for micro in leashed.micro) == 35
 
 
@@ -201,20 +255,28 @@ def test_it_learns_and_logs(whole: Path, tmp_path: Path) -> None:
     assert {"val_accuracy", "pass@1", "pass@2"} <= lines[0].keys()
     steps = lines[1:]
     assert [line["step"] for line in steps] == list(range(6))
-    assert all({"reward", "equal_groups", "answer_tokens", "batch_seconds", "seconds"} <= line.keys() for line in steps)
+    assert all(
+        {"reward", "equal_groups", "answer_tokens", "batch_seconds", "seconds"} <= line.keys()
+        for line in steps
+    )
     assert [line["step"] for line in steps if "pass@2" in line] == [2, 5]
     train(tmp_path, replace(CONFIG, steps=25, learning_rate_fraction=0.5))
     rewards = [line["reward"] for line in read_metrics(tmp_path / "rl/metrics.jsonl")[1:]]
     assert sum(rewards[-5:]) > 1.5 * sum(rewards[:5])
 
 
-@pytest.mark.parametrize(("moment", "call"), [
-    ("rollout", 95),
-    ("update", 2),
-    pytest.param("rollout", 30, marks=pytest.mark.slow),
-    pytest.param("update", 14, marks=pytest.mark.slow),
-])
-def test_kill_9_in_rollout_or_update_goes_on_to_the_same_bits(whole: Path, tmp_path: Path, moment: str, call: int) -> None:
+@pytest.mark.parametrize(
+    ("moment", "call"),
+    [
+        ("rollout", 95),
+        ("update", 2),
+        pytest.param("rollout", 30, marks=pytest.mark.slow),
+        pytest.param("update", 14, marks=pytest.mark.slow),
+    ],
+)
+def test_kill_9_in_rollout_or_update_goes_on_to_the_same_bits(
+    whole: Path, tmp_path: Path, moment: str, call: int
+) -> None:
     killed_at(tmp_path, moment, call)
     train(tmp_path)
     assert same(final(whole), final(tmp_path))
@@ -225,7 +287,11 @@ def test_kill_9_in_rollout_or_update_goes_on_to_the_same_bits(whole: Path, tmp_p
 
 
 def killed_at(folder: Path, *arguments: Any) -> None:
-    process = subprocess.Popen([sys.executable, str(SCRIPT), str(folder), *map(str, arguments)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(folder), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == "here\n"
     process.kill()
@@ -239,7 +305,10 @@ def test_a_kill_between_updates_of_one_step_goes_on_to_the_same_bits(tmp_path: P
     train(tmp_path / "whole", config)
     folder = tmp_path / "killed"
     killed_at(folder, "update", 12, "several")
-    saved = [json.loads(path.read_text()) for path in sorted(folder.glob("rl/checkpoints/step_*/loop.json"))]
+    saved = [
+        json.loads(path.read_text())
+        for path in sorted(folder.glob("rl/checkpoints/step_*/loop.json"))
+    ]
     train(folder, config)
     assert same(final(tmp_path / "whole"), final(folder))
     lines = read_metrics(folder / "rl/metrics.jsonl")
@@ -249,21 +318,35 @@ def test_a_kill_between_updates_of_one_step_goes_on_to_the_same_bits(tmp_path: P
 
 
 def test_from_any_state_the_next_step_is_the_same(tokenizer: Tokenizer) -> None:
-    """Every state, those between updates included, gives the batch that came after it, for as long as the weights stay."""
+    """Every state, those between updates included, gives the batch that came after it, for as long
+    as the weights stay.
+    """
     config = replace(CONFIG, updates=3, clip=0.2)
     batches = batches_of(tiny_model(tokenizer), tokenizer, config)
     steps = batches.steps()
     made = [next(steps) for _ in range(7)]
     for before, after in pairwise(made):
         again = next(batches.steps(json.loads(json.dumps(before.state))))
-        assert (again.position, again.count, again.tokens) == (after.position, after.count, after.tokens)
+        assert (again.position, again.count, again.tokens) == (
+            after.position,
+            after.count,
+            after.tokens,
+        )
         for mine, theirs in zip(again.micro, after.micro, strict=True):
-            assert all(np.array_equal(array, vars(theirs)[name]) for name, array in vars(mine).items())
+            assert all(
+                np.array_equal(array, vars(theirs)[name]) for name, array in vars(mine).items()
+            )
 
 
-@pytest.mark.parametrize("options", [{"kl": 0.1}, {"clip": 0.2}, {"clip": 0.2, "updates": 2, "kl": 0.1}])
-def test_options_anchor_to_the_weights_before(tokenizer: Tokenizer, options: dict[str, Any]) -> None:
-    """Before any update all ratios are one and the reference is the model: the gradient is the plain one."""
+@pytest.mark.parametrize(
+    "options", [{"kl": 0.1}, {"clip": 0.2}, {"clip": 0.2, "updates": 2, "kl": 0.1}]
+)
+def test_options_anchor_to_the_weights_before(
+    tokenizer: Tokenizer, options: dict[str, Any]
+) -> None:
+    """Before any update all ratios are one and the reference is the model: the gradient is the
+    plain one.
+    """
     model = tiny_model(tokenizer, torch.float64)
     plain = gradients(model, CONFIG, first(batches_of(model, tokenizer)))
     config = replace(CONFIG, **options)
@@ -278,10 +361,14 @@ def test_options_anchor_to_the_weights_before(tokenizer: Tokenizer, options: dic
 def test_two_ranks_share_the_questions(tmp_path: Path) -> None:
     train(tmp_path / "one", replace(CONFIG, questions_per_step=4, replay=0.5))
     context(tmp_path / "run")  # written once, before both begin
-    ranks = [subprocess.Popen([sys.executable, str(SCRIPT), str(tmp_path / "run"), "rank", str(rank)]) for rank in range(2)]
+    ranks = [
+        subprocess.Popen([sys.executable, str(SCRIPT), str(tmp_path / "run"), "rank", str(rank)])
+        for rank in range(2)
+    ]
     assert [process.wait(120) for process in ranks] == [0, 0]
     one, two = (read_metrics(tmp_path / name / "rl/metrics.jsonl") for name in ("one", "run"))
-    # the first step's answers are the same; later ones differ where a rounding error decides a token
+    # the first step's answers are the same; later ones differ where a rounding error decides a
+    # token
     for key in ("reward", "equal_groups", "answer_tokens", "tokens"):
         assert one[1][key] == two[1][key]
     assert one[1]["loss"] == pytest.approx(two[1]["loss"], abs=1e-6)
@@ -296,15 +383,25 @@ def test_what_does_not_fit_is_left_out_or_refused(tokenizer: Tokenizer) -> None:
     assert 0 < some.left_out < 7
     assert {some.question(place) for place in range(20)} == set(some.usable)
     with pytest.raises(DataError, match="No question of Digits fits"):
-        RolloutBatches(model, Engine(model, tokenizer, context=5), Digits(), CONFIG, World(), 11, 64)
+        RolloutBatches(
+            model, Engine(model, tokenizer, context=5), Digits(), CONFIG, World(), 11, 64
+        )
     with pytest.raises(RecipeError, match="do not divide over 2 processes"):
         batches_of(model, tokenizer, world=World(0, 2))
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"samples": 1}, {"updates": 2}, {"temperature": 0.0}, {"clip": 1.5}, {"steps": 0}, {"questions_per_step": 0}, {"interpolation": 0.0},
-     {"replay": -1.0}],
+    [
+        {"samples": 1},
+        {"updates": 2},
+        {"temperature": 0.0},
+        {"clip": 1.5},
+        {"steps": 0},
+        {"questions_per_step": 0},
+        {"interpolation": 0.0},
+        {"replay": -1.0},
+    ],
 )
 def test_a_table_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
@@ -312,7 +409,9 @@ def test_a_table_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_the_reward_agrees_with_gsm8k_s_own_answers(data_pack: Path) -> None:
-    """All 8,792: the reference answer is paid, another number is not, and the number is the one behind the data set's mark."""
+    """All 8,792: the reference answer is paid, another number is not, and the number is the one
+    behind the data set's mark.
+    """
     seen = 0
     for split in ("train", "test"):
         path = data_pack / "gsm8k" / f"{split}.jsonl"
@@ -331,16 +430,24 @@ def test_the_reward_agrees_with_gsm8k_s_own_answers(data_pack: Path) -> None:
     assert isinstance(example.messages[-1], Message)
 
 
-def test_replayed_conversations_count_by_their_mean_loss(tokenizer: Tokenizer, tmp_path: Path) -> None:
-    """Over two steps: the source's gradient, and the weight times that of the mean loss of two conversations' own tokens."""
+def test_replayed_conversations_count_by_their_mean_loss(
+    tokenizer: Tokenizer, tmp_path: Path
+) -> None:
+    """Over two steps: the source's gradient, and the weight times that of the mean loss of two
+    conversations' own tokens.
+    """
     here = context(tmp_path, dtype="float64")
     model = tiny_model(tokenizer, torch.float64)
     plain = batches_of(model, tokenizer)
     replay = known(tmp_path)
-    batches, loss = with_replay(here, model, plain, functools.partial(rl.policy_loss, model, CONFIG), 0.5, replay)
+    batches, loss = with_replay(
+        here, model, plain, functools.partial(rl.policy_loss, model, CONFIG), 0.5, replay
+    )
     order = [int(i) for i in seeded_order(5, here.seed, 0)]
     shown = [render(tokenizer, Conversation.of("Hello" + "!" * i, "12" * (i + 1))) for i in order]
-    for at, (step, alone) in enumerate(islice(zip(batches.steps(), plain.steps(), strict=False), 2)):
+    for at, (step, alone) in enumerate(
+        islice(zip(batches.steps(), plain.steps(), strict=False), 2)
+    ):
         expected = gradients(model, CONFIG, alone)
         model.zero_grad()
         total, count = torch.zeros((), dtype=torch.float64), 0
@@ -350,10 +457,14 @@ def test_replayed_conversations_count_by_their_mean_loss(tokenizer: Tokenizer, t
                 total = total - scores[place, token] * learnt
                 count += learnt
         (0.5 * total / count).backward()
-        added = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+        added = [
+            parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
+        ]
         model.zero_grad()
         for micro in step.micro:
-            value, _ = loss(**{name: torch.from_numpy(array) for name, array in vars(micro).items()})
+            value, _ = loss(
+                **{name: torch.from_numpy(array) for name, array in vars(micro).items()}
+            )
             (value / step.count).backward()
         for parameter, mine, more in zip(model.parameters(), expected, added, strict=True):
             assert parameter.grad is not None
@@ -362,7 +473,9 @@ def test_replayed_conversations_count_by_their_mean_loss(tokenizer: Tokenizer, t
 
 def _batches_known(folder: Path) -> BatchSource:
     replay = known(folder)
-    return finetune_batches(context(folder), replay.config, replay.shards, tiny_model(tiny_tokenizer()).config)
+    return finetune_batches(
+        context(folder), replay.config, replay.shards, tiny_model(tiny_tokenizer()).config
+    )
 
 
 def test_replay_keeps_what_rewards_would_undo(whole: Path, tmp_path: Path) -> None:
@@ -372,25 +485,37 @@ def test_replay_keeps_what_rewards_would_undo(whole: Path, tmp_path: Path) -> No
     for folder in (whole, tmp_path):
         model, batches = load_model(folder / "rl" / "model"), _batches_known(folder)
         with torch.no_grad():
-            losses = [model.loss(torch.from_numpy(micro.inputs), torch.from_numpy(micro.targets))[0].item() for micro in batches.once()]
+            losses = [
+                model.loss(torch.from_numpy(micro.inputs), torch.from_numpy(micro.targets))[
+                    0
+                ].item()
+                for micro in batches.once()
+            ]
         likely.append(-sum(losses))
     assert likely[1] > likely[0] + 1
 
 
 def test_matrices_alone_may_learn(tmp_path: Path) -> None:
     train(tmp_path, replace(CONFIG, matrices_only=True))
-    before, after = (load_file(tmp_path / stage / "model" / "model.safetensors") for stage in ("sft", "rl"))
+    before, after = (
+        load_file(tmp_path / stage / "model" / "model.safetensors") for stage in ("sft", "rl")
+    )
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
     assert all("layers" in name for name in moved)
-    assert len(moved) == sum(tensor.ndim == 2 and "layers" in name for name, tensor in before.items())
+    assert len(moved) == sum(
+        tensor.ndim == 2 and "layers" in name for name, tensor in before.items()
+    )
 
 
 def test_the_finished_model_may_stand_on_the_way(tmp_path: Path) -> None:
     for name, config in (("whole", CONFIG), ("half", replace(CONFIG, interpolation=0.25))):
         train(tmp_path / name, config)
     before = load_file(tmp_path / "whole" / "sft" / "model" / "model.safetensors")
-    after, between = (load_file(tmp_path / name / "rl" / "model" / "model.safetensors") for name in ("whole", "half"))
+    after, between = (
+        load_file(tmp_path / name / "rl" / "model" / "model.safetensors")
+        for name in ("whole", "half")
+    )
     for name, tensor in before.items():
         torch.testing.assert_close(between[name], 0.75 * tensor + 0.25 * after[name])
     last = read_metrics(tmp_path / "half" / "rl" / "metrics.jsonl")[-1]

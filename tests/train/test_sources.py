@@ -1,4 +1,6 @@
-"""What mixtures come to: the reference's counts with complete data sets, and where an entry's conversations come from."""
+"""What mixtures come to: the reference's counts with complete data sets, and where an entry's
+conversations come from.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,21 @@ from chatling.tasks.registry import MADE, expected_length
 from chatling.train.sources import MixtureEntry, Sources, notes
 
 # DESIGN, section 5
-MID = {"SmolTalk": 460_341, "MMLU": 99_842, "GSM8K": 7_473, "SimpleSpelling": 200_000, "SpellingBee": 80_000, "identity": 2_000}
-SFT = {"ARC-Easy": 2_251, "ARC-Challenge": 1_119, "GSM8K": 7_473, "SmolTalk": 10_000, "identity": 1_000}
+MID = {
+    "SmolTalk": 460_341,
+    "MMLU": 99_842,
+    "GSM8K": 7_473,
+    "SimpleSpelling": 200_000,
+    "SpellingBee": 80_000,
+    "identity": 2_000,
+}
+SFT = {
+    "ARC-Easy": 2_251,
+    "ARC-Challenge": 1_119,
+    "GSM8K": 7_473,
+    "SmolTalk": 10_000,
+    "identity": 1_000,
+}
 SFT |= {"SimpleSpelling": 300, "SpellingBee": 300}
 MID_VALIDATION = {"SmolTalk": 24_229, "MMLU": 5_200, "GSM8K": 420}
 FINETUNING = Path(__file__).parents[2] / "docs/finetuning.md"
@@ -44,7 +59,11 @@ class Complete(Sources):
     """Every data set at its full length, without the data."""
 
     def load(self, entry: MixtureEntry, stage: str, split: Any) -> Stub:
-        length = entry.count if entry.task in MADE and entry.count is not None else expected_length(entry.task, entry.split or split)
+        length = (
+            entry.count
+            if entry.task in MADE and entry.count is not None
+            else expected_length(entry.task, entry.split or split)
+        )
         assert length is not None
         return Stub(length)
 
@@ -53,7 +72,10 @@ def counted(entries: tuple[MixtureEntry, ...], split: Any) -> dict[str, int]:
     """Conversations of each part that are really in the mixture."""
     mixture = Complete(lambda: Fetcher(), IdentityConfig(), 1).mixture(entries, "mid", split)
     names = [part.name for part in mixture.parts]
-    met = Counter(names[mixture.locate(i)[0]] for i in range(0, len(mixture), 101 if len(mixture) > 100_000 else 1))
+    met = Counter(
+        names[mixture.locate(i)[0]]
+        for i in range(0, len(mixture), 101 if len(mixture) > 100_000 else 1)
+    )
     totals = {part.name: part.total for part in mixture.parts}
     assert sum(totals.values()) == len(mixture)
     for name, total in totals.items():  # each in its proportion
@@ -64,7 +86,13 @@ def counted(entries: tuple[MixtureEntry, ...], split: Any) -> dict[str, int]:
 
 def documented() -> Recipe:
     """The two tables that docs/finetuning.md shows."""
-    block = next(text for text in re.findall(r"```toml\n(.*?)```", FINETUNING.read_text(encoding="utf-8"), re.DOTALL) if "SmolTalk" in text)
+    block = next(
+        text
+        for text in re.findall(
+            r"```toml\n(.*?)```", FINETUNING.read_text(encoding="utf-8"), re.DOTALL
+        )
+        if "SmolTalk" in text
+    )
     return from_toml(Recipe, block, "docs/finetuning.md")
 
 
@@ -83,7 +111,9 @@ def test_the_reference_mixtures_have_the_reference_s_counts(name: str) -> None:
 
 
 def write(path: Path, count: int, bad: int = 0) -> MixtureEntry:
-    lines = [json.dumps(Conversation.of(f"{i}?", f"{i}.").to_dict()) for i in range(count)] + ["{"] * bad
+    lines = [json.dumps(Conversation.of(f"{i}?", f"{i}.").to_dict()) for i in range(count)] + [
+        "{"
+    ] * bad
     path.write_text("\n".join(lines))
     return MixtureEntry(str(path))
 
@@ -100,17 +130,23 @@ def test_parts_come_from_wherever_they_are(tmp_path: Path) -> None:
     talks = Counter(mixture[i] for i in range(len(mixture)))
     assert sum(count == 2 for count in talks.values()) >= 20
     (note,) = notes(mixture)
-    assert note.startswith(f"{tmp_path / 'talks.jsonl'}: left out 1 of 201 lines; line 201 is not a conversation")
+    assert note.startswith(
+        f"{tmp_path / 'talks.jsonl'}: left out 1 of 201 lines; line 201 is not a conversation"
+    )
     held_out = sources.mixture(entries, "sft", "validation", most=10)
     assert [part.total for part in held_out.parts] == [10, 10, 4]
-    assert not {held_out[i] for i in range(len(held_out)) if held_out.locate(i)[0] != 1} & set(talks)
+    assert not {held_out[i] for i in range(len(held_out)) if held_out.locate(i)[0] != 1} & set(
+        talks
+    )
     assert sources.files(entries, "train") == [tmp_path / "talks.jsonl"]
 
 
 def test_stages_and_seeds_draw_other_conversations_of_the_pocket_world() -> None:
     entry = MixtureEntry("pocket", count=50)
     drawn = {
-        (seed, stage, split): tuple(Sources(lambda: Fetcher(), IdentityConfig(), seed).load(entry, stage, split))  # type: ignore[arg-type]
+        (seed, stage, split): tuple(
+            Sources(lambda: Fetcher(), IdentityConfig(), seed).load(entry, stage, split)
+        )  # type: ignore[arg-type]
         for seed in (1, 2)
         for stage in ("mid", "sft")
         for split in ("train", "validation")
@@ -144,5 +180,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         (MixtureEntry("own.jsonl", count=5, epochs=2), 10),
     ],
 )
-def test_what_an_entry_will_come_to_is_known_beforehand(entry: MixtureEntry, expected: int | None) -> None:
+def test_what_an_entry_will_come_to_is_known_beforehand(
+    entry: MixtureEntry, expected: int | None
+) -> None:
     assert entry.expected == expected

@@ -48,23 +48,34 @@ def config(tracker: str) -> LoopConfig:
     return LoopConfig(save_every=4, evaluate_every=4, tracker=tracker)  # type: ignore[arg-type]
 
 
-def test_a_tracker_gets_every_number_of_every_line(trainer: Make, package: types.ModuleType, tmp_path: Path) -> None:
+def test_a_tracker_gets_every_number_of_every_line(
+    trainer: Make, package: types.ModuleType, tmp_path: Path
+) -> None:
     folder = tmp_path / "myrun" / "base"
     trainer(folder, steps=8, config=config(package.__name__)).fit()
     (run,) = package.runs
     lines = read_metrics(folder / "metrics.jsonl")
-    assert run.lines == [(line["step"], {f"base/{key}": line[key] for key in line if key != "step"}) for line in lines]
+    assert run.lines == [
+        (line["step"], {f"base/{key}": line[key] for key in line if key != "step"})
+        for line in lines
+    ]
     assert len(lines) == 8
     assert "base/val_loss" in run.lines[3][1]
     assert run.finished
     assert "myrun-base" in (run.options.get("name"), run.options.get("experiment_name"))
-    assert run.options.get("mode", "offline") == "offline"  # trackio knows no other unless a space is given
+    assert (
+        run.options.get("mode", "offline") == "offline"
+    )  # trackio knows no other unless a space is given
     assert "space_id" not in run.options
 
 
 @pytest.mark.parametrize("where", ["init", "log", "finish"])
 def test_a_failing_tracker_is_told_of_once_and_training_goes_on(
-    trainer: Make, package: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    trainer: Make,
+    package: types.ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
 ) -> None:
     def fail(*args: Any, **options: Any) -> None:
         raise OSError("no space left on the tracker")
@@ -86,7 +97,9 @@ def test_a_tracker_that_is_not_installed_is_named_with_its_extra(
     assert 'pip install "chatling[wandb]"' in made.progress.messages[0]
 
 
-def test_tensorboard_has_the_metrics_and_forgets_what_a_killed_attempt_wrote(trainer: Make, tmp_path: Path) -> None:
+def test_tensorboard_has_the_metrics_and_forgets_what_a_killed_attempt_wrote(
+    trainer: Make, tmp_path: Path
+) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -1,7 +1,10 @@
-"""CORE's speed: one example at a time as the reference does it, then what each of our ways of saving work brings, on the same examples."""
+"""CORE's speed: one example at a time as the reference does it, then what each of our ways of
+saving work brings, on the same examples.
+"""
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -40,9 +43,11 @@ class Way:
 
 
 def measure_evals(model: GPT, tokenizer: CoreTokenizer, bundle: Path, *, examples: int = 4) -> Rows:
-    """Rows {"measure", "value", "unit"} for the first `examples` (in the evaluation's order) of each task, weighted by its size.
+    """Rows {"measure", "value", "unit"} for the first `examples` (in the evaluation's order) of
+    each task, weighted by its size.
 
-    Reading prompts is inside all times. Examples on which a way differs from the reference are counted; in fp32 only ties can.
+    Reading prompts is inside all times. Examples on which a way differs from the reference are
+    counted; in fp32 only ties can.
     """
     scorer = ModelScorer(model)
     ways = (
@@ -58,7 +63,10 @@ def measure_evals(model: GPT, tokenizer: CoreTokenizer, bundle: Path, *, example
     for task in tasks:
         count = min(examples, len(task.items))
         weight = len(task.items) / count
-        prompts += weight * _seconds(lambda: build_questions(tokenizer, task, task.items, range(count), scorer.context))  # noqa: B023
+        build = functools.partial(
+            build_questions, tokenizer, task, task.items, range(count), scorer.context
+        )
+        prompts += weight * _seconds(build)
         for way in ways:
             work, total = _measure(way, model, tokenizer, task, count), found[way.name]
             total.seconds += weight * work.seconds
@@ -81,7 +89,10 @@ def _measure(way: Way, model: GPT, tokenizer: CoreTokenizer, task: CoreTask, cou
         for part in [range(count)] if way.at_once else [range(i, i + 1) for i in range(count)]:
             questions, cropped = build_questions(tokenizer, task, task.items, part, context)
             scores = way.score(questions)
-            work.outcomes += [judge(task, task.items[i], s, c) for i, s, c in zip(part, scores, cropped, strict=True)]
+            work.outcomes += [
+                judge(task, task.items[i], s, c)
+                for i, s, c in zip(part, scores, cropped, strict=True)
+            ]
         work.seconds = time.perf_counter() - start
     finally:
         hook.remove()
@@ -90,26 +101,35 @@ def _measure(way: Way, model: GPT, tokenizer: CoreTokenizer, task: CoreTask, cou
 
 @torch.no_grad()
 def _everything(model: GPT, question: Question) -> Scores:
-    """Every sequence a row, padded; losses and predictions at all places, of which most are not looked at."""
+    """Every sequence a row, padded; losses and predictions at all places, of which most are not
+    looked at.
+    """
     length = max(map(len, question.sequences))
     ids = torch.zeros(len(question.sequences), length, dtype=torch.int64)
     for row, sequence in zip(ids, question.sequences, strict=True):
         row[: len(sequence)] = torch.from_numpy(sequence)
     ids = ids.to(model.embed_tokens.weight.device)
     logits = model.logits(model(ids))  # (B, T, V)
-    losses = F.cross_entropy(logits.flatten(0, 1), ids.roll(-1, dims=1).flatten(), reduction="none").view(ids.shape)
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), ids.roll(-1, dims=1).flatten(), reduction="none"
+    ).view(ids.shape)
     likeliest = logits.argmax(dim=-1)
     scores = []
     for b, (sequence, start) in enumerate(zip(question.sequences, question.starts, strict=True)):
         span = slice(start - 1, len(sequence) - 1)
         hits = likeliest[b, span] == ids[b, start : len(sequence)]
-        scores.append(SpanScore(losses[b, span].sum().item(), len(sequence) - start, bool(hits.all())))
+        scores.append(
+            SpanScore(losses[b, span].sum().item(), len(sequence) - start, bool(hits.all()))
+        )
     return [tuple(scores)]
 
 
 def _apart(scorer: ModelScorer, question: Question) -> Scores:
     """Sequences that do not know of each other."""
-    alone = [Question((ids,), (start,)) for ids, start in zip(question.sequences, question.starts, strict=True)]
+    alone = [
+        Question((ids,), (start,))
+        for ids, start in zip(question.sequences, question.starts, strict=True)
+    ]
     return [tuple(score for scores in scorer.score(alone) for score in scores)]
 
 
@@ -117,16 +137,41 @@ def _rows(found: dict[str, Work], prompts: float, examples: int) -> Rows:
     reference = next(iter(found.values()))
     rows: Rows = []
     for name, work in found.items():
-        unlike = sum(a.correct != b.correct for a, b in zip(work.outcomes, reference.outcomes, strict=True))
+        unlike = sum(
+            a.correct != b.correct for a, b in zip(work.outcomes, reference.outcomes, strict=True)
+        )
         rows += [
             {"measure": f"evals, {name}", "value": examples / work.seconds, "unit": "examples/s"},
-            {"measure": f"evals, {name}, times the first", "value": reference.seconds / work.seconds, "unit": "x"},
-            {"measure": f"evals, {name}, passes", "value": work.passes / examples, "unit": "an example"},
-            {"measure": f"evals, {name}, tokens read", "value": work.tokens / examples, "unit": "an example"},
-            {"measure": f"evals, {name}, other outcomes", "value": unlike, "unit": f"of {len(work.outcomes)}"},
+            {
+                "measure": f"evals, {name}, times the first",
+                "value": reference.seconds / work.seconds,
+                "unit": "x",
+            },
+            {
+                "measure": f"evals, {name}, passes",
+                "value": work.passes / examples,
+                "unit": "an example",
+            },
+            {
+                "measure": f"evals, {name}, tokens read",
+                "value": work.tokens / examples,
+                "unit": "an example",
+            },
+            {
+                "measure": f"evals, {name}, other outcomes",
+                "value": unlike,
+                "unit": f"of {len(work.outcomes)}",
+            },
         ]
     ours = list(found.values())[-1]
-    return [*rows, {"measure": "evals, share of the last that prompts take", "value": 100 * prompts / ours.seconds, "unit": "%"}]
+    return [
+        *rows,
+        {
+            "measure": "evals, share of the last that prompts take",
+            "value": 100 * prompts / ours.seconds,
+            "unit": "%",
+        },
+    ]
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -136,7 +181,9 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def any_model(vocabulary: int) -> GPT:
-    """A model of depth 4, width 256, context 512 with random weights, for where there is no run to measure."""
+    """A model of depth 4, width 256, context 512 with random weights, for where there is no run to
+    measure.
+    """
     from chatling.model.config import ModelRecipe
 
     model = GPT(ModelRecipe(depth=4, context=512).resolve(vocabulary))
@@ -144,13 +191,16 @@ def any_model(vocabulary: int) -> GPT:
     model.initialise(generator)
     with torch.no_grad():
         for parameter in model.parameters():
-            if not parameter.any():  # fresh output projections and head are zero, and all choices would be equal
+            if (
+                not parameter.any()
+            ):  # fresh output projections and head are zero, and all choices would be equal
                 parameter.normal_(0, parameter.shape[-1] ** -0.5, generator=generator)
     return model.eval()
 
 
 def bench_evals(files: Sequence[Path], run: str | None = None, bundle: Path | None = None) -> Rows:
-    """`measure_evals` of a run's most advanced model, or one with random weights; on a bundle, or the pocket world's.
+    """`measure_evals` of a run's most advanced model, or one with random weights; on a bundle, or
+    the pocket world's.
 
     `files` are parquet files of text for the tokenizer, where there is no run.
     """
@@ -166,7 +216,10 @@ def bench_evals(files: Sequence[Path], run: str | None = None, bundle: Path | No
         model = any_model(tokenizer.vocab_size)
     else:
         folder = RunFolder.open(run)
-        tokenizer, model = Tokenizer.load(folder.tokenizer), load_model(folder.model(folder.latest_stage()))
+        tokenizer, model = (
+            Tokenizer.load(folder.tokenizer),
+            load_model(folder.model(folder.latest_stage())),
+        )
     if bundle is not None:
         return measure_evals(model, tokenizer, bundle)
     with tempfile.TemporaryDirectory() as temporary:

@@ -15,25 +15,46 @@ from chatling.data.token_shards import TokenShards
 VOCABULARY = 65_536
 
 
-def measure_packing(lengths: np.ndarray | None = None, row_tokens: int = 2048, repeats: int = 3) -> list[dict[str, str | float]]:
-    """Rows {"measure", "value", "unit"} for a corpus of documents with the given lengths, best of `repeats`.
+def measure_packing(
+    lengths: np.ndarray | None = None, row_tokens: int = 2048, repeats: int = 3
+) -> list[dict[str, str | float]]:
+    """Rows {"measure", "value", "unit"} for a corpus of documents with the given lengths, best of
+    `repeats`.
 
-    By default 40,000 documents of about 1,000 tokens, spread as web text is (log-normal). Ids are random and in memory.
+    By default 40,000 documents of about 1,000 tokens, spread as web text is (log-normal). Ids are
+    random and in memory.
     """
     random = np.random.default_rng(0)
-    lengths = np.maximum(1, random.lognormal(np.log(1000) - 0.5, 1.0, 40_000).astype(np.int64)) if lengths is None else lengths
+    lengths = (
+        np.maximum(1, random.lognormal(np.log(1000) - 0.5, 1.0, 40_000).astype(np.int64))
+        if lengths is None
+        else lengths
+    )
     offsets = np.concatenate(([0], np.cumsum(lengths)))
-    shards = TokenShards([random.integers(0, VOCABULARY - 1, offsets[-1]).astype(np.uint16)], offsets, VOCABULARY)
+    shards = TokenShards(
+        [random.integers(0, VOCABULARY - 1, offsets[-1]).astype(np.uint16)], offsets, VOCABULARY
+    )
     packed = PackedRows(shards, row_tokens, bos=VOCABULARY - 1, seed=0)
     pieces = [ref.pieces for ref in packed.refs(0)]
     split = sum(map(len, pieces)) - int((-(-lengths // row_tokens)).sum())
     batches = PretrainBatches(packed, rows_per_step=16, micro_rows=16)
-    work = {"packing, plan": lambda: packed.refs(0), "packing, rows": lambda: packed.rows(0),
-            "packing, steps": lambda: itertools.islice(batches.steps(), len(pieces) // 16)}
+    work = {
+        "packing, plan": lambda: packed.refs(0),
+        "packing, rows": lambda: packed.rows(0),
+        "packing, steps": lambda: itertools.islice(batches.steps(), len(pieces) // 16),
+    }
     speeds: list[dict[str, str | float]] = [
-        {"measure": name, "value": shards.tokens / min(_seconds(make()) for _ in range(repeats)) / 1e6, "unit": "M tokens/s"}
-        for name, make in work.items()]
-    return [*speeds, {"measure": "packing, documents split", "value": 100 * split / len(lengths), "unit": "%"}]
+        {
+            "measure": name,
+            "value": shards.tokens / min(_seconds(make()) for _ in range(repeats)) / 1e6,
+            "unit": "M tokens/s",
+        }
+        for name, make in work.items()
+    ]
+    return [
+        *speeds,
+        {"measure": "packing, documents split", "value": 100 * split / len(lengths), "unit": "%"},
+    ]
 
 
 def _seconds(items: Iterable[object]) -> float:

@@ -15,18 +15,37 @@ if TYPE_CHECKING:
 
 
 def to_transformers(model: GPT, dtype: torch.dtype = torch.float32) -> NanoChatForCausalLM:
-    """A classic model as `transformers`' NanoChat, in evaluation mode; an independent implementation of the same function.
+    """A classic model as `transformers`' NanoChat, in evaluation mode; an independent
+    implementation of the same function.
 
-    Raises ChatlingError when the model is not classic, which NanoChat cannot express, or when `transformers` is not installed.
+    Raises ChatlingError when the model is not classic, which NanoChat cannot express, or when
+    `transformers` is not installed.
     """
     try:
         from transformers import NanoChatConfig, NanoChatForCausalLM
     except ImportError as error:
-        raise ChatlingError("transformers is not installed, so there is nothing to compare with.", "pip install transformers") from error
+        raise ChatlingError(
+            "transformers is not installed, so there is nothing to compare with.",
+            "pip install transformers",
+        ) from error
     c = model.config
-    classic = ModelConfig(c.depth, c.width, c.heads, c.kv_heads, c.vocabulary, c.context, c.mlp_width, c.rope_theta, c.norm_eps, c.softcap)
+    classic = ModelConfig(
+        c.depth,
+        c.width,
+        c.heads,
+        c.kv_heads,
+        c.vocabulary,
+        c.context,
+        c.mlp_width,
+        c.rope_theta,
+        c.norm_eps,
+        c.softcap,
+    )
     if c != classic:
-        raise ChatlingError("Only the classic architecture is what transformers calls nanochat; this model has features beyond it.")
+        raise ChatlingError(
+            "Only the classic architecture is what transformers calls nanochat; this model has"
+            " features beyond it."
+        )
     config = NanoChatConfig(
         vocab_size=c.vocabulary,
         hidden_size=c.width,
@@ -42,10 +61,15 @@ def to_transformers(model: GPT, dtype: torch.dtype = torch.float32) -> NanoChatF
         eos_token_id=None,
         pad_token_id=None,
     )
-    weights = {name if name.startswith("lm_head") else f"model.{name}": value for name, value in model.state_dict().items()}
+    weights = {
+        name if name.startswith("lm_head") else f"model.{name}": value
+        for name, value in model.state_dict().items()
+    }
     peer = NanoChatForCausalLM(config)
     peer.load_state_dict(weights)
-    for parameter in peer.parameters():  # not the buffers: rotary frequencies stay in fp32, as when transformers loads a model
+    for parameter in (
+        peer.parameters()
+    ):  # not the buffers: rotary frequencies stay in fp32, as when transformers loads a model
         parameter.data = parameter.data.to(model.lm_head.weight.device, dtype)
     peer.model.rotary_emb.to(model.lm_head.weight.device)
     return peer.eval()

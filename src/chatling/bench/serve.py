@@ -52,7 +52,9 @@ class Server:
 
 @dataclass(frozen=True)
 class Answer:
-    """One request's answer: its status, the new tokens, and seconds to the first of them and to the last."""
+    """One request's answer: its status, the new tokens, and seconds to the first of them and to the
+    last.
+    """
 
     status: int
     tokens: int
@@ -61,13 +63,19 @@ class Answer:
 
 
 def measure_serving(*, streams: int = 32, tokens: int = 80, rounds: int = 3) -> Rows:
-    """Rows {"measure", "value", "unit"}: tokens a second of one stream and of `streams`, the best of `rounds` taken in turn, and the
-    time to the first token over all of them. A model of pocket's shape with random weights; prompts of 40 tokens, read by token ids.
-    Once more with `--compile` where there is a compiler.
+    """Rows {"measure", "value", "unit"}: tokens a second of one stream and of `streams`, the best
+    of `rounds` taken in turn, and the time to the first token over all of them. A model of pocket's
+    shape with random weights; prompts of 40 tokens, read by token ids. Once more with `--compile`
+    where there is a compiler.
 
-    The clients share the machine with the server. Raises MachineError when the server does not start.
+    The clients share the machine with the server. Raises MachineError when the server does not
+    start.
     """
-    kinds = {"serve": (), "serve --compile": ("--compile",)} if find_device() == "cpu" and has_compiler() else {"serve": ()}
+    kinds = (
+        {"serve": (), "serve --compile": ("--compile",)}
+        if find_device() == "cpu" and has_compiler()
+        else {"serve": ()}
+    )
     rows: Rows = []
     for title, options in kinds.items():
         with running_server(*options) as server:
@@ -81,8 +89,17 @@ async def _measure(title: str, port: int, streams: int, tokens: int, rounds: int
     async def one() -> Answer:
         seed = next(seeds)
         prompt = [256 + (7 * seed + 3 * i) % 1000 for i in range(40)]
-        return await ask(port, {"model": MODEL, "prompt": prompt, "max_tokens": tokens, "seed": seed, "stream": True,
-                                "stream_options": {"include_usage": True}})  # fmt: skip
+        return await ask(
+            port,
+            {
+                "model": MODEL,
+                "prompt": prompt,
+                "max_tokens": tokens,
+                "seed": seed,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            },
+        )
 
     async def together(count: int, times: int) -> tuple[float, list[Answer]]:
         """(tokens a second, answers) of `count` clients that each ask `times` times."""
@@ -91,7 +108,11 @@ async def _measure(title: str, port: int, streams: int, tokens: int, rounds: int
             return [await one() for _ in range(times)]
 
         start = time.perf_counter()
-        answers = [answer for found in await asyncio.gather(*(client() for _ in range(count))) for answer in found]
+        answers = [
+            answer
+            for found in await asyncio.gather(*(client() for _ in range(count)))
+            for answer in found
+        ]
         return sum(answer.tokens for answer in answers) / (time.perf_counter() - start), answers
 
     await together(streams, 1)  # warms up
@@ -107,8 +128,17 @@ async def _measure(title: str, port: int, streams: int, tokens: int, rounds: int
         rows.append({"measure": f"{title}, {name}", "value": best[count], "unit": "tokens/s"})
         for share in (50, 95):
             wait = 1000 * quantile(firsts[count], share / 100)
-            rows.append({"measure": f"{title}, {name}, first token, p{share}", "value": wait, "unit": "ms"})
-    return [*rows, {"measure": f"{title}, {streams} streams, times 1", "value": best[streams] / best[1], "unit": "x"}]
+            rows.append(
+                {"measure": f"{title}, {name}, first token, p{share}", "value": wait, "unit": "ms"}
+            )
+    return [
+        *rows,
+        {
+            "measure": f"{title}, {streams} streams, times 1",
+            "value": best[streams] / best[1],
+            "unit": "x",
+        },
+    ]
 
 
 def quantile(values: Sequence[float], share: float) -> float:
@@ -125,14 +155,20 @@ def running_server(*options: str) -> Iterator[Server]:
         environment = {**os.environ, "CHATLING_HOME": home}
         with (
             open(Path(home) / "log", "w") as log,
-            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+            subprocess.Popen(
+                command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+            ) as process,
         ):
             try:
                 assert process.stdout is not None
                 said = process.stdout.readline()
                 if "http://" not in said:
-                    raise MachineError(f"The server did not start: {(Path(home) / 'log').read_text()[-500:]}")
-                server = Server(int(said.split("http://")[1].split()[0].rpartition(":")[2]), process)
+                    raise MachineError(
+                        f"The server did not start: {(Path(home) / 'log').read_text()[-500:]}"
+                    )
+                server = Server(
+                    int(said.split("http://")[1].split()[0].rpartition(":")[2]), process
+                )
                 asyncio.run(_ready(server.port))
                 yield server
             finally:
@@ -143,10 +179,15 @@ def _write_run(folder: Path) -> None:
     """A finished run whose model says what it likes and never ends by itself."""
     run = RunFolder(folder)
     pairs = (bytes(pair) for pair in itertools.product(range(256), repeat=2))
-    pieces = [*(bytes([byte]) for byte in range(256)), *itertools.islice(pairs, VOCABULARY - 256 - len(SPECIAL_TOKENS))]
+    pieces = [
+        *(bytes([byte]) for byte in range(256)),
+        *itertools.islice(pairs, VOCABULARY - 256 - len(SPECIAL_TOKENS)),
+    ]
     Tokenizer(pieces, digits=2).save(run.tokenizer)
     save_model(random_model(POCKET, VOCABULARY, "cpu"), run.model("sft"), {"stage": "sft"})
-    run.write_state({"stages": {"sft": {"status": "done", "seconds": 0.0, "resumes": 0}}, "execution": {}})
+    run.write_state(
+        {"stages": {"sft": {"status": "done", "seconds": 0.0, "resumes": 0}}, "execution": {}}
+    )
 
 
 async def _ready(port: int) -> None:
@@ -161,21 +202,33 @@ async def get(port: int, path: str) -> tuple[int, str]:
     """(status, body); status 0 where nothing listens yet."""
     try:
         async with _connection(port) as (reader, writer):
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            writer.write(
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+            )
             head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
     except OSError:
         return 0, ""
     return int(head.split()[1]), body
 
 
-async def ask(port: int, body: dict[str, Any], path: str = "/v1/completions", *, leave_after: int | None = None) -> Answer:
-    """One streamed request; hand-made, since a client library takes more time than the server. `leave_after` so many chunks the client
-    goes away without a word."""
+async def ask(
+    port: int,
+    body: dict[str, Any],
+    path: str = "/v1/completions",
+    *,
+    leave_after: int | None = None,
+) -> Answer:
+    """One streamed request; hand-made, since a client library takes more time than the server.
+    `leave_after` so many chunks the client goes away without a word.
+    """
     start = time.perf_counter()
     first = tokens = 0.0
     async with _connection(port) as (reader, writer):
         content = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type:"
+            f" application/json\r\nContent-Length: {len(content)}\r\n"
+        )
         writer.write(head.encode() + b"Connection: close\r\n\r\n" + content)
         status, chunks = int((await reader.readline() or b"- 0").split()[1]), 0
         while line := await reader.readline():
@@ -192,7 +245,9 @@ async def ask(port: int, body: dict[str, Any], path: str = "/v1/completions", *,
 
 
 @asynccontextmanager
-async def _connection(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def _connection(
+    port: int,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         yield reader, writer

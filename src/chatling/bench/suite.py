@@ -65,15 +65,25 @@ def _evals(files: Sequence[Path], run: str | None = None, bundle: Path | None = 
 
 
 BENCHES: dict[str, Callable[[Sequence[Path]], Rows]] = {
-    "train": _train, "loss": _loss, "decode": _decode, "serve": _serve, "encode": _encode, "bpe": _bpe, "packing": _packing,
+    "train": _train,
+    "loss": _loss,
+    "decode": _decode,
+    "serve": _serve,
+    "encode": _encode,
+    "bpe": _bpe,
+    "packing": _packing,
     "evals": _evals,
 }
 
 
-def run_benches(names: Sequence[str], folder: Path | None, run: str | None = None, bundle: Path | None = None) -> Rows:
-    """The figures of the named benchmarks: {"measure", "value", "unit"}. `folder` holds parquet files of text; None: the built-in world.
+def run_benches(
+    names: Sequence[str], folder: Path | None, run: str | None = None, bundle: Path | None = None
+) -> Rows:
+    """The figures of the named benchmarks: {"measure", "value", "unit"}. `folder` holds parquet
+    files of text; None: the built-in world.
 
-    `evals` measures the model of `run` on a CORE bundle. Raises DataError when a folder does not hold what it should.
+    `evals` measures the model of `run` on a CORE bundle. Raises DataError when a folder does not
+    hold what it should.
     """
     benches = BENCHES | {"evals": functools.partial(_evals, run=run, bundle=bundle)}
     with _corpus(folder) as files:
@@ -99,6 +109,10 @@ def show_figures(rows: Rows) -> None:
     table = Table(box=None, pad_edge=False, show_header=False)
     for row in rows:
         value = row["value"]
-        table.add_row(str(row["measure"]), f"{value:,.4g}" if isinstance(value, float) else f"{value:,}", str(row["unit"]))
+        table.add_row(
+            str(row["measure"]),
+            f"{value:,.4g}" if isinstance(value, float) else f"{value:,}",
+            str(row["unit"]),
+        )
     table.columns[1].justify = "right"
     Console().print(table)

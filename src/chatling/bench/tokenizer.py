@@ -1,4 +1,6 @@
-"""Tokenizer speed: encoding against tiktoken in the same run, and BPE training's seconds and memory in a process of its own."""
+"""Tokenizer speed: encoding against tiktoken in the same run, and BPE training's seconds and memory
+in a process of its own.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,18 @@ from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 Rows = list[dict[str, str | float]]
 
 
-def bench_encode(files: Sequence[Path], tokenizer: Tokenizer | None = None, *, megabytes: float = 40, repeats: int = 3) -> Rows:
-    """Rows {"measure", "value", "unit"}: megabytes (10^6) of UTF-8 a second, best of `repeats`, ours and tiktoken's taken in turn.
+def bench_encode(
+    files: Sequence[Path],
+    tokenizer: Tokenizer | None = None,
+    *,
+    megabytes: float = 40,
+    repeats: int = 3,
+) -> Rows:
+    """Rows {"measure", "value", "unit"}: megabytes (10^6) of UTF-8 a second, best of `repeats`,
+    ours and tiktoken's taken in turn.
 
-    Encodes the first `megabytes` of the parquet files' texts; by default with the tokenizer that they train. Raises DataError when
-    there is no text.
+    Encodes the first `megabytes` of the parquet files' texts; by default with the tokenizer that
+    they train. Raises DataError when there is no text.
     """
     texts: list[str] = []
     size = 0
@@ -35,7 +44,10 @@ def bench_encode(files: Sequence[Path], tokenizer: Tokenizer | None = None, *, m
         if size >= megabytes * 1e6:
             break
     tokenizer = tokenizer or train_tokenizer(iter(texts), TokenizerConfig())
-    encoders = {"ours": tokenizer.encode_flat, "tiktoken": Tokenizer(tokenizer.pieces, tokenizer.digits, "tiktoken").encode_flat}
+    encoders = {
+        "ours": tokenizer.encode_flat,
+        "tiktoken": Tokenizer(tokenizer.pieces, tokenizer.digits, "tiktoken").encode_flat,
+    }
     for encode in encoders.values():
         encode(texts[:1])  # builds the encoder
     seconds = dict.fromkeys(encoders, float("inf"))
@@ -47,22 +59,44 @@ def bench_encode(files: Sequence[Path], tokenizer: Tokenizer | None = None, *, m
             seconds[name] = min(seconds[name], time.perf_counter() - start)
     return [
         {"measure": "encoding", "value": size / 1e6 / seconds["ours"], "unit": "MB/s"},
-        {"measure": "encoding, tiktoken", "value": size / 1e6 / seconds["tiktoken"], "unit": "MB/s"},
-        {"measure": "encoding, ids unlike tiktoken's", "value": _unlike(ids["ours"], ids["tiktoken"]), "unit": "ids"},
-        {"measure": "encoding, compression", "value": size / len(ids["ours"]), "unit": "bytes/token"},
+        {
+            "measure": "encoding, tiktoken",
+            "value": size / 1e6 / seconds["tiktoken"],
+            "unit": "MB/s",
+        },
+        {
+            "measure": "encoding, ids unlike tiktoken's",
+            "value": _unlike(ids["ours"], ids["tiktoken"]),
+            "unit": "ids",
+        },
+        {
+            "measure": "encoding, compression",
+            "value": size / len(ids["ours"]),
+            "unit": "bytes/token",
+        },
     ]
 
 
 def bench_bpe_training(files: Sequence[Path], config: TokenizerConfig | None = None) -> Rows:
-    """Rows {"measure", "value", "unit"} of training on the parquet files in a fresh process, whose memory is the training's alone.
+    """Rows {"measure", "value", "unit"} of training on the parquet files in a fresh process, whose
+    memory is the training's alone.
 
-    Reading the files is part of the time. Raises DataError with the process's last line when it fails.
+    Reading the files is part of the time. Raises DataError with the process's last line when it
+    fails.
     """
     arguments = json.dumps([[str(file) for file in files], asdict(config or TokenizerConfig())])
-    code = "import sys; from chatling.bench.tokenizer import print_training; print_training(sys.argv[1])"
-    done = subprocess.run([sys.executable, "-c", code, arguments], capture_output=True, text=True, check=False)
+    code = (
+        "import sys; from chatling.bench.tokenizer import print_training;"
+        " print_training(sys.argv[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode:
-        raise DataError(f"Training the tokenizer failed: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        raise DataError(
+            "Training the tokenizer failed:"
+            f" {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
+        )
     rows: Rows = json.loads(done.stdout)
     return rows
 
@@ -72,12 +106,18 @@ def print_training(arguments: str) -> None:
     files, config = json.loads(arguments)
     counts = CorpusCounts()
     start = time.perf_counter()
-    tokenizer = train_tokenizer(iter_texts([Path(file) for file in files], counts=counts), TokenizerConfig(**config))
+    tokenizer = train_tokenizer(
+        iter_texts([Path(file) for file in files], counts=counts), TokenizerConfig(**config)
+    )
     rows: Rows = [
         {"measure": "BPE training", "value": time.perf_counter() - start, "unit": "s"},
         {"measure": "BPE training, peak memory", "value": _peak_rss() / 1e6, "unit": "MB"},
         {"measure": "BPE training, vocabulary", "value": tokenizer.vocab_size, "unit": "tokens"},
-        {"measure": "BPE training, corpus", "value": counts.characters / 1e6, "unit": "M characters"},
+        {
+            "measure": "BPE training, corpus",
+            "value": counts.characters / 1e6,
+            "unit": "M characters",
+        },
     ]
     print(json.dumps(rows))
 
@@ -91,7 +131,8 @@ def _unlike(left: np.ndarray, right: np.ndarray) -> int:
 def _peak_rss() -> int:
     """High-water mark of this process's resident memory in bytes."""
     try:
-        # Linux hands ru_maxrss down through fork and exec, so a child of a large process would report its parent's.
+        # Linux hands ru_maxrss down through fork and exec, so a child of a large process would
+        # report its parent's.
         status = Path("/proc/self/status").read_text()
     except FileNotFoundError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # macOS counts bytes

@@ -1,4 +1,6 @@
-"""A whole training step beside its own matrix products, timed alone in the same process and dtype; and the memory of the loss."""
+"""A whole training step beside its own matrix products, timed alone in the same process and dtype;
+and the memory of the loss.
+"""
 
 from __future__ import annotations
 
@@ -39,19 +41,46 @@ class Product:
 
 
 def step_products(config: ModelConfig, rows: int, micro_rows: int) -> list[Product]:
-    """Every matrix product of a step's forward and backward: the matrices', the head's, the attention's over the full square."""
+    """Every matrix product of a step's forward and backward: the matrices', the head's, the
+    attention's over the full square.
+    """
     c, tokens, times = config, micro_rows * config.context, rows // micro_rows
     kv_width = c.kv_heads * c.head_width
-    shapes = [("q and o", c.width, c.width, 2 * c.depth), ("k and v", c.width, kv_width, 2 * c.depth)]
-    shapes += [("mlp up", c.width, c.mlp_width, c.depth), ("mlp down", c.mlp_width, c.width, c.depth), ("head", c.width, c.vocabulary, 1)]
+    shapes = [
+        ("q and o", c.width, c.width, 2 * c.depth),
+        ("k and v", c.width, kv_width, 2 * c.depth),
+    ]
+    shapes += [
+        ("mlp up", c.width, c.mlp_width, c.depth),
+        ("mlp down", c.mlp_width, c.width, c.depth),
+        ("head", c.width, c.vocabulary, 1),
+    ]
     products = []
     for name, inputs, outputs, count in shapes:
         products.append(Product(f"{name}, forward", 1, tokens, inputs, outputs, count * times))
         products.append(Product(f"{name}, to input", 1, tokens, outputs, inputs, count * times))
         products.append(Product(f"{name}, to weight", 1, outputs, tokens, inputs, count * times))
     heads, length = micro_rows * c.heads, c.context
-    products.append(Product("attention, scores and the like", heads, length, c.head_width, length, 2 * c.depth * times))
-    products.append(Product("attention, values and the like", heads, length, length, c.head_width, 4 * c.depth * times))
+    products.append(
+        Product(
+            "attention, scores and the like",
+            heads,
+            length,
+            c.head_width,
+            length,
+            2 * c.depth * times,
+        )
+    )
+    products.append(
+        Product(
+            "attention, values and the like",
+            heads,
+            length,
+            length,
+            c.head_width,
+            4 * c.depth * times,
+        )
+    )
     return products
 
 
@@ -63,7 +92,9 @@ def optimizer_products(optimizer: Optimizer) -> list[Product]:
             count = len(group.parameters)
             short, long = sorted(group.parameters[0].shape)
             products.append(Product(f"muon {short} x {long}, gram", count, short, long, short, 5))
-            products.append(Product(f"muon {short} x {long}, square", count, short, short, short, 5))
+            products.append(
+                Product(f"muon {short} x {long}, square", count, short, short, short, 5)
+            )
             products.append(Product(f"muon {short} x {long}, apply", count, short, short, long, 5))
     return products
 
@@ -93,9 +124,14 @@ def synchronize(device: torch.device) -> None:
 
 
 def measure_training(
-    recipe: ModelRecipe | None = None, vocabulary: int = 8192, rows: int = 16, machine: MachineConfig | None = None
+    recipe: ModelRecipe | None = None,
+    vocabulary: int = 8192,
+    rows: int = 16,
+    machine: MachineConfig | None = None,
 ) -> Rows:
-    """The step of a depth-4 model, width 256, context 512, 16 rows by default, set up as a run on this machine would be."""
+    """The step of a depth-4 model, width 256, context 512, 16 rows by default, set up as a run on
+    this machine would be.
+    """
     recipe = recipe or ModelRecipe(depth=4, width=256, head_width=128, context=512)
     config = recipe.resolve(vocabulary)
     execution = choose_execution(machine or MachineConfig(), detect(), config, steps=1_000_000)
@@ -109,30 +145,61 @@ def measure_training(
     seconds = median_seconds(step, device, repeats=7)
     products = step_products(config, rows, micro)
     alone = {product.name: time_product(product, dtype, device) for product in products}
-    orthogonal = {product.name: time_product(product, dtype, device) for product in optimizer_products(optimizer)}
+    orthogonal = {
+        product.name: time_product(product, dtype, device)
+        for product in optimizer_products(optimizer)
+    }
     total, with_optimizer = sum(alone.values()), sum(alone.values()) + sum(orthogonal.values())
     tokens = rows * config.context
     figures: Rows = [
-        {"measure": f"training, {execution.dtype}, {execution.kernel}, {'compiled' if execution.compile else 'eager'}",
-         "value": tokens / seconds, "unit": "tokens/s"},
+        {
+            "measure": (
+                f"training, {execution.dtype}, {execution.kernel},"
+                f" {'compiled' if execution.compile else 'eager'}"
+            ),
+            "value": tokens / seconds,
+            "unit": "tokens/s",
+        },
         {"measure": "training, one step", "value": 1000 * seconds, "unit": "ms"},
         {"measure": "training, first step (compilation)", "value": compile_seconds, "unit": "s"},
-        {"measure": "training, model FLOPs", "value": flops_per_token(config) * tokens / seconds / 1e12, "unit": "TFLOP/s"},
+        {
+            "measure": "training, model FLOPs",
+            "value": flops_per_token(config) * tokens / seconds / 1e12,
+            "unit": "TFLOP/s",
+        },
     ]
     for product in [*products, *optimizer_products(optimizer)]:
         milliseconds = 1000 * (alone | orthogonal)[product.name]
-        figures.append({"measure": f"  {product.name} ({product.count} x {product.batch} x {product.m} x {product.k} x {product.n})",
-                        "value": milliseconds, "unit": "ms"})
+        figures.append(
+            {
+                "measure": (
+                    f"  {product.name} ({product.count} x {product.batch} x {product.m} x"
+                    f" {product.k} x {product.n})"
+                ),
+                "value": milliseconds,
+                "unit": "ms",
+            }
+        )
     figures += [
         {"measure": "training, its matrix products alone", "value": 1000 * total, "unit": "ms"},
-        {"measure": "training, those and the optimizer's", "value": 1000 * with_optimizer, "unit": "ms"},
+        {
+            "measure": "training, those and the optimizer's",
+            "value": 1000 * with_optimizer,
+            "unit": "ms",
+        },
         {"measure": "training, step / its matrix products", "value": seconds / total, "unit": "x"},
-        {"measure": "training, step / those and the optimizer's", "value": seconds / with_optimizer, "unit": "x"},
+        {
+            "measure": "training, step / those and the optimizer's",
+            "value": seconds / with_optimizer,
+            "unit": "x",
+        },
     ]
     return figures
 
 
-def _step(recipe: ModelRecipe, config: ModelConfig, execution: Execution, rows: int) -> tuple[Callable[[], None], Optimizer, int]:
+def _step(
+    recipe: ModelRecipe, config: ModelConfig, execution: Execution, rows: int
+) -> tuple[Callable[[], None], Optimizer, int]:
     """A training step as the loop does it, its optimizer, and the rows of a micro-batch."""
     device = torch.device(execution.device)
     model = GPT(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
@@ -143,7 +210,9 @@ def _step(recipe: ModelRecipe, config: ModelConfig, execution: Execution, rows: 
     rates = resolve_rates(OptimConfig(), recipe.preset, config.width, rows * config.context, 1, 0)
     optimizer = Optimizer(model.named_parameters(), rates, World(), execution.torch_dtype)
     micro = execution.micro_rows(config.context, rows)
-    ids = torch.randint(0, config.vocabulary, (rows, config.context + 1), generator=torch.Generator().manual_seed(1)).to(device)
+    ids = torch.randint(
+        0, config.vocabulary, (rows, config.context + 1), generator=torch.Generator().manual_seed(1)
+    ).to(device)
     inputs, targets = ids[:, :-1].int().contiguous(), ids[:, 1:].contiguous()
     count = targets.numel()
 
@@ -158,12 +227,14 @@ def _step(recipe: ModelRecipe, config: ModelConfig, execution: Execution, rows: 
     return step, optimizer, micro
 
 
-def measure_loss_memory(vocabulary: int = 65_536, rows: int = 8, context: int = 2048, width: int = 64) -> Rows:
-    """Peak memory of the loss, forward and backward, chunked as in training and at once, by the allocator's own count.
+def measure_loss_memory(
+    vocabulary: int = 65_536, rows: int = 8, context: int = 2048, width: int = 64
+) -> Rows:
+    """Peak memory of the loss, forward and backward, chunked as in training and at once, by the
+    allocator's own count.
 
     The width is small so that the logits dominate, as they do in a real model.
     """
-
 
     peaks = {}
     for name in ("chunked", "at once"):
@@ -171,7 +242,12 @@ def measure_loss_memory(vocabulary: int = 65_536, rows: int = 8, context: int = 
         weight = torch.randn(vocabulary, width).requires_grad_()
         targets = torch.randint(0, vocabulary, (rows, context))
 
-        def work(hidden: Tensor = hidden, weight: Tensor = weight, targets: Tensor = targets, chunked: bool = name == "chunked") -> None:
+        def work(
+            hidden: Tensor = hidden,
+            weight: Tensor = weight,
+            targets: Tensor = targets,
+            chunked: bool = name == "chunked",
+        ) -> None:
             if chunked:
                 loss, _ = next_token_loss(hidden, weight, targets, 15.0)
             else:
@@ -181,23 +257,36 @@ def measure_loss_memory(vocabulary: int = 65_536, rows: int = 8, context: int = 
 
         peaks[name] = peak_bytes(work)
     figures: Rows = [
-        {"measure": f"loss memory, {name}, vocabulary {vocabulary:,}, {rows} x {context:,}", "value": peak / 2**20, "unit": "MiB"}
+        {
+            "measure": f"loss memory, {name}, vocabulary {vocabulary:,}, {rows} x {context:,}",
+            "value": peak / 2**20,
+            "unit": "MiB",
+        }
         for name, peak in peaks.items()
     ]
-    return [*figures, {"measure": "loss memory, chunked / at once", "value": peaks["chunked"] / peaks["at once"], "unit": "x"}]
+    return [
+        *figures,
+        {
+            "measure": "loss memory, chunked / at once",
+            "value": peaks["chunked"] / peaks["at once"],
+            "unit": "x",
+        },
+    ]
 
 
 def peak_bytes(work: Callable[[], None]) -> int:
-    """Most bytes that torch's CPU allocator held for `work` above what it held before, from the profiler's allocation events."""
+    """Most bytes that torch's CPU allocator held for `work` above what it held before, from the
+    profiler's allocation events.
+    """
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
         work()
     held = peak = 0
-    events = [event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"]
+    events = [
+        event for event in recorded.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
     return int(peak)
-
-

@@ -12,15 +12,30 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.bench.suite import BENCHES, run_benches, show_figures
 
     parser = command_parser(command)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"what to measure, of {', '.join(BENCHES)}; all of them")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="parquet files for encode and bpe; the built-in world")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"what to measure, of {', '.join(BENCHES)}; all of them",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="parquet files for encode and bpe; the built-in world",
+    )
     parser.add_argument("--run", metavar="RUN", help="evals: whose model; one with random weights")
-    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="evals: a CORE bundle; the built-in world's")
+    parser.add_argument(
+        "--bundle", type=Path, metavar="FOLDER", help="evals: a CORE bundle; the built-in world's"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse(words)
     for name in given.names:
         if name not in BENCHES:
-            raise UsageError(f"There is no benchmark {name!r}.", nearest(name, list(BENCHES)) or f"There are {', '.join(BENCHES)}.")
+            raise UsageError(
+                f"There is no benchmark {name!r}.",
+                nearest(name, list(BENCHES)) or f"There are {', '.join(BENCHES)}.",
+            )
 
     import json
 

@@ -8,11 +8,20 @@ from chatling.workspace import STAGES
 
 def run(command: Command, words: list[str]) -> None:
     parser = command_parser(command)
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run's name or folder; the one last worked on")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="a run's name or folder; the one last worked on"
+    )
     parser.add_argument("--stage", choices=STAGES, help="which model; the most advanced one")
     parser.add_argument("--prompt", metavar="TEXT", help="answer this once and exit")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 takes the likeliest token; higher varies more (0)")
-    parser.add_argument("--top-k", type=int, default=0, help="choose among this many likeliest tokens; 0 = all (0)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=0.0,
+        help="0 takes the likeliest token; higher varies more (0)",
+    )
+    parser.add_argument(
+        "--top-k", type=int, default=0, help="choose among this many likeliest tokens; 0 = all (0)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the sampling (0)")
     parser.add_argument("--max-tokens", type=int, default=256, help="of an answer (256)")
     given = parser.parse(words)
@@ -22,7 +31,9 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.inference.sampling import Sampling
     from chatling.terminal.chat import Chat, answer_once
 
-    sampling = Sampling(given.temperature, given.top_k, seed=given.seed, max_tokens=given.max_tokens)
+    sampling = Sampling(
+        given.temperature, given.top_k, seed=given.seed, max_tokens=given.max_tokens
+    )
     engine = load_engine(folder, stage, width=1)
     if given.prompt is not None:
         answer_once(engine, given.prompt, sampling)

@@ -1,4 +1,6 @@
-"""What the commands share: their table's row, their parser, and how they find runs, models and recipes."""
+"""What the commands share: their table's row, their parser, and how they find runs, models and
+recipes.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: its name, how it is written after `chatling`, and what it does. `run` in the module of its name does it."""
+    """A subcommand: its name, how it is written after `chatling`, and what it does. `run` in the
+    module of its name does it.
+    """
 
     name: str
     usage: str
@@ -35,20 +39,36 @@ class Parser(argparse.ArgumentParser):
     """argparse, with errors as sentences and the nearest option for an unknown one."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message[:1].upper()}{message[1:]}.", f"`{self.prog} --help` tells more.")
+        raise UsageError(
+            f"{message[:1].upper()}{message[1:]}.", f"`{self.prog} --help` tells more."
+        )
 
     def parse(self, words: Sequence[str]) -> argparse.Namespace:
         given, unknown = self.parse_known_args(words)
         if unknown:
             option = unknown[0].partition("=")[0]
-            options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
-            raise UsageError(f"`{self.prog}` does not know {option!r}.", nearest(option, options) or f"See `{self.prog} --help`.")
+            options = [
+                name
+                for action in self._actions
+                for name in action.option_strings
+                if name.startswith("--")
+            ]
+            raise UsageError(
+                f"`{self.prog}` does not know {option!r}.",
+                nearest(option, options) or f"See `{self.prog} --help`.",
+            )
         return given
 
 
 def command_parser(command: Command, *, help_option: bool = True) -> Parser:
     program, usage = f"chatling {command.name}", f"chatling {command.usage}"
-    return Parser(prog=program, usage=usage, description=command.about, allow_abbrev=False, add_help=help_option)
+    return Parser(
+        prog=program,
+        usage=usage,
+        description=command.about,
+        allow_abbrev=False,
+        add_help=help_option,
+    )
 
 
 def recipe_and_run(command: Command, words: list[str]) -> tuple[Recipe, str | None]:
@@ -65,13 +85,22 @@ def recipe_and_run(command: Command, words: list[str]) -> tuple[Recipe, str | No
     if not rest or rest[0].startswith("-"):
         if {"-h", "--help"} & set(rest):
             print(f"usage: chatling {command.usage}\n\n{command.about}\n")
-            print(f"Ready recipes: {ready}; the path of a TOML file works too.\n`chatling {command.name} RECIPE --help` lists every field.")
+            print(
+                f"Ready recipes: {ready}; the path of a TOML file works too.\n`chatling"
+                f" {command.name} RECIPE --help` lists every field."
+            )
             raise SystemExit(0)
-        raise UsageError("Which recipe?", f"Ready ones: {ready}; for example `chatling {command.name} pocket`.")
+        raise UsageError(
+            "Which recipe?", f"Ready ones: {ready}; for example `chatling {command.name} pocket`."
+        )
     recipe_name, overrides, run = rest[0], rest[1:], given.run
     if run is not None:
         _check_run(run)
-    if recipe_name not in builtin_recipes() and not os.path.isfile(recipe_name) and (frozen := _frozen(recipe_name)):
+    if (
+        recipe_name not in builtin_recipes()
+        and not os.path.isfile(recipe_name)
+        and (frozen := _frozen(recipe_name))
+    ):
         run, recipe_name = run or recipe_name, frozen
     return load_recipe(recipe_name, overrides, prog=f"chatling {command.name} {recipe_name}"), run
 
@@ -99,13 +128,18 @@ def open_run(name: str | None) -> RunFolder:
         return RunFolder.open(name)
     states = sorted((home() / "runs").glob("*/state.json"), key=lambda path: path.stat().st_mtime)
     if not states:
-        raise RunError(f"There are no runs in {home() / 'runs'} yet.", "`chatling run pocket` makes one.")
+        raise RunError(
+            f"There are no runs in {home() / 'runs'} yet.", "`chatling run pocket` makes one."
+        )
     return RunFolder(states[-1].parent)
 
 
-def load_engine(folder: RunFolder, stage: str, width: int, gpu: int | None = None, *, compiled: bool = False) -> Engine:
-    """The finished model of a stage on this machine's device (of several GPUs: on number `gpu`), in the dtype it was trained in if that is
-    fast here."""
+def load_engine(
+    folder: RunFolder, stage: str, width: int, gpu: int | None = None, *, compiled: bool = False
+) -> Engine:
+    """The finished model of a stage on this machine's device (of several GPUs: on number `gpu`), in
+    the dtype it was trained in if that is fast here.
+    """
     import torch
 
     from chatling.hardware.detect import find_device
@@ -114,9 +148,13 @@ def load_engine(folder: RunFolder, stage: str, width: int, gpu: int | None = Non
     from chatling.train.checkpoint import load_model
 
     device, execution = find_device(), folder.read_state()["execution"]
-    in_bf16 = execution.get("dtype") == "bfloat16" and (execution.get("device") == device or device == "cuda")
+    in_bf16 = execution.get("dtype") == "bfloat16" and (
+        execution.get("device") == device or device == "cuda"
+    )
     place = device if gpu is None else f"{device}:{gpu}"
-    model = load_model(folder.model(stage), device=place, dtype=torch.bfloat16 if in_bf16 else torch.float32)
+    model = load_model(
+        folder.model(stage), device=place, dtype=torch.bfloat16 if in_bf16 else torch.float32
+    )
     tokenizer = Tokenizer.load(folder.tokenizer)
     if tokenizer.vocab_size != model.config.vocabulary:
         sizes = f"{model.config.vocabulary} tokens, its tokenizer {tokenizer.vocab_size}"
@@ -130,5 +168,8 @@ def stage_of(folder: RunFolder, name: str | None) -> str:
         return folder.latest_stage()
     if not (folder.model(name) / MANIFEST).exists():
         there = [stage for stage in STAGES if (folder.model(stage) / MANIFEST).exists()]
-        raise RunError(f"Run {folder.name!r} has no finished {name} model.", f"It has: {', '.join(there) or 'none'}.")
+        raise RunError(
+            f"Run {folder.name!r} has no finished {name} model.",
+            f"It has: {', '.join(there) or 'none'}.",
+        )
     return name

@@ -19,27 +19,46 @@ if TYPE_CHECKING:
     from chatling.data.reading import Found
 
 
-
 def run(command: Command, words: list[str]) -> None:
     if not words or words[0] in ("-h", "--help"):
         print(f"usage: chatling {command.usage}\n\n{command.about}\n")
-        print("\n".join(f"  chatling {action.usage}\n      {action.about}" for action, _ in _ACTIONS.values()))
+        print(
+            "\n".join(
+                f"  chatling {action.usage}\n      {action.about}"
+                for action, _ in _ACTIONS.values()
+            )
+        )
         print("\nEach has --help.")
         return
     if words[0] not in _ACTIONS:
-        raise UsageError(f"`chatling data` does not know {words[0]!r}.", nearest(words[0], _ACTIONS) or f"It knows {', '.join(_ACTIONS)}.")
+        raise UsageError(
+            f"`chatling data` does not know {words[0]!r}.",
+            nearest(words[0], _ACTIONS) or f"It knows {', '.join(_ACTIONS)}.",
+        )
     action, act = _ACTIONS[words[0]]
     act(command_parser(action), words[1:])
 
 
 def _fetch(parser: Parser, words: Sequence[str]) -> None:
-    parser.add_argument("what", metavar="RECIPE|OWNER/NAME", help="a recipe, with any --table.field value, or a data set of the Hub")
-    parser.add_argument("--files", metavar="PATTERN", help="of a Hub data set, such as 'data/train-*.parquet'; all of them")
+    parser.add_argument(
+        "what",
+        metavar="RECIPE|OWNER/NAME",
+        help="a recipe, with any --table.field value, or a data set of the Hub",
+    )
+    parser.add_argument(
+        "--files",
+        metavar="PATTERN",
+        help="of a Hub data set, such as 'data/train-*.parquet'; all of them",
+    )
     given, overrides = parser.parse_known_args(words)
 
     from chatling.recipe import builtin_recipes
 
-    if given.what in builtin_recipes() or os.path.isfile(os.path.expanduser(given.what)) or not HUB_NAME.fullmatch(given.what):
+    if (
+        given.what in builtin_recipes()
+        or os.path.isfile(os.path.expanduser(given.what))
+        or not HUB_NAME.fullmatch(given.what)
+    ):
         _fetch_recipe(given.what, ([f"--files={given.files}"] if given.files else []) + overrides)
         return
     parser.parse(words)  # no overrides here
@@ -51,7 +70,10 @@ def _fetch(parser: Parser, words: Sequence[str]) -> None:
     wanted = [name for name in names if fnmatch.fnmatch(name, given.files or "*")]
     if not wanted:
         has = f"it has {', '.join(names[:8])}"
-        raise DataError(f"{given.what} has no files that match {given.files}; {has}.", "Choose others with --files.")
+        raise DataError(
+            f"{given.what} has no files that match {given.files}; {has}.",
+            "Choose others with --files.",
+        )
     fetcher.paths(given.what, wanted)
     print(f"{len(wanted)} files of {given.what} are in {fetcher.cache / given.what}.")
 
@@ -66,16 +88,37 @@ def _fetch_recipe(name: str, overrides: Sequence[str]) -> None:
     later = fetch_first(recipe, ("tokenizer", *STAGES, "eval"), print)
     if later is not None:
         later.fetch()
-    print(f"All that {recipe.name} needs is here; `chatling run {name}` asks the network for nothing more.")
+    print(
+        f"All that {recipe.name} needs is here; `chatling run {name}` asks the network for nothing"
+        " more."
+    )
 
 
 def _import(parser: Parser, words: Sequence[str]) -> None:
-    parser.add_argument("source", metavar="PATH|OWNER/NAME", help="a file or folder, or a data set of the Hub")
-    parser.add_argument("--to", type=Path, metavar="FOLDER", help="where to; data/<name> in the home folder")
-    parser.add_argument("--files", metavar="PATTERN", help="of a Hub data set, such as 'data/train-*.parquet'; its training files")
+    parser.add_argument(
+        "source", metavar="PATH|OWNER/NAME", help="a file or folder, or a data set of the Hub"
+    )
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="where to; data/<name> in the home folder"
+    )
+    parser.add_argument(
+        "--files",
+        metavar="PATTERN",
+        help="of a Hub data set, such as 'data/train-*.parquet'; its training files",
+    )
     _column_options(parser)
-    parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files without a byte order mark; UTF-8")
-    parser.add_argument("--allow-bad", type=float, default=0.01, metavar="SHARE", help="of rows that may be unusable and skipped (0.01)")
+    parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="of text, jsonl and csv files without a byte order mark; UTF-8",
+    )
+    parser.add_argument(
+        "--allow-bad",
+        type=float,
+        default=0.01,
+        metavar="SHARE",
+        help="of rows that may be unusable and skipped (0.01)",
+    )
     given = _parsed(parser, words)
     if not 0 <= given.allow_bad < 1:
         raise UsageError("--allow-bad must be at least 0 and below 1.")
@@ -88,38 +131,83 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
     found = _source(given.source, given.files)
     target = given.to or home() / "data" / _plain_name(given.source)
     with reading("Importing") as progress:
-        counts = import_data(found, target.expanduser(), source=given.source, column=given.column, question=given.question,
-                             answer=given.answer, encoding=given.encoding, allow_bad=given.allow_bad, progress=progress)
+        counts = import_data(
+            found,
+            target.expanduser(),
+            source=given.source,
+            column=given.column,
+            question=given.question,
+            answer=given.answer,
+            encoding=given.encoding,
+            allow_bad=given.allow_bad,
+            progress=progress,
+        )
     show_import(counts, found.passed, Console())
 
 
 def _column_options(parser: Parser) -> None:
-    parser.add_argument("--column", metavar="NAME", help="the column of the text, or of the turns; found by name and length")
-    parser.add_argument("--question", metavar="NAME", action="append", default=[],
-                        help="the column of the question; again for what stands below it; found by name")
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        help="the column of the text, or of the turns; found by name and length",
+    )
+    parser.add_argument(
+        "--question",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="the column of the question; again for what stands below it; found by name",
+    )
     parser.add_argument("--answer", metavar="NAME", help="the column of the answer; found by name")
 
 
 def _parsed(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     given = parser.parse(words)
     if bool(given.question) != (given.answer is not None):
-        raise UsageError("--question and --answer go together.", "Name the column of each, or neither.")
+        raise UsageError(
+            "--question and --answer go together.", "Name the column of each, or neither."
+        )
     if given.answer is not None and given.column is not None:
-        raise UsageError("--column is for text or turns in one column, --question and --answer for conversations in two.", "Take one.")
+        raise UsageError(
+            "--column is for text or turns in one column, --question and --answer for conversations"
+            " in two.",
+            "Take one.",
+        )
     return given
 
 
 def _inspect(parser: Parser, words: Sequence[str]) -> None:
-    parser.add_argument("source", metavar="PATH", help="a file, a folder, the name of an import, or a run's token shards")
-    parser.add_argument("--run", metavar="RUN", help="count tokens by this run's tokenizer; an estimate")
+    parser.add_argument(
+        "source",
+        metavar="PATH",
+        help="a file, a folder, the name of an import, or a run's token shards",
+    )
+    parser.add_argument(
+        "--run", metavar="RUN", help="count tokens by this run's tokenizer; an estimate"
+    )
     _column_options(parser)
-    parser.add_argument("--encoding", metavar="NAME", help="of text, jsonl and csv files without a byte order mark; UTF-8")
-    parser.add_argument("--against", type=Path, metavar="PATH", help="test sets to look for in the text; those in the cache")
+    parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="of text, jsonl and csv files without a byte order mark; UTF-8",
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="PATH",
+        help="test sets to look for in the text; those in the cache",
+    )
     given = _parsed(parser, words)
 
     from rich.console import Console
 
-    from chatling.data.columns import iter_planned, left_behind, plan_files, unused_prose, used_columns
+    from chatling.data.columns import (
+        iter_planned,
+        left_behind,
+        plan_files,
+        unused_prose,
+        used_columns,
+    )
     from chatling.data.inspect import inspect_data
     from chatling.data.overlap import TestGrams, find_test_sets
     from chatling.data.reading import Ledger
@@ -128,13 +216,26 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     from chatling.tokenizer.bpe import Tokenizer
 
     named = home() / "data" / given.source
-    path = named if named.exists() and not Path(given.source).exists() else Path(given.source).expanduser()
+    path = (
+        named
+        if named.exists() and not Path(given.source).exists()
+        else Path(given.source).expanduser()
+    )
     shards = (path / CORPUS).exists()
-    folder = RunFolder.open(given.run).tokenizer if given.run is not None else path.parent.parent / "tokenizer" if shards else None
+    folder = (
+        RunFolder.open(given.run).tokenizer
+        if given.run is not None
+        else path.parent.parent / "tokenizer"
+        if shards
+        else None
+    )
     tokenizer = Tokenizer.load(folder) if folder else None
     tests = find_test_sets(given.against.expanduser() if given.against else home() / "cache")
     if given.against and not tests:
-        raise DataError(f"There are no test sets in {given.against}.", "They are files with 'test' in the name, and a CORE bundle's.")
+        raise DataError(
+            f"There are no test sets in {given.against}.",
+            "They are files with 'test' in the name, and a CORE bundle's.",
+        )
     against = TestGrams(tests) if tests else None
     ledger = Ledger(allow_bad=float("inf"))
     if shards:
@@ -154,7 +255,12 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
                 done[0] += count
                 progress(done[0], total)
 
-            seen = inspect_data(iter_planned(plans, ledger, given.encoding, tick), ledger, tokenizer=tokenizer, against=against)
+            seen = inspect_data(
+                iter_planned(plans, ledger, given.encoding, tick),
+                ledger,
+                tokenizer=tokenizer,
+                against=against,
+            )
         seen.columns, seen.unused = used_columns(plans), unused_prose(plans)
         if fault := left_behind(plans):
             seen.warnings.append(f"An import stops: {fault}")
@@ -176,37 +282,67 @@ def _source(source: str, pattern: str | None) -> Found:
     from chatling.data.fetch import Fetcher
 
     fetcher = Fetcher(note=print)
-    return Found(tuple(fetcher.paths(source, hub_files(source, fetcher.names(source), pattern))), Counter())
+    return Found(
+        tuple(fetcher.paths(source, hub_files(source, fetcher.names(source), pattern))), Counter()
+    )
 
 
 def hub_files(repo: str, names: Sequence[str], pattern: str | None) -> list[str]:
-    """Which files of a data set to import: those that match the pattern, else the parquet ones, or the others if there are none; of
-    these, the training files where names tell them. Raises DataError when there are none."""
+    """Which files of a data set to import: those that match the pattern, else the parquet ones, or
+    the others if there are none; of these, the training files where names tell them. Raises
+    DataError when there are none.
+    """
     from chatling.data.reading import NOT_DATA, file_format
 
-    data = [name for name in names if file_format(Path(name)) and not NOT_DATA.match(Path(name).name)]
+    data = [
+        name for name in names if file_format(Path(name)) and not NOT_DATA.match(Path(name).name)
+    ]
     if pattern is not None:
         data = [name for name in data if fnmatch.fnmatch(name, pattern)]
     else:
         data = [name for name in data if file_format(Path(name)) == "parquet"] or data
         data = [name for name in data if "train" in name] or data
     if not data:
-        raise DataError(f"{repo} has no files to import{f' that match {pattern}' if pattern else ''}; it has {', '.join(names[:8])}.",
-                        "Choose others with --files PATTERN.")
+        raise DataError(
+            f"{repo} has no files to import{f' that match {pattern}' if pattern else ''}; it has"
+            f" {', '.join(names[:8])}.",
+            "Choose others with --files PATTERN.",
+        )
     return data
 
 
 def _plain_name(source: str) -> str:
-    """`corpus.jsonl.gz` and `owner/corpus` are both `corpus`; bytes that are no Unicode become `_`."""
+    """`corpus.jsonl.gz` and `owner/corpus` are both `corpus`; bytes that are no Unicode become
+    `_`.
+    """
     name = Path(source).expanduser().resolve().name.partition(".")[0]
     return re.sub("[\ud800-\udfff]", "_", name) or "imported"
 
 
 _ACTIONS: dict[str, tuple[Command, Callable[[Parser, Sequence[str]], None]]] = {
-    "fetch": (Command("data fetch", "data fetch RECIPE|OWNER/NAME [--files PATTERN] [--table.field value …]",
-                      "what a run would fetch, beforehand; or files of a data set"), _fetch),
-    "import": (Command("data import", "data import PATH|OWNER/NAME [--to FOLDER] …",
-                       "txt, md, jsonl, json, csv, parquet (also .gz, .zst) or a folder of them, as what runs train on"), _import),
-    "inspect": (Command("data inspect", "data inspect PATH [--run RUN] [--against PATH] …",
-                        "documents, tokens, lengths, samples, and what is likely to be wrong"), _inspect),
+    "fetch": (
+        Command(
+            "data fetch",
+            "data fetch RECIPE|OWNER/NAME [--files PATTERN] [--table.field value …]",
+            "what a run would fetch, beforehand; or files of a data set",
+        ),
+        _fetch,
+    ),
+    "import": (
+        Command(
+            "data import",
+            "data import PATH|OWNER/NAME [--to FOLDER] …",
+            "txt, md, jsonl, json, csv, parquet (also .gz, .zst) or a folder of them, as what runs"
+            " train on",
+        ),
+        _import,
+    ),
+    "inspect": (
+        Command(
+            "data inspect",
+            "data inspect PATH [--run RUN] [--against PATH] …",
+            "documents, tokens, lengths, samples, and what is likely to be wrong",
+        ),
+        _inspect,
+    ),
 }

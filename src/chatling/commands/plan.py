@@ -18,8 +18,13 @@ def run(command: Command, words: list[str]) -> None:
     checked = check(recipe)
     machine = detect()
     model = checked.plan.model
-    rows = micro_rows_for(model, machine, base_batch(recipe.base, model, recipe.model.preset) // model.context)
+    rows = micro_rows_for(
+        model, machine, base_batch(recipe.base, model, recipe.model.preset) // model.context
+    )
     console = Console()
     show_plan(plan(recipe, micro_rows=rows, survey=checked.survey), recipe, machine, console)
-    for warning in (*checked.warnings, *([f"Not on this machine: {checked.too_large}"] if checked.too_large else [])):
+    for warning in (
+        *checked.warnings,
+        *([f"Not on this machine: {checked.too_large}"] if checked.too_large else []),
+    ):
         console.print(warning, style="yellow", highlight=False, markup=False)

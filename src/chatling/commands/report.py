@@ -8,7 +8,9 @@ from chatling.workspace import RunFolder, home
 
 def run(command: Command, words: list[str]) -> None:
     parser = command_parser(command)
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs by name or folder; the one last worked on")
+    parser.add_argument(
+        "runs", nargs="*", metavar="RUN", help="runs by name or folder; the one last worked on"
+    )
     given = parser.parse(words)
     folders = [RunFolder.open(name) for name in dict.fromkeys(given.runs)] or [open_run(None)]
 
@@ -18,6 +20,10 @@ def run(command: Command, words: list[str]) -> None:
 
     report = compose([collect(folder) for folder in folders])
     # A comparison belongs to none of its runs.
-    target = folders[0].report if len(folders) == 1 else home() / "reports" / "+".join(folder.name for folder in folders)
+    target = (
+        folders[0].report
+        if len(folders) == 1
+        else home() / "reports" / "+".join(folder.name for folder in folders)
+    )
     write_report(report, target)
     print(f"{target / 'report.html'}\n{target / 'report.md'}")

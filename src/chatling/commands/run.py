@@ -16,18 +16,29 @@ def run(command: Command, words: list[str]) -> None:
     from chatling import pipeline
     from chatling.checks import check
     from chatling.hardware.detect import find_device
-    from chatling.hardware.distributed import launched_rank, launched_size, local_rank, process_group
+    from chatling.hardware.distributed import (
+        launched_rank,
+        launched_size,
+        local_rank,
+        process_group,
+    )
     from chatling.stages import chatling_stages
     from chatling.supplies import fetch_beside, fetch_first
     from chatling.terminal.progress import Progress, duration
 
-    begun, folder, stages = time.monotonic(), RunFolder(find_run(name or recipe.name)), chatling_stages()
+    begun, folder, stages = (
+        time.monotonic(),
+        RunFolder(find_run(name or recipe.name)),
+        chatling_stages(),
+    )
     with pipeline.signals_as_interrupted():
         left = pipeline.unfinished(recipe, folder, stages)
         checked = check(recipe, left, processes=launched_size())
         if checked.too_large is not None:
             raise checked.too_large
-    device = torch.device(find_device() if recipe.machine.device == "auto" else recipe.machine.device)
+    device = torch.device(
+        find_device() if recipe.machine.device == "auto" else recipe.machine.device
+    )
     if device.type == "cuda" and torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
     with Progress(silent=launched_rank() > 0, work=checked.plan.work) as progress:
@@ -41,4 +52,7 @@ def run(command: Command, words: list[str]) -> None:
             fetch_beside(later)
         with process_group(device) as world:
             pipeline.run(recipe, folder, stages, progress, world, disk=checked.plan.disk)
-        progress.message(f"Done in {duration(time.monotonic() - begun)}. Talk to it: chatling chat {name or recipe.name}")
+        progress.message(
+            f"Done in {duration(time.monotonic() - begun)}. Talk to it: chatling chat"
+            f" {name or recipe.name}"
+        )

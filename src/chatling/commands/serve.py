@@ -7,7 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatling.commands.common import Command, UsageError, command_parser, load_engine, open_run, stage_of
+from chatling.commands.common import (
+    Command,
+    UsageError,
+    command_parser,
+    load_engine,
+    open_run,
+    stage_of,
+)
 from chatling.errors import DataError, MachineError
 from chatling.workspace import STAGES, RunFolder, home
 
@@ -24,20 +31,56 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.serve.limits import Limits
 
     parser = command_parser(command)
-    parser.add_argument("run", nargs="?", metavar="RUN", help="the default model's run; the one last worked on")
-    parser.add_argument("--stage", choices=STAGES, help="the default model's stage; the most advanced one")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 is everywhere (127.0.0.1)")
-    parser.add_argument("--port", type=int, help=f"0 takes any free one ({PORT}, or where it is taken any free one)")
-    parser.add_argument("--api-key", metavar="KEY", help="ask clients for this bearer key; @FILE reads it from a file")
-    parser.add_argument("--cors", action="append", default=[], metavar="ORIGIN", help="let this origin's pages call the API; repeatable")
-    parser.add_argument("--width", type=int, default=WIDTH, help=f"answers decoded together, a model ({WIDTH})")
-    parser.add_argument("--compile", action="store_true", help="compile decoding when a model is loaded: half a minute, then faster")
-    parser.add_argument("--int8", action="store_true", help="round the models' matrices to eight bits: half the memory of bf16 (torchao)")
-    parser.add_argument("--log-text", action="store_true", help="write messages and answers into the access log, too")
+    parser.add_argument(
+        "run", nargs="?", metavar="RUN", help="the default model's run; the one last worked on"
+    )
+    parser.add_argument(
+        "--stage", choices=STAGES, help="the default model's stage; the most advanced one"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; 0.0.0.0 is everywhere (127.0.0.1)",
+    )
+    parser.add_argument(
+        "--port", type=int, help=f"0 takes any free one ({PORT}, or where it is taken any free one)"
+    )
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="ask clients for this bearer key; @FILE reads it from a file",
+    )
+    parser.add_argument(
+        "--cors",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let this origin's pages call the API; repeatable",
+    )
+    parser.add_argument(
+        "--width", type=int, default=WIDTH, help=f"answers decoded together, a model ({WIDTH})"
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile decoding when a model is loaded: half a minute, then faster",
+    )
+    parser.add_argument(
+        "--int8",
+        action="store_true",
+        help="round the models' matrices to eight bits: half the memory of bf16 (torchao)",
+    )
+    parser.add_argument(
+        "--log-text",
+        action="store_true",
+        help="write messages and answers into the access log, too",
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     for field in fields(Limits):
         about = f"{field.metadata['help']} ({field.default:,})"
-        parser.add_argument(f"--max-{field.name}", type=int, default=field.default, metavar="N", help=about)
+        parser.add_argument(
+            f"--max-{field.name}", type=int, default=field.default, metavar="N", help=about
+        )
     given = parser.parse(words)
     if given.width < 1 or not 0 <= (given.port or 0) < 65_536:
         raise UsageError("--width must be at least 1, --port between 0 and 65535.")
@@ -59,12 +102,18 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.serve.shelf import Shelf
 
     if given.compile and not (find_device() == "cpu" and has_compiler()):
-        raise MachineError("--compile is for processors, and needs a C++ compiler.", "Leave it out, or install g++ or clang.")
+        raise MachineError(
+            "--compile is for processors, and needs a C++ compiler.",
+            "Leave it out, or install g++ or clang.",
+        )
 
     def load(folder: RunFolder, stage: str) -> EngineService:
         with memory_errors("loading a model"):
             replicas = range(torch.cuda.device_count()) or (None,)  # a whole model on each GPU
-            engines = [load_engine(folder, stage, given.width, gpu, compiled=given.compile) for gpu in replicas]
+            engines = [
+                load_engine(folder, stage, given.width, gpu, compiled=given.compile)
+                for gpu in replicas
+            ]
             for engine in engines:
                 if given.int8:
                     quantise(engine.model)
@@ -73,16 +122,36 @@ def run(command: Command, words: list[str]) -> None:
             return EngineService(engines, queue_limit=limits.waiting)
 
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to the clients
-    listener = listen(given.host, PORT if given.port is None else given.port, otherwise_any=given.port is None)
+    listener = listen(
+        given.host, PORT if given.port is None else given.port, otherwise_any=given.port is None
+    )
     port, local = listener.getsockname()[1], is_loopback(listener)
     if not local and key is None:
-        print("chatling: anybody who reaches this machine can use the server; --api-key KEY keeps others out.", file=sys.stderr)
+        print(
+            "chatling: anybody who reaches this machine can use the server; --api-key KEY keeps"
+            " others out.",
+            file=sys.stderr,
+        )
     shelf = Shelf(home() / "runs", load, limits.models, first)
-    app = create_app(shelf, limits, key=key, origins=given.cors, local_only=local and key is None, log_text=given.log_text)
+    app = create_app(
+        shelf,
+        limits,
+        key=key,
+        origins=given.cors,
+        local_only=local and key is None,
+        log_text=given.log_text,
+    )
     address = f"http://{'localhost' if local else given.host}:{port}"
-    print(f"Chat {address}    runs {address}/runs    OpenAI API {address}/v1    Ctrl-C stops", flush=True)
+    print(
+        f"Chat {address}    runs {address}/runs    OpenAI API {address}/v1    Ctrl-C stops",
+        flush=True,
+    )
     if first is None:
-        print("There is no finished model yet: `chatling run pocket` makes one, and /runs shows it growing.", flush=True)
+        print(
+            "There is no finished model yet: `chatling run pocket` makes one, and /runs shows it"
+            " growing.",
+            flush=True,
+        )
     logging.basicConfig(format="%(message)s", level=logging.WARNING, stream=sys.stderr)
     logging.getLogger("chatling.access").setLevel(logging.INFO)
     if given.open:
@@ -91,7 +160,9 @@ def run(command: Command, words: list[str]) -> None:
 
 
 def read_key(given: str | None) -> str | None:
-    """The bearer key, given as it is or as @FILE. Raises UsageError for one that no client could send."""
+    """The bearer key, given as it is or as @FILE. Raises UsageError for one that no client could
+    send.
+    """
     if given is None:
         return None
     place = "--api-key"
@@ -99,7 +170,9 @@ def read_key(given: str | None) -> str | None:
         place = f"The key in {given[1:]}"
         try:
             data = Path(given[1:]).expanduser().read_bytes()
-            marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # PowerShell's files
+            marked = data.startswith(
+                (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            )  # PowerShell's files
             given = data.decode("utf-16" if marked else "utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"Cannot read the key from {given[1:]}: {error}.") from None
@@ -107,14 +180,22 @@ def read_key(given: str | None) -> str | None:
     if not key:
         raise UsageError(f"{place} is empty.", "A key is one word of letters, digits and signs.")
     if len(key.split()) > 1:
-        raise UsageError(f"{place} has spaces or several lines.", "A key is one word; keep each in a file of its own.")
+        raise UsageError(
+            f"{place} has spaces or several lines.",
+            "A key is one word; keep each in a file of its own.",
+        )
     if not (key.isascii() and key.isprintable()):  # a header holds nothing else for sure
-        raise UsageError(f"{place} has characters that a request's header cannot hold.", "Use letters, digits and signs of ASCII.")
+        raise UsageError(
+            f"{place} has characters that a request's header cannot hold.",
+            "Use letters, digits and signs of ASCII.",
+        )
     return key
 
 
 def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:
-    """The default model: as asked, or the last stage of the run worked on last that has one; None where there is none at all."""
+    """The default model: as asked, or the last stage of the run worked on last that has one; None
+    where there is none at all.
+    """
     if name is not None or stage is not None:
         folder = open_run(name)
         return folder, stage_of(folder, stage)
@@ -131,7 +212,9 @@ def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:
 
 
 def _open_when_listening(address: str) -> None:
-    """In the background, since a browser may take its time; the socket listens already when it asks."""
+    """In the background, since a browser may take its time; the socket listens already when it
+    asks.
+    """
     import threading
     import webbrowser
 

@@ -17,4 +17,6 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.terminal.status import show_status
     from chatling.train.status import read_status
 
-    show_status(read_status(open_run(given.run)), Console(width=None if sys.stdout.isatty() else 140))
+    show_status(
+        read_status(open_run(given.run)), Console(width=None if sys.stdout.isatty() else 140)
+    )

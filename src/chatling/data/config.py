@@ -24,8 +24,8 @@ class CorpusFacts:
     bytes: float  # of a shard
 
 
-# Both were cut into shards of 250 M characters by the same program of karpathy/nanochat, whose run script
-# gives "at ~100MB/shard"; the counts are those of their listings.
+# Both were cut into shards of 250 M characters by the same program of karpathy/nanochat, whose run
+# script gives "at ~100MB/shard"; the counts are those of their listings.
 KNOWN_CORPORA: Mapping[str, CorpusFacts] = {
     "karpathy/fineweb-edu-100b-shuffle": CorpusFacts(1_823, 250e6, 100e6),
     "karpathy/climbmix-400b-shuffle": CorpusFacts(6_543, 250e6, 100e6),
@@ -37,29 +37,41 @@ class DataConfig:
     """The `[data]` table: where the pretraining text comes from."""
 
     source: Text = POCKET
-    """"pocket" for the built-in world, a folder of at least two parquet files, or a data set of the Hub, "owner/name".
-    The last file (by name) is for validation."""
+    """"pocket" for the built-in world, a folder of at least two parquet files, or a data set of the
+    Hub, "owner/name". The last file (by name) is for validation.
+    """
     column: Text = "text"
     """The parquet column that holds the text."""
     files: Text | None = None
-    """Of a data set of the Hub: which files, by a pattern; empty: its training files where their names tell, else all of its parquet
-    files."""
+    """Of a data set of the Hub: which files, by a pattern; empty: its training files where their
+    names tell, else all of its parquet files.
+    """
     shards: Annotated[int, bounded(ge=1, le=10**6)] | Literal["auto"] = "auto"
-    """Of a data set of the Hub: files to train on, in the order of their names; "auto" takes as many as tokenizer and base need."""
+    """Of a data set of the Hub: files to train on, in the order of their names; "auto" takes as
+    many as tokenizer and base need.
+    """
     local: Text | None = field(default=None, metadata={"inert": True})
-    """A folder to look into before anything is fetched, laid out as OWNER/NAME/path in the data set."""
+    """A folder to look into before anything is fetched, laid out as OWNER/NAME/path in the data
+    set.
+    """
 
     @property
     def on_hub(self) -> bool:
         """Whether the source is a data set of the Hub. A folder that is there goes before one."""
-        return self.source != POCKET and bool(HUB_NAME.fullmatch(self.source)) and not os.path.isdir(self.source)
+        return (
+            self.source != POCKET
+            and bool(HUB_NAME.fullmatch(self.source))
+            and not os.path.isdir(self.source)
+        )
 
     @property
     def local_folder(self) -> Path | None:
         return None if self.local is None else Path(self.local)
 
     def anchored(self) -> DataConfig:
-        """With the paths of folders made absolute, so that they mean the same from another working directory."""
+        """With the paths of folders made absolute, so that they mean the same from another working
+        directory.
+        """
         kept = self.source == POCKET or self.on_hub
         source = self.source if kept else absolute(self.source)
         return replace(self, source=source, local=self.local and absolute(self.local))

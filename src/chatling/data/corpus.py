@@ -1,4 +1,6 @@
-"""The files of a pretraining corpus: on this disk, or on the Hub, from where each comes when it is first wanted."""
+"""The files of a pretraining corpus: on this disk, or on the Hub, from where each comes when it is
+first wanted.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 
 class HubFiles(Sequence[Path]):
-    """Files of a data set by their paths in it; taking one fetches it, or waits for who is fetching it."""
+    """Files of a data set by their paths in it; taking one fetches it, or waits for who is fetching
+    it.
+    """
 
     def __init__(self, fetcher: Fetcher, repo: str, names: Sequence[str]):
         self.fetcher, self.repo, self.names = fetcher, repo, tuple(names)
@@ -46,7 +50,9 @@ class HubFiles(Sequence[Path]):
     @property
     def fingerprints(self) -> list[str]:
         """What tells each file from others, without having it."""
-        return [f"{self.repo}/{name} {self.fetcher.checksum(self.repo, name)}" for name in self.names]
+        return [
+            f"{self.repo}/{name} {self.fetcher.checksum(self.repo, name)}" for name in self.names
+        ]
 
 
 @dataclass(frozen=True)
@@ -64,21 +70,28 @@ def folder_corpus(folder: Path) -> Corpus:
 
 
 def hub_corpus(data: DataConfig, fetcher: Fetcher, characters: float) -> Corpus:
-    """A data set of the Hub: its first files, as many as `characters` of text need where `data.shards` is "auto", and its last one.
+    """A data set of the Hub: its first files, as many as `characters` of text need where
+    `data.shards` is "auto", and its last one.
 
-    Asks for the listing, and of a corpus that nothing is known of also for the first file. Raises DataError as `Fetcher` does, and when
-    there are too few files.
+    Asks for the listing, and of a corpus that nothing is known of also for the first file. Raises
+    DataError as `Fetcher` does, and when there are too few files.
     """
     names = _parquet_names(data, fetcher)
     if len(names) < 2:
         raise DataError(
-            f"The data set {data.source} has {len(names)} parquet files{f' like {data.files}' if data.files else ''}; training needs two.",
-            f"`chatling data import {data.source}` makes a corpus of any data set; --data.files names other files.",
+            f"The data set {data.source} has {len(names)} parquet"
+            f" files{f' like {data.files}' if data.files else ''}; training needs two.",
+            f"`chatling data import {data.source}` makes a corpus of any data set; --data.files"
+            " names other files.",
         )
     count: int | str = data.shards
     if count == "auto":
         facts = data.facts()
-        each = facts.characters if facts else parquet_characters(HubFiles(fetcher, data.source, names)[0], data.column)
+        each = (
+            facts.characters
+            if facts
+            else parquet_characters(HubFiles(fetcher, data.source, names)[0], data.column)
+        )
         count = max(1, math.ceil(characters / max(each, 1.0)))
     train = names[: min(int(count), len(names) - 1)]
     return Corpus(HubFiles(fetcher, data.source, train), HubFiles(fetcher, data.source, names[-1:]))
@@ -93,7 +106,8 @@ def _parquet_names(data: DataConfig, fetcher: Fetcher) -> list[str]:
 
 
 def parquet_characters(file: Path, column: str) -> float:
-    """About how many characters a column holds: its bytes before compression, as the file's own index tells them.
+    """About how many characters a column holds: its bytes before compression, as the file's own
+    index tells them.
 
     Raises DataError for a file that is not parquet or lacks the column.
     """
@@ -104,14 +118,23 @@ def parquet_characters(file: Path, column: str) -> float:
             names = parquet.schema_arrow.names
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise DataError(f"{file} is not a readable parquet file ({reason}).", "Choose others with --data.files.") from error
+        raise DataError(
+            f"{file} is not a readable parquet file ({reason}).", "Choose others with --data.files."
+        ) from error
     if column not in names:
-        raise DataError(f"{file} has no column {column!r}; it has {', '.join(names)}.", "Name one with --data.column.")
-    return float(sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column))
+        raise DataError(
+            f"{file} has no column {column!r}; it has {', '.join(names)}.",
+            "Name one with --data.column.",
+        )
+    return float(
+        sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+    )
 
 
 def corpus_mark(data: DataConfig) -> tuple[str, ...]:
-    """What tells one corpus from another: of a folder its files; a data set of the Hub is what it was when it was first listed."""
+    """What tells one corpus from another: of a folder its files; a data set of the Hub is what it
+    was when it was first listed.
+    """
     if data.on_hub:
         return (data.source, data.column, str(data.files), str(data.shards))
     train, validation = list_parquet(Path(data.source))

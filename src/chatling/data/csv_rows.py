@@ -1,4 +1,6 @@
-"""Rows of csv files as RFC 4180 writes them, and of tsv files, which have no quotes. A damaged row costs itself, not those after it."""
+"""Rows of csv files as RFC 4180 writes them, and of tsv files, which have no quotes. A damaged row
+costs itself, not those after it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from chatling.data.reading import Ledger
 
 DELIMITERS = ",\t;|"
-SPREADSHEET = re.compile(r"sep=.\r?\n?")  # a line that some put above the header, which tells the delimiter as well
+SPREADSHEET = re.compile(
+    r"sep=.\r?\n?"
+)  # a line that some put above the header, which tells the delimiter as well
 NO_DELIMITER = "\udfff"  # of a file of one column: a lone surrogate, which no decoded text holds
 RECORD_CHARACTERS = 1 << 24  # a longer row is broken: bounds the memory
 LINE_ENDS = ("", "\n", "\r\n", "\r")
@@ -27,24 +31,33 @@ class Damaged(Exception):
 
 
 class _Lines:
-    """A file's lines with their numbers; lines of a row that turned out to be damaged can be given back and read again."""
+    """A file's lines with their numbers; lines of a row that turned out to be damaged can be given
+    back and read again.
+    """
 
     def __init__(self, text: io.TextIOWrapper):
         self._text, self._again, self.number = text, deque[str](), 0
-        self.ends: tuple[str, ...] = "\n", "\r"  # of a line; where the header has a line feed, a carriage return alone is text
+        self.ends: tuple[str, ...] = (
+            "\n",
+            "\r",
+        )  # of a line; where the header has a line feed, a carriage return alone is text
 
     def take(self) -> str:
-        """The next line with its end, "" after the last; of one that is too long the beginning, RECORD_CHARACTERS of it."""
+        """The next line with its end, "" after the last; of one that is too long the beginning,
+        RECORD_CHARACTERS of it.
+        """
         line = self._part()
         if line and not line.endswith(self.ends):
             line = self._whole(line)
         if len(line) >= RECORD_CHARACTERS:
-            line = line[:RECORD_CHARACTERS - 1] + "\n"
+            line = line[: RECORD_CHARACTERS - 1] + "\n"
         self.number += line != ""
         return line
 
     def _whole(self, part: str) -> str:
-        """A line of which only a part is there: the beginning of one that is too long, or what stands before a carriage return."""
+        """A line of which only a part is there: the beginning of one that is too long, or what
+        stands before a carriage return.
+        """
         parts, size = [part], len(part)
         while (part := self._part()) != "":
             if size < RECORD_CHARACTERS:
@@ -67,12 +80,15 @@ class _Records:
 
     def __init__(self, lines: _Lines, delimiter: str, quotes: bool):
         self._lines, self._delimiter, self._quotes = lines, delimiter, quotes
-        self._spanned = False  # a row of several lines has come: then quotes in bare values are the marks of damage
+        # a row of several lines has come: then quotes in bare values are the marks of damage
+        self._spanned = False
         self.begin = 0  # the line at which the last row begins
         self.more: list[str] = []  # its other lines
 
     def take(self) -> list[str] | None:
-        """The next row that is no blank line, or None after the last. Raises Damaged; the row after is that of the next line."""
+        """The next row that is no blank line, or None after the last. Raises Damaged; the row after
+        is that of the next line.
+        """
         while (line := self._lines.take()) in LINE_ENDS:
             if not line:
                 return None
@@ -97,7 +113,9 @@ class _Records:
         self.more = []
 
     def _split(self, line: str) -> tuple[list[str], bool]:
-        """The values of the row that begins with the line, and whether there are quotes in bare ones."""
+        """The values of the row that begins with the line, and whether there are quotes in bare
+        ones.
+        """
         values: list[str] = []
         at, bare_quote = 0, False
         while True:
@@ -112,11 +130,13 @@ class _Records:
                 break
             at += 1
         if line[at:] not in LINE_ENDS:
-            raise Damaged(f"text after a closing quote ({line[at:at + 20].rstrip()!r})")
+            raise Damaged(f"text after a closing quote ({line[at : at + 20].rstrip()!r})")
         return values, bare_quote
 
     def _quoted(self, line: str, at: int) -> tuple[str, str, int]:
-        """The value whose opening quote stands before `at`, the line it ends in, and where. Quotes in it are doubled."""
+        """The value whose opening quote stands before `at`, the line it ends in, and where. Quotes
+        in it are doubled.
+        """
         parts, size = [], len(line)
         while True:
             end = line.find('"', at)
@@ -137,8 +157,11 @@ class _Records:
                 raise Damaged(f"a quote that is not closed within {RECORD_CHARACTERS:,} characters")
 
 
-def csv_rows(file: Path, text: io.TextIOWrapper, ledger: Ledger, columns: Sequence[str] | None) -> Iterator[dict[str, str]]:
-    """The rows below the header as {column: value}; `text` must keep its line ends. What is damaged goes to the ledger by its line.
+def csv_rows(
+    file: Path, text: io.TextIOWrapper, ledger: Ledger, columns: Sequence[str] | None
+) -> Iterator[dict[str, str]]:
+    """The rows below the header as {column: value}; `text` must keep its line ends. What is damaged
+    goes to the ledger by its line.
 
     Raises DataError for a header that cannot be used, or that lacks one of `columns`.
     """
@@ -173,31 +196,40 @@ def csv_rows(file: Path, text: io.TextIOWrapper, ledger: Ledger, columns: Sequen
 def _header(file: Path, lines: _Lines) -> tuple[list[str], _Records] | None:
     """The names of the columns, and the records that follow; None for a file without lines.
 
-    Of comma, tab, semicolon and bar the delimiter is the one that gives most names; quoted names may hold any of them.
+    Of comma, tab, semicolon and bar the delimiter is the one that gives most names; quoted names
+    may hold any of them.
     """
     while (line := lines.take()) in LINE_ENDS or SPREADSHEET.fullmatch(line):
         if not line:
             return None
     lines.give_back([line])
     plain = file.with_suffix("") if file.suffix.lower() in PACKED else file
-    if plain.suffix.lower() == ".tsv" and ("\t" in line or not any(sign in line for sign in DELIMITERS)):
+    if plain.suffix.lower() == ".tsv" and (
+        "\t" in line or not any(sign in line for sign in DELIMITERS)
+    ):
         records = _Records(lines, "\t", quotes=False)
     else:
         records = _Records(lines, _delimiter(file, lines, line), quotes=True)
     try:
         found = records.take() or []
     except Damaged as damage:
-        raise DataError(f"The header of {file}, line {records.begin}, cannot be read: {damage}.", "Mend it.") from None
+        raise DataError(
+            f"The header of {file}, line {records.begin}, cannot be read: {damage}.", "Mend it."
+        ) from None
     if [line, *records.more][-1].endswith("\n"):
         lines.ends = ("\n",)
     names = [name or f"column {number}" for number, name in enumerate(found, 1)]
     if len(set(names)) < len(names):
-        raise DataError(f"The header of {file} names a column twice: {', '.join(names)}.", "Rename one of them.")
+        raise DataError(
+            f"The header of {file} names a column twice: {', '.join(names)}.", "Rename one of them."
+        )
     return names, records
 
 
 def _delimiter(file: Path, lines: _Lines, first: str) -> str:
-    """The sign that splits the header into most names, at least two, of those that leave no quote inside a bare one if there are any."""
+    """The sign that splits the header into most names, at least two, of those that leave no quote
+    inside a bare one if there are any.
+    """
     best, chosen = (False, 1), NO_DELIMITER
     for sign in DELIMITERS:
         records = _Records(lines, sign, quotes=True)

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import get_session
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils import hf_raise_for_status, httpx
 
 from chatling.errors import ChatlingError, DataError, Interrupted
@@ -24,12 +30,17 @@ ATTEMPTS = 6  # in a row without a byte of progress
 LONGEST_PAUSE = 600.0  # seconds, however long a server asks for
 SILENCE = 30.0  # seconds without a byte after which a connection is given up
 WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)
-NETWORK = "Check the connection, or choose a mirror with HF_ENDPOINT; `--data.local FOLDER` reads files that you have already."
+NETWORK = (
+    "Check the connection, or choose a mirror with HF_ENDPOINT; `--data.local FOLDER` reads files"
+    " that you have already."
+)
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file to be fetched. `sha256` is of its content; `git` is its id as a git blob, for small files that have no checksum else."""
+    """A file to be fetched. `sha256` is of its content; `git` is its id as a git blob, for small
+    files that have no checksum else.
+    """
 
     label: str  # how messages call it
     url: str
@@ -45,7 +56,9 @@ class Remote:
             return sha256_file(path) == self.sha256
         if self.git is None:
             return True
-        digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)  # git's object id
+        digest = hashlib.sha1(
+            b"blob %d\0" % path.stat().st_size, usedforsecurity=False
+        )  # git's object id
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -53,7 +66,9 @@ class Remote:
 
 
 class Patience:
-    """Meets failures of the network: waits longer each time, as long as the server asks, and gives up when nothing comes of it."""
+    """Meets failures of the network: waits longer each time, as long as the server asks, and gives
+    up when nothing comes of it.
+    """
 
     def __init__(self, pause: float = 1.0, note: Callable[[str], None] = lambda line: None):
         """`pause` is the first wait, in seconds; each further one is twice as long."""
@@ -65,7 +80,9 @@ class Patience:
             raise Interrupted("The download was stopped.", "The same command goes on with it.")
 
     def wait(self, failures: int, error: Exception, label: str) -> None:
-        """Before try `failures + 1`. Raises DataError when the error is not worth one, or has come too often."""
+        """Before try `failures + 1`. Raises DataError when the error is not worth one, or has come
+        too often.
+        """
         if not _may_pass(error) or failures >= ATTEMPTS:
             raise explain(error, label) from error
         seconds = min(_asked(error) or self.pause * 2 ** (failures - 1), LONGEST_PAUSE)
@@ -84,10 +101,14 @@ class Patience:
         raise AssertionError("the last wait raises")
 
 
-def download(remote: Remote, part: Path, target: Path, headers: Mapping[str, str], patience: Patience) -> None:
-    """Bring a file to `target` by way of `part`, beside which an earlier try may have left its beginning.
+def download(
+    remote: Remote, part: Path, target: Path, headers: Mapping[str, str], patience: Patience
+) -> None:
+    """Bring a file to `target` by way of `part`, beside which an earlier try may have left its
+    beginning.
 
-    Raises DataError saying why when it cannot be had, or is not what it should be; then there is no `target`.
+    Raises DataError saying why when it cannot be had, or is not what it should be; then there is no
+    `target`.
     """
     failures, afresh = 0, False
     with disk_errors(target):
@@ -107,7 +128,8 @@ def download(remote: Remote, part: Path, target: Path, headers: Mapping[str, str
             part.unlink()
             if afresh:
                 raise DataError(
-                    f"What came as {remote.label} does not have the checksum that it should have: damaged or changed on its way.",
+                    f"What came as {remote.label} does not have the checksum that it should have:"
+                    " damaged or changed on its way.",
                     "Try again later, or another mirror with HF_ENDPOINT.",
                 )
             afresh = True
@@ -123,14 +145,22 @@ def _transfer(remote: Remote, part: Path, headers: Mapping[str, str], patience: 
     if remote.size is not None and have > remote.size:
         part.unlink()
         have = 0
-    asked = {**headers, "Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
+    asked = {
+        **headers,
+        "Accept-Encoding": "identity",
+        **({"Range": f"bytes={have}-"} if have else {}),
+    }
     with get_session().stream("GET", remote.url, headers=asked, timeout=SILENCE) as response:
-        if response.status_code == 416:  # nothing stands behind what is here: whole, or not from this file
+        if (
+            response.status_code == 416
+        ):  # nothing stands behind what is here: whole, or not from this file
             return
         if response.status_code >= 400:
             response.read()
         hf_raise_for_status(response)
-        resumed = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        resumed = response.status_code == 206 and response.headers.get(
+            "Content-Range", ""
+        ).startswith(f"bytes {have}-")
         with open(part, "ab" if resumed else "wb") as file:
             for block in response.iter_bytes():
                 patience.check()
@@ -151,7 +181,9 @@ def _may_pass(error: Exception) -> bool:
 
 def _asked(error: Exception) -> float | None:
     """Seconds that a server asks to wait, by its Retry-After header: a number or a date."""
-    value = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+    value = (
+        error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+    )
     if value.strip().isdigit():
         return float(value)
     try:
@@ -163,7 +195,9 @@ def _asked(error: Exception) -> float | None:
 def _reason(error: Exception) -> str:
     if isinstance(error, HfHubHTTPError):
         code = error.response.status_code
-        return {429: "the server asks to come back later (429)"}.get(code, f"the server answers {code}")
+        return {429: "the server asks to come back later (429)"}.get(
+            code, f"the server answers {code}"
+        )
     if isinstance(error, httpx.TimeoutException):
         return f"nothing came for {SILENCE:.0f} s"
     if isinstance(error, httpx.ConnectError):
@@ -172,19 +206,36 @@ def _reason(error: Exception) -> str:
 
 
 def explain(error: Exception, label: str) -> ChatlingError:
-    """The sentence for a failure. No header, so no token, and no signed address is ever part of it."""
+    """The sentence for a failure. No header, so no token, and no signed address is ever part of
+    it.
+    """
     if isinstance(error, OfflineModeIsEnabled):
-        return DataError(f"There is no {label} in the cache, and HF_HUB_OFFLINE forbids to fetch it.", "Unset HF_HUB_OFFLINE.")
+        return DataError(
+            f"There is no {label} in the cache, and HF_HUB_OFFLINE forbids to fetch it.",
+            "Unset HF_HUB_OFFLINE.",
+        )
     if isinstance(error, GatedRepoError):
-        return DataError(f"Access to {label} is gated.", "Accept its terms on its page on the Hub, and set HF_TOKEN to a token of yours.")
+        return DataError(
+            f"Access to {label} is gated.",
+            "Accept its terms on its page on the Hub, and set HF_TOKEN to a token of yours.",
+        )
     if isinstance(error, RevisionNotFoundError):
         return DataError(f"There is no such revision of {label}.", "`main` is the newest.")
     if isinstance(error, RepositoryNotFoundError):
-        return DataError(f"There is no {label}, or it is private.", "Check the spelling; for a private one set HF_TOKEN.")
+        return DataError(
+            f"There is no {label}, or it is private.",
+            "Check the spelling; for a private one set HF_TOKEN.",
+        )
     if isinstance(error, HfHubHTTPError):
         code = error.response.status_code
         if code in (401, 403):
-            return DataError(f"Access to {label} is refused ({code}).", "Set HF_TOKEN to a token that may read it.")
+            return DataError(
+                f"Access to {label} is refused ({code}).",
+                "Set HF_TOKEN to a token that may read it.",
+            )
         if code == 404:
-            return DataError(f"There is no {label} (404).", "A mirror may lack it: choose another with HF_ENDPOINT, or unset that.")
+            return DataError(
+                f"There is no {label} (404).",
+                "A mirror may lack it: choose another with HF_ENDPOINT, or unset that.",
+            )
     return DataError(f"Could not fetch {label}: {_reason(error)}.", NETWORK)

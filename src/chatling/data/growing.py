@@ -1,6 +1,8 @@
-"""A corpus that is trained on while its later shards are still being fetched and tokenised by another process.
+"""A corpus that is trained on while its later shards are still being fetched and tokenised by
+another process.
 
-Which rows come in which order depends on the finished corpus alone: where a shard is missing, training waits for it.
+Which rows come in which order depends on the finished corpus alone: where a shard is missing,
+training waits for it.
 
     plan.json       the shards that there will be
     .writing        locked by the process that writes them
@@ -41,10 +43,14 @@ class GrowingShards(TokenShards):
     """Token shards of text whose later ones may not be there yet. Holds the shards taken so far."""
 
     def __init__(self, folder: Path, checksums: bool = True):
-        """`checksums` as of `TokenShards.open`. Raises DataError when nobody ever planned shards there."""
+        """`checksums` as of `TokenShards.open`. Raises DataError when nobody ever planned shards
+        there.
+        """
         plan = _read_plan(folder)
         self._folder, self._checksums = folder, checksums
-        self._expected: list[tuple[str, str]] = list(zip(shard_names(len(plan["fingerprints"])), plan["fingerprints"], strict=True))
+        self._expected: list[tuple[str, str]] = list(
+            zip(shard_names(len(plan["fingerprints"])), plan["fingerprints"], strict=True)
+        )
         super().__init__([], np.zeros(1, np.int64), plan["vocabulary"])
 
     def available(self, documents: int) -> int:
@@ -79,7 +85,9 @@ class GrowingShards(TokenShards):
 def _read_plan(folder: Path) -> dict[str, Any]:
     plan = {key: _field(folder / PLAN, key) for key in ("vocabulary", "fingerprints")}
     if type(plan["vocabulary"]) is not int or not isinstance(plan["fingerprints"], list):
-        raise DataError(f"{folder / PLAN} is damaged.", f"Delete {folder} and run again: it is written anew.")
+        raise DataError(
+            f"{folder / PLAN} is damaged.", f"Delete {folder} and run again: it is written anew."
+        )
     return plan
 
 
@@ -91,16 +99,25 @@ def _field(path: Path, key: str) -> Any:
 
 
 def open_shards(folder: Path, checksums: bool = True) -> TokenShards:
-    """A finished corpus, or one that is being written. Raises DataError when it is neither, and as `TokenShards.open`."""
+    """A finished corpus, or one that is being written. Raises DataError when it is neither, and as
+    `TokenShards.open`.
+    """
     growing = (folder / PLAN).exists() and not (folder / CORPUS).exists()
     return GrowingShards(folder, checksums) if growing else TokenShards.open(folder, checksums)
 
 
 def grow_token_shards(
-    folder: Path, files: Sequence[Path], tokenizer: Path, column: str, ahead: int, note: Callable[[str], None] = lambda line: None
+    folder: Path,
+    files: Sequence[Path],
+    tokenizer: Path,
+    column: str,
+    ahead: int,
+    note: Callable[[str], None] = lambda line: None,
 ) -> None:
-    """Bring token shards of `files` to `folder`: all of them when they are on this disk or `ahead` at most, else the first `ahead`, and the
-    others by a process of their own, which ends with this one. `tokenizer` is a folder. Raises as `write_token_shards`."""
+    """Bring token shards of `files` to `folder`: all of them when they are on this disk or `ahead`
+    at most, else the first `ahead`, and the others by a process of their own, which ends with this
+    one. `tokenizer` is a folder. Raises as `write_token_shards`.
+    """
     words = Tokenizer.load(tokenizer)
     marks = files.fingerprints if isinstance(files, HubFiles) else None
     if not isinstance(files, HubFiles) or len(files) <= ahead:
@@ -108,21 +125,31 @@ def grow_token_shards(
         return
     fingerprints = text_fingerprints(files, words, column, marks)
     if is_finished(folder, words.vocab_size, False, fingerprints):
-        write_token_shards(folder, files, words, column=column, marks=marks, note=note)  # only looks
+        write_token_shards(
+            folder, files, words, column=column, marks=marks, note=note
+        )  # only looks
         return
     write_first_shards(folder, files, words, ahead, column=column, marks=marks, note=note)
     (folder / FAILURE).unlink(missing_ok=True)
     write_json(folder / PLAN, {"vocabulary": words.vocab_size, "fingerprints": fingerprints})
-    note(f"{ahead} of {len(files)} shards of text are ready; the others are written while the training runs.")
+    note(
+        f"{ahead} of {len(files)} shards of text are ready; the others are written while the"
+        " training runs."
+    )
     start(_write_rest, folder, files, tokenizer, column)
 
 
 def _write_rest(folder: Path, files: HubFiles, tokenizer: Path, column: str) -> None:
     with waiting_lock(folder / WRITING):
         try:
-            write_token_shards(folder, files, Tokenizer.load(tokenizer), column=column, marks=files.fingerprints)
+            write_token_shards(
+                folder, files, Tokenizer.load(tokenizer), column=column, marks=files.fingerprints
+            )
         except ChatlingError as error:
             write_json(folder / FAILURE, {"error": str(error)})
         except Exception as error:
-            write_json(folder / FAILURE, {"error": f"Tokenising {folder.name} failed: {type(error).__name__}: {error}"})
+            write_json(
+                folder / FAILURE,
+                {"error": f"Tokenising {folder.name} failed: {type(error).__name__}: {error}"},
+            )
             raise

@@ -1,4 +1,6 @@
-"""A user's own text as parquet shards that `[data] source` reads, a user's own conversations as the jsonl that a mixture reads."""
+"""A user's own text as parquet shards that `[data] source` reads, a user's own conversations as the
+jsonl that a mixture reads.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chatling.conversation import Conversation
-from chatling.data.columns import Kind, iter_planned, left_behind, plan_files, unused_prose, used_columns
+from chatling.data.columns import (
+    Kind,
+    iter_planned,
+    left_behind,
+    plan_files,
+    unused_prose,
+    used_columns,
+)
 from chatling.data.decoding import PACKED, is_unreadable
 from chatling.data.reading import Found, Ledger, file_format
 from chatling.errors import DataError, MachineError
@@ -34,7 +43,9 @@ SHARD_BYTES = 100_000_000  # of text in a shard
 MOST_SHARDS = 128  # written at once, so it bounds open files and memory
 BUFFERED_CHARACTERS = 500_000  # of a shard, before they are written as a row group
 VALIDATION_SHARE, VALIDATION_BYTES = 0.02, 50_000_000  # the smaller of the two
-SURE_DOCUMENTS = 1000  # seen before the share is settled, so that a small corpus gets its share exactly
+SURE_DOCUMENTS = (
+    1000  # seen before the share is settled, so that a small corpus gets its share exactly
+)
 NOWHERE = "Choose a folder that can be written to, with CHATLING_HOME or --to."
 
 Progress = Callable[[int, int], None]
@@ -66,16 +77,28 @@ class Imported:
         return "conversations" if self.kind == "conversations" else "documents"
 
 
-def import_data(found: Found, target: Path, *, source: str, column: str | None = None, question: Sequence[str] = (),
-                answer: str | None = None, encoding: str | None = None, allow_bad: float = 0.01, progress: Progress | None = None
-                ) -> Imported:
-    """Read the files into the folder `target`, which appears whole or not at all, and say what was written and dropped.
+def import_data(
+    found: Found,
+    target: Path,
+    *,
+    source: str,
+    column: str | None = None,
+    question: Sequence[str] = (),
+    answer: str | None = None,
+    encoding: str | None = None,
+    allow_bad: float = 0.01,
+    progress: Progress | None = None,
+) -> Imported:
+    """Read the files into the folder `target`, which appears whole or not at all, and say what was
+    written and dropped.
 
-    Text becomes `shard_00000.parquet`, …, column `text`; a document's hash decides its shard and whether it is in the last one, the
-    validation shard: copies stay together, and a corpus in order is mixed. Conversations become `conversations.jsonl`, those for
-    validation, the fiftieth of lowest hash, first, as mixtures expect. `progress(done, total)` counts bytes of the files. Raises
-    DataError for files that cannot be used or would be used by half, MachineError for a lack of space, RunError where nothing can be
-    written; `target` may only be an earlier import of the same source.
+    Text becomes `shard_00000.parquet`, …, column `text`; a document's hash decides its shard and
+    whether it is in the last one, the validation shard: copies stay together, and a corpus in order
+    is mixed. Conversations become `conversations.jsonl`, those for validation, the fiftieth of
+    lowest hash, first, as mixtures expect. `progress(done, total)` counts bytes of the files.
+    Raises DataError for files that cannot be used or would be used by half, MachineError for a lack
+    of space, RunError where nothing can be written; `target` may only be an earlier import of the
+    same source.
     """
     with disk_errors(target, NOWHERE):
         origin = _origin(source)
@@ -86,8 +109,11 @@ def import_data(found: Found, target: Path, *, source: str, column: str | None =
         expected = sum(_expected_bytes(plan.file) for plan in plans)
         target.parent.mkdir(parents=True, exist_ok=True)
         if free_bytes(target) < expected / 2:
-            raise MachineError(f"{target} needs about {expected / 2e9:,.1f} GB, and {free_bytes(target) / 1e9:,.1f} GB are free.",
-                               "Free some space, or choose another folder with --to.")
+            raise MachineError(
+                f"{target} needs about {expected / 2e9:,.1f} GB, and"
+                f" {free_bytes(target) / 1e9:,.1f} GB are free.",
+                "Free some space, or choose another folder with --to.",
+            )
         ledger, done, total = Ledger(allow_bad), 0, sum(plan.file.stat().st_size for plan in plans)
 
         def tick(count: int) -> None:
@@ -96,8 +122,15 @@ def import_data(found: Found, target: Path, *, source: str, column: str | None =
             if progress:
                 progress(done, total)
 
-        counts = Imported(str(target), plans[0].kind, len(plans), dict(Counter(plan.column for plan in plans if plan.column)),
-                          used_columns(plans), unused_prose(plans), replaced)
+        counts = Imported(
+            str(target),
+            plans[0].kind,
+            len(plans),
+            dict(Counter(plan.column for plan in plans if plan.column)),
+            used_columns(plans),
+            unused_prose(plans),
+            replaced,
+        )
         _sweep(target)
         with building_folder(target, NOWHERE) as building:
             items = iter_planned(plans, ledger, encoding, tick)
@@ -107,41 +140,60 @@ def import_data(found: Found, target: Path, *, source: str, column: str | None =
                 _write_conversations(items, building, counts)
             counts.bad, counts.examples = ledger.bad, ledger.examples
             if counts.documents - counts.validation < 1:
-                raise DataError(f"{source} holds {counts.documents} different {counts.what} that can be used; at least two are needed, "
-                                f"one of them for validation{_dropped(counts)}.", "Bring more." if not counts.bad else "Mend those rows.")
+                raise DataError(
+                    f"{source} holds {counts.documents} different {counts.what} that can be used;"
+                    f" at least two are needed, one of them for validation{_dropped(counts)}.",
+                    "Bring more." if not counts.bad else "Mend those rows.",
+                )
             record = json.dumps({"source": origin, **asdict(counts)}, indent=1, ensure_ascii=False)
-            write_atomic(building / RECORD, valid_text(record) + "\n")  # a file's name may be no Unicode
+            write_atomic(
+                building / RECORD, valid_text(record) + "\n"
+            )  # a file's name may be no Unicode
     return counts
 
 
 def _origin(source: str) -> str:
-    """A source as a record keeps it: the whole path of a file or folder, so that it means the same from elsewhere; a name of the Hub."""
+    """A source as a record keeps it: the whole path of a file or folder, so that it means the same
+    from elsewhere; a name of the Hub.
+    """
     path = Path(source).expanduser()
     return valid_text(str(path.resolve()) if path.exists() else source)
 
 
 def _replaces(target: Path, source: str, origin: str) -> bool:
-    """Whether there is an import of the same source already. Raises DataError for any other folder that is there."""
+    """Whether there is an import of the same source already. Raises DataError for any other folder
+    that is there.
+    """
     if not os.path.lexists(target):
         return False
     if not (target / RECORD).exists():
-        raise DataError(f"{target} is there already and was not written by an import.", "Choose another folder with --to.")
+        raise DataError(
+            f"{target} is there already and was not written by an import.",
+            "Choose another folder with --to.",
+        )
     record = read_json(target / RECORD)
     earlier = record.get("source") if isinstance(record, dict) else None
     if not isinstance(earlier, str) or _origin(earlier) != origin:
-        raise DataError(f"{target} holds the import of {earlier}, which {source} would replace.",
-                        "Choose another folder with --to, or delete that one first.")
+        raise DataError(
+            f"{target} holds the import of {earlier}, which {source} would replace.",
+            "Choose another folder with --to, or delete that one first.",
+        )
     return True
 
 
 def _dropped(counts: Imported) -> str:
     first = f"; the first bad one is {counts.examples[0]}" if counts.bad else ""
-    return f" (dropped: {counts.empty} empty, {counts.long} too long, {counts.blobs} without spaces, {counts.bad} bad{first})"
+    return (
+        f" (dropped: {counts.empty} empty, {counts.long} too long, {counts.blobs} without spaces,"
+        f" {counts.bad} bad{first})"
+    )
 
 
 def _expected_bytes(file: Path) -> int:
     """About what the file holds as plain text."""
-    return file.stat().st_size * (4 if file.suffix.lower() in PACKED else 3 if file_format(file) == "parquet" else 1)
+    return file.stat().st_size * (
+        4 if file.suffix.lower() in PACKED else 3 if file_format(file) == "parquet" else 1
+    )
 
 
 def _sweep(target: Path) -> None:
@@ -170,7 +222,9 @@ def _kept(items: Iterator[str | Conversation], counts: Imported) -> Iterator[str
 
 
 def text_hash(text: str) -> tuple[int, int]:
-    """Two independent 64-bit words that depend on the text alone. The text must be valid Unicode."""
+    """Two independent 64-bit words that depend on the text alone. The text must be valid
+    Unicode.
+    """
     digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
     return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
@@ -183,7 +237,11 @@ def _write_texts(texts: Iterator[str], folder: Path, expected: int, counts: Impo
     bound = int(share * 2**64)
     if hashes := sorted({text_hash(valid_text(text))[0] for text in first}):
         # of a small corpus exactly the share; of any at least one
-        bound = max(bound, hashes[0] + 1) if len(first) == SURE_DOCUMENTS else hashes[math.ceil(share * len(hashes)) - 1] + 1
+        bound = (
+            max(bound, hashes[0] + 1)
+            if len(first) == SURE_DOCUMENTS
+            else hashes[math.ceil(share * len(hashes)) - 1] + 1
+        )
     for text in chain(first, texts):
         text = valid_text(text)
         chosen, spread = text_hash(text)
@@ -226,7 +284,9 @@ class _Shard:
             self._writer.close()
 
 
-def _write_conversations(items: Iterator[str | Conversation], folder: Path, counts: Imported) -> None:
+def _write_conversations(
+    items: Iterator[str | Conversation], folder: Path, counts: Imported
+) -> None:
     unsorted, hashes = folder / "unsorted", np.empty(1024, np.uint64)
     with open(unsorted, "w", encoding="utf-8") as out:
         for conversation in items:
@@ -239,12 +299,14 @@ def _write_conversations(items: Iterator[str | Conversation], folder: Path, coun
             counts.characters += sum(len(message.text) for message in conversation.messages)
             counts.unreadable += is_unreadable(line)
             out.write(line + "\n")
-    hashes = hashes[:counts.documents]
+    hashes = hashes[: counts.documents]
     counts.validation = max(1, counts.documents // 50)
     held_out = np.zeros(counts.documents, bool)
-    held_out[np.argsort(hashes, kind="stable")[:counts.validation]] = True
+    held_out[np.argsort(hashes, kind="stable")[: counts.validation]] = True
     with open(folder / CONVERSATIONS, "wb") as out_bytes:
         for wanted in (True, False):
             with open(unsorted, "rb") as lines:
-                out_bytes.writelines(line for line, held in zip(lines, held_out, strict=True) if held == wanted)
+                out_bytes.writelines(
+                    line for line, held in zip(lines, held_out, strict=True) if held == wanted
+                )
     unsorted.unlink()

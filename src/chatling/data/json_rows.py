@@ -1,4 +1,6 @@
-"""Rows of JSON: a value a line, a list of values, or values one after the other, whichever of them a file turns out to be."""
+"""Rows of JSON: a value a line, a list of values, or values one after the other, whichever of them
+a file turns out to be.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ EXPECTED = "where an object with named values is expected"
 
 
 def json_lines(file: Path, text: IO[str], ledger: Ledger) -> Iterator[Row]:
-    """The rows of a file with a value a line. One that is a list, or has values over several lines, is read as `json_values` reads it."""
+    """The rows of a file with a value a line. One that is a list, or has values over several lines,
+    is read as `json_values` reads it.
+    """
     head = text.read(CHUNK_CHARACTERS)
     if not is_lines(head):
         yield from _values(file, text, ledger, head)
@@ -42,12 +46,16 @@ def json_lines(file: Path, text: IO[str], ledger: Ledger) -> Iterator[Row]:
 
 
 def json_values(file: Path, text: IO[str], ledger: Ledger) -> Iterator[Row]:
-    """The rows of a json list, or of values one after the other, as they come. Raises DataError naming the line that is no JSON."""
+    """The rows of a json list, or of values one after the other, as they come. Raises DataError
+    naming the line that is no JSON.
+    """
     yield from _values(file, text, ledger, "")
 
 
 def is_lines(head: str) -> bool:
-    """Whether a text that begins like this has a value a line; it does unless it shows another shape of JSON."""
+    """Whether a text that begins like this has a value a line; it does unless it shows another
+    shape of JSON.
+    """
     head = head.lstrip("\ufeff \t\r\n")
     line, _, rest = head.partition("\n")
     try:
@@ -58,13 +66,22 @@ def is_lines(head: str) -> bool:
         return False  # over several lines, or several on one
     if rest.strip():
         return True
-    return are_messages(value) if isinstance(value, list) else not isinstance(value, dict) or _only_list(value) == [value]
+    return (
+        are_messages(value)
+        if isinstance(value, list)
+        else not isinstance(value, dict) or _only_list(value) == [value]
+    )
 
 
 def line_rows(line: str) -> Iterator[Row]:
     """The row that a line holds, or those of its list. Raises DataError for what is none."""
     value = value_of(line)
-    if isinstance(value, list) and value and not are_messages(value) and all(isinstance(each, Mapping) for each in value):
+    if (
+        isinstance(value, list)
+        and value
+        and not are_messages(value)
+        and all(isinstance(each, Mapping) for each in value)
+    ):
         yield from value
     else:
         yield row_of(value)
@@ -75,13 +92,23 @@ def value_of(line: str) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError) as error:
-        reason = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
-        hint = "; it looks written by Python's print: write it with json.dumps" if re.match(r"\s*[\[{]\s*'", line) else ""
+        reason = (
+            f"{error.msg} at character {error.pos + 1}"
+            if isinstance(error, json.JSONDecodeError)
+            else str(error)
+        )
+        hint = (
+            "; it looks written by Python's print: write it with json.dumps"
+            if re.match(r"\s*[\[{]\s*'", line)
+            else ""
+        )
         raise DataError(f"not JSON ({reason}){hint}") from None
 
 
 def row_of(value: Any) -> Row:
-    """An object, a text, or a list of messages as the row that it is. Raises DataError for any other value."""
+    """An object, a text, or a list of messages as the row that it is. Raises DataError for any
+    other value.
+    """
     if isinstance(value, dict | str):
         return value
     if isinstance(value, list) and are_messages(value):
@@ -116,10 +143,12 @@ class _Buffer:
         self._text, self.held, self.at, self.line = text, held, 0, 1
 
     def more(self) -> bool:
-        """Read on, twice as much as is held, so that a long value is not tried too often. False at the end."""
+        """Read on, twice as much as is held, so that a long value is not tried too often. False at
+        the end.
+        """
         chunk = self._text.read(max(CHUNK_CHARACTERS, len(self.held) - self.at))
         self.line += self.held.count("\n", 0, self.at)
-        self.held, self.at = self.held[self.at:] + chunk, 0
+        self.held, self.at = self.held[self.at :] + chunk, 0
         return bool(chunk)
 
     def skip(self) -> str:
@@ -129,7 +158,7 @@ class _Buffer:
             assert between  # it matches the empty string too
             self.at = between.end()
             if self.at < len(self.held) or not self.more():
-                return self.held[self.at:self.at + 1]
+                return self.held[self.at : self.at + 1]
 
 
 def _values(file: Path, text: IO[str], ledger: Ledger, head: str) -> Iterator[Row]:
@@ -151,7 +180,10 @@ def _values(file: Path, text: IO[str], ledger: Ledger, head: str) -> Iterator[Ro
             except DataError as error:
                 ledger.refuse(f"{file} value {ledger.rows}", error.what)
     if inside:
-        raise DataError(f"{file} is not a readable json file (it ends before its list does).", "Fetch or write it again.")
+        raise DataError(
+            f"{file} is not a readable json file (it ends before its list does).",
+            "Fetch or write it again.",
+        )
 
 
 def _begins_conversation(file: Path, buffer: _Buffer) -> bool:
@@ -159,7 +191,7 @@ def _begins_conversation(file: Path, buffer: _Buffer) -> bool:
     while True:
         between = BETWEEN.match(buffer.held, buffer.at + 1)
         assert between
-        if buffer.held[between.end():between.end() + 1] == "]":
+        if buffer.held[between.end() : between.end() + 1] == "]":
             return False
         try:
             return are_messages([DECODER.raw_decode(buffer.held, between.end())[0]])
@@ -181,17 +213,31 @@ def _next_value(file: Path, buffer: _Buffer) -> Any:
 
 
 def _read_on(file: Path, buffer: _Buffer, error: Exception) -> None:
-    """Read more where a value may be cut off. Raises DataError where it is too long, or there is no more."""
+    """Read more where a value may be cut off. Raises DataError where it is too long, or there is no
+    more.
+    """
     if len(buffer.held) - buffer.at > LINE_CHARACTERS:
-        raise DataError(f"{file} holds a value of more than {LINE_CHARACTERS:,} characters.", "Split it.") from error
+        raise DataError(
+            f"{file} holds a value of more than {LINE_CHARACTERS:,} characters.", "Split it."
+        ) from error
     if not buffer.more():
-        line = buffer.line + (buffer.held.count("\n", 0, error.pos) if isinstance(error, json.JSONDecodeError) else 0)
+        line = buffer.line + (
+            buffer.held.count("\n", 0, error.pos) if isinstance(error, json.JSONDecodeError) else 0
+        )
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise DataError(f"{file} is not a readable json file (line {line}: {reason}).",
-                        "Mend it; a file of a value a line, named .jsonl, survives a bad one.") from error
+        raise DataError(
+            f"{file} is not a readable json file (line {line}: {reason}).",
+            "Mend it; a file of a value a line, named .jsonl, survives a bad one.",
+        ) from error
 
 
 def _only_list(value: dict[str, Any]) -> list[Any]:
-    """The rows of a file that is one object around a list of them, such as {"version": …, "data": […]}; else the object."""
-    lists = [each for each in value.values() if isinstance(each, list) and len(each) > 1 and all(isinstance(row, dict) for row in each)]
+    """The rows of a file that is one object around a list of them, such as {"version": …, "data":
+    […]}; else the object.
+    """
+    lists = [
+        each
+        for each in value.values()
+        if isinstance(each, list) and len(each) > 1 and all(isinstance(row, dict) for row in each)
+    ]
     return lists[0] if len(lists) == 1 and not are_messages(lists[0]) else [value]

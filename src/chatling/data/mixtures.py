@@ -19,10 +19,12 @@ Result = TypeVar("Result", covariant=True)
 
 @dataclass(frozen=True)
 class MixturePart:
-    """A source and how much of it is taken: `count` conversations when given, else `epochs` times all of them.
+    """A source and how much of it is taken: `count` conversations when given, else `epochs` times
+    all of them.
 
-    Every pass over the source has its own seeded order and takes each conversation once, so a count below the source's size is a sample
-    without replacement, and one above repeats all of them before any a second time more.
+    Every pass over the source has its own seeded order and takes each conversation once, so a count
+    below the source's size is a sample without replacement, and one above repeats all of them
+    before any a second time more.
     """
 
     name: str
@@ -38,36 +40,56 @@ class MixturePart:
 class Mixture:
     """Conversations of several parts, interleaved: a pure function of (parts, seed, index).
 
-    Each part is spread evenly, with seeded jitter, so that every long stretch of the mixture holds the parts in proportion.
+    Each part is spread evenly, with seeded jitter, so that every long stretch of the mixture holds
+    the parts in proportion.
     """
 
     def __init__(self, parts: Sequence[MixturePart], seed: int):
         """Raises DataError for a source without conversations, RecipeError for a negative count."""
         for part in parts:
             if part.total < 0:
-                raise RecipeError(f"The mixture takes {part.total} conversations of {part.name!r}.", "Give it at least 0.")
+                raise RecipeError(
+                    f"The mixture takes {part.total} conversations of {part.name!r}.",
+                    "Give it at least 0.",
+                )
             if part.total and not len(part.source):
-                raise DataError(f"{part.name!r} of the mixture holds no conversations.", "Check its files, or take it out of the mixture.")
+                raise DataError(
+                    f"{part.name!r} of the mixture holds no conversations.",
+                    "Check its files, or take it out of the mixture.",
+                )
         self.parts, self.seed = tuple(parts), seed
         totals = [part.total for part in parts]
         # the k-th of n of a part stands at (k + jitter) / n of the way
-        places = [(np.arange(n) + random_words(n, seed, i, 0) / 2.0**64) / max(n, 1) for i, n in enumerate(totals)]
+        places = [
+            (np.arange(n) + random_words(n, seed, i, 0) / 2.0**64) / max(n, 1)
+            for i, n in enumerate(totals)
+        ]
         order = np.argsort(np.concatenate([np.empty(0), *places]), kind="stable")
         self._part = np.repeat(np.arange(len(totals)), totals)[order]
         self._nth = np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in totals)])[order]
         self._passes: dict[tuple[int, int], np.ndarray] = {}  # (part, pass) -> order of the source
 
     @staticmethod
-    def by_weight(sources: Sequence[tuple[str, Indexed[Conversation], float]], total: int, seed: int) -> Mixture:
-        """`total` conversations shared out among (name, source, weight) by weight, whole ones by largest remainder."""
+    def by_weight(
+        sources: Sequence[tuple[str, Indexed[Conversation], float]], total: int, seed: int
+    ) -> Mixture:
+        """`total` conversations shared out among (name, source, weight) by weight, whole ones by
+        largest remainder.
+        """
         weights = np.array([weight for _, _, weight in sources], np.float64)
         if not len(weights) or weights.min() < 0 or weights.sum() <= 0:
-            raise RecipeError(f"Mixture weights {weights.tolist()} are no proportions.", "Give weights of at least 0, one of them above 0.")
+            raise RecipeError(
+                f"Mixture weights {weights.tolist()} are no proportions.",
+                "Give weights of at least 0, one of them above 0.",
+            )
         exact = weights / weights.sum() * total
         counts = np.floor(exact).astype(int)
-        for i in np.argsort(counts - exact, kind="stable")[:total - counts.sum()]:
+        for i in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:
             counts[i] += 1
-        parts = [MixturePart(name, source, count=int(n)) for (name, source, _), n in zip(sources, counts, strict=True)]
+        parts = [
+            MixturePart(name, source, count=int(n))
+            for (name, source, _), n in zip(sources, counts, strict=True)
+        ]
         return Mixture(parts, seed)
 
     def __len__(self) -> int:
@@ -78,7 +100,9 @@ class Mixture:
         return self.parts[part].source[item]
 
     def locate(self, index: int) -> tuple[int, int]:
-        """(part, index in its source) of a conversation of the mixture. Raises IndexError past the end."""
+        """(part, index in its source) of a conversation of the mixture. Raises IndexError past the
+        end.
+        """
         part, nth = int(self._part[index]), int(self._nth[index])
         size = len(self.parts[part].source)
         key = part, nth // size
@@ -88,7 +112,9 @@ class Mixture:
 
 
 class Mapped(Generic[Source, Result]):
-    """`function(source[i])` for each i, when asked for: renders a mixture without holding it in memory."""
+    """`function(source[i])` for each i, when asked for: renders a mixture without holding it in
+    memory.
+    """
 
     def __init__(self, source: Indexed[Source], function: Callable[[Source], Result]):
         self.source, self.function = source, function

@@ -1,4 +1,6 @@
-"""Test questions in training text: 13 words in a row that both have (Brown et al. 2020, arXiv:2005.14165, appendix C)."""
+"""Test questions in training text: 13 words in a row that both have (Brown et al. 2020,
+arXiv:2005.14165, appendix C).
+"""
 
 from __future__ import annotations
 
@@ -18,16 +20,22 @@ from chatling.errors import DataError
 
 GRAM = 13
 # A word, or one character of a script that is written without spaces.
-WORDS = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+")
+WORDS = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
+)
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: odd, so that its powers mix all bits
-FIELDS = frozenset([*QUESTION, *CONTEXT, *TEXT, "ctx", "sentence"])  # columns of a test item's text, as `plain` writes them
+FIELDS = frozenset(
+    [*QUESTION, *CONTEXT, *TEXT, "ctx", "sentence"]
+)  # columns of a test item's text, as `plain` writes them
 TEST_NAME = re.compile(r"(^|[-_.])test([-_.]|$)", re.IGNORECASE)
 FILTER_BITS = 24
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many items of a test set share 13 words with the training text, in how many of its documents; `example` is such a run."""
+    """How many items of a test set share 13 words with the training text, in how many of its
+    documents; `example` is such a run.
+    """
 
     items: int
     of: int
@@ -38,8 +46,9 @@ class Overlap:
 def find_test_sets(root: Path) -> dict[str, list[Path]]:
     """Files of test questions below a folder, or one file, by name of the set.
 
-    Taken are a CORE bundle's `eval_data/**/*.jsonl` and every data file with the word "test" in its name, as the Hub's data sets have
-    it; the set is then named after the folder, skipping folders that say nothing, such as `data`.
+    Taken are a CORE bundle's `eval_data/**/*.jsonl` and every data file with the word "test" in its
+    name, as the Hub's data sets have it; the set is then named after the folder, skipping folders
+    that say nothing, such as `data`.
     """
     if root.is_file():
         return {root.name.partition(".")[0]: [root]}
@@ -52,7 +61,11 @@ def find_test_sets(root: Path) -> dict[str, list[Path]]:
             sets[f"CORE {file.stem}"].append(file)
         elif TEST_NAME.search(file.name):
             folders = [root.name, *parts[:-1]]
-            named = [name for name in folders if name not in ("data", "main", "all") and not name.startswith(".")]
+            named = [
+                name
+                for name in folders
+                if name not in ("data", "main", "all") and not name.startswith(".")
+            ]
             sets[named[-1] if named else file.stem].append(file)
     return dict(sets)
 
@@ -83,7 +96,10 @@ class TestGrams:
             self.sizes.append(size)
         every, first = np.unique(np.concatenate(grams or [_grams([])]), return_index=True)
         if not len(every):
-            raise DataError("None of the test questions has 13 words.", "Name a folder of test sets with --against.")
+            raise DataError(
+                "None of the test questions has 13 words.",
+                "Name a folder of test sets with --against.",
+            )
         self._grams, self._owners = every, np.concatenate(owners)[first]
         self._filter = np.zeros(1 << FILTER_BITS, bool)
         self._filter[every >> np.uint64(64 - FILTER_BITS)] = True
@@ -106,17 +122,25 @@ class TestGrams:
             self._items[number].update((owners[mine] // len(self.names)).tolist())
             self._documents[number] += 1
             begin = int(maybe[hits][np.argmax(mine)])
-            self._examples[number] = self._examples[number] or " ".join(words[begin:begin + GRAM])
+            self._examples[number] = self._examples[number] or " ".join(words[begin : begin + GRAM])
         return bool(hits.any())
 
     def result(self) -> dict[str, Overlap]:
         """What was found until now, by test set; sets without items of 13 words are left out."""
-        rows = zip(self.names, self._items, self.sizes, self._documents, self._examples, strict=True)
-        return {name: Overlap(len(items), size, documents, example) for name, items, size, documents, example in rows if size}
+        rows = zip(
+            self.names, self._items, self.sizes, self._documents, self._examples, strict=True
+        )
+        return {
+            name: Overlap(len(items), size, documents, example)
+            for name, items, size, documents, example in rows
+            if size
+        }
 
 
 def _item_texts(row: Mapping[str, Any]) -> list[str]:
-    return [value for name, value in row.items() if isinstance(value, str) and plain(name) in FIELDS]
+    return [
+        value for name, value in row.items() if isinstance(value, str) and plain(name) in FIELDS
+    ]
 
 
 def _words(text: str) -> list[str]:
@@ -129,5 +153,5 @@ def _grams(words: Iterable[str]) -> np.ndarray:
     count = max(0, len(hashes) - GRAM + 1)
     total = np.zeros(count, np.uint64)
     for k in range(GRAM if count else 0):  # modulo 2^64, as unsigned arrays compute
-        total = total * FACTOR + hashes[k:k + count]
+        total = total * FACTOR + hashes[k : k + count]
     return (total ^ (total >> np.uint64(31))) * FACTOR

@@ -1,6 +1,8 @@
-"""Rows for pretraining: whole documents by best fit, one split where a gap is left, no padding, nothing thrown away.
+"""Rows for pretraining: whole documents by best fit, one split where a gap is left, no padding,
+nothing thrown away.
 
-Fewer truncations improve language modeling: Ding et al. 2024, https://arxiv.org/abs/2404.10830; here the gap is filled as well.
+Fewer truncations improve language modeling: Ding et al. 2024, https://arxiv.org/abs/2404.10830;
+here the gap is filled as well.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ BLOCK_DOCUMENTS = 65_536
 
 @dataclass(frozen=True)
 class Plan:
-    """Which pieces of text make which rows. A piece is a corpus position and a length, and costs one token more for its bos."""
+    """Which pieces of text make which rows. A piece is a corpus position and a length, and costs
+    one token more for its bos.
+    """
 
     starts: np.ndarray  # (pieces,) int64 corpus positions, row after row
     lengths: np.ndarray  # (pieces,) int64
@@ -43,16 +47,23 @@ class RowRef:
     targets: int  # how many of its T targets are learnt: all but the padding
 
 
-def best_fit(starts: np.ndarray, lengths: np.ndarray, row_tokens: int) -> tuple[Plan, np.ndarray, np.ndarray]:
-    """Pack pieces (none longer than `row_tokens`) into rows of `row_tokens + 1`, each piece with a bos in front.
+def best_fit(
+    starts: np.ndarray, lengths: np.ndarray, row_tokens: int
+) -> tuple[Plan, np.ndarray, np.ndarray]:
+    """Pack pieces (none longer than `row_tokens`) into rows of `row_tokens + 1`, each piece with a
+    bos in front.
 
-    The longest piece that fits goes next; when none fits, the longest is cut to fill the row and its rest goes back into the pool. A
-    single free place takes a lone bos. Returns the plan of the full rows, and starts and lengths of the pieces of the row left open.
+    The longest piece that fits goes next; when none fits, the longest is cut to fill the row and
+    its rest goes back into the pool. A single free place takes a lone bos. Returns the plan of the
+    full rows, and starts and lengths of the pieces of the row left open.
     """
     by_length = np.argsort(lengths, kind="stable")
     sizes, firsts = np.unique(lengths[by_length], return_index=True)
     free: list[int] = sizes.tolist()  # distinct lengths that are left, ascending
-    stacks = {size: stack.tolist() for size, stack in zip(free, np.split(starts[by_length], firsts[1:]), strict=True)}
+    stacks = {
+        size: stack.tolist()
+        for size, stack in zip(free, np.split(starts[by_length], firsts[1:]), strict=True)
+    }
     out_starts: list[int] = []
     out_lengths: list[int] = []
     bounds, room = [0], row_tokens
@@ -78,30 +89,62 @@ def best_fit(starts: np.ndarray, lengths: np.ndarray, row_tokens: int) -> tuple[
         if room <= 0:
             bounds.append(len(out_starts))
             room = row_tokens
-    used_starts, used_lengths, end = np.array(out_starts, np.int64), np.array(out_lengths, np.int64), bounds[-1]
-    return Plan(used_starts[:end], used_lengths[:end], np.array(bounds)), used_starts[end:], used_lengths[end:]
+    used_starts, used_lengths, end = (
+        np.array(out_starts, np.int64),
+        np.array(out_lengths, np.int64),
+        bounds[-1],
+    )
+    return (
+        Plan(used_starts[:end], used_lengths[:end], np.array(bounds)),
+        used_starts[end:],
+        used_lengths[end:],
+    )
 
 
 class PackedRows:
-    """The rows of a corpus, a pure function of (shards, seed, epoch, row): exactly T+1 tokens, `bos piece bos piece …`.
+    """The rows of a corpus, a pure function of (shards, seed, epoch, row): exactly T+1 tokens, `bos
+    piece bos piece …`.
 
-    Documents are packed in blocks of neighbours; which of equally long documents goes where, the order of pieces in a row and of
-    rows in a block depend on the seed and the epoch, the number of rows does not. A block's open row is packed again with the next block.
+    Documents are packed in blocks of neighbours; which of equally long documents goes where, the
+    order of pieces in a row and of rows in a block depend on the seed and the epoch, the number of
+    rows does not. A block's open row is packed again with the next block.
     """
 
-    def __init__(self, shards: TokenShards, row_tokens: int, bos: int, seed: int, block_documents: int = BLOCK_DOCUMENTS):
-        """`row_tokens` is T, the length of inputs and of targets. Raises DataError for an empty corpus."""
+    def __init__(
+        self,
+        shards: TokenShards,
+        row_tokens: int,
+        bos: int,
+        seed: int,
+        block_documents: int = BLOCK_DOCUMENTS,
+    ):
+        """`row_tokens` is T, the length of inputs and of targets. Raises DataError for an empty
+        corpus.
+        """
         if not shards.available(1):
-            raise DataError("The corpus is empty: there are no tokens to pack.", "Check the files and the text column of [data].")
-        self.shards, self.row_tokens, self.bos, self.seed, self.block_documents = shards, row_tokens, bos, seed, block_documents
+            raise DataError(
+                "The corpus is empty: there are no tokens to pack.",
+                "Check the files and the text column of [data].",
+            )
+        self.shards, self.row_tokens, self.bos, self.seed, self.block_documents = (
+            shards,
+            row_tokens,
+            bos,
+            seed,
+            block_documents,
+        )
 
     @cached_property
     def row_count(self) -> int:
-        """Rows an epoch; plans the whole corpus the first time (about a second for each 100 M tokens)."""
+        """Rows an epoch; plans the whole corpus the first time (about a second for each 100 M
+        tokens).
+        """
         return sum(plan.rows for _, plan in self._plans(0))
 
     def rows(self, epoch: int, start: int = 0) -> Iterator[np.ndarray]:
-        """Rows from `start` to the epoch's end, int32 (T+1,). In the very last one, the places left over hold IGNORE."""
+        """Rows from `start` to the epoch's end, int32 (T+1,). In the very last one, the places left
+        over hold IGNORE.
+        """
         return map(self.read, self.refs(epoch, start))
 
     def refs(self, epoch: int, start: int = 0) -> Iterator[RowRef]:
@@ -113,14 +156,23 @@ class PackedRows:
                 owner = np.repeat(np.arange(plan.rows), np.diff(plan.bounds))
                 shuffled = np.lexsort((random_words(len(owner), self.seed, epoch, block, 1), owner))
                 starts, lengths = plan.starts[shuffled].tolist(), plan.lengths[shuffled].tolist()
-                # and of the rows, since best fit puts the longest documents into the first ones; the short last row stays last
+                # and of the rows, since best fit puts the longest documents into the first ones;
+                # the short last row stays last
                 order = seeded_order(plan.rows, self.seed, epoch, block, 2)
                 for row in range(max(start, first), first + plan.rows):
-                    begin, end = plan.bounds[order[row - first]], plan.bounds[order[row - first] + 1]
+                    begin, end = (
+                        plan.bounds[order[row - first]],
+                        plan.bounds[order[row - first] + 1],
+                    )
                     used = sum(lengths[begin:end]) + int(end - begin)
                     # one free place takes a lone bos, more are the padding of the epoch's last row
                     targets = self.row_tokens if used >= self.row_tokens else used - 1
-                    yield RowRef(epoch, row, tuple(zip(starts[begin:end], lengths[begin:end], strict=True)), targets)
+                    yield RowRef(
+                        epoch,
+                        row,
+                        tuple(zip(starts[begin:end], lengths[begin:end], strict=True)),
+                        targets,
+                    )
             first += plan.rows
 
     def read(self, ref: RowRef) -> np.ndarray:
@@ -128,9 +180,9 @@ class PackedRows:
         row = np.full(self.row_tokens + 1, self.bos, np.int32)
         at = 0
         for start, length in ref.pieces:
-            row[at + 1:at + 1 + length] = self.shards.read(start, length)
+            row[at + 1 : at + 1 + length] = self.shards.read(start, length)
             at += length + 1
-        row[ref.targets + 1:] = IGNORE
+        row[ref.targets + 1 :] = IGNORE
         return row
 
     def _plans(self, epoch: int) -> Iterator[tuple[int, Plan]]:
@@ -139,7 +191,11 @@ class PackedRows:
         while (end := self.shards.available(first + self.block_documents)) > first:
             lengths = self.shards.lengths[first:end]
             order = seeded_order(len(lengths), self.seed, epoch, block, 0)
-            starts, lengths = _cut(self.shards.offsets[first:first + len(lengths)][order], lengths[order], self.row_tokens)
+            starts, lengths = _cut(
+                self.shards.offsets[first : first + len(lengths)][order],
+                lengths[order],
+                self.row_tokens,
+            )
             pool = np.concatenate((open_starts, starts)), np.concatenate((open_lengths, lengths))
             plan, open_starts, open_lengths = best_fit(*pool, self.row_tokens)
             yield block, plan
@@ -151,5 +207,9 @@ class PackedRows:
 def _cut(starts: np.ndarray, lengths: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut documents longer than a row into pieces of a row each and a rest."""
     pieces = -(-lengths // row_tokens)
-    nth = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)  # piece's number within its document
-    return np.repeat(starts, pieces) + nth * row_tokens, np.minimum(np.repeat(lengths, pieces) - nth * row_tokens, row_tokens)
+    nth = np.arange(pieces.sum()) - np.repeat(
+        np.cumsum(pieces) - pieces, pieces
+    )  # piece's number within its document
+    return np.repeat(starts, pieces) + nth * row_tokens, np.minimum(
+        np.repeat(lengths, pieces) - nth * row_tokens, row_tokens
+    )

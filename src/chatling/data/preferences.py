@@ -1,4 +1,6 @@
-"""Preference pairs: a prompt with a better and a worse answer, read in the shapes they are published in, and as batches for DPO."""
+"""Preference pairs: a prompt with a better and a worse answer, read in the shapes they are
+published in, and as batches for DPO.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ from chatling.errors import DataError, RecipeError
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_format import Rendered, render
 
-TURN = re.compile(r"(?:^|\r?\n\r?\n)(Human|Assistant): ?")  # HH-RLHF writes whole conversations as one string
+TURN = re.compile(
+    r"(?:^|\r?\n\r?\n)(Human|Assistant): ?"
+)  # HH-RLHF writes whole conversations as one string
 ANSWER_ASKED = re.compile(r"\r?\n\r?\nAssistant:\s*$")
 TIES = ("tie", "tiebothbad", "bothbad", "equal", "same", "none", "neither")
 TRANSCRIPT = re.compile(r"\s*Human: ?")
@@ -43,7 +47,9 @@ HELD_OUT_SHARE = 20  # where no file is for validation, one prompt in so many is
 
 
 class NoPreference(DataError):
-    """A pair of which neither answer is better: a tie, or the same answer twice. Left out, and no fault of the file."""
+    """A pair of which neither answer is better: a tie, or the same answer twice. Left out, and no
+    fault of the file.
+    """
 
 
 @dataclass(frozen=True)
@@ -56,13 +62,18 @@ class Preference:
 
     @staticmethod
     def of(prompt: str, chosen: str, rejected: str) -> Preference:
-        return Preference(Conversation.of(prompt), Message.of("assistant", chosen), Message.of("assistant", rejected))
+        return Preference(
+            Conversation.of(prompt),
+            Message.of("assistant", chosen),
+            Message.of("assistant", rejected),
+        )
 
     @staticmethod
     def from_row(row: Mapping[str, Any]) -> Preference:
-        """Read TRL's shapes (strings or message lists, prompt given or implied), UltraFeedback's (answers that repeat the prompt),
-        HH-RLHF's (two transcripts), and two answers with a judgement. A prompt may have any name that a question has, and a system
-        text beside it. The prompt is what both answers have in common. Raises DataError when that gives no pair.
+        """Read TRL's shapes (strings or message lists, prompt given or implied), UltraFeedback's
+        (answers that repeat the prompt), HH-RLHF's (two transcripts), and two answers with a
+        judgement. A prompt may have any name that a question has, and a system text beside it. The
+        prompt is what both answers have in common. Raises DataError when that gives no pair.
         """
         if not isinstance(row, Mapping):
             raise DataError("it is no row with a prompt and two answers")
@@ -77,7 +88,10 @@ def _preference(row: Mapping[str, Any]) -> Preference:
     columns = prompt_columns(row, names)
     before, spoken = _prompt(row, columns)
     chosen, rejected = (_side(row[name], name, before, spoken) for name in names)
-    shared = next((i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b), min(len(chosen), len(rejected)))
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(chosen, rejected, strict=False)) if a != b),
+        min(len(chosen), len(rejected)),
+    )
     if shared == min(len(chosen), len(rejected)):
         raise NoPreference("its chosen and rejected answers are the same")
     scores = [row.get(name) for name in ("score_chosen", "score_rejected")]
@@ -88,7 +102,9 @@ def _preference(row: Mapping[str, Any]) -> Preference:
     prompt = Conversation((*system_message(row, columns.system, chosen), *chosen[:shared]))
     if prompt.messages[-1].role != "user":
         raise DataError("its prompt does not end on the user")
-    answers = [Conversation((*prompt.messages, side[shared])).messages[-1] for side in (chosen, rejected)]
+    answers = [
+        Conversation((*prompt.messages, side[shared])).messages[-1] for side in (chosen, rejected)
+    ]
     return Preference(prompt, *answers)
 
 
@@ -97,7 +113,9 @@ def _answer_columns(row: Mapping[str, Any]) -> tuple[str, str]:
     found = preference_columns(row)
     if found is None:
         missing = " and no ".join(repr(name) for name in ("chosen", "rejected") if name not in row)
-        raise DataError(f"it has no {missing} answer; it has {', '.join(map(str, row)) or 'no values'}")
+        raise DataError(
+            f"it has no {missing} answer; it has {', '.join(map(str, row)) or 'no values'}"
+        )
     first, second, judgement = found
     for name in (first, second):
         if row[name] is None or row[name] == "" or row[name] == []:
@@ -109,9 +127,13 @@ def _answer_columns(row: Mapping[str, Any]) -> tuple[str, str]:
     if place in TIES:
         raise NoPreference(f"it is a tie: its {judgement!r} is {shown(better)}")
     ends = [plain(name)[-1] for name in (first, second)]  # 0 and 1, a and b
-    found_at = [i for i, end in enumerate(ends) if place in (end, plain((first, second)[i]), f"model{end}")]
+    found_at = [
+        i for i, end in enumerate(ends) if place in (end, plain((first, second)[i]), f"model{end}")
+    ]
     if not found_at:
-        raise DataError(f"its {judgement!r} is {shown(better)}, which names neither {first!r} nor {second!r}")
+        raise DataError(
+            f"its {judgement!r} is {shown(better)}, which names neither {first!r} nor {second!r}"
+        )
     return (first, second) if found_at[0] == 0 else (second, first)
 
 
@@ -137,19 +159,29 @@ def _prompt(row: Mapping[str, Any], columns: Columns) -> tuple[list[Message], bo
     if not isinstance(value, str) or are_messages(value):
         return [*history, *read_turns(value)], False
     turns = _transcript(value)
-    if turns and (value[:1] in "\r\n" or any(turn.role == "assistant" for turn in turns) or ANSWER_ASKED.search(value)):
+    if turns and (
+        value[:1] in "\r\n"
+        or any(turn.role == "assistant" for turn in turns)
+        or ANSWER_ASKED.search(value)
+    ):
         return [*history, *turns], True
     return [*history, Message.of("user", joined_question(row, columns.questions))], False
 
 
 def _side(value: Any, name: str, before: Sequence[Message], spoken: bool) -> list[Message]:
-    """The conversation that ends with one of the answers; `spoken` says that the prompt was a transcript."""
+    """The conversation that ends with one of the answers; `spoken` says that the prompt was a
+    transcript.
+    """
     if isinstance(value, bool | int | float):
         value = text_of(value, name)
     if isinstance(value, str) and not are_messages(value):
         turns = _transcript(value)
         asked = [turn.text.strip() for turn in before if turn.role == "user"]
-        if turns and turns[-1].role == "assistant" and (not asked or turns[0].text.strip() == asked[0]):
+        if (
+            turns
+            and turns[-1].role == "assistant"
+            and (not asked or turns[0].text.strip() == asked[0])
+        ):
             return turns  # it repeats the prompt
         return [*before, Message.of("assistant", value.strip() if spoken else value)]
     if not isinstance(value, Mapping | list | tuple | str):
@@ -159,19 +191,27 @@ def _side(value: Any, name: str, before: Sequence[Message], spoken: bool) -> lis
 
 
 def _transcript(text: str) -> list[Message]:
-    """The turns of a string in which Human and Assistant speak in turn from its beginning; else none."""
+    """The turns of a string in which Human and Assistant speak in turn from its beginning; else
+    none.
+    """
     if not TRANSCRIPT.match(text):
         return []
     parts = TURN.split(text.lstrip())
     names, texts = parts[1::2], parts[2::2]
-    if texts[-1].strip() == "" and names[-1] == "Assistant":  # a prompt that ends "Assistant:" asks for the answer
+    if (
+        texts[-1].strip() == "" and names[-1] == "Assistant"
+    ):  # a prompt that ends "Assistant:" asks for the answer
         names, texts = names[:-1], texts[:-1]
-    return [Message.of("user" if name == "Human" else "assistant", said.strip()) for name, said in zip(names, texts, strict=True)]
+    return [
+        Message.of("user" if name == "Human" else "assistant", said.strip())
+        for name, said in zip(names, texts, strict=True)
+    ]
 
 
 def read_preferences(files: Sequence[Path], note: Callable[[str], None]) -> list[Preference]:
-    """The pairs of some files. Rows that are none are counted, noted and skipped, and so are ties, which are no fault; DataError when
-    bad rows are many, or nothing is left."""
+    """The pairs of some files. Rows that are none are counted, noted and skipped, and so are ties,
+    which are no fault; DataError when bad rows are many, or nothing is left.
+    """
     ledger, found, ties = Ledger(), list[Preference](), list[str]()
     for file in files:
         ledger.place = ""
@@ -186,27 +226,46 @@ def read_preferences(files: Sequence[Path], note: Callable[[str], None]) -> list
             except DataError as error:
                 ledger.refuse(where, error.what)
     if ledger.bad:
-        note(f"preferences: {ledger.bad:,} of {ledger.rows:,} rows were skipped; the first is {ledger.examples[0]}")
+        note(
+            f"preferences: {ledger.bad:,} of {ledger.rows:,} rows were skipped; the first is"
+            f" {ledger.examples[0]}"
+        )
     if ties:
-        note(f"preferences: {len(ties):,} of {ledger.rows:,} rows prefer neither answer and were left out; the first is {ties[0]}")
+        note(
+            f"preferences: {len(ties):,} of {ledger.rows:,} rows prefer neither answer and were"
+            f" left out; the first is {ties[0]}"
+        )
     if not found:
         reason = next(iter([*ledger.examples, *ties]), None)
-        raise DataError(f"There are no preference pairs in {', '.join(map(str, files)) or 'no files'}{f'; {reason}' if reason else ''}.",
-                        "Bring rows of prompt, chosen and rejected.")
+        raise DataError(
+            "There are no preference pairs in"
+            f" {', '.join(map(str, files)) or 'no files'}{f'; {reason}' if reason else ''}.",
+            "Bring rows of prompt, chosen and rejected.",
+        )
     return found
 
 
-def split_preferences(files: Sequence[Path], note: Callable[[str], None]) -> tuple[list[Preference], list[Preference]]:
-    """(train, validation): files whose names speak of a test are for validation; if none does, some prompts by their hash are."""
+def split_preferences(
+    files: Sequence[Path], note: Callable[[str], None]
+) -> tuple[list[Preference], list[Preference]]:
+    """(train, validation): files whose names speak of a test are for validation; if none does, some
+    prompts by their hash are.
+    """
     held_out = [file for file in files if HELD_OUT_NAME.search(file.name)]
     rest = [file for file in files if file not in held_out]
     if held_out and rest:
         return read_preferences(rest, note), read_preferences(held_out, note)
     pairs = read_preferences(files, note)
     marks = [crc32(repr(pair.prompt).encode()) % HELD_OUT_SHARE == 0 for pair in pairs]
-    train, validation = ([pair for pair, mark in zip(pairs, marks, strict=True) if mark == wanted] for wanted in (False, True))
+    train, validation = (
+        [pair for pair, mark in zip(pairs, marks, strict=True) if mark == wanted]
+        for wanted in (False, True)
+    )
     if not train or not validation:
-        raise DataError(f"{len(pairs)} preference pairs are too few to hold some out for validation.", "Bring more, or a test file.")
+        raise DataError(
+            f"{len(pairs)} preference pairs are too few to hold some out for validation.",
+            "Bring more, or a test file.",
+        )
     return train, validation
 
 
@@ -216,7 +275,8 @@ def preference_files(path: Path) -> list[Path]:
 
 
 class RenderedPairs:
-    """Pairs as documents to be written as shards: 2 i is the chosen answer of pair i, 2 i + 1 the rejected one, each after its prompt.
+    """Pairs as documents to be written as shards: 2 i is the chosen answer of pair i, 2 i + 1 the
+    rejected one, each after its prompt.
 
     Only the answer is learnt: an earlier turn of the assistant is part of the prompt.
     """
@@ -229,22 +289,33 @@ class RenderedPairs:
 
     def __getitem__(self, index: int) -> Rendered:
         pair = self.pairs[index // 2]
-        whole = render(self.tokenizer, Conversation((*pair.prompt.messages, pair.rejected if index % 2 else pair.chosen)))
-        given = len(render(self.tokenizer, pair.prompt).ids) + 1  # and the assistant's opening token
+        whole = render(
+            self.tokenizer,
+            Conversation((*pair.prompt.messages, pair.rejected if index % 2 else pair.chosen)),
+        )
+        given = (
+            len(render(self.tokenizer, pair.prompt).ids) + 1
+        )  # and the assistant's opening token
         return Rendered(whole.ids, [False] * given + whole.mask[given:])
 
 
 @dataclass(frozen=True)
 class PairBatch:
-    """What one forward and backward pass takes: P chosen answers, then their P rejected ones. Rows without targets fill it up."""
+    """What one forward and backward pass takes: P chosen answers, then their P rejected ones. Rows
+    without targets fill it up.
+    """
 
     inputs: np.ndarray  # (2 P, T) int32
     targets: np.ndarray  # (2 P, T) int64, IGNORE where not the answer
-    reference: np.ndarray  # (2 P,) float32, log-probability of each answer under the model that training began with
+    reference: (
+        np.ndarray
+    )  # (2 P,) float32, log-probability of each answer under the model that training began with
 
 
 class PreferenceBatches:
-    """Steps of pairs, both answers of a pair in one micro-batch. The state is {"epoch", "row"}, as for other batches."""
+    """Steps of pairs, both answers of a pair in one micro-batch. The state is {"epoch", "row"}, as
+    for other batches.
+    """
 
     def __init__(
         self,
@@ -260,22 +331,36 @@ class PreferenceBatches:
         bucket: int,
         one_shape: bool = False,
     ):
-        """Pairs with an answer beyond `max_tokens` are left out: cut short, it would not be the answer that was judged.
+        """Pairs with an answer beyond `max_tokens` are left out: cut short, it would not be the
+        answer that was judged.
 
-        `micro_tokens` bounds a micro-batch; `one_shape` pads all of them alike, for compiled models. Raises RecipeError when the pairs
+        `micro_tokens` bounds a micro-batch; `one_shape` pads all of them alike, for compiled
+        models. Raises RecipeError when the pairs
         of a step do not divide over the ranks, DataError when no pair fits.
         """
         if pairs_per_step % world:
-            raise RecipeError(f"{pairs_per_step} pairs a step do not divide over {world} processes.", "Change dpo.batch_pairs.")
+            raise RecipeError(
+                f"{pairs_per_step} pairs a step do not divide over {world} processes.",
+                "Change dpo.batch_pairs.",
+            )
         self.shards, self.pairs_per_step, self.micro_tokens = shards, pairs_per_step, micro_tokens
-        self.rank, self.world, self.bos, self.seed, self.max_tokens = rank, world, bos, seed, max_tokens
+        self.rank, self.world, self.bos, self.seed, self.max_tokens = (
+            rank,
+            world,
+            bos,
+            seed,
+            max_tokens,
+        )
         self.bucket = max_tokens if one_shape else bucket
         self.one_shape = one_shape
         self.lengths = np.asarray(shards.lengths).reshape(-1, 2).max(axis=1)
         self.usable = np.flatnonzero(self.lengths <= max_tokens)
         self.reference = np.zeros(shards.documents, np.float32)
         if not len(self.usable):
-            raise DataError(f"None of {len(self.lengths)} preference pairs fits the model's context of {max_tokens} tokens.")
+            raise DataError(
+                f"None of {len(self.lengths)} preference pairs fits the model's context of"
+                f" {max_tokens} tokens."
+            )
 
     @property
     def left_out(self) -> int:
@@ -289,22 +374,34 @@ class PreferenceBatches:
             step = [next(pairs) for _ in range(self.pairs_per_step)]
             share = [pair for _, _, pair in step[self.rank :: self.world]]
             micro = tuple(batch for _, batch in self.batches(share))
-            tokens = sum(int(self.shards.lengths[2 * pair] + self.shards.lengths[2 * pair + 1]) for _, _, pair in step)
+            tokens = sum(
+                int(self.shards.lengths[2 * pair] + self.shards.lengths[2 * pair + 1])
+                for _, _, pair in step
+            )
             after = {"epoch": step[-1][0], "row": step[-1][1] + 1}
             yield Step(micro, len(share), after, f"{step[0][0]}:{step[0][1]}", tokens)
 
     def once(self, most: int | None = None) -> Iterator[tuple[np.ndarray, PairBatch]]:
-        """This rank's share of the pairs, each once, with their numbers: all of them, or `most` in the first epoch's order."""
+        """This rank's share of the pairs, each once, with their numbers: all of them, or `most` in
+        the first epoch's order.
+        """
         order = self.usable[seeded_order(len(self.usable), self.seed, 0)][:most]
         return self.batches(order[self.rank :: self.world].tolist())
 
     def batches(self, pairs: Sequence[int]) -> Iterator[tuple[np.ndarray, PairBatch]]:
-        """Micro-batches of pairs alike in length, the longest first, so that memory runs out at once or not at all."""
+        """Micro-batches of pairs alike in length, the longest first, so that memory runs out at
+        once or not at all.
+        """
         left = sorted(pairs, key=lambda pair: (-self.lengths[pair], pair))
         while left:
-            width = min(-(-int(self.lengths[left[0]]) // self.bucket) * self.bucket, self.max_tokens)
+            width = min(
+                -(-int(self.lengths[left[0]]) // self.bucket) * self.bucket, self.max_tokens
+            )
             count = max(1, self.micro_tokens // (2 * width))
-            yield np.array(left[:count]), self._micro(left[:count], width, count if self.one_shape else len(left[:count]))
+            yield (
+                np.array(left[:count]),
+                self._micro(left[:count], width, count if self.one_shape else len(left[:count])),
+            )
             left = left[count:]
 
     def _pairs(self, epoch: int, row: int) -> Iterator[tuple[int, int, int]]:

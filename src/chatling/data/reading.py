@@ -1,4 +1,6 @@
-"""Files of a user's own as rows: text, markdown, jsonl, json, csv and parquet, plain or packed, streamed so that size does not matter."""
+"""Files of a user's own as rows: text, markdown, jsonl, json, csv and parquet, plain or packed,
+streamed so that size does not matter.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +19,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chatling.data.csv_rows import csv_rows
-from chatling.data.decoding import CHUNK_CHARACTERS, PACKED, Tick, check_encoding, open_text, unpacked
+from chatling.data.decoding import (
+    CHUNK_CHARACTERS,
+    PACKED,
+    Tick,
+    check_encoding,
+    open_text,
+    unpacked,
+)
 from chatling.data.json_rows import json_lines, json_values
 from chatling.errors import DataError
 
 Row = str | dict[str, Any]  # a document, or named values
-FORMATS = {".txt": "text", ".text": "text", ".md": "text", ".markdown": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
-           ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
-DOCUMENT_CHARACTERS = 10_000  # longer text files are cut at the end of a paragraph; the tokenizer's training reads no more of a document
+FORMATS = {
+    ".txt": "text",
+    ".text": "text",
+    ".md": "text",
+    ".markdown": "text",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".parquet": "parquet",
+}
+# longer text files are cut at the end of a paragraph; the tokenizer's training reads no more of a
+# document
+DOCUMENT_CHARACTERS = 10_000
 PARQUET_ROWS = 256  # held at a time
 NOT_DATA = re.compile(r"(readme|licen[cs]e|contributing|changelog|dataset_infos?)\b", re.IGNORECASE)
 RECORD = "import.json"  # in every folder that an import wrote
@@ -33,22 +54,32 @@ JOINERS = "\u200d\ufe0e\ufe0f"  # belong to the character before, and the first 
 
 @dataclass
 class Ledger:
-    """What reading met: rows, and those that could not be used, which are shown, skipped and, above a share, refused."""
+    """What reading met: rows, and those that could not be used, which are shown, skipped and, above
+    a share, refused.
+    """
 
     allow_bad: float = 0.01
     rows: int = 0
     bad: int = 0
     examples: list[str] = field(default_factory=list)
-    place: str = ""  # of the row that was read last, such as "line 3"; "" where the reader cannot tell
+    place: str = (
+        ""  # of the row that was read last, such as "line 3"; "" where the reader cannot tell
+    )
 
     def refuse(self, where: str, why: str) -> None:
-        """Note a row that cannot be used. Raises DataError when it makes more than 10 and more than the share allowed."""
+        """Note a row that cannot be used. Raises DataError when it makes more than 10 and more than
+        the share allowed.
+        """
         self.bad += 1
         if len(self.examples) < 5:
             self.examples.append(f"{where}: {why}")
         if self.bad > 10 + self.allow_bad * self.rows:
-            raise DataError(f"{self.bad:,} of the first {self.rows:,} rows cannot be used; the first is {self.examples[0].rstrip('.')}.",
-                            f"Mend the file, or skip such rows with a higher --allow-bad, now {self.allow_bad:g}.")
+            raise DataError(
+                f"{self.bad:,} of the first {self.rows:,} rows cannot be used; the first is"
+                f" {self.examples[0].rstrip('.')}.",
+                "Mend the file, or skip such rows with a higher --allow-bad, now"
+                f" {self.allow_bad:g}.",
+            )
 
 
 @dataclass(frozen=True)
@@ -60,34 +91,47 @@ class Found:
 
 
 def file_format(path: Path) -> str | None:
-    """"text", "jsonl", "json", "csv" or "parquet" by the ending, before `.gz` or `.zst`; None for any other."""
+    """ "text", "jsonl", "json", "csv" or "parquet" by the ending, before `.gz` or `.zst`; None for
+    any other.
+    """
     plain = path.with_suffix("") if path.suffix.lower() in PACKED else path
     return FORMATS.get(plain.suffix.lower())
 
 
 def find_files(path: Path) -> Found:
-    """The file, or all data files below the folder sorted by path; hidden ones, readmes and licences are passed over.
+    """The file, or all data files below the folder sorted by path; hidden ones, readmes and
+    licences are passed over.
 
-    Links are followed; a folder met twice, what an earlier import wrote below `path`, and what is no file (a pipe, a link to nothing) are
-    passed over, too. Raises DataError when there is no such path, it cannot be read, or nothing in it is data.
+    Links are followed; a folder met twice, what an earlier import wrote below `path`, and what is
+    no file (a pipe, a link to nothing) are passed over, too. Raises DataError when there is no such
+    path, it cannot be read, or nothing in it is data.
     """
     known = "Files end in .txt, .md, .jsonl, .json, .csv, .tsv or .parquet, also with .gz or .zst."
     try:
         if not path.exists():
-            raise DataError(f"There is no file or folder {path}.", "Name a path, or a data set of the Hub as OWNER/NAME.")
+            raise DataError(
+                f"There is no file or folder {path}.",
+                "Name a path, or a data set of the Hub as OWNER/NAME.",
+            )
         if path.is_dir():
             found = _walk(path)
         elif not path.is_file():
-            raise DataError(f"{path} is a pipe, socket or device, not a file.", "Write what it gives to a file.")
+            raise DataError(
+                f"{path} is a pipe, socket or device, not a file.", "Write what it gives to a file."
+            )
         elif file_format(path) is None:
             raise DataError(f"{path} is of a kind that is not known.", known)
         else:
             found = Found((path,), Counter())
     except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read: {error.strerror or error}.") from error
+        raise DataError(
+            f"{error.filename or path} cannot be read: {error.strerror or error}."
+        ) from error
     if not found.files:
         passed = ", ".join(f"{count:,} {name}" for name, count in found.passed.most_common(8))
-        raise DataError(f"{path} holds no text or data files{passed and f'; passed over: {passed}'}.", known)
+        raise DataError(
+            f"{path} holds no text or data files{passed and f'; passed over: {passed}'}.", known
+        )
     return found
 
 
@@ -108,7 +152,10 @@ def _walk(folder: Path) -> Found:
                 waiting += sorted(path.iterdir(), reverse=True)
             met.add((status.st_dev, status.st_ino))
         elif not path.is_file():
-            passed[f"{'link to nothing' if path.is_symlink() else 'pipe, socket or device'} ({path.name})"] += 1
+            passed[
+                f"{'link to nothing' if path.is_symlink() else 'pipe, socket or device'}"
+                f" ({path.name})"
+            ] += 1
         elif NOT_DATA.match(path.name) or path.name in ("manifest.json", RECORD):
             passed[path.name] += 1
         elif file_format(path) is None:
@@ -126,13 +173,21 @@ def _is_import(folder: Path) -> bool:
     return isinstance(record, dict) and {"source", "kind", "documents"} <= record.keys()
 
 
-def iter_rows(file: Path, ledger: Ledger, *, columns: Sequence[str] | None = None, encoding: str | None = None,
-              tick: Tick | None = None) -> Iterator[Row]:
-    """The rows of a file: documents (str) of text files, dicts of the others. `columns` are those read of csv and parquet.
+def iter_rows(
+    file: Path,
+    ledger: Ledger,
+    *,
+    columns: Sequence[str] | None = None,
+    encoding: str | None = None,
+    tick: Tick | None = None,
+) -> Iterator[Row]:
+    """The rows of a file: documents (str) of text files, dicts of the others. `columns` are those
+    read of csv and parquet.
 
-    Invalid bytes become U+FFFD. A byte order mark tells the encoding, else `encoding`, else it is UTF-8. `tick(n)` is told of every n
-    bytes of the file that are done. Raises DataError naming the file when it is damaged, or so full of U+FFFD and NUL that its encoding
-    must be another; rows that cannot be used go to the ledger.
+    Invalid bytes become U+FFFD. A byte order mark tells the encoding, else `encoding`, else it is
+    UTF-8. `tick(n)` is told of every n bytes of the file that are done. Raises DataError naming the
+    file when it is damaged, or so full of U+FFFD and NUL that its encoding must be another; rows
+    that cannot be used go to the ledger.
     """
     kind = file_format(file)
     tick = tick or (lambda done: None)
@@ -142,28 +197,39 @@ def iter_rows(file: Path, ledger: Ledger, *, columns: Sequence[str] | None = Non
         if kind == "parquet":
             yield from _parquet_rows(file, ledger, columns, tick)
             return
-        # a text file's lines may end as on any system; in jsonl only \n ends one, and csv keeps those inside of quotes
+        # a text file's lines may end as on any system; in jsonl only \n ends one, and csv keeps
+        # those inside of quotes
         newline = {"text": None, "csv": ""}.get(kind or "text", "\n")
         with open_text(file, tick, encoding, newline) as text:
             if kind == "csv":
                 yield from csv_rows(file, text, ledger, columns)
             else:
-                yield from {"text": _documents, "jsonl": json_lines, "json": json_values}[kind or "text"](file, text, ledger)
+                yield from {"text": _documents, "jsonl": json_lines, "json": json_values}[
+                    kind or "text"
+                ](file, text, ledger)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # the system's own, not pyarrow's
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # the system's own, not pyarrow's
             raise DataError(f"{file} cannot be read: {error.strerror or error}.") from error
-        raise DataError(f"{file} is not a readable {kind} file ({str(error).splitlines()[0]}).", "Fetch or write it again.") from error
+        raise DataError(
+            f"{file} is not a readable {kind} file ({str(error).splitlines()[0]}).",
+            "Fetch or write it again.",
+        ) from error
 
 
 def _documents(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[str]:
-    """A text file as one document, or cut into pieces of 5,000 to 10,000 characters, which joined are the file."""
+    """A text file as one document, or cut into pieces of 5,000 to 10,000 characters, which joined
+    are the file.
+    """
     held, chunk = "", " "
     while chunk:
         chunk = text.read(CHUNK_CHARACTERS)
         held, begin = held + chunk, 0
-        # before the end of the file half a document more must be held, so that the last piece, too, is one of at least half
+        # before the end of the file half a document more must be held, so that the last piece, too,
+        # is one of at least half
         while len(held) - begin > (DOCUMENT_CHARACTERS * 3 // 2 if chunk else DOCUMENT_CHARACTERS):
             end = _cut(held, begin)
             ledger.rows += 1
@@ -176,7 +242,9 @@ def _documents(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[s
 
 
 def _cut(text: str, begin: int) -> int:
-    """Where a document from `begin` on ends: after a paragraph, else a line, else a sentence, else a word, else anywhere."""
+    """Where a document from `begin` on ends: after a paragraph, else a line, else a sentence, else
+    a word, else anywhere.
+    """
     half = DOCUMENT_CHARACTERS // 2
     least, most = begin + half, min(begin + DOCUMENT_CHARACTERS, len(text) - half)
     for mark in ("\n\n", "\n", "。", ". ", " "):
@@ -184,24 +252,30 @@ def _cut(text: str, begin: int) -> int:
         if at >= 0:
             return at + len(mark)
     end = most
-    while end > least and (unicodedata.combining(text[end]) or text[end] in JOINERS or text[end - 1] == JOINERS[0]):
+    while end > least and (
+        unicodedata.combining(text[end]) or text[end] in JOINERS or text[end - 1] == JOINERS[0]
+    ):
         end -= 1
     return end
 
 
-
-
-def _parquet_rows(file: Path, ledger: Ledger, columns: Sequence[str] | None, tick: Tick) -> Iterator[Row]:
+def _parquet_rows(
+    file: Path, ledger: Ledger, columns: Sequence[str] | None, tick: Tick
+) -> Iterator[Row]:
     size = file.stat().st_size
     with tempfile.TemporaryFile() as plain:
-        if file.suffix.lower() in PACKED:  # parquet is read from its end, so a packed one is unpacked first
+        if (
+            file.suffix.lower() in PACKED
+        ):  # parquet is read from its end, so a packed one is unpacked first
             with unpacked(file, lambda done: None) as stream:
                 while chunk := stream.read(CHUNK_CHARACTERS):
                     plain.write(chunk)
         with pq.ParquetFile(plain if plain.tell() else file) as parquet:
             total, told = max(1, parquet.metadata.num_rows), 0
             done = 0
-            for batch in parquet.iter_batches(batch_size=PARQUET_ROWS, columns=None if columns is None else list(columns)):
+            for batch in parquet.iter_batches(
+                batch_size=PARQUET_ROWS, columns=None if columns is None else list(columns)
+            ):
                 done += batch.num_rows
                 ledger.rows += batch.num_rows
                 yield from _decoded_rows(file, batch)
@@ -214,6 +288,14 @@ def _decoded_rows(file: Path, batch: pa.RecordBatch) -> list[dict[str, Any]]:
         rows = batch.to_pylist()
     except UnicodeDecodeError:
         texts = (pa.string(), pa.large_string())
-        fields = [pa.field(f.name, pa.large_binary()) if f.type in texts else f for f in batch.schema]
+        fields = [
+            pa.field(f.name, pa.large_binary()) if f.type in texts else f for f in batch.schema
+        ]
         rows = batch.cast(pa.schema(fields)).to_pylist()
-    return [{name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v for name, v in row.items()} for row in rows]
+    return [
+        {
+            name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v
+            for name, v in row.items()
+        }
+        for row in rows
+    ]

@@ -1,4 +1,6 @@
-"""Conversations in the shapes that people keep them in: lists of turns (`messages`, ShareGPT, …), and columns of questions and answers."""
+"""Conversations in the shapes that people keep them in: lists of turns (`messages`, ShareGPT, …),
+and columns of questions and answers.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ MEANT_FOR_TURNS = (("role", "content"), ("from", "value"))  # in a column of wha
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a row holds its conversation: in one column of turns, or in a question's, with what stands below it, and an answer's."""
+    """Where a row holds its conversation: in one column of turns, or in a question's, with what
+    stands below it, and an answer's.
+    """
 
     turns: str | None = None
     questions: tuple[str, ...] = ()
@@ -44,11 +48,17 @@ class Columns:
 
     @property
     def used(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.system, self.history, self.turns, *self.questions, self.answer) if name is not None)
+        return tuple(
+            name
+            for name in (self.system, self.history, self.turns, *self.questions, self.answer)
+            if name is not None
+        )
 
 
 def find_columns(row: Mapping[str, Any]) -> Columns | None:
-    """Where a row holds a conversation, told by names of columns and by what is in them; None when it is none."""
+    """Where a row holds a conversation, told by names of columns and by what is in them; None when
+    it is none.
+    """
     candidates, named = _named_columns(tuple(map(str, row)))
     for name in candidates:
         if _are_turns(row.get(name), known=True):
@@ -60,21 +70,35 @@ def find_columns(row: Mapping[str, Any]) -> Columns | None:
 
 
 def parse_conversation(row: Any, columns: Columns | None = None) -> Conversation:
-    """The conversation of a row, or of a bare list of messages; texts are kept as they are, numbers become text.
+    """The conversation of a row, or of a bare list of messages; texts are kept as they are, numbers
+    become text.
 
-    A last turn of the user, which nothing answers, is left out. A "system" text beside turns or a question opens the conversation.
-    Raises DataError for whatever else a row may be: no conversation, an unknown role, turns out of order, empty turns.
+    A last turn of the user, which nothing answers, is left out. A "system" text beside turns or a
+    question opens the conversation. Raises DataError for whatever else a row may be: no
+    conversation, an unknown role, turns out of order, empty turns.
     """
     if isinstance(row, list | tuple) and are_messages(row):
         row = {"messages": row}
     if not isinstance(row, Mapping):
-        raise DataError(f"{kind_of(row)} where an object with named values is expected: {shown(row)}")
+        raise DataError(
+            f"{kind_of(row)} where an object with named values is expected: {shown(row)}"
+        )
     columns = columns or _told_columns(row)
-    missing = next((name for name in (columns.turns, *columns.questions[:1], columns.answer) if name is not None and name not in row), None)
+    missing = next(
+        (
+            name
+            for name in (columns.turns, *columns.questions[:1], columns.answer)
+            if name is not None and name not in row
+        ),
+        None,
+    )
     if missing is not None:
         raise DataError(f"it has no {missing!r}; it has {', '.join(map(str, row)) or 'no values'}")
     try:
-        messages = [*earlier_turns(row, columns), *(_answered(row, columns) if columns.turns is None else read_turns(row[columns.turns]))]
+        messages = [
+            *earlier_turns(row, columns),
+            *(_answered(row, columns) if columns.turns is None else read_turns(row[columns.turns])),
+        ]
     except RecursionError:
         raise DataError("its values are nested too deeply") from None
     if messages and messages[-1].role == "user":
@@ -83,30 +107,42 @@ def parse_conversation(row: Any, columns: Columns | None = None) -> Conversation
 
 
 def _told_columns(row: Mapping[str, Any]) -> Columns:
-    """`find_columns`; raises DataError for a row that is no conversation, or a choice between two."""
+    """`find_columns`; raises DataError for a row that is no conversation, or a choice between
+    two.
+    """
     columns, preference = find_columns(row), preference_columns(row)
     if preference is not None and (columns is None or set(columns.used) & set(preference)):
         raise DataError("it is no conversation but a preference pair, which is for [dpo]")
     if columns is None:
-        raise DataError("it is no conversation in the messages, ShareGPT or Alpaca shape, and no question with its answer; "
-                        f"it has {', '.join(map(str, row)) or 'no values'}")
+        raise DataError(
+            "it is no conversation in the messages, ShareGPT or Alpaca shape, and no question with"
+            f" its answer; it has {', '.join(map(str, row)) or 'no values'}"
+        )
     return columns
 
 
 def preference_columns(row: Mapping[str, Any]) -> tuple[str, str, str | None] | None:
-    """The columns of a better and a worse answer, or of two answers and of which is better; None when a row has none such."""
+    """The columns of a better and a worse answer, or of two answers and of which is better; None
+    when a row has none such.
+    """
     return _preference_columns(tuple(map(str, row)))
 
 
-def system_message(row: Mapping[str, Any], column: str | None, messages: Sequence[Message]) -> tuple[Message, ...]:
+def system_message(
+    row: Mapping[str, Any], column: str | None, messages: Sequence[Message]
+) -> tuple[Message, ...]:
     """The system text that stands beside the messages, unless they begin with one of their own."""
     text = row.get(column) if column is not None else None
     own = bool(messages) and messages[0].role == "system"
-    return (Message.of("system", text),) if isinstance(text, str) and text.strip() and not own else ()
+    return (
+        (Message.of("system", text),) if isinstance(text, str) and text.strip() and not own else ()
+    )
 
 
 def read_turns(value: Any) -> list[Message]:
-    """The messages of a list of turns, or of its JSON in a string: roles with texts, texts in turn, pairs of a question and an answer."""
+    """The messages of a list of turns, or of its JSON in a string: roles with texts, texts in turn,
+    pairs of a question and an answer.
+    """
     turns = _decoded(value)
     if isinstance(turns, Mapping):
         turns = [turns]
@@ -124,7 +160,9 @@ def joined_question(row: Mapping[str, Any], names: Iterable[str]) -> str:
 
 
 def text_of(value: Any, name: str) -> str:
-    """A value as text: numbers as they are written, nothing for what is missing. Raises DataError for what is no text."""
+    """A value as text: numbers as they are written, nothing for what is missing. Raises DataError
+    for what is no text.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
@@ -139,7 +177,9 @@ def text_of(value: Any, name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _named_columns(names: tuple[str, ...]) -> tuple[tuple[str, ...], Columns]:
-    """By their names alone: columns that may hold turns, the likeliest first, and those of a question and its answer."""
+    """By their names alone: columns that may hold turns, the likeliest first, and those of a
+    question and its answer.
+    """
     known = {plain(name): name for name in reversed(names)}
     turns = tuple(known[name] for name in TURNS if name in known)
     question, answer = find_name(names, QUESTION), find_name(names, ANSWER)
@@ -158,7 +198,9 @@ def _preference_columns(names: tuple[str, ...]) -> tuple[str, str, str | None] |
     if chosen is not None and rejected is not None:
         return chosen, rejected, None
     for answers, judgements in JUDGED:
-        first, second, judgement = (find_name(names, known) for known in (answers[:1], answers[1:], judgements))
+        first, second, judgement = (
+            find_name(names, known) for known in (answers[:1], answers[1:], judgements)
+        )
         if first is not None and second is not None and judgement is not None:
             return first, second, judgement
     return None
@@ -182,7 +224,11 @@ def _answered(row: Mapping[str, Any], columns: Columns) -> list[Message]:
         return [*asked, *read_turns(answer)]
     if isinstance(answer, Mapping) and "text" in answer:  # SQuAD's
         answer = answer["text"]
-    if isinstance(answer, list | tuple) and answer and all(isinstance(each, str) for each in answer):
+    if (
+        isinstance(answer, list | tuple)
+        and answer
+        and all(isinstance(each, str) for each in answer)
+    ):
         answer = answer[0]  # several that are right
     return [*asked, Message.of("assistant", text_of(answer, name))]
 
@@ -192,7 +238,9 @@ def earlier_turns(row: Mapping[str, Any], columns: Columns) -> list[Message]:
     history = None if columns.history is None else _decoded(row.get(columns.history))
     if not history:
         return []
-    if isinstance(history, list | tuple) and all(isinstance(turn, Mapping) or _is_pair(turn) for turn in history):
+    if isinstance(history, list | tuple) and all(
+        isinstance(turn, Mapping) or _is_pair(turn) for turn in history
+    ):
         return read_turns(history)
     raise DataError("its history is not a list of pairs of a question and an answer")
 
@@ -214,7 +262,9 @@ def _decoded(value: Any) -> Any:
 
 
 def _are_turns(value: Any, known: bool) -> bool:
-    """Whether a value is a list of turns; where the column's name is not `known`, only what can hardly be anything else."""
+    """Whether a value is a list of turns; where the column's name is not `known`, only what can
+    hardly be anything else.
+    """
     turns = _decoded(value)
     if not isinstance(turns, list | tuple) or not turns:
         return False
@@ -222,14 +272,26 @@ def _are_turns(value: Any, known: bool) -> bool:
     if isinstance(first, Mapping):
         role, text = _turn_keys(tuple(map(str, first)))
         if role is not None and text is not None:
-            return known or (role.lower(), text.lower()) in MEANT_FOR_TURNS or role_of(first.get(role)) is not None
+            return (
+                known
+                or (role.lower(), text.lower()) in MEANT_FOR_TURNS
+                or role_of(first.get(role)) is not None
+            )
         return known and named_columns(map(str, first)).answer is not None
-    return known and (_is_pair(first) or (len(turns) > 1 and all(isinstance(turn, str) for turn in turns)))
+    return known and (
+        _is_pair(first) or (len(turns) > 1 and all(isinstance(turn, str) for turn in turns))
+    )
 
 
 def may_be_turns(value: Any, name: str) -> bool:
-    """Whether a value may be turns in a column that somebody says holds them; lines of a text are none, unless its name says so."""
-    return _are_turns(value, known=plain(name) in TURNS or (isinstance(value, list) and bool(value) and not isinstance(value[0], str)))
+    """Whether a value may be turns in a column that somebody says holds them; lines of a text are
+    none, unless its name says so.
+    """
+    return _are_turns(
+        value,
+        known=plain(name) in TURNS
+        or (isinstance(value, list) and bool(value) and not isinstance(value[0], str)),
+    )
 
 
 def are_messages(value: Any) -> bool:
@@ -243,7 +305,11 @@ def _turn_keys(names: tuple[str, ...]) -> tuple[str | None, str | None]:
 
 
 def _is_pair(turn: Any) -> bool:
-    return isinstance(turn, list | tuple) and len(turn) == 2 and all(isinstance(text, str) for text in turn)
+    return (
+        isinstance(turn, list | tuple)
+        and len(turn) == 2
+        and all(isinstance(text, str) for text in turn)
+    )
 
 
 def _in_turn(texts: Iterable[str]) -> Iterable[Message]:
@@ -266,7 +332,10 @@ def _turn(turn: Any) -> Iterable[Message]:
     name, content = turn.get(role_key), turn.get(text_key)
     role = role_of(name)
     if role is None:
-        raise DataError(f"a turn is from {shown(name)}; known are user, assistant, system and their usual other names")
+        raise DataError(
+            f"a turn is from {shown(name)}; known are user, assistant, system and their usual other"
+            " names"
+        )
     if turn.get("tool_calls") or turn.get("function_call"):
         raise DataError("a turn calls a tool, for which there is no place in a conversation")
     if role == "system" and not content:  # it says nothing

@@ -1,4 +1,6 @@
-"""The files of a token shard as they are read: each held to its manifest, large ones in the background, ahead of their use."""
+"""The files of a token shard as they are read: each held to its manifest, large ones in the
+background, ahead of their use.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from chatling.workspace import manifest_fault, read_json, read_manifest
 
 TOKENS, OFFSETS, MASK, META = "tokens.bin", "offsets.bin", "mask.bin", "meta.json"
 LARGE = (TOKENS, MASK)  # of a shard's files
-AT_ONCE = 256 << 20  # bytes of a corpus whose checksums are compared before anything else: a fraction of a second
+AT_ONCE = (
+    256 << 20
+)  # bytes of a corpus whose checksums are compared before anything else: a fraction of a second
 WRITTEN_AGAIN = "Delete {} and run again: `chatling run` writes it anew."
 
 
@@ -36,23 +40,45 @@ def read_meta(shard: Path) -> ShardMeta:
     path = shard / META
     found = read_json(path)
     try:
-        meta = ShardMeta(found["fingerprint"], found["tokens"], found["documents"], CorpusCounts(**found["counts"]))
+        meta = ShardMeta(
+            found["fingerprint"],
+            found["tokens"],
+            found["documents"],
+            CorpusCounts(**found["counts"]),
+        )
     except (KeyError, TypeError):
-        raise DataError(f"{path} does not describe a token shard.", WRITTEN_AGAIN.format(shard)) from None
+        raise DataError(
+            f"{path} does not describe a token shard.", WRITTEN_AGAIN.format(shard)
+        ) from None
     numbers = (meta.tokens, meta.documents, *asdict(meta.counts).values())
-    if not isinstance(meta.fingerprint, str) or any(type(number) is not int or number < 0 for number in numbers):
+    if not isinstance(meta.fingerprint, str) or any(
+        type(number) is not int or number < 0 for number in numbers
+    ):
         raise DataError(f"{path} does not describe a token shard.", WRITTEN_AGAIN.format(shard))
     return meta
 
 
-def shard_fault(shard: Path, fingerprint: str, checksums: bool, *, masked: bool = False, later: Sequence[str] = ()) -> str | None:
-    """What is wrong with a shard, or None. `later` are files whose checksums are compared by somebody else."""
+def shard_fault(
+    shard: Path,
+    fingerprint: str,
+    checksums: bool,
+    *,
+    masked: bool = False,
+    later: Sequence[str] = (),
+) -> str | None:
+    """What is wrong with a shard, or None. `later` are files whose checksums are compared by
+    somebody else.
+    """
     required = (TOKENS, OFFSETS, META, MASK) if masked else (TOKENS, OFFSETS, META)
     fault = manifest_fault(shard, required=required, checksums=checksums, later=later)
     if fault:
         return f"{shard.name}: {fault}"
     try:
-        return None if read_meta(shard).fingerprint == fingerprint else f"{shard} was made from something else"
+        return (
+            None
+            if read_meta(shard).fingerprint == fingerprint
+            else f"{shard} was made from something else"
+        )
     except DataError as error:
         return error.what
 
@@ -65,16 +91,33 @@ def shard_bytes(shard: Path) -> int:
         return 0
 
 
-def map_shard(shard: Path, vocab_size: int, masked: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """A shard's ids and mask, memory-mapped, and the offsets of its documents. Raises DataError when they do not fit together."""
+def map_shard(
+    shard: Path, vocab_size: int, masked: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """A shard's ids and mask, memory-mapped, and the offsets of its documents. Raises DataError
+    when they do not fit together.
+    """
     try:
-        tokens, offsets = _mapped(shard / TOKENS, id_type(vocab_size)), np.fromfile(shard / OFFSETS, np.dtype("<i8"))
+        tokens, offsets = (
+            _mapped(shard / TOKENS, id_type(vocab_size)),
+            np.fromfile(shard / OFFSETS, np.dtype("<i8")),
+        )
         mask = _mapped(shard / MASK, np.dtype(np.uint8)) if masked else None
     except (OSError, ValueError) as error:  # ValueError: half a number at the end
-        raise DataError(f"A token shard cannot be read: {shard} ({error}).", WRITTEN_AGAIN.format(shard)) from error
-    rising = len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == len(tokens) and bool((np.diff(offsets) > 0).all())
+        raise DataError(
+            f"A token shard cannot be read: {shard} ({error}).", WRITTEN_AGAIN.format(shard)
+        ) from error
+    rising = (
+        len(offsets) > 0
+        and offsets[0] == 0
+        and offsets[-1] == len(tokens)
+        and bool((np.diff(offsets) > 0).all())
+    )
     if not rising or (mask is not None and len(mask) != len(tokens)):
-        raise DataError(f"A token shard is damaged: the files of {shard} do not agree in length.", WRITTEN_AGAIN.format(shard))
+        raise DataError(
+            f"A token shard is damaged: the files of {shard} do not agree in length.",
+            WRITTEN_AGAIN.format(shard),
+        )
     return tokens, offsets, mask
 
 
@@ -84,12 +127,19 @@ def content_fault(shard: Path, vocab_size: int) -> str | None:
     if fault:
         return fault
     tokens = _mapped(shard / TOKENS, id_type(vocab_size))
-    return f"{shard / TOKENS} holds ids outside the vocabulary" if tokens.size and int(tokens.max()) >= vocab_size else None
+    return (
+        f"{shard / TOKENS} holds ids outside the vocabulary"
+        if tokens.size and int(tokens.max()) >= vocab_size
+        else None
+    )
 
 
 def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:
-    # asarray: slices of the memmap subclass cost several times those of a plain array; an empty file cannot be mapped
-    return np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
+    # asarray: slices of the memmap subclass cost several times those of a plain array; an empty
+    # file cannot be mapped
+    return (
+        np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
+    )
 
 
 def id_type(vocab_size: int) -> np.dtype:
@@ -97,7 +147,9 @@ def id_type(vocab_size: int) -> np.dtype:
 
 
 class ShardChecks:
-    """Every shard's content is checked once: in order by a thread of its own, or at once when it is wanted before its turn."""
+    """Every shard's content is checked once: in order by a thread of its own, or at once when it is
+    wanted before its turn.
+    """
 
     def __init__(self, shards: Sequence[Path], vocab_size: int):
         self._shards, self._vocab_size = list(shards), vocab_size
@@ -105,7 +157,12 @@ class ShardChecks:
         self._faults: dict[int, str | None] = {}
 
     def start(self) -> None:
-        threading.Thread(target=_check_all, args=(weakref.ref(self), len(self._shards)), name="chatling-checks", daemon=True).start()
+        threading.Thread(
+            target=_check_all,
+            args=(weakref.ref(self), len(self._shards)),
+            name="chatling-checks",
+            daemon=True,
+        ).start()
 
     @property
     def passed(self) -> bool:
@@ -139,11 +196,25 @@ def damaged(shard: Path, fault: str) -> DataError:
 
 def index_fields(index: Any, folder: Path) -> dict[str, Any]:
     """A corpus's index, of the right shape. Raises DataError."""
-    shape = {"fingerprint": str, "vocabulary": int, "masked": bool, "documents": int, "tokens": int, "counts": dict, "shards": list,
-             "fingerprints": list}
-    right = isinstance(index, dict) and all(type(index.get(key)) is kind for key, kind in shape.items())
-    if not right or not all(isinstance(text, str) for text in (*index["shards"], *index["fingerprints"])):
-        raise DataError(f"The index of the token shards in {folder} is damaged.", WRITTEN_AGAIN.format(folder))
+    shape = {
+        "fingerprint": str,
+        "vocabulary": int,
+        "masked": bool,
+        "documents": int,
+        "tokens": int,
+        "counts": dict,
+        "shards": list,
+        "fingerprints": list,
+    }
+    right = isinstance(index, dict) and all(
+        type(index.get(key)) is kind for key, kind in shape.items()
+    )
+    if not right or not all(
+        isinstance(text, str) for text in (*index["shards"], *index["fingerprints"])
+    ):
+        raise DataError(
+            f"The index of the token shards in {folder} is damaged.", WRITTEN_AGAIN.format(folder)
+        )
     fields: dict[str, Any] = index
     return fields
 
@@ -157,7 +228,9 @@ class ShardWriter:
 
     def add(self, ids: np.ndarray, lengths: np.ndarray, mask: np.ndarray | None = None) -> None:
         if ids.size and int(ids.max()) >= self.vocab_size:
-            raise ValueError(f"token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}")
+            raise ValueError(
+                f"token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}"
+            )
         self.tokens.write(ids.astype(id_type(self.vocab_size)).tobytes())
         self.lengths.append(lengths)
         if self.mask is not None and mask is not None:

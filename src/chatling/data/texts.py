@@ -27,12 +27,16 @@ class CorpusCounts:
 def list_parquet(folder: Path) -> tuple[list[Path], list[Path]]:
     """(train, validation) files of a corpus folder, sorted by name; the last one is validation.
 
-    Raises DataError when there are fewer than two, when one is no plain file, or when the folder cannot be looked into.
+    Raises DataError when there are fewer than two, when one is no plain file, or when the folder
+    cannot be looked into.
     """
     files = sorted(folder.glob("*.parquet"))
     if len(files) < 2:
         why = "training needs at least two (the last one is for validation)"
-        mend = f"Point [data] source at a folder of parquet files; `chatling data import {folder}` makes one of other files."
+        mend = (
+            f"Point [data] source at a folder of parquet files; `chatling data import {folder}`"
+            " makes one of other files."
+        )
         if not folder.exists():
             why, mend = "there is no such folder", "Correct [data] source."
         elif not folder.is_dir():
@@ -42,15 +46,20 @@ def list_parquet(folder: Path) -> tuple[list[Path], list[Path]]:
         raise DataError(f"{folder} holds {len(files)} parquet files; {why}.", mend)
     for file in files:
         if not file.is_file():
-            raise DataError(f"{file} is not a file that can be read.", "Take it away, or write it again.")
+            raise DataError(
+                f"{file} is not a file that can be read.", "Take it away, or write it again."
+            )
     return files[:-1], files[-1:]
 
 
-def iter_texts(files: Sequence[Path], column: str = "text", counts: CorpusCounts | None = None) -> Iterator[str]:
-    """The documents of parquet files in order, streamed row group by row group; `counts` is filled along the way.
+def iter_texts(
+    files: Sequence[Path], column: str = "text", counts: CorpusCounts | None = None
+) -> Iterator[str]:
+    """The documents of parquet files in order, streamed row group by row group; `counts` is filled
+    along the way.
 
-    Invalid UTF-8 is replaced, empty documents are dropped, both counted. Raises DataError naming the file when one is not a readable
-    parquet file or lacks the column.
+    Invalid UTF-8 is replaced, empty documents are dropped, both counted. Raises DataError naming
+    the file when one is not a readable parquet file or lacks the column.
     """
     counts = counts if counts is not None else CorpusCounts()
     for file in files:
@@ -81,14 +90,29 @@ def _column_batches(file: Path, column: str) -> Iterator[list[Any]]:
         with pq.ParquetFile(file) as parquet:
             schema = parquet.schema_arrow
             if column not in schema.names:
-                raise DataError(f"{file} has no column {column!r}; it has {', '.join(schema.names)}.", "Name one with --data.column.")
+                raise DataError(
+                    f"{file} has no column {column!r}; it has {', '.join(schema.names)}.",
+                    "Name one with --data.column.",
+                )
             kind = schema.field(column).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if kind not in (pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.binary_view()):
-                raise DataError(f"Column {column!r} of {file} holds {kind}, not text.", "Name a text column with --data.column.")
+            if kind not in (
+                pa.string(),
+                pa.large_string(),
+                pa.string_view(),
+                pa.binary(),
+                pa.large_binary(),
+                pa.binary_view(),
+            ):
+                raise DataError(
+                    f"Column {column!r} of {file} holds {kind}, not text.",
+                    "Name a text column with --data.column.",
+                )
             for batch in parquet.iter_batches(batch_size=1024, columns=[column]):
                 values = batch.column(0)
-                values = values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
+                values = (
+                    values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
+                )
                 try:
                     yield values.to_pylist()
                 except UnicodeDecodeError:
@@ -96,4 +120,7 @@ def _column_batches(file: Path, column: str) -> Iterator[list[Any]]:
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).", "Fetch or write it again.") from error
+        raise DataError(
+            f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).",
+            "Fetch or write it again.",
+        ) from error

@@ -1,7 +1,10 @@
-"""A corpus tokenised once: memory-mapped shards of token ids with document offsets, written so that a kill costs at most one shard.
+"""A corpus tokenised once: memory-mapped shards of token ids with document offsets, written so that
+a kill costs at most one shard.
 
-    corpus.json     written last: fingerprint, vocabulary, tokens, documents, what was replaced and dropped, the shards in order
-    shard_00000/    tokens.bin (uint16, or uint32 above 65,536 tokens), offsets.bin (int64, documents + 1), meta.json, manifest.json;
+    corpus.json     written last: fingerprint, vocabulary, tokens, documents, what was replaced and
+    dropped, the shards in order
+    shard_00000/    tokens.bin (uint16, or uint32 above 65,536 tokens), offsets.bin (int64,
+    documents + 1), meta.json, manifest.json;
                     shards of conversations also hold mask.bin (uint8, 1 where the token is learnt)
 
 Documents are stored without `<|bos|>`; packing and batching put it in front.
@@ -42,7 +45,9 @@ from chatling.workspace import MANIFEST, building_folder, disk_errors, read_json
 
 CORPUS = "corpus.json"
 FORMAT = 1  # part of every fingerprint: a change of layout writes shards again
-BLOCK_CHARACTERS = 4_000_000  # texts encoded at a time: enough to keep all cores busy, little memory
+BLOCK_CHARACTERS = (
+    4_000_000  # texts encoded at a time: enough to keep all cores busy, little memory
+)
 CONVERSATIONS_PER_SHARD = 50_000
 Item = TypeVar("Item", covariant=True)
 Progress = Callable[[int, int], None]
@@ -76,16 +81,35 @@ class MaskedTokens(Protocol):
 
 
 class TokenShards:
-    """Documents as token ids, in memory or memory-mapped. Positions count the tokens of the whole corpus in order."""
+    """Documents as token ids, in memory or memory-mapped. Positions count the tokens of the whole
+    corpus in order.
+    """
 
-    def __init__(self, parts: Sequence[np.ndarray], offsets: np.ndarray, vocab_size: int, masks: Sequence[np.ndarray] | None = None,
-                 fingerprint: str = "", counts: CorpusCounts | None = None, checks: ShardChecks | None = None):
-        """`parts` are each shard's ids; document i is at positions `offsets[i]` to `offsets[i + 1]` and never crosses a shard.
-        With `checks`, no shard is read before it has passed them."""
+    def __init__(
+        self,
+        parts: Sequence[np.ndarray],
+        offsets: np.ndarray,
+        vocab_size: int,
+        masks: Sequence[np.ndarray] | None = None,
+        fingerprint: str = "",
+        counts: CorpusCounts | None = None,
+        checks: ShardChecks | None = None,
+    ):
+        """`parts` are each shard's ids; document i is at positions `offsets[i]` to `offsets[i + 1]`
+        and never crosses a shard. With `checks`, no shard is read before it has passed them.
+        """
         self._checks = checks
         self._parts, self._masks = list(parts), None if masks is None else list(masks)
-        self._begins = [0, *np.cumsum([len(part) for part in parts]).tolist()]  # shard -> its first position
-        self.offsets, self.vocab_size, self.fingerprint, self.counts = offsets, vocab_size, fingerprint, counts or CorpusCounts()
+        self._begins = [
+            0,
+            *np.cumsum([len(part) for part in parts]).tolist(),
+        ]  # shard -> its first position
+        self.offsets, self.vocab_size, self.fingerprint, self.counts = (
+            offsets,
+            vocab_size,
+            fingerprint,
+            counts or CorpusCounts(),
+        )
         self.lengths: np.ndarray = np.diff(offsets)
 
     @property
@@ -101,12 +125,14 @@ class TokenShards:
         return self._masks is not None
 
     def read(self, position: int, count: int) -> np.ndarray:
-        """`count` token ids from a position on, within one document; a view. Raises DataError when the shard is damaged."""
+        """`count` token ids from a position on, within one document; a view. Raises DataError when
+        the shard is damaged.
+        """
         shard = bisect.bisect_right(self._begins, position) - 1
         if self._checks is not None:
             self._checks.need(shard)
         begin = position - self._begins[shard]
-        return self._parts[shard][begin:begin + count]
+        return self._parts[shard][begin : begin + count]
 
     def document(self, i: int) -> np.ndarray:
         """The token ids of document i, without bos; a view."""
@@ -120,17 +146,23 @@ class TokenShards:
         if self._checks is not None:
             self._checks.need(shard)
         begin = int(self.offsets[i]) - self._begins[shard]
-        return self._masks[shard][begin:begin + int(self.lengths[i])]
+        return self._masks[shard][begin : begin + int(self.lengths[i])]
 
     def available(self, documents: int) -> int:
-        """How many of the first `documents` documents there are. Of a corpus that is still being written, waits until that is known."""
+        """How many of the first `documents` documents there are. Of a corpus that is still being
+        written, waits until that is known.
+        """
         return min(documents, self.documents)
 
     def require(self, positions: Iterable[int]) -> None:
-        """Wait until the shards of these positions have passed their checks, so that others may read them, too. Raises DataError."""
+        """Wait until the shards of these positions have passed their checks, so that others may
+        read them, too. Raises DataError.
+        """
         if self._checks is None:
             return
-        for shard in sorted({bisect.bisect_right(self._begins, position) - 1 for position in positions}):
+        for shard in sorted(
+            {bisect.bisect_right(self._begins, position) - 1 for position in positions}
+        ):
             self._checks.need(shard)
         if self._checks.passed:
             self._checks = None
@@ -146,13 +178,20 @@ class TokenShards:
     def open(folder: Path, checksums: bool = True) -> TokenShards:
         """Map a finished folder. DataError names what is missing or damaged.
 
-        Sizes and structure are always checked. Checksums are compared here, except those of large corpora's tokens: they are compared in
-        the background, and no shard is read before it has passed. Without `checksums`, another process of this machine does it.
+        Sizes and structure are always checked. Checksums are compared here, except those of large
+        corpora's tokens: they are compared in the background, and no shard is read before it has
+        passed. Without `checksums`, another process of this machine does it.
         """
         if not (folder / CORPUS).exists():
-            raise DataError(f"There are no finished token shards at {folder}.", WRITTEN_AGAIN.format(folder))
+            raise DataError(
+                f"There are no finished token shards at {folder}.", WRITTEN_AGAIN.format(folder)
+            )
         corpus = index_fields(read_json(folder / CORPUS), folder)
-        names, vocab_size, masked = shard_names(len(corpus["fingerprints"])), corpus["vocabulary"], corpus["masked"]
+        names, vocab_size, masked = (
+            shard_names(len(corpus["fingerprints"])),
+            corpus["vocabulary"],
+            corpus["masked"],
+        )
         later = _checked_later(folder, names)
         parts, masks, offsets, total = [], [], [np.zeros(1, np.int64)], 0
         for name, fingerprint in zip(names, corpus["fingerprints"], strict=True):
@@ -166,10 +205,20 @@ class TokenShards:
             offsets.append(ends[1:] + total)
             total += len(part)
         if corpus != _index(folder, corpus["fingerprints"], names, vocab_size, masked):
-            raise DataError(f"{folder / CORPUS} does not agree with the shards beside it.", WRITTEN_AGAIN.format(folder / CORPUS))
+            raise DataError(
+                f"{folder / CORPUS} does not agree with the shards beside it.",
+                WRITTEN_AGAIN.format(folder / CORPUS),
+            )
         checks = ShardChecks([folder / name for name in names], vocab_size) if checksums else None
-        shards = TokenShards(parts, np.concatenate(offsets), vocab_size, masks if masked else None, corpus["fingerprint"],
-                             CorpusCounts(**corpus["counts"]), checks)
+        shards = TokenShards(
+            parts,
+            np.concatenate(offsets),
+            vocab_size,
+            masks if masked else None,
+            corpus["fingerprint"],
+            CorpusCounts(**corpus["counts"]),
+            checks,
+        )
         if checks is not None and later:
             checks.start()
         else:
@@ -187,7 +236,9 @@ def _digest(*parts: Any) -> str:
 
 
 def file_fingerprint(path: Path) -> str:
-    """Name, size, and a hash of the first and last 64 KB (where a parquet file keeps its index): quick, and copies stay equal."""
+    """Name, size, and a hash of the first and last 64 KB (where a parquet file keeps its index):
+    quick, and copies stay equal.
+    """
     try:
         with open(path, "rb") as file:
             size = path.stat().st_size
@@ -198,26 +249,65 @@ def file_fingerprint(path: Path) -> str:
         raise DataError(f"{path} does not exist.") from None
 
 
-def _write_corpus(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str],
-                  fill: Callable[[int, ShardWriter], CorpusCounts], progress: Progress | None, note: Note | None) -> TokenShards:
-    """Write the shards that are not there yet, then corpus.json. `fill(i, files)` adds the documents of shard i."""
+def _write_corpus(
+    folder: Path,
+    vocab_size: int,
+    masked: bool,
+    fingerprints: Sequence[str],
+    fill: Callable[[int, ShardWriter], CorpusCounts],
+    progress: Progress | None,
+    note: Note | None,
+) -> TokenShards:
+    """Write the shards that are not there yet, then corpus.json. `fill(i, files)` adds the
+    documents of shard i.
+    """
     names = shard_names(len(fingerprints))
-    # of a large finished corpus, the tokens are left to whoever reads them, so that 20 GB open at once
+    # of a large finished corpus, the tokens are left to whoever reads them, so that 20 GB open at
+    # once
     finished = is_finished(folder, vocab_size, masked, fingerprints)
     later = _checked_later(folder, names) if finished else ()
-    wrote = _write_missing(folder, vocab_size, masked, fingerprints, fill, progress, range(len(names)), finished, later, note)
+    wrote = _write_missing(
+        folder,
+        vocab_size,
+        masked,
+        fingerprints,
+        fill,
+        progress,
+        range(len(names)),
+        finished,
+        later,
+        note,
+    )
     if wrote or not finished:
         write_json(folder / CORPUS, _index(folder, fingerprints, names, vocab_size, masked))
     return TokenShards.open(folder, checksums=bool(later))
 
 
-def _write_missing(folder: Path, vocab_size: int, masked: bool, fingerprints: Sequence[str],
-                   fill: Callable[[int, ShardWriter], CorpusCounts], progress: Progress | None, which: range, finished: bool,
-                   later: Sequence[str], note: Note | None) -> bool:
-    """Write those of the shards `which` that are not there, or not whole, which `note` hears of; returns whether there were any.
-    Before that, a corpus stops being finished."""
+def _write_missing(
+    folder: Path,
+    vocab_size: int,
+    masked: bool,
+    fingerprints: Sequence[str],
+    fill: Callable[[int, ShardWriter], CorpusCounts],
+    progress: Progress | None,
+    which: range,
+    finished: bool,
+    later: Sequence[str],
+    note: Note | None,
+) -> bool:
+    """Write those of the shards `which` that are not there, or not whole, which `note` hears of;
+    returns whether there were any. Before that, a corpus stops being finished.
+    """
     names = shard_names(len(fingerprints))
-    faults = {i: fault for i in which if (fault := shard_fault(folder / names[i], fingerprints[i], True, masked=masked, later=later))}
+    faults = {
+        i: fault
+        for i in which
+        if (
+            fault := shard_fault(
+                folder / names[i], fingerprints[i], True, masked=masked, later=later
+            )
+        )
+    }
     for i, fault in faults.items():
         if note and (folder / names[i] / MANIFEST).exists():
             note(f"A token shard is written again: {fault}.")
@@ -246,12 +336,20 @@ def is_finished(folder: Path, vocab_size: int, masked: bool, fingerprints: Seque
     """Whether a folder has the index of just these shards, and they are there."""
     try:
         found = index_fields(read_json(folder / CORPUS), folder)
-        return found == _index(folder, fingerprints, shard_names(len(fingerprints)), vocab_size, masked)
+        return found == _index(
+            folder, fingerprints, shard_names(len(fingerprints)), vocab_size, masked
+        )
     except DataError:
         return False
 
 
-def _write_shard(path: Path, fingerprint: str, vocab_size: int, masked: bool, fill: Callable[[ShardWriter], CorpusCounts]) -> None:
+def _write_shard(
+    path: Path,
+    fingerprint: str,
+    vocab_size: int,
+    masked: bool,
+    fill: Callable[[ShardWriter], CorpusCounts],
+) -> None:
     with building_folder(path) as shard:
         with ExitStack() as stack:
             tokens = stack.enter_context(open(shard / "tokens.bin", "wb"))
@@ -260,47 +358,117 @@ def _write_shard(path: Path, fingerprint: str, vocab_size: int, masked: bool, fi
             counts = fill(files)
         offsets = np.cumsum(np.concatenate(files.lengths))
         (shard / "offsets.bin").write_bytes(offsets.astype("<i8").tobytes())
-        write_json(shard / META, {"fingerprint": fingerprint, "tokens": int(offsets[-1]), "documents": len(offsets) - 1,
-                                         "counts": asdict(counts)})
+        write_json(
+            shard / META,
+            {
+                "fingerprint": fingerprint,
+                "tokens": int(offsets[-1]),
+                "documents": len(offsets) - 1,
+                "counts": asdict(counts),
+            },
+        )
 
 
-def _index(folder: Path, fingerprints: Sequence[str], names: Sequence[str], vocab_size: int, masked: bool) -> dict[str, Any]:
+def _index(
+    folder: Path, fingerprints: Sequence[str], names: Sequence[str], vocab_size: int, masked: bool
+) -> dict[str, Any]:
     """The content of corpus.json, which follows from the shards."""
     metas = [read_meta(folder / name) for name in names]
     documents = sum(meta.documents for meta in metas)
     if documents == 0:
-        raise DataError(f"The corpus of {folder.name} is empty: no document with text.", "Check the files and the text column of [data].")
-    counts = {key: sum(getattr(meta.counts, key) for meta in metas) for key in asdict(CorpusCounts())}
-    return {"fingerprint": _digest(vocab_size, masked, *fingerprints), "vocabulary": vocab_size, "masked": masked, "documents": documents,
-            "tokens": sum(meta.tokens for meta in metas), "counts": counts, "shards": list(names), "fingerprints": list(fingerprints)}
+        raise DataError(
+            f"The corpus of {folder.name} is empty: no document with text.",
+            "Check the files and the text column of [data].",
+        )
+    counts = {
+        key: sum(getattr(meta.counts, key) for meta in metas) for key in asdict(CorpusCounts())
+    }
+    return {
+        "fingerprint": _digest(vocab_size, masked, *fingerprints),
+        "vocabulary": vocab_size,
+        "masked": masked,
+        "documents": documents,
+        "tokens": sum(meta.tokens for meta in metas),
+        "counts": counts,
+        "shards": list(names),
+        "fingerprints": list(fingerprints),
+    }
 
 
-def write_token_shards(folder: Path, files: Sequence[Path], tokenizer: TextTokenizer, *, column: str = "text",
-                       marks: Sequence[str] | None = None, progress: Progress | None = None, note: Note | None = None) -> TokenShards:
-    """Tokenise parquet files into `folder`, one shard a file, and open it; valid shards of an earlier, interrupted call are kept.
+def write_token_shards(
+    folder: Path,
+    files: Sequence[Path],
+    tokenizer: TextTokenizer,
+    *,
+    column: str = "text",
+    marks: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> TokenShards:
+    """Tokenise parquet files into `folder`, one shard a file, and open it; valid shards of an
+    earlier, interrupted call are kept.
 
-    `marks` tell the files from others; else their sizes and ends do. Files of shards that are there are then not looked at, so that
-    `files` may be a sequence that fetches. `progress(done, total)` counts files, `note` hears of damaged shards that are written again.
+    `marks` tell the files from others; else their sizes and ends do. Files of shards that are there
+    are then not looked at, so that
+    `files` may be a sequence that fetches. `progress(done, total)` counts files, `note` hears of
+    damaged shards that are written again.
     Raises DataError for unreadable files, a missing column or an empty corpus.
     """
     fingerprints = text_fingerprints(files, tokenizer, column, marks)
-    return _write_corpus(folder, tokenizer.vocab_size, False, fingerprints, _text_filler(files, tokenizer, column), progress, note)
+    return _write_corpus(
+        folder,
+        tokenizer.vocab_size,
+        False,
+        fingerprints,
+        _text_filler(files, tokenizer, column),
+        progress,
+        note,
+    )
 
 
-def write_first_shards(folder: Path, files: Sequence[Path], tokenizer: TextTokenizer, count: int, *, column: str = "text",
-                       marks: Sequence[str] | None = None, progress: Progress | None = None, note: Note | None = None) -> None:
-    """The first `count` shards of what `write_token_shards` would write, without the index that makes it a finished corpus."""
+def write_first_shards(
+    folder: Path,
+    files: Sequence[Path],
+    tokenizer: TextTokenizer,
+    count: int,
+    *,
+    column: str = "text",
+    marks: Sequence[str] | None = None,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> None:
+    """The first `count` shards of what `write_token_shards` would write, without the index that
+    makes it a finished corpus.
+    """
     fingerprints = text_fingerprints(files, tokenizer, column, marks)
     fill = _text_filler(files, tokenizer, column)
-    _write_missing(folder, tokenizer.vocab_size, False, fingerprints, fill, progress, range(count), False, (), note)
+    _write_missing(
+        folder,
+        tokenizer.vocab_size,
+        False,
+        fingerprints,
+        fill,
+        progress,
+        range(count),
+        False,
+        (),
+        note,
+    )
 
 
-def text_fingerprints(files: Sequence[Path], tokenizer: TextTokenizer, column: str, marks: Sequence[str] | None) -> list[str]:
+def text_fingerprints(
+    files: Sequence[Path], tokenizer: TextTokenizer, column: str, marks: Sequence[str] | None
+) -> list[str]:
     """Of each file's shard."""
-    return [_digest(tokenizer.fingerprint, column, mark) for mark in (marks or [file_fingerprint(file) for file in files])]
+    return [
+        _digest(tokenizer.fingerprint, column, mark)
+        for mark in marks or [file_fingerprint(file) for file in files]
+    ]
 
 
-def _text_filler(files: Sequence[Path], tokenizer: TextTokenizer, column: str) -> Callable[[int, ShardWriter], CorpusCounts]:
+def _text_filler(
+    files: Sequence[Path], tokenizer: TextTokenizer, column: str
+) -> Callable[[int, ShardWriter], CorpusCounts]:
     def fill(i: int, shard: ShardWriter) -> CorpusCounts:
         counts = CorpusCounts()
         for texts in _blocks(iter_texts([files[i]], column, counts)):
@@ -324,25 +492,47 @@ def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:
         yield block
 
 
-def write_conversation_shards(folder: Path, rendered: Indexed[MaskedTokens], vocab_size: int, *, fingerprint: str,
-                              progress: Progress | None = None, note: Note | None = None) -> TokenShards:
-    """Write rendered conversations with their masks, and open them; shards that are valid already are kept and not rendered again.
+def write_conversation_shards(
+    folder: Path,
+    rendered: Indexed[MaskedTokens],
+    vocab_size: int,
+    *,
+    fingerprint: str,
+    progress: Progress | None = None,
+    note: Note | None = None,
+) -> TokenShards:
+    """Write rendered conversations with their masks, and open them; shards that are valid already
+    are kept and not rendered again.
 
-    `fingerprint` names what determines the content: tokenizer, data sets, seed. The leading bos of each is left out.
+    `fingerprint` names what determines the content: tokenizer, data sets, seed. The leading bos of
+    each is left out.
     `progress(done, total)` counts shards, `note` hears of damaged ones that are written again.
     """
     total = len(rendered)
 
     def fill(i: int, shard: ShardWriter) -> CorpusCounts:
         counts = CorpusCounts()
-        for index in range(i * CONVERSATIONS_PER_SHARD, min(total, (i + 1) * CONVERSATIONS_PER_SHARD)):
+        for index in range(
+            i * CONVERSATIONS_PER_SHARD, min(total, (i + 1) * CONVERSATIONS_PER_SHARD)
+        ):
             item = rendered[index]
             ids, mask = np.asarray(item.ids[1:], np.int64), np.asarray(item.mask[1:], np.uint8)
             if len(ids) != len(mask) or not len(ids):
-                raise ValueError(f"conversation {index} has {len(item.ids)} ids and {len(item.mask)} mask entries")
+                raise ValueError(
+                    f"conversation {index} has {len(item.ids)} ids and {len(item.mask)} mask"
+                    " entries"
+                )
             shard.add(ids, np.array([len(ids)]), mask)
             counts.documents += 1
         return counts
 
     shards = range(-(-total // CONVERSATIONS_PER_SHARD))
-    return _write_corpus(folder, vocab_size, True, [_digest(fingerprint, vocab_size, total, i) for i in shards], fill, progress, note)
+    return _write_corpus(
+        folder,
+        vocab_size,
+        True,
+        [_digest(fingerprint, vocab_size, total, i) for i in shards],
+        fill,
+        progress,
+        note,
+    )

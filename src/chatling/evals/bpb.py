@@ -1,4 +1,6 @@
-"""Loss, accuracy and bits per byte of a model on held-out tokens, each counted exactly, and the loss by place in the row."""
+"""Loss, accuracy and bits per byte of a model on held-out tokens, each counted exactly, and the
+loss by place in the row.
+"""
 
 from __future__ import annotations
 
@@ -26,14 +28,18 @@ CPU_BATCH, GPU_BATCH = 8192, 65_536  # tokens
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Means over the learnt tokens. `bpb` counts only tokens that stand for bytes; NaN where there are none."""
+    """Means over the learnt tokens. `bpb` counts only tokens that stand for bytes; NaN where there
+    are none.
+    """
 
     loss: float
     accuracy: float
     bpb: float
     tokens: int = 0
     bytes: int = 0
-    positions: tuple[float, ...] = ()  # mean loss in nats at each place of a row; NaN where nothing is learnt
+    positions: tuple[
+        float, ...
+    ] = ()  # mean loss in nats at each place of a row; NaN where nothing is learnt
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -41,22 +47,40 @@ class TokenScores:
 
 @torch.no_grad()
 def score_tokens(
-    model: GPT, batches: Iterable[tuple[Tensor, Tensor]], token_bytes: Tensor, world: World, *, positions: int = 0
+    model: GPT,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    token_bytes: Tensor,
+    world: World,
+    *,
+    positions: int = 0,
 ) -> TokenScores:
-    """Score (inputs, targets) pairs of (B, T) tensors; `token_bytes` (V,) holds each token's length in bytes, specials 0.
+    """Score (inputs, targets) pairs of (B, T) tensors; `token_bytes` (V,) holds each token's length
+    in bytes, specials 0.
 
-    bpb = nats of the tokens that stand for bytes / (ln 2 x their bytes). `positions` is T, where the loss by place is wanted; then every
-    pair must have it.
+    bpb = nats of the tokens that stand for bytes / (ln 2 x their bytes). `positions` is T, where
+    the loss by place is wanted; then every pair must have it.
     """
     wide = widest_float(token_bytes.device)
-    sums = torch.zeros(5, dtype=wide, device=token_bytes.device)  # nats, hits, tokens, nats of byte tokens, bytes
+    sums = torch.zeros(
+        5, dtype=wide, device=token_bytes.device
+    )  # nats, hits, tokens, nats of byte tokens, bytes
     places = torch.zeros(2, positions, dtype=wide, device=token_bytes.device)  # nats and tokens
     for inputs, targets in batches:
-        losses, hits = token_losses(model(inputs), model.lm_head.weight, targets, model.config.softcap)
+        losses, hits = token_losses(
+            model(inputs), model.lm_head.weight, targets, model.config.softcap
+        )
         learnt = targets != IGNORE
         lengths = torch.where(learnt, token_bytes[targets.clamp_min(0)], 0)
         byte_losses = (losses * (lengths > 0)).sum(dtype=wide)
-        sums += torch.stack([losses.sum(dtype=wide), hits.sum(dtype=wide), learnt.sum().to(wide), byte_losses, lengths.sum(dtype=wide)])
+        sums += torch.stack(
+            [
+                losses.sum(dtype=wide),
+                hits.sum(dtype=wide),
+                learnt.sum().to(wide),
+                byte_losses,
+                lengths.sum(dtype=wide),
+            ]
+        )
         if positions:
             places += torch.stack([losses.sum(dim=0, dtype=wide), learnt.sum(dim=0).to(wide)])
     nats, hits_total, tokens, byte_nats, bytes_total = world.sum(sums).tolist()
@@ -72,23 +96,40 @@ def score_tokens(
 
 
 def score_shards(
-    model: GPT, tokenizer: Tokenizer, shards: TokenShards, *, context: int | None = None, tokens: int | None = None, seed: int = 0,
+    model: GPT,
+    tokenizer: Tokenizer,
+    shards: TokenShards,
+    *,
+    context: int | None = None,
+    tokens: int | None = None,
+    seed: int = 0,
     world: World | None = None,
-) -> TokenScores:  # fmt: skip
-    """Score a corpus in rows of `context` tokens (default: the model's), each document token once; or the first `tokens` of them.
+) -> TokenScores:
+    """Score a corpus in rows of `context` tokens (default: the model's), each document token once;
+    or the first `tokens` of them.
 
-    The context may be longer than what the model was trained on. Every rank calls it, and has the result.
+    The context may be longer than what the model was trained on. Every rank calls it, and has the
+    result.
     """
     world = world or World()
     length = context or model.config.context
     device = model.embed_tokens.weight.device
     model = model if length <= model.config.context else stretched(model, length)
     rows = max(1, (CPU_BATCH if device.type == "cpu" else GPU_BATCH) // length)
-    packed = PretrainBatches(PackedRows(shards, length, tokenizer.bos, seed), rows * world.size, rows, world.rank, world.size)
+    packed = PretrainBatches(
+        PackedRows(shards, length, tokenizer.bos, seed),
+        rows * world.size,
+        rows,
+        world.rank,
+        world.size,
+    )
 
     def pairs() -> Iterator[tuple[Tensor, Tensor]]:
         for micro in packed.once(tokens):
-            yield torch.from_numpy(micro.inputs).to(device), torch.from_numpy(micro.targets).to(device)
+            yield (
+                torch.from_numpy(micro.inputs).to(device),
+                torch.from_numpy(micro.targets).to(device),
+            )
 
     token_bytes = torch.from_numpy(tokenizer.token_bytes).to(device)
     return score_tokens(model, pairs(), token_bytes, world, positions=length)
@@ -100,14 +141,24 @@ def stretched(model: GPT, context: int) -> GPT:
     with torch.device("meta"):
         twin = GPT(config, compute_dtype=model.compute_dtype)
     twin.load_state_dict(model.state_dict(), assign=True)
-    twin.cos, twin.sin = rotary_tables(context, config.head_width, config.rope_theta, model.embed_tokens.weight.device)
+    twin.cos, twin.sin = rotary_tables(
+        context, config.head_width, config.rope_theta, model.embed_tokens.weight.device
+    )
     return twin.eval()
 
 
 def write_bpb(folder: RunFolder, stage: str, scores: dict[str, TokenScores], context: int) -> None:
-    """Write `evals/<stage>-bpb.json` of scores by split; the curve by place is the validation text's, where there is one."""
+    """Write `evals/<stage>-bpb.json` of scores by split; the curve by place is the validation
+    text's, where there is one.
+    """
     curve = scores.get("validation", next(iter(scores.values()))).positions
     places = [None if math.isnan(loss) else loss for loss in curve]
     splits = {split: score.to_dict() | {"positions": None} for split, score in scores.items()}
-    results = {split: score.bpb for split, score in scores.items()} | {"positions": places, "context": context, "splits": splits}
-    write_json(folder.evals / f"{stage}-bpb.json", {"stage": stage, "eval": "bpb", "results": results})
+    results = {split: score.bpb for split, score in scores.items()} | {
+        "positions": places,
+        "context": context,
+        "splits": splits,
+    }
+    write_json(
+        folder.evals / f"{stage}-bpb.json", {"stage": stage, "eval": "bpb", "results": results}
+    )

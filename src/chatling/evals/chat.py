@@ -1,4 +1,6 @@
-"""Chat evaluation: a model answers a task's questions, by writing (tools and all) or by choosing a letter, and the task judges."""
+"""Chat evaluation: a model answers a task's questions, by writing (tools and all) or by choosing a
+letter, and the task judges.
+"""
 
 from __future__ import annotations
 
@@ -52,14 +54,20 @@ class ChatEngine(Generator, Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """How many of a task's questions were answered rightly; with several answers to each, `correct` sums the shares of right ones."""
+    """How many of a task's questions were answered rightly; with several answers to each, `correct`
+    sums the shares of right ones.
+    """
 
     name: str
     correct: float
     total: int
     baseline: float = 0.0  # accuracy of guessing
-    passes: tuple[tuple[int, float], ...] = ()  # (k, pass@k), where there were several answers to each question
-    too_long: int = 0  # questions that did not fit the context: unanswered, or in a categorical task cropped from the left
+    passes: tuple[
+        tuple[int, float], ...
+    ] = ()  # (k, pass@k), where there were several answers to each question
+    # questions that did not fit the context: unanswered, or in a categorical task cropped from the
+    # left
+    too_long: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -73,7 +81,8 @@ class Result:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % confidence interval of the accuracy (Wilson 1927: sound at the ends, where the normal approximation is not).
+        """95 % confidence interval of the accuracy (Wilson 1927: sound at the ends, where the
+        normal approximation is not).
 
         Several answers to one question do not count as several questions.
         """
@@ -82,20 +91,32 @@ class Result:
         p, n, z = self.accuracy, self.total, Z_95
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))  # p itself bounds the rounding errors
+        return max(0.0, min(p, middle - half)), min(
+            1.0, max(p, middle + half)
+        )  # p itself bounds the rounding errors
 
     def to_dict(self) -> dict[str, Any]:
         """What `evals/<stage>-chat.json` holds of it."""
-        facts = {"name": self.name, "correct": self.correct, "total": self.total, "accuracy": self.accuracy}
+        facts = {
+            "name": self.name,
+            "correct": self.correct,
+            "total": self.total,
+            "accuracy": self.accuracy,
+        }
         return facts | {
-            "interval": self.interval, "baseline": self.baseline, "centered": self.centered, "too_long": self.too_long,
+            "interval": self.interval,
+            "baseline": self.baseline,
+            "centered": self.centered,
+            "too_long": self.too_long,
             "passes": {str(k): rate for k, rate in self.passes},
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One question with what the model said; `completion` is None when the question did not fit the context."""
+    """One question with what the model said; `completion` is None when the question did not fit the
+    context.
+    """
 
     conversation: Conversation
     completion: tuple[Part, ...] | None
@@ -103,11 +124,17 @@ class Answer:
 
 
 def answer_task(
-    engine: Generator, tokenizer: Tokenizer, task: Task, draws: Sequence[Sampling] = (GREEDY,), world: World | None = None
+    engine: Generator,
+    tokenizer: Tokenizer,
+    task: Task,
+    draws: Sequence[Sampling] = (GREEDY,),
+    world: World | None = None,
 ) -> list[Answer]:
-    """Every question of a generative task, answered once with each of `draws`, and judged: question by question, draw by draw.
+    """Every question of a generative task, answered once with each of `draws`, and judged: question
+    by question, draw by draw.
 
-    The ranks take every so manieth question, and each of them returns its own. Draws are seeded by question.
+    The ranks take every so manieth question, and each of them returns its own. Draws are seeded by
+    question.
     """
     world = world or World()
     share = [(i, task[i]) for i in range(world.rank, len(task), world.size)]
@@ -115,9 +142,10 @@ def answer_task(
     fits = [len(prompt) < engine.context for prompt in prompts]
     asked = [
         Request(prompt, replace(draw, seed=draw.seed + SEED_STRIDE * i))
-        for (i, _), prompt, fit in zip(share, prompts, fits, strict=True) if fit
+        for (i, _), prompt, fit in zip(share, prompts, fits, strict=True)
+        if fit
         for draw in draws
-    ]  # fmt: skip
+    ]
     completions = iter(engine.generate(asked))
     answers = []
     for (_, example), fit in zip(share, fits, strict=True):
@@ -127,11 +155,15 @@ def answer_task(
     return answers
 
 
-def choose_answers(scorer: Scorer, tokenizer: Tokenizer, task: Task, world: World | None = None) -> tuple[list[bool], int]:
-    """For each question of a categorical task, whether the right letter is the likeliest of those in play; and how many were cropped.
+def choose_answers(
+    scorer: Scorer, tokenizer: Tokenizer, task: Task, world: World | None = None
+) -> tuple[list[bool], int]:
+    """For each question of a categorical task, whether the right letter is the likeliest of those
+    in play; and how many were cropped.
 
-    The letters of a question are scored after one reading of it. Of a question that does not fit the context, the beginning is left out.
-    The ranks take every so manieth question, and each returns its own. Raises DataError when a letter is not one token.
+    The letters of a question are scored after one reading of it. Of a question that does not fit
+    the context, the beginning is left out. The ranks take every so manieth question, and each
+    returns its own. Raises DataError when a letter is not one token.
     """
     world = world or World()
     questions, right, cropped = [], [], 0
@@ -140,20 +172,33 @@ def choose_answers(scorer: Scorer, tokenizer: Tokenizer, task: Task, world: Worl
         letters = task.choices(example)
         tokens = [tokenizer.encode(letter) for letter in letters]
         if any(len(each) != 1 for each in tokens):
-            raise DataError(f"A choice of {task.name} is not one token: {', '.join(letters)}.", "Use another tokenizer.")
+            raise DataError(
+                f"A choice of {task.name} is not one token: {', '.join(letters)}.",
+                "Use another tokenizer.",
+            )
         prompt = render_prompt(tokenizer, example.prompt)
-        whole = Question(tuple(np.array([*prompt, *each]) for each in tokens), (len(prompt),) * len(letters))
-        questions.append(crop(whole, None if scorer.context is None else scorer.context + 1))  # the letter itself is not read
+        whole = Question(
+            tuple(np.array([*prompt, *each]) for each in tokens), (len(prompt),) * len(letters)
+        )
+        questions.append(
+            crop(whole, None if scorer.context is None else scorer.context + 1)
+        )  # the letter itself is not read
         cropped += questions[-1] is not whole
         right.append(letters.index(example.messages[-1].text))
-    chosen = [min(range(len(scores)), key=lambda i: scores[i].nats) for scores in scorer.score(questions)]
+    chosen = [
+        min(range(len(scores)), key=lambda i: scores[i].nats) for scores in scorer.score(questions)
+    ]
     return [a == b for a, b in zip(chosen, right, strict=True)], cropped
 
 
-def open_chat_tasks(names: Sequence[str], seed: int, questions: int | None, fetcher: Callable[[], Fetcher]) -> list[Task]:
-    """Tasks by name, their test questions; "all" is the reference's six, "pocket" every skill of the built-in world.
+def open_chat_tasks(
+    names: Sequence[str], seed: int, questions: int | None, fetcher: Callable[[], Fetcher]
+) -> list[Task]:
+    """Tasks by name, their test questions; "all" is the reference's six, "pocket" every skill of
+    the built-in world.
 
-    With `questions`, at most so many of each, drawn from all over it. Raises DataError when data cannot be had.
+    With `questions`, at most so many of each, drawn from all over it. Raises DataError when data
+    cannot be had.
     """
     tasks: list[Task] = []
     for name in (task for each in names for task in (CHAT_TASKS if each == ALL else (each,))):
@@ -161,7 +206,9 @@ def open_chat_tasks(names: Sequence[str], seed: int, questions: int | None, fetc
             tasks += [heldout(skill, seed, questions or POCKET_QUESTIONS) for skill in SKILLS]
         else:
             task = load_task(name, "test", fetcher())
-            tasks.append(task if questions is None else task.shuffled(ORDER_SEED).sliced(0, questions))
+            tasks.append(
+                task if questions is None else task.shuffled(ORDER_SEED).sliced(0, questions)
+            )
     return tasks
 
 
@@ -177,14 +224,23 @@ def evaluate_chat(
     seed: int = 0,
     world: World | None = None,
 ) -> list[Result]:
-    """The result of each task, in order, on every rank. Generative tasks are answered `samples` times with at most `max_tokens` tokens.
+    """The result of each task, in order, on every rank. Generative tasks are answered `samples`
+    times with at most `max_tokens` tokens.
 
-    Whether a task can be judged here is found out before its questions are answered: HumanEval raises MachineError without a sandbox.
+    Whether a task can be judged here is found out before its questions are answered: HumanEval
+    raises MachineError without a sandbox.
     """
     world = world or World()
-    draws = [Sampling(temperature=temperature, top_k=top_k, max_tokens=max_tokens, seed=seed + i) for i in range(samples)]
+    draws = [
+        Sampling(temperature=temperature, top_k=top_k, max_tokens=max_tokens, seed=seed + i)
+        for i in range(samples)
+    ]
     return [
-        _chosen(engine.model, tokenizer, task, world) if task.kind == "categorical" else _written(engine, tokenizer, task, draws, world)
+        (
+            _chosen(engine.model, tokenizer, task, world)
+            if task.kind == "categorical"
+            else _written(engine, tokenizer, task, draws, world)
+        )
         for task in tasks
     ]
 
@@ -196,44 +252,79 @@ def _chosen(model: GPT, tokenizer: Tokenizer, task: Task, world: World) -> Resul
     return Result(task.name, correct, total, task.baseline, too_long=too_long)
 
 
-def _written(engine: Generator, tokenizer: Tokenizer, task: Task, draws: Sequence[Sampling], world: World) -> Result:
+def _written(
+    engine: Generator, tokenizer: Tokenizer, task: Task, draws: Sequence[Sampling], world: World
+) -> Result:
     if len(task):
         task.score(task[0], task[0].messages[-1].parts)
     answers = answer_task(engine, tokenizer, task, draws, world)
     questions = [answers[at : at + len(draws)] for at in range(0, len(answers), len(draws))]
-    own = [(sum(answer.correct for answer in several), several[0].completion is None) for several in questions]
-    rights, unread = zip(*(pair for theirs in world.gather(own) for pair in theirs), strict=True) if len(task) else ((), ())
+    own = [
+        (sum(answer.correct for answer in several), several[0].completion is None)
+        for several in questions
+    ]
+    rights, unread = (
+        zip(*(pair for theirs in world.gather(own) for pair in theirs), strict=True)
+        if len(task)
+        else ((), ())
+    )
     correct = sum(rights) if len(draws) == 1 else sum(rights) / len(draws)
     ks = [2**i for i in range(len(draws).bit_length())] if len(draws) > 1 else []
-    passes = tuple((k, sum(pass_at_k(len(draws), right, k) for right in rights) / len(rights)) for k in ks if rights)
+    passes = tuple(
+        (k, sum(pass_at_k(len(draws), right, k) for right in rights) / len(rights))
+        for k in ks
+        if rights
+    )
     return Result(task.name, correct, len(rights), task.baseline, passes, sum(unread))
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:
-    """Chance that at least one of k answers, drawn from `samples` of which `right` are right, is right (unbiased; arXiv 2107.03374)."""
+    """Chance that at least one of k answers, drawn from `samples` of which `right` are right, is
+    right (unbiased; arXiv 2107.03374).
+    """
     if not 1 <= k <= samples:
         raise ValueError(f"pass@{k} needs at least {k} samples, not {samples}")
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 
 def chatcore(results: Sequence[Result], tasks: Collection[str]) -> float | None:
-    """The mean centred accuracy over `tasks`; None when one of them is missing, since the mean of others does not compare."""
+    """The mean centred accuracy over `tasks`; None when one of them is missing, since the mean of
+    others does not compare.
+    """
     centered = {result.name: result.centered for result in results if result.total}
-    return sum(centered[name] for name in tasks) / len(tasks) if tasks and set(tasks) <= set(centered) else None
+    return (
+        sum(centered[name] for name in tasks) / len(tasks)
+        if tasks and set(tasks) <= set(centered)
+        else None
+    )
 
 
-def write_chat(folder: RunFolder, stage: str, results: Sequence[Result], tasks: Collection[str], **facts: Any) -> None:
-    """Write `evals/<stage>-chat.json`. `tasks` are those of the whole evaluation, `facts` how the answers were drawn."""
+def write_chat(
+    folder: RunFolder, stage: str, results: Sequence[Result], tasks: Collection[str], **facts: Any
+) -> None:
+    """Write `evals/<stage>-chat.json`. `tasks` are those of the whole evaluation, `facts` how the
+    answers were drawn.
+    """
     rows = [result.to_dict() for result in results]
-    found = {"stage": stage, "eval": "chat", **facts, "results": rows, "chatcore": chatcore(results, tasks)}
+    found = {
+        "stage": stage,
+        "eval": "chat",
+        **facts,
+        "results": rows,
+        "chatcore": chatcore(results, tasks),
+    }
     write_json(folder.evals / f"{stage}-chat.json", found)
 
 
 def combined(results: Iterable[Result]) -> list[Result]:
-    """Results of several runs or seeds added up by task, in the order in which the tasks first come up."""
+    """Results of several runs or seeds added up by task, in the order in which the tasks first come
+    up.
+    """
     sums: dict[str, Result] = {}
     for result in results:
         before = sums.get(result.name, Result(result.name, 0, 0, result.baseline))
         total, too_long = before.total + result.total, before.too_long + result.too_long
-        sums[result.name] = replace(before, correct=before.correct + result.correct, total=total, too_long=too_long)
+        sums[result.name] = replace(
+            before, correct=before.correct + result.correct, total=total, too_long=too_long
+        )
     return list(sums.values())

@@ -15,13 +15,19 @@ class EvalConfig:
     """The `[eval]` table. Samples are kept in any case; these are the evaluations with a score."""
 
     core: Text | None = None
-    """The CORE bundle: "full" fetches it, "pocket" is the built-in world's, anything else is a folder."""
+    """The CORE bundle: "full" fetches it, "pocket" is the built-in world's, anything else is a
+    folder.
+    """
     core_every: CountOrZero = 2_000
-    """Steps of base training from one CORE score to the next, at the evaluation that is due; 0: only when training is done."""
+    """Steps of base training from one CORE score to the next, at the evaluation that is due; 0:
+    only when training is done.
+    """
     core_examples: Count = 500
     """Examples of each task that are scored during training; all of them in the end."""
     chat: tuple[Text, ...] = ()
-    """Tasks for every chat model in the end, by name; "pocket" is all skills of the built-in world, "all" the reference's six."""
+    """Tasks for every chat model in the end, by name; "pocket" is all skills of the built-in world,
+    "all" the reference's six.
+    """
     questions: Count | None = None
     """Of each chat task; empty: all there are."""
 

@@ -1,7 +1,8 @@
-"""CORE, the centred accuracy over the 22 tasks of DCLM (Li et al. 2024, arXiv 2406.11794), with the numbers of the reference run's code.
+"""CORE, the centred accuracy over the 22 tasks of DCLM (Li et al. 2024, arXiv 2406.11794), with the
+numbers of the reference run's code.
 
-Everything that decides a number is here: which examples are shown, how a prompt is written, which tokens are scored and what counts as
-right. How the tokens get their scores is `scoring.py`'s.
+Everything that decides a number is here: which examples are shown, how a prompt is written, which
+tokens are scored and what counts as right. How the tokens get their scores is `scoring.py`'s.
 """
 
 from __future__ import annotations
@@ -15,7 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 
 from chatling.evals.core_bundle import CoreTask, Item, read_bundle
-from chatling.evals.scoring import ModelScorer, Question, Scorer, SpanScore, common_prefix, common_suffix, crop
+from chatling.evals.scoring import (
+    ModelScorer,
+    Question,
+    Scorer,
+    SpanScore,
+    common_prefix,
+    common_suffix,
+    crop,
+)
 from chatling.hardware.distributed import World
 from chatling.model.gpt import GPT
 from chatling.workspace import RunFolder, write_json
@@ -30,13 +39,17 @@ class CoreTokenizer(Protocol):
     bos: int
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of many texts end to end, without specials, and the offsets (texts + 1,) into them."""
+        """Ids of many texts end to end, without specials, and the offsets (texts + 1,) into
+        them.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one example: `losses` are the mean nats a token of each choice (one in language modelling; NaN: no token)."""
+    """What became of one example: `losses` are the mean nats a token of each choice (one in
+    language modelling; NaN: no token).
+    """
 
     line: int
     correct: bool
@@ -57,7 +70,9 @@ class TaskScore:
 
 @dataclass(frozen=True)
 class CoreResult:
-    """Scores by task. `cut`: the bundle's files are not whole, so they do not compare with published ones; `limit`: nor were they used."""
+    """Scores by task. `cut`: the bundle's files are not whole, so they do not compare with
+    published ones; `limit`: nor were they used.
+    """
 
     tasks: dict[str, TaskScore]
     core: float
@@ -79,7 +94,8 @@ def evaluate_core(
     world: World | None = None,
     note: Callable[[str], None] | None = None,
 ) -> CoreResult:
-    """Score a model on every task of a bundle, at most `limit` examples of each. Every rank calls it, and has the result.
+    """Score a model on every task of a bundle, at most `limit` examples of each. Every rank calls
+    it, and has the result.
 
     `note` hears of each task when it is done. Raises DataError when the bundle cannot be used.
     """
@@ -91,9 +107,18 @@ def evaluate_core(
         problems += faults
         accuracy = sum(outcome.correct for outcome in outcomes) / len(outcomes)
         centered = (accuracy - task.baseline) / (1 - task.baseline)
-        scores[task.label] = TaskScore(accuracy, centered, len(outcomes), task.baseline, sum(outcome.cropped for outcome in outcomes))
+        scores[task.label] = TaskScore(
+            accuracy,
+            centered,
+            len(outcomes),
+            task.baseline,
+            sum(outcome.cropped for outcome in outcomes),
+        )
         if note is not None:
-            note(f"{task.label}: accuracy {accuracy:.4f}, centred {centered:.4f}, {len(outcomes):,} examples")
+            note(
+                f"{task.label}: accuracy {accuracy:.4f}, centred {centered:.4f}, {len(outcomes):,}"
+                " examples"
+            )
     core = sum(score.centered for score in scores.values()) / len(scores)
     return CoreResult(scores, core, any(task.cut for task in tasks), limit, tuple(problems))
 
@@ -101,20 +126,32 @@ def evaluate_core(
 def write_core(folder: RunFolder, stage: str, result: CoreResult, step: int | None = None) -> None:
     """Write `evals/<stage>-core.json`; `step` when the stage is still training."""
     live = {} if step is None else {"step": step}
-    write_json(folder.evals / f"{stage}-core.json", {"stage": stage, "eval": "core", **live, "results": result.to_dict()})
+    write_json(
+        folder.evals / f"{stage}-core.json",
+        {"stage": stage, "eval": "core", **live, "results": result.to_dict()},
+    )
 
 
 def score_task(
-    scorer: Scorer, tokenizer: CoreTokenizer, task: CoreTask, limit: int | None = None, world: World | None = None
+    scorer: Scorer,
+    tokenizer: CoreTokenizer,
+    task: CoreTask,
+    limit: int | None = None,
+    world: World | None = None,
 ) -> tuple[list[Outcome], list[str]]:
-    """The outcome of each example in the shuffled order, and what was odd about some. The ranks take every so manieth."""
+    """The outcome of each example in the shuffled order, and what was odd about some. The ranks
+    take every so manieth.
+    """
     world = world or World()
     items = list(task.items)
     random.Random(ORDER_SEED).shuffle(items)
     items = items[:limit]
     problems = []
     if task.shots > len(items) - 1:
-        problems.append(f"{task.file}: {task.label} shows {len(items) - 1} examples instead of {task.shots}, since there are no more.")
+        problems.append(
+            f"{task.file}: {task.label} shows {len(items) - 1} examples instead of {task.shots},"
+            " since there are no more."
+        )
     share = range(world.rank, len(items), world.size)
     found: dict[int, Outcome] = {}
     for at in range(0, len(share), AT_ONCE):
@@ -122,34 +159,54 @@ def score_task(
         questions, cropped = build_questions(tokenizer, task, items, part, scorer.context)
         for index, short, scores in zip(part, cropped, scorer.score(questions), strict=True):
             found[index] = judge(task, items[index], scores, short)
-    everyone = {index: outcome for theirs in world.gather(found) for index, outcome in theirs.items()}
+    everyone = {
+        index: outcome for theirs in world.gather(found) for index, outcome in theirs.items()
+    }
     outcomes = [everyone[index] for index in range(len(items))]
     silent = [outcome.line for outcome in outcomes if any(loss != loss for loss in outcome.losses)]
     if silent:
         lines = ", ".join(map(str, sorted(silent)))
-        problems.append(f"{task.file}: a choice has no token of its own in line {lines}, since another begins with it.")
+        problems.append(
+            f"{task.file}: a choice has no token of its own in line {lines}, since another begins"
+            " with it."
+        )
     return outcomes, problems
 
 
 def judge(task: CoreTask, item: Item, scores: Sequence[SpanScore], cropped: bool) -> Outcome:
-    """Right is the choice whose tokens have the least mean loss, the first of equals; in language modelling, every token the likeliest."""
+    """Right is the choice whose tokens have the least mean loss, the first of equals; in language
+    modelling, every token the likeliest.
+    """
     losses = [score.nats / score.tokens if score.tokens else float("nan") for score in scores]
     if task.kind == "language_modeling":
         return Outcome(item.line, scores[0].greedy, tuple(losses), cropped)
-    # Python's own minimum, as in the reference, also for the NaN of a choice without tokens: it wins in the first place and nowhere else
+    # Python's own minimum, as in the reference, also for the NaN of a choice without tokens: it
+    # wins in the first place and nowhere else
     return Outcome(item.line, losses.index(min(losses)) == item.gold, tuple(losses), cropped)
 
 
 def build_questions(
-    tokenizer: CoreTokenizer, task: CoreTask, items: Sequence[Item], indices: Sequence[int], context: int | None
+    tokenizer: CoreTokenizer,
+    task: CoreTask,
+    items: Sequence[Item],
+    indices: Sequence[int],
+    context: int | None,
 ) -> tuple[list[Question], list[bool]]:
-    """The token sequences of some examples, cropped from the left to the context, and which ones were."""
-    texts = [render(task, items[i], [items[j] for j in shots(i, task.shots, len(items))]) for i in indices]
+    """The token sequences of some examples, cropped from the left to the context, and which ones
+    were.
+    """
+    texts = [
+        render(task, items[i], [items[j] for j in shots(i, task.shots, len(items))])
+        for i in indices
+    ]
     ids, offsets = tokenizer.encode_flat([prompt for prompts in texts for prompt in prompts])
     questions, cropped = [], []
     at = 0
     for prompts in texts:
-        sequences = [np.concatenate(([tokenizer.bos], ids[offsets[k] : offsets[k + 1]])) for k in range(at, at + len(prompts))]
+        sequences = [
+            np.concatenate(([tokenizer.bos], ids[offsets[k] : offsets[k + 1]]))
+            for k in range(at, at + len(prompts))
+        ]
         at += len(prompts)
         if task.kind == "language_modeling":
             without, whole = sequences
@@ -166,13 +223,19 @@ def build_questions(
 
 
 def shots(index: int, wanted: int, count: int) -> list[int]:
-    """Which examples are shown before example `index` of `count`: `wanted` others, or all there are, drawn by its own seed."""
+    """Which examples are shown before example `index` of `count`: `wanted` others, or all there
+    are, drawn by its own seed.
+    """
     drawn = random.Random(SHOTS_SEED + index).sample(range(count - 1), min(wanted, count - 1))
-    return [other + (other >= index) for other in drawn]  # as if drawn from a list without the example itself
+    return [
+        other + (other >= index) for other in drawn
+    ]  # as if drawn from a list without the example itself
 
 
 def render(task: CoreTask, item: Item, shown: Sequence[Item]) -> list[str]:
-    """The prompts of one example: one a choice; in language modelling the context alone, then with its continuation."""
+    """The prompts of one example: one a choice; in language modelling the context alone, then with
+    its continuation.
+    """
     delimiter = task.delimiter
     if task.kind == "multiple_choice":
         before = "".join(f"{each.text}{delimiter}{each.options[each.gold]}\n\n" for each in shown)
@@ -182,4 +245,7 @@ def render(task: CoreTask, item: Item, shown: Sequence[Item]) -> list[str]:
         return [f"{before}{option}{delimiter}{item.text}" for option in item.options]
     before = "".join(f"{each.text.strip()}{delimiter}{each.continuation}\n\n" for each in shown)
     context = f"{before}{item.text.strip()}{delimiter}"
-    return [context.strip(), f"{context}{item.continuation}"]  # the context's last space is part of the token that follows
+    return [
+        context.strip(),
+        f"{context}{item.continuation}",
+    ]  # the context's last space is part of the token that follows

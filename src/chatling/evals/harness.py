@@ -1,4 +1,6 @@
-"""lm-eval (EleutherAI's language model evaluation harness) with a model of ours: its tasks, its numbers, our engine."""
+"""lm-eval (EleutherAI's language model evaluation harness) with a model of ours: its tasks, its
+numbers, our engine.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ Pair = tuple[Sequence[int], Sequence[int]]  # what is read, what is scored
 
 
 class HarnessModel(LM):
-    """Every text begins with `<|bos|>`, as in training. A context's trailing spaces belong to what follows, as in lm-eval's own models.
+    """Every text begins with `<|bos|>`, as in training. A context's trailing spaces belong to what
+    follows, as in lm-eval's own models.
 
     What does not fit the context loses its beginning.
     """
@@ -33,8 +36,11 @@ class HarnessModel(LM):
         self.engine, self.tokenizer, self.chat = engine, engine.tokenizer, chat
         self.scorer = ModelScorer(engine.model)
 
-    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
-        """Of (context, continuation) pairs: the continuation's log-probability, and whether greedy decoding would say it.
+    def loglikelihood(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        """Of (context, continuation) pairs: the continuation's log-probability, and whether greedy
+        decoding would say it.
 
         Neighbours with one context (the choices of a question) are scored after one reading of it.
         """
@@ -42,20 +48,34 @@ class HarnessModel(LM):
         together = [list(group) for _, group in groupby(pairs, key=lambda pair: tuple(pair[0]))]
         return [(-score.nats, score.greedy) for score in self._scored(together)]
 
-    def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Of whole texts, each token scored once, in windows as long as the context: all but the last go on where one ended."""
+    def loglikelihood_rolling(
+        self, requests: list[Instance], disable_tqdm: bool = False
+    ) -> list[float]:
+        """Of whole texts, each token scored once, in windows as long as the context: all but the
+        last go on where one ended.
+        """
         windows = [list(self._windows(request.args[0])) for request in requests]
         scores = iter(self._scored([[pair] for text in windows for pair in text]))
         return [-sum(next(scores).nats for _ in text) for text in windows]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Of (context, settings) pairs: what the model goes on with, before the first of the settings' `until`."""
-        return [completion.text for completion in self.engine.generate([self._request(*request.args) for request in requests])]
+        """Of (context, settings) pairs: what the model goes on with, before the first of the
+        settings' `until`.
+        """
+        return [
+            completion.text
+            for completion in self.engine.generate(
+                [self._request(*request.args) for request in requests]
+            )
+        ]
 
     def _pair(self, context: str, continuation: str) -> Pair:
         kept = context.rstrip()
         spaces, bos = context[len(kept) :], [self.tokenizer.bos]
-        whole, before = self.tokenizer.encode(kept + spaces + continuation), self.tokenizer.encode(kept)
+        whole, before = (
+            self.tokenizer.encode(kept + spaces + continuation),
+            self.tokenizer.encode(kept),
+        )
         return bos + before, whole[len(before) :]
 
     def _windows(self, text: str) -> Iterable[Pair]:
@@ -83,11 +103,17 @@ class HarnessModel(LM):
         asked = render_prompt(self.tokenizer, Conversation.of(context)) if self.chat else None
         prompt = asked or [self.tokenizer.bos, *self.tokenizer.encode(context)]
         room = max(1, self.engine.context - most)
-        return Request(tuple(prompt[-room:]), Sampling(temperature=temperature, max_tokens=most, stop=stop))
+        return Request(
+            tuple(prompt[-room:]), Sampling(temperature=temperature, max_tokens=most, stop=stop)
+        )
 
 
-def run_harness(model: HarnessModel, tasks: Sequence[str], *, shots: int | None = None, limit: int | None = None) -> dict[str, Any]:
-    """lm-eval's results for its tasks: {"task": {"metric": value}}. Raises DataError for an unknown task or data that cannot be had."""
+def run_harness(
+    model: HarnessModel, tasks: Sequence[str], *, shots: int | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """lm-eval's results for its tasks: {"task": {"metric": value}}. Raises DataError for an unknown
+    task or data that cannot be had.
+    """
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
@@ -96,9 +122,19 @@ def run_harness(model: HarnessModel, tasks: Sequence[str], *, shots: int | None 
     if unknown:
         raise DataError(f"lm-eval has no task {unknown[0]!r}.", "`lm-eval ls tasks` lists them.")
     try:
-        found = simple_evaluate(model, tasks=list(tasks), num_fewshot=shots, limit=limit, task_manager=manager, bootstrap_iters=1000)
+        found = simple_evaluate(
+            model,
+            tasks=list(tasks),
+            num_fewshot=shots,
+            limit=limit,
+            task_manager=manager,
+            bootstrap_iters=1000,
+        )
     except (OSError, ConnectionError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise DataError(f"lm-eval cannot get the data of {', '.join(tasks)}: {reason}", "Connect to the network once.") from error
+        raise DataError(
+            f"lm-eval cannot get the data of {', '.join(tasks)}: {reason}",
+            "Connect to the network once.",
+        ) from error
     results: dict[str, Any] = found["results"]
     return results

@@ -16,7 +16,9 @@ CONTEXT = 256  # tokens of prompt, answer and what the calculator puts in, at mo
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing to look at: the beginning of a text for a base model, and the question for one that chats."""
+    """One thing to look at: the beginning of a text for a base model, and the question for one that
+    chats.
+    """
 
     topic: str
     opening: str
@@ -39,7 +41,9 @@ PROBES = (
 
 @dataclass(frozen=True)
 class Sample:
-    """What a model made of a probe. `text` shows a call of the calculator as it is shown in the terminal: [12+7 = 19]."""
+    """What a model made of a probe. `text` shows a call of the calculator as it is shown in the
+    terminal: [12+7 = 19].
+    """
 
     topic: str
     prompt: str
@@ -50,15 +54,24 @@ class Sample:
 
 
 def sample(engine: Engine, *, chat: bool, probes: Sequence[Probe] = PROBES) -> list[Sample]:
-    """Each probe's likeliest continuation, or answer. Greedy, so that nothing but the weights makes the difference."""
+    """Each probe's likeliest continuation, or answer. Greedy, so that nothing but the weights makes
+    the difference.
+    """
     tokenizer = engine.tokenizer
     prompts = [probe.question if chat else probe.opening for probe in probes]
     requests = []
     for prompt in prompts:
-        ids = render_prompt(tokenizer, Conversation((Message.of("user", prompt),))) if chat else [tokenizer.bos, *tokenizer.encode(prompt)]
+        ids = (
+            render_prompt(tokenizer, Conversation((Message.of("user", prompt),)))
+            if chat
+            else [tokenizer.bos, *tokenizer.encode(prompt)]
+        )
         requests.append(Request(tuple(ids), Sampling(temperature=0.0, max_tokens=MOST_TOKENS)))
     done = engine.generate(requests)
-    return [Sample(probe.topic, prompt, _shown(tokenizer, each.ids)) for probe, prompt, each in zip(probes, prompts, done, strict=True)]
+    return [
+        Sample(probe.topic, prompt, _shown(tokenizer, each.ids))
+        for probe, prompt, each in zip(probes, prompts, done, strict=True)
+    ]
 
 
 def _shown(tokenizer: Tokenizer, ids: Iterable[int]) -> str:

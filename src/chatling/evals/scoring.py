@@ -1,8 +1,10 @@
-"""How likely a model finds given continuations: many at once, and what several of them begin with is read once.
+"""How likely a model finds given continuations: many at once, and what several of them begin with
+is read once.
 
-A question's sequences (the choices of a multiple-choice question, say) mostly begin alike. They become one row, the shared beginning and
-then every ending, in which an ending sees the beginning and itself (`SharedBeginning`): one forward pass, nothing cached. Rows are
-sorted by length and padded in batches; logits are made only for the tokens that are scored.
+A question's sequences (the choices of a multiple-choice question, say) mostly begin alike. They
+become one row, the shared beginning and then every ending, in which an ending sees the beginning
+and itself (`SharedBeginning`): one forward pass, nothing cached. Rows are sorted by length and
+padded in batches; logits are made only for the tokens that are scored.
 """
 
 from __future__ import annotations
@@ -22,12 +24,16 @@ from chatling.model.losses import token_losses
 
 CPU_BATCH, GPU_BATCH = 2048, 32_768  # tokens of a batch, padding included
 MASK_ELEMENTS = 1 << 26  # of a batch's attention mask, which is quadratic in its length
-BEGINNING = 4  # sequences that differ within their first few tokens (cropped at different places) are not worth one row
+# sequences that differ within their first few tokens (cropped at different places) are not worth
+# one row
+BEGINNING = 4
 
 
 @dataclass(frozen=True)
 class Question:
-    """Sequences of token ids (T,), and from which token on each is scored (at least 1, since nothing foretells the first)."""
+    """Sequences of token ids (T,), and from which token on each is scored (at least 1, since
+    nothing foretells the first).
+    """
 
     sequences: tuple[np.ndarray, ...]
     starts: tuple[int, ...]
@@ -35,7 +41,9 @@ class Question:
 
 @dataclass(frozen=True)
 class SpanScore:
-    """Of a sequence's scored tokens: their summed negative log-likelihood in nats, their number, and whether each is the likeliest."""
+    """Of a sequence's scored tokens: their summed negative log-likelihood in nats, their number,
+    and whether each is the likeliest.
+    """
 
     nats: float
     tokens: int
@@ -46,7 +54,9 @@ Scores = list[tuple[SpanScore, ...]]  # by question, one for each of its sequenc
 
 
 class Scorer(Protocol):
-    """A model that can be asked how likely tokens are. `context` is the most it reads at once; None: any number."""
+    """A model that can be asked how likely tokens are. `context` is the most it reads at once;
+    None: any number.
+    """
 
     @property
     def context(self) -> int | None: ...
@@ -58,7 +68,8 @@ class Scorer(Protocol):
 class Row:
     """A sequence's worth of tokens to read: a beginning, and endings that each go on from it.
 
-    `wanted` are the places (in the row) whose next token is scored, `targets` those tokens; `spans` tells whose they are: (question,
+    `wanted` are the places (in the row) whose next token is scored, `targets` those tokens; `spans`
+    tells whose they are: (question,
     sequences, how many of `wanted`).
     """
 
@@ -73,9 +84,18 @@ class Row:
 
 
 class SharedBeginning:
-    """Implements `model.attention.Cache` for rows that branch: what stands in an ending follows the beginning, not the ending before it."""
+    """Implements `model.attention.Cache` for rows that branch: what stands in an ending follows the
+    beginning, not the ending before it.
+    """
 
-    def __init__(self, rows: Sequence[Row], ids: np.ndarray, windows: set[int], dtype: torch.dtype, device: torch.device):
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        ids: np.ndarray,
+        windows: set[int],
+        dtype: torch.dtype,
+        device: torch.device,
+    ):
         """`ids` (B, T) holds the rows, padded; nobody reads the padding."""
         positions, branches, previous = (np.zeros(ids.shape, np.int64) for _ in range(3))
         places = np.arange(ids.shape[1])
@@ -89,28 +109,44 @@ class SharedBeginning:
                 branches[b, at:end] = number
                 previous[b, at : at + 1] = row.beginning[-1] if first else -1
                 at = end
-            positions[b, at:], branches[b, at:] = first, len(row.endings) + 1  # padding: an ending of its own, within the context
+            positions[b, at:], branches[b, at:] = (
+                first,
+                len(row.endings) + 1,
+            )  # padding: an ending of its own, within the context
         self.positions = torch.from_numpy(positions).to(device)
         self.previous = torch.from_numpy(previous).to(device)
         branch = torch.from_numpy(branches).to(device)
-        distance = self.positions[:, :, None] - self.positions[:, None, :]  # (B, T, T), query by key
-        seen = (distance >= 0) & ((branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None]))
-        self._masks = {window: self._mask(seen & (distance < window) if window else seen, dtype) for window in windows}
+        distance = (
+            self.positions[:, :, None] - self.positions[:, None, :]
+        )  # (B, T, T), query by key
+        seen = (distance >= 0) & (
+            (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
+        )
+        self._masks = {
+            window: self._mask(seen & (distance < window) if window else seen, dtype)
+            for window in windows
+        }
 
     @staticmethod
     def _mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
-        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(~seen, float("-inf"))[:, None]
+        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
+            ~seen, float("-inf")
+        )[:, None]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         """q (B, T, H, E) over k and v (B, T, K, E); returns (B, T, H, E)."""
         grouped = q.shape[2] != k.shape[2]
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=self._masks[window], enable_gqa=grouped).transpose(1, 2)
+        return F.scaled_dot_product_attention(
+            q, k, v, attn_mask=self._masks[window], enable_gqa=grouped
+        ).transpose(1, 2)
 
 
 @dataclass(frozen=True)
 class ModelScorer:
-    """Scores with a model of ours. A sequence may be one token longer than the context, since its last token is not read."""
+    """Scores with a model of ours. A sequence may be one token longer than the context, since its
+    last token is not read.
+    """
 
     model: GPT
     batch_tokens: int | None = None  # default: what suits the device
@@ -125,9 +161,13 @@ class ModelScorer:
 
     @torch.no_grad()
     def score(self, questions: Sequence[Question]) -> Scores:
-        """The scores of every sequence of every question. A span without tokens scores 0 nats and is greedy."""
+        """The scores of every sequence of every question. A span without tokens scores 0 nats and
+        is greedy.
+        """
         width = self.model.config.width
-        rows = [row for i, question in enumerate(questions) for row in question_rows(i, question, width)]
+        rows = [
+            row for i, question in enumerate(questions) for row in question_rows(i, question, width)
+        ]
         scores = [[SpanScore(0.0, 0, True)] * len(question.sequences) for question in questions]
         budget = self.batch_tokens or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         for branched in (False, True):  # rows of one kind in a batch: plain ones need no mask
@@ -140,7 +180,9 @@ class ModelScorer:
         losses, hits = self._read(rows)
         at = 0
         for question, sequences, count in (span for row in rows for span in row.spans):
-            found = SpanScore(float(losses[at : at + count].sum()), count, bool(hits[at : at + count].all()))
+            found = SpanScore(
+                float(losses[at : at + count].sum()), count, bool(hits[at : at + count].all())
+            )
             for sequence in sequences:
                 scores[question][sequence] = found
             at += count
@@ -163,12 +205,16 @@ class ModelScorer:
         targets = np.concatenate([row.targets for row in rows])
         picked = hidden.flatten(0, 1)[torch.from_numpy(wanted).to(self.device)]  # (N, D)
         goals = torch.from_numpy(targets.astype(np.int64)).to(self.device)
-        losses, hits = token_losses(picked[None], self.model.lm_head.weight, goals[None], self.model.config.softcap)
+        losses, hits = token_losses(
+            picked[None], self.model.lm_head.weight, goals[None], self.model.config.softcap
+        )
         return losses[0].cpu().double().numpy(), hits[0].cpu().numpy()
 
 
 def question_rows(number: int, question: Question, width: int) -> Iterator[Row]:
-    """The rows that read question `number` at the least cost for a model of a given width; equal sequences are read once."""
+    """The rows that read question `number` at the least cost for a model of a given width; equal
+    sequences are read once.
+    """
     same: dict[tuple[bytes, int], list[int]] = {}
     for i, (ids, start) in enumerate(zip(question.sequences, question.starts, strict=True)):
         if len(ids) > start:
@@ -179,11 +225,18 @@ def question_rows(number: int, question: Question, width: int) -> Iterator[Row]:
     for group in groups.values():
         shared = _row(number, question, group)
         apart = [_row(number, question, [owners]) for owners in group]
-        yield from [shared] if len(group) > 1 and _cost(len(shared), width) < sum(_cost(len(row), width) for row in apart) else apart
+        yield from (
+            [shared]
+            if len(group) > 1
+            and _cost(len(shared), width) < sum(_cost(len(row), width) for row in apart)
+            else apart
+        )
 
 
 def _cost(tokens: int, width: int) -> int:
-    """Of reading a row, in units of 4 x width FLOPs a layer: 24 width² a token in the matrices, 4 width x tokens in attention."""
+    """Of reading a row, in units of 4 x width FLOPs a layer: 24 width² a token in the matrices, 4
+    width x tokens in attention.
+    """
     return tokens * (6 * width + tokens)
 
 
@@ -202,16 +255,27 @@ def _row(number: int, question: Question, group: Sequence[list[int]]) -> Row:
         if len(sequences) > 1:
             endings.append(ids[shared : len(ids) - 1])
             at += len(endings[-1])
-    return Row(sequences[0][:shared], tuple(endings), np.concatenate(wanted), np.concatenate(targets), tuple(spans))
+    return Row(
+        sequences[0][:shared],
+        tuple(endings),
+        np.concatenate(wanted),
+        np.concatenate(targets),
+        tuple(spans),
+    )
 
 
 def crop(question: Question, longest: int | None) -> Question:
-    """The last `longest` tokens of each sequence; the same question when all fit. What is scored may lose its beginning, too."""
+    """The last `longest` tokens of each sequence; the same question when all fit. What is scored
+    may lose its beginning, too.
+    """
     excess = [0 if longest is None else max(0, len(ids) - longest) for ids in question.sequences]
     if not any(excess):
         return question
     sequences = tuple(ids[over:] for ids, over in zip(question.sequences, excess, strict=True))
-    return Question(sequences, tuple(max(1, start - over) for start, over in zip(question.starts, excess, strict=True)))
+    return Question(
+        sequences,
+        tuple(max(1, start - over) for start, over in zip(question.starts, excess, strict=True)),
+    )
 
 
 def common_prefix(sequences: Sequence[np.ndarray]) -> int:
@@ -229,8 +293,12 @@ def common_suffix(sequences: Sequence[np.ndarray]) -> int:
 
 
 def length_sorted(lengths: Sequence[int], tokens: int) -> list[list[int]]:
-    """Indices in batches of like lengths, the longest first, each of at most `tokens` tokens with its padding, or a single one."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])  # stable: equal lengths stay in order
+    """Indices in batches of like lengths, the longest first, each of at most `tokens` tokens with
+    its padding, or a single one.
+    """
+    order = sorted(
+        range(len(lengths)), key=lambda i: -lengths[i]
+    )  # stable: equal lengths stay in order
     found: list[list[int]] = []
     room = 0
     for i in order:

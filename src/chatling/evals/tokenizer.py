@@ -51,7 +51,9 @@ class Row:
 
     @property
     def bound(self) -> float:
-        """Bits per byte of a model that finds all V tokens equally likely: log2(V) · tokens / bytes. Where training starts."""
+        """Bits per byte of a model that finds all V tokens equally likely: log2(V) · tokens /
+        bytes. Where training starts.
+        """
         return math.log2(self.vocabulary) * self.tokens / self.bytes if self.bytes else math.nan
 
 
@@ -74,25 +76,41 @@ class TokenizerReport:
         return next(row for row in self.rows if (row.text, row.tokenizer) == (text, tokenizer))
 
     def difference(self, text: str, other: str) -> float:
-        """How many more tokens this run's tokenizer needs than another's, as a share of the other's: -0.1 is a tenth fewer."""
+        """How many more tokens this run's tokenizer needs than another's, as a share of the
+        other's: -0.1 is a tenth fewer.
+        """
         return self.row(text).tokens / self.row(text, other).tokens - 1
 
     def to_dict(self) -> dict[str, Any]:
         """What `evals/tokenizer.json` holds."""
-        rows = [asdict(row) | {"bytes_per_token": row.bytes_per_token, "bound": row.bound} for row in self.rows]
-        differences = {other: {text: self.difference(text, other) for text in self.texts} for other in self.tokenizers[1:]}
+        rows = [
+            asdict(row) | {"bytes_per_token": row.bytes_per_token, "bound": row.bound}
+            for row in self.rows
+        ]
+        differences = {
+            other: {text: self.difference(text, other) for text in self.texts}
+            for other in self.tokenizers[1:]
+        }
         return {"eval": "tokenizer", "results": rows, "differences": differences, "note": self.note}
 
 
-def evaluate_tokenizer(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]], peers: Mapping[str, Peer] | None = None,
-                       note: str | None = None) -> TokenizerReport:
-    """Encode every text, a list of documents, with the run's tokenizer and its peers. Texts without a byte are left out."""
+def evaluate_tokenizer(
+    tokenizer: Tokenizer,
+    texts: Mapping[str, Sequence[str]],
+    peers: Mapping[str, Peer] | None = None,
+    note: str | None = None,
+) -> TokenizerReport:
+    """Encode every text, a list of documents, with the run's tokenizer and its peers. Texts without
+    a byte are left out.
+    """
     rows = []
     for name, documents in texts.items():
         size = sum(len(document.encode()) for document in documents)
         if not size:
             continue
-        rows.append(Row(name, OURS, tokenizer.vocab_size, size, len(tokenizer.encode_flat(documents)[0])))
+        rows.append(
+            Row(name, OURS, tokenizer.vocab_size, size, len(tokenizer.encode_flat(documents)[0]))
+        )
         for label, peer in (peers or {}).items():
             tokens = sum(map(len, peer.encode_ordinary_batch(list(documents))))
             rows.append(Row(name, label, peer.n_vocab, size, tokens))
@@ -100,7 +118,9 @@ def evaluate_tokenizer(tokenizer: Tokenizer, texts: Mapping[str, Sequence[str]],
 
 
 def evaluate_run(run: RunFolder) -> TokenizerReport:
-    """The evaluation of a run's tokenizer, which is also written to `evals/tokenizer.json` and, as a picture, `evals/tokenizer.png`."""
+    """The evaluation of a run's tokenizer, which is also written to `evals/tokenizer.json` and, as
+    a picture, `evals/tokenizer.png`.
+    """
     tokenizer = Tokenizer.load(run.tokenizer)
     peers, note = load_peers()
     report = evaluate_tokenizer(tokenizer, evaluation_texts(run, tokenizer), peers, note)
@@ -112,7 +132,9 @@ def evaluate_run(run: RunFolder) -> TokenizerReport:
 
 
 def evaluation_texts(run: RunFolder, tokenizer: Tokenizer) -> dict[str, list[str]]:
-    """The texts of our own, and the beginnings of the run's training and validation text where its token shards are there."""
+    """The texts of our own, and the beginnings of the run's training and validation text where its
+    token shards are there.
+    """
     folder = files("chatling.evals") / "texts"
     texts = {kind: [(folder / f"{kind}.txt").read_text(encoding="utf-8")] for kind in KINDS}
     for split in ("train", "validation"):
@@ -132,11 +154,14 @@ def _beginning(shards: TokenShards, tokenizer: Tokenizer) -> list[str]:
     return documents
 
 
-def load_peers(quick: float = QUICK_SECONDS, patient: float = PATIENT_SECONDS) -> tuple[dict[str, Peer], str | None]:
+def load_peers(
+    quick: float = QUICK_SECONDS, patient: float = PATIENT_SECONDS
+) -> tuple[dict[str, Peer], str | None]:
     """GPT-2's and GPT-4's encodings, and why some are missing, if so.
 
-    tiktoken keeps what it fetched. It knows no time limit, so it works in a thread, which is given up after some `patient` seconds, or,
-    when its host does not answer, after three times `quick`: time enough for what was fetched before.
+    tiktoken keeps what it fetched. It knows no time limit, so it works in a thread, which is given
+    up after some `patient` seconds, or, when its host does not answer, after three times `quick`:
+    time enough for what was fetched before.
     """
     import tiktoken
 
@@ -147,7 +172,9 @@ def load_peers(quick: float = QUICK_SECONDS, patient: float = PATIENT_SECONDS) -
         try:
             for label, name in PEERS.items():
                 found[label] = tiktoken.get_encoding(name)
-        except Exception as error:  # requests' and tiktoken's own, among them every kind of no connection
+        except (
+            Exception
+        ) as error:  # requests' and tiktoken's own, among them every kind of no connection
             failures.append(error)
 
     thread = Thread(target=load, daemon=True)
@@ -160,12 +187,20 @@ def load_peers(quick: float = QUICK_SECONDS, patient: float = PATIENT_SECONDS) -
     if not missing:
         return there, None
     why = type(failures[0]).__name__ if failures else "no answer"
-    return there, f"Left out {' and '.join(missing)}: their tokenizers could not be fetched ({why}); with a network, they come along."
+    return (
+        there,
+        (
+            f"Left out {' and '.join(missing)}: their tokenizers could not be fetched ({why}); with"
+            " a network, they come along."
+        ),
+    )
 
 
 def _answers(seconds: float) -> bool:
     try:
-        with urllib.request.urlopen(urllib.request.Request(PEERS_HOST, method="HEAD"), timeout=seconds):
+        with urllib.request.urlopen(
+            urllib.request.Request(PEERS_HOST, method="HEAD"), timeout=seconds
+        ):
             return True
     except urllib.request.HTTPError:  # it answered
         return True
@@ -183,7 +218,12 @@ def draw_tokenizer(report: TokenizerReport) -> Figure:
     for i, name in enumerate(report.tokenizers):
         rows = [report.row(text, name) for text in report.texts]
         places = [k + (i - (len(report.tokenizers) - 1) / 2) * width for k in range(len(rows))]
-        bars = above.bar(places, [row.bytes_per_token for row in rows], width * 0.92, label=f"{name} ({rows[0].vocabulary:,} tokens)")
+        bars = above.bar(
+            places,
+            [row.bytes_per_token for row in rows],
+            width * 0.92,
+            label=f"{name} ({rows[0].vocabulary:,} tokens)",
+        )
         above.bar_label(bars, fmt="%.1f", fontsize=7)
         below.bar(places, [row.bound for row in rows], width * 0.92)
     above.set_ylabel("bytes per token")

@@ -1,4 +1,6 @@
-"""What machine this is, by looking and by measuring: device, cores, memory, compiler, matrix-product rates."""
+"""What machine this is, by looking and by measuring: device, cores, memory, compiler,
+matrix-product rates.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +21,16 @@ import torch
 from chatling.errors import MachineError
 
 Device = Literal["cuda", "mps", "cpu"]
-UNIFIED_SHARE = 0.75  # of a unified memory: an out-of-memory there freezes the whole box, so a quarter stays free
+# of a unified memory: an out-of-memory there freezes the whole box, so a quarter stays free
+UNIFIED_SHARE = 0.75
 BF16_GAIN = 1.2  # bf16 must beat fp32 by this much to be worth its rounding
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Facts about the machine that a run would train on. Memory is what a run may use, in bytes; rates are in TFLOP/s."""
+    """Facts about the machine that a run would train on. Memory is what a run may use, in bytes;
+    rates are in TFLOP/s.
+    """
 
     device: Device
     name: str
@@ -84,20 +89,30 @@ def device_name(device: Device) -> str:
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else f"{'Apple GPU' if device == 'mps' else os.uname().machine} ({sys.platform})"
+    return (
+        names[0]
+        if names
+        else f"{'Apple GPU' if device == 'mps' else os.uname().machine} ({sys.platform})"
+    )
 
 
 def usable_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Cores this process may run on: its affinity mask, and the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     quota, _, period = (cgroup.read_text() if cgroup.exists() else "max").strip().partition(" ")
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period or 100_000)))
 
 
-def system_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+def system_memory(
+    meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup/memory.max")
+) -> int:
     """Bytes of main memory, or of the container's share of it."""
     if meminfo.exists():
-        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+        fields = dict(
+            line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line
+        )
         total = int(fields["MemTotal"].split()[0]) * 1024
     else:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -111,12 +126,15 @@ def device_memory(device: Device) -> tuple[int, bool]:
         return torch.cuda.get_device_properties(0).total_memory, False
     if device == "mps":
         return int(torch.mps.recommended_max_memory()), True
-    # Integrated GPUs report no memory of their own through NVML; the processor's figure is theirs too.
+    # Integrated GPUs report no memory of their own through NVML; the processor's figure is theirs
+    # too.
     return int(system_memory() * UNIFIED_SHARE), device == "cuda"
 
 
 def peak_memory(device: str) -> int:
-    """Most bytes that this process has held so far: of the GPU's memory on CUDA, else of main memory."""
+    """Most bytes that this process has held so far: of the GPU's memory on CUDA, else of main
+    memory.
+    """
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -129,8 +147,13 @@ def memory_errors(doing: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            mend = "End what else uses it and go on with the same command, or choose a smaller model.depth or model.context."
+        if isinstance(
+            error, MemoryError | torch.OutOfMemoryError
+        ) or "can't allocate memory" in str(error):
+            mend = (
+                "End what else uses it and go on with the same command, or choose a smaller"
+                " model.depth or model.context."
+            )
             raise MachineError(f"Memory ran out while {doing}.", mend) from error
         raise
 
@@ -142,17 +165,25 @@ def find_compiler() -> str | None:
 
 
 def has_compiler() -> bool:
-    """Whether torch.compile can build for the CPU: it needs a C++ compiler and Python's own headers."""
-    return find_compiler() is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
+    """Whether torch.compile can build for the CPU: it needs a C++ compiler and Python's own
+    headers.
+    """
+    return (
+        find_compiler() is not None and Path(sysconfig.get_paths()["include"], "Python.h").exists()
+    )
 
 
 def gemm_tflops(device: Device, dtype: torch.dtype, seconds: float = 0.1) -> float:
-    """Best rate over repeated square matrix products, in TFLOP/s. A size that fills the device, small enough for a slow CPU."""
+    """Best rate over repeated square matrix products, in TFLOP/s. A size that fills the device,
+    small enough for a slow CPU.
+    """
     size = {"cuda": 8192, "mps": 2048, "cpu": 1024}[device]
     a, b = (torch.randn(size, size, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
     best, end = float("inf"), time.perf_counter() + seconds
     rounds = 0
-    while rounds < 3 or time.perf_counter() < end:  # the first round warms up; the best one is the least disturbed
+    while (
+        rounds < 3 or time.perf_counter() < end
+    ):  # the first round warms up; the best one is the least disturbed
         start = time.perf_counter()
         _ = a @ b
         if device != "cpu":

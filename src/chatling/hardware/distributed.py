@@ -1,4 +1,6 @@
-"""The processes of a run: who this one is, and the few collective operations that training needs."""
+"""The processes of a run: who this one is, and the few collective operations that training
+needs.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,16 @@ from torch import Tensor
 
 from chatling.errors import RunError
 
-CLOSED = ("connection closed", "connection reset", "connection refused", "broken pipe", "pair closure", "socket", "gloo", "nccl")
+CLOSED = (
+    "connection closed",
+    "connection reset",
+    "connection refused",
+    "broken pipe",
+    "pair closure",
+    "socket",
+    "gloo",
+    "nccl",
+)
 
 
 class PeerDied(RunError):
@@ -25,20 +36,27 @@ class PeerDied(RunError):
 
 @contextmanager
 def peer_errors() -> Iterator[None]:
-    """Turn what gloo and NCCL say when a process at the other end is gone into one clear sentence."""
+    """Turn what gloo and NCCL say when a process at the other end is gone into one clear
+    sentence.
+    """
     try:
         yield
     except RuntimeError as error:
         text = str(error).lower()
         if not isinstance(error, dist.DistError) and not any(sign in text for sign in CLOSED):
             raise
-        what = "Another process of this run died, or its machine cannot be reached; what it said itself stands above."
+        what = (
+            "Another process of this run died, or its machine cannot be reached; what it said"
+            " itself stands above."
+        )
         raise PeerDied(what, "Start the run again with the same command; it resumes.") from error
 
 
 @dataclass(frozen=True)
 class World:
-    """This process among its peers. A world of one needs no process group, and every operation is the identity."""
+    """This process among its peers. A world of one needs no process group, and every operation is
+    the identity.
+    """
 
     rank: int = 0
     size: int = 1
@@ -49,11 +67,15 @@ class World:
 
     @property
     def checks_files(self) -> bool:
-        """Whether this process looks after its machine's files for the others there, so that nothing is hashed eight times."""
+        """Whether this process looks after its machine's files for the others there, so that
+        nothing is hashed eight times.
+        """
         return self.size == 1 or local_rank() == 0
 
     def first_fault(self, find: Callable[[], str | None]) -> str | None:
-        """What `find` finds wrong, asked once on each machine; every rank calls it and gets the same."""
+        """What `find` finds wrong, asked once on each machine; every rank calls it and gets the
+        same.
+        """
         faults = self.gather(find() if self.checks_files else None)
         return next((fault for fault in faults if fault is not None), None)
 
@@ -68,11 +90,15 @@ class World:
         """Each value summed over the ranks; without others, no device is asked."""
         if self.size == 1:
             return values
-        summed: list[float] = self.sum(torch.tensor(values, dtype=widest_float(device), device=device)).tolist()
+        summed: list[float] = self.sum(
+            torch.tensor(values, dtype=widest_float(device), device=device)
+        ).tolist()
         return summed
 
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
-        """Sum (N, …) over the ranks, N divisible by their number; returns this rank's N / size rows."""
+        """Sum (N, …) over the ranks, N divisible by their number; returns this rank's N / size
+        rows.
+        """
         if self.size == 1:
             return tensor
         chunk = tensor.new_empty(tensor.shape[0] // self.size, *tensor.shape[1:])
@@ -110,7 +136,9 @@ class World:
 
 @contextmanager
 def together(world: World) -> Iterator[None]:
-    """What fails on the first process fails on all, instead of leaving the others to wait. The body works on the first one only."""
+    """What fails on the first process fails on all, instead of leaving the others to wait. The body
+    works on the first one only.
+    """
     failure: BaseException | None = None
     try:
         yield
@@ -119,7 +147,9 @@ def together(world: World) -> Iterator[None]:
     try:
         told = world.from_first(str(failure) if failure else None)
     except PeerDied:
-        if failure is not None:  # which may be why the others are gone, or not: ours is the one that we can tell of
+        if (
+            failure is not None
+        ):  # which may be why the others are gone, or not: ours is the one that we can tell of
             raise failure from None
         raise
     if failure is not None:
@@ -153,11 +183,14 @@ def process_group(device: torch.device) -> Iterator[World]:
         yield World()
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    own = torch.device("cuda", local_rank()) if device.type == "cuda" else None  # NCCL wants to know which one
+    own = (
+        torch.device("cuda", local_rank()) if device.type == "cuda" else None
+    )  # NCCL wants to know which one
     with peer_errors():
         dist.init_process_group(backend, timeout=datetime.timedelta(hours=2), device_id=own)
     try:
-        with peer_errors():  # a GPU's collectives tell of a peer's death later, wherever their results are waited for
+        # a GPU's collectives tell of a peer's death later, wherever their results are waited for
+        with peer_errors():
             yield World(launched_rank(), launched_size())
     finally:
         with contextlib.suppress(RuntimeError):  # there may be nobody left to part from

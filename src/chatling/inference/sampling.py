@@ -1,4 +1,6 @@
-"""Choosing the next token: penalties, temperature, top-k, top-p, min-p, and a draw that depends on the request alone."""
+"""Choosing the next token: penalties, temperature, top-k, top-p, min-p, and a draw that depends on
+the request alone.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +23,13 @@ Alternatives = tuple[tuple[int, float], ...]  # (token id, log-probability), lik
 class Sampling:
     """How one request's tokens are chosen, and when it stops.
 
-    temperature 0 takes the most likely token (the lowest id on a tie); top_k 0, top_p 1, min_p 0 and repetition_penalty 1 are off.
-    min_p drops what is less likely than that share of the likeliest; the repetition penalty (CTRL, arXiv 1909.05858) acts on all tokens
-    of prompt and answer; `logit_bias` is pairs of (token id, what to add to its logit). `max_tokens` counts sampled tokens, not those
-    that the calculator puts in. The text ends before the first of the `stop` strings. `top_logprobs` likeliest tokens of each place come
-    with its event. Raises ChatlingError on values out of range.
+    temperature 0 takes the most likely token (the lowest id on a tie); top_k 0, top_p 1, min_p 0
+    and repetition_penalty 1 are off. min_p drops what is less likely than that share of the
+    likeliest; the repetition penalty (CTRL, arXiv 1909.05858) acts on all tokens of prompt and
+    answer; `logit_bias` is pairs of (token id, what to add to its logit). `max_tokens` counts
+    sampled tokens, not those that the calculator puts in. The text ends before the first of the
+    `stop` strings. `top_logprobs` likeliest tokens of each place come with its event. Raises
+    ChatlingError on values out of range.
     """
 
     temperature: float = 1.0
@@ -48,8 +52,16 @@ class Sampling:
             ("stop", all(self.stop), "without empty strings"),
             ("min_p", 0 <= self.min_p <= 1, "between 0 and 1"),
             ("repetition_penalty", 0 < self.repetition_penalty <= 100, "above 0 and at most 100"),
-            ("logit_bias", all(token >= 0 and abs(bias) <= MAX_BIAS for token, bias in self.logit_bias), "token ids with -100 to 100"),
-            ("top_logprobs", 0 <= self.top_logprobs <= MAX_ALTERNATIVES, f"between 0 and {MAX_ALTERNATIVES}"),
+            (
+                "logit_bias",
+                all(token >= 0 and abs(bias) <= MAX_BIAS for token, bias in self.logit_bias),
+                "token ids with -100 to 100",
+            ),
+            (
+                "top_logprobs",
+                0 <= self.top_logprobs <= MAX_ALTERNATIVES,
+                f"between 0 and {MAX_ALTERNATIVES}",
+            ),
         ):
             if not good:
                 raise ChatlingError(f"{name} is {getattr(self, name)!r}; it must be {wanted}.")
@@ -60,7 +72,9 @@ class Sampling:
 
 
 def uniform(seed: int, position: int) -> float:
-    """A number in [0, 1) with 48 random bits that depends on (seed, position) alone: two rounds of splitmix64 (Steele et al. 2014)."""
+    """A number in [0, 1) with 48 random bits that depends on (seed, position) alone: two rounds of
+    splitmix64 (Steele et al. 2014).
+    """
     return (_mix(_mix(seed) ^ _mix(position + 0x5851F42D4C957F2D)) >> 16) / 2.0**48
 
 
@@ -73,9 +87,17 @@ def _mix(x: int) -> int:
 
 
 class Sampler:
-    """The settings of a batch's rows as tensors, made once for as long as the rows stay the same."""
+    """The settings of a batch's rows as tensors, made once for as long as the rows stay the
+    same.
+    """
 
-    def __init__(self, rows: Sequence[Sampling], vocabulary: int, device: torch.device, read: Sequence[Sequence[int]] | None = None):
+    def __init__(
+        self,
+        rows: Sequence[Sampling],
+        vocabulary: int,
+        device: torch.device,
+        read: Sequence[Sequence[int]] | None = None,
+    ):
         """`read` is each row's tokens so far, for the repetition penalty; `saw` adds to them."""
         # MPS has no float64, and its memory is the processor's anyway.
         self.device = torch.device("cpu") if device.type == "mps" else device
@@ -84,21 +106,40 @@ class Sampler:
         self.greedy = torch.tensor([row.greedy for row in rows], device=self.device)
         self.temperature = self._column([1.0 if row.greedy else row.temperature for row in rows])
         limits = [row.top_k if 0 < row.top_k < vocabulary else vocabulary for row in rows]
-        filtered = [not row.greedy and (limit < vocabulary or row.top_p < 1) for row, limit in zip(rows, limits, strict=True)]
-        self.ranked = max((limit for limit, used in zip(limits, filtered, strict=True) if used), default=0)  # how many to sort, 0 = none
+        filtered = [
+            not row.greedy and (limit < vocabulary or row.top_p < 1)
+            for row, limit in zip(rows, limits, strict=True)
+        ]
+        self.ranked = max(
+            (limit for limit, used in zip(limits, filtered, strict=True) if used), default=0
+        )  # how many to sort, 0 = none
         self.filtered, self.limits = self._column(filtered), self._column(limits)
-        self.top_p, self.min_p = self._column([row.top_p for row in rows]), self._column([row.min_p for row in rows])
+        self.top_p, self.min_p = (
+            self._column([row.top_p for row in rows]),
+            self._column([row.min_p for row in rows]),
+        )
         self.cuts = bool(self.ranked) or any(row.min_p for row in rows)
         self.alternatives = max((row.top_logprobs for row in rows), default=0)
-        self.bias, self.penalty = self._biases(vocabulary), self._column([row.repetition_penalty for row in rows])
-        self.seen = self._seen(vocabulary, read) if any(row.repetition_penalty != 1 for row in rows) else None
+        self.bias, self.penalty = (
+            self._biases(vocabulary),
+            self._column([row.repetition_penalty for row in rows]),
+        )
+        self.seen = (
+            self._seen(vocabulary, read)
+            if any(row.repetition_penalty != 1 for row in rows)
+            else None
+        )
 
-    def __call__(self, logits: Tensor, positions: Sequence[int], summary: Summary | None = None) -> tuple[Tensor, Tensor]:
-        """Logits (B, V) in fp32 and each row's position in its completion to token ids (B,) and their log-probabilities (B,).
+    def __call__(
+        self, logits: Tensor, positions: Sequence[int], summary: Summary | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (B, V) in fp32 and each row's position in its completion to token ids (B,) and
+        their log-probabilities (B,).
 
-        `summary` is `summarise(logits)` where it is known already. Log-probabilities are the model's own: of the logits as they came,
-        before penalties, temperature and filters. Every operation treats rows apart, and the draw inverts the cumulative distribution in
-        vocabulary order: no row depends on its neighbours.
+        `summary` is `summarise(logits)` where it is known already. Log-probabilities are the
+        model's own: of the logits as they came,
+        before penalties, temperature and filters. Every operation treats rows apart, and the draw
+        inverts the cumulative distribution in vocabulary order: no row depends on its neighbours.
         """
         logits = logits.to(self.device)
         ids, chances, totals = (part.to(self.device) for part in summary or summarise(logits))
@@ -117,7 +158,9 @@ class Sampler:
             self.seen.scatter_(1, torch.tensor(tokens, device=self.device)[:, None], True)
 
     def likeliest(self, logits: Tensor) -> list[Alternatives]:
-        """Each row's alternatives, as many as it asked for, by the logits (B, V) as they came; one synchronisation if there are any."""
+        """Each row's alternatives, as many as it asked for, by the logits (B, V) as they came; one
+        synchronisation if there are any.
+        """
         if not self.alternatives:
             return [()] * len(self.rows)
         found = alternatives(logits.to(self.device), self.alternatives)
@@ -125,34 +168,55 @@ class Sampler:
 
     def _penalised(self, logits: Tensor) -> Tensor:
         if self.seen is not None:
-            logits = torch.where(self.seen, torch.where(logits > 0, logits / self.penalty, logits * self.penalty), logits)
+            logits = torch.where(
+                self.seen,
+                torch.where(logits > 0, logits / self.penalty, logits * self.penalty),
+                logits,
+            )
         return logits if self.bias is None else logits + self.bias
 
     def _draw(self, logits: Tensor, positions: Sequence[int]) -> Tensor:
-        probabilities = ((logits - logits.amax(dim=-1, keepdim=True)) / self.temperature).softmax(dim=-1)
+        probabilities = ((logits - logits.amax(dim=-1, keepdim=True)) / self.temperature).softmax(
+            dim=-1
+        )
         if self.cuts:
             probabilities = probabilities * (probabilities >= self._threshold(probabilities))
-        # In float64 a 48-bit uniform times the total stays below the total, so a token of probability zero is never drawn.
+        # In float64 a 48-bit uniform times the total stays below the total, so a token of
+        # probability zero is never drawn.
         cumulative = probabilities.cumsum(dim=-1, dtype=torch.float64)
-        draws = [uniform(row.seed, position) for row, position in zip(self.rows, positions, strict=True)]
-        target = torch.tensor(draws, dtype=torch.float64, device=self.device)[:, None] * cumulative[:, -1:]
+        draws = [
+            uniform(row.seed, position) for row, position in zip(self.rows, positions, strict=True)
+        ]
+        target = (
+            torch.tensor(draws, dtype=torch.float64, device=self.device)[:, None]
+            * cumulative[:, -1:]
+        )
         return torch.searchsorted(cumulative, target, right=True)[:, 0]
 
     def _threshold(self, probabilities: Tensor) -> Tensor:
-        """(B, 1): the least probability that each row's top-k, then top-p, and min-p keep; all that equal it are kept, too."""
+        """(B, 1): the least probability that each row's top-k, then top-p, and min-p keep; all that
+        equal it are kept, too.
+        """
         least = self.min_p * probabilities.amax(dim=-1, keepdim=True)
         if not self.ranked:
             return least
         ranked = probabilities.topk(self.ranked, dim=-1).values  # descending
         within = torch.arange(self.ranked, device=self.device) < self.limits
         cumulative = (ranked * within).cumsum(dim=-1, dtype=torch.float64)
-        kept = within & (cumulative - ranked < self.top_p * cumulative[:, -1:])  # the nucleus: what comes before is less than p
+        kept = within & (
+            cumulative - ranked < self.top_p * cumulative[:, -1:]
+        )  # the nucleus: what comes before is less than p
         nucleus = ranked.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True)
         return torch.maximum(least, torch.where(self.filtered, nucleus, 0.0))
 
     def _biases(self, vocabulary: int) -> Tensor | None:
         """(B, V), or None where no row has any."""
-        pairs = [(i, token, bias) for i, row in enumerate(self.rows) for token, bias in row.logit_bias if token < vocabulary]
+        pairs = [
+            (i, token, bias)
+            for i, row in enumerate(self.rows)
+            for token, bias in row.logit_bias
+            if token < vocabulary
+        ]
         if not pairs:
             return None
         at, tokens, biases = zip(*pairs, strict=True)
@@ -172,8 +236,13 @@ class Sampler:
 
 
 def summarise(logits: Tensor) -> Summary:
-    """Of each row of logits (B, V): the likeliest id, the first of equals; its log-probability; the logarithm of all exponentials' sum."""
-    best, totals = logits.argmax(dim=-1), logits.logsumexp(dim=-1)  # argmax is documented to return the first of equals
+    """Of each row of logits (B, V): the likeliest id, the first of equals; its log-probability; the
+    logarithm of all exponentials' sum.
+    """
+    best, totals = (
+        logits.argmax(dim=-1),
+        logits.logsumexp(dim=-1),
+    )  # argmax is documented to return the first of equals
     return best, logits.amax(dim=-1) - totals, totals
 
 
@@ -185,4 +254,7 @@ def log_probability(logits: Tensor, ids: Tensor) -> Tensor:
 def alternatives(logits: Tensor, count: int) -> list[Alternatives]:
     """The `count` likeliest tokens of each row of logits (B, V)."""
     chances, ids = logits.log_softmax(dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
-    return [tuple(zip(some, theirs, strict=True)) for some, theirs in zip(ids.tolist(), chances.tolist(), strict=True)]
+    return [
+        tuple(zip(some, theirs, strict=True))
+        for some, theirs in zip(ids.tolist(), chances.tolist(), strict=True)
+    ]

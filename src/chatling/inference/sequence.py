@@ -1,4 +1,6 @@
-"""One request on its way through the engine: what it has said, its calculator, its stop strings, its end."""
+"""One request on its way through the engine: what it has said, its calculator, its stop strings,
+its end.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ Finish = Literal["stop", "length", "cancelled", "error"]
 
 @dataclass(frozen=True)
 class Request:
-    """A prompt that ends where the assistant begins to speak, and how to go on from it. `echo` asks for the prompt's own scores, too."""
+    """A prompt that ends where the assistant begins to speak, and how to go on from it. `echo` asks
+    for the prompt's own scores, too.
+    """
 
     prompt: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
@@ -26,7 +30,8 @@ class Request:
 
 
 class Event(NamedTuple):  # one is made for every token, and a tuple is made faster than a dataclass
-    """One step of an answer. `text` is what became certain to be said: whole characters, nothing that a stop string could still take back.
+    """One step of an answer. `text` is what became certain to be said: whole characters, nothing
+    that a stop string could still take back.
 
     The last event has `finish` set; its token is None when the answer ended on a closing token.
     """
@@ -36,14 +41,17 @@ class Event(NamedTuple):  # one is made for every token, and a tuple is made fas
     text: str
     logprob: float  # of the token under the model; 0 when forced
     finish: Finish | None = None
-    alternatives: Alternatives = ()  # the likeliest tokens in its place, as many as `Sampling.top_logprobs`; none when forced
+    # the likeliest tokens in its place, as many as `Sampling.top_logprobs`; none when forced
+    alternatives: Alternatives = ()
 
 
 @dataclass
 class Completion:
-    """An answer. `ids` holds sampled and forced tokens without the closing one; `text` is cut before a stop string, `ids` are not.
+    """An answer. `ids` holds sampled and forced tokens without the closing one; `text` is cut
+    before a stop string, `ids` are not.
 
-    With `Request.echo` the prompt's log-probabilities and alternatives are there before the first event, from its second token on.
+    With `Request.echo` the prompt's log-probabilities and alternatives are there before the first
+    event, from its second token on.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -57,20 +65,26 @@ class Completion:
 
 
 class TextStream:
-    """Bytes in, certain text out: waits for whole UTF-8 characters and for the end of what may become a stop string."""
+    """Bytes in, certain text out: waits for whole UTF-8 characters and for the end of what may
+    become a stop string.
+    """
 
     def __init__(self, stop: tuple[str, ...]):
         self.stop, self.held, self.stopped = stop, "", False
         self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, data: bytes, *, flush: bool = False) -> str:
-        """The text that became certain. After `flush` nothing is held back; after a stop string nothing more comes out."""
+        """The text that became certain. After `flush` nothing is held back; after a stop string
+        nothing more comes out.
+        """
         if not self.stop:
             return self.decoder.decode(data, final=flush)
         if self.stopped:
             return ""
         self.held += self.decoder.decode(data, final=flush)
-        first = min((at for at in (self.held.find(stop) for stop in self.stop) if at >= 0), default=None)
+        first = min(
+            (at for at in (self.held.find(stop) for stop in self.stop) if at >= 0), default=None
+        )
         if first is not None:
             self.stopped = True
             sure, self.held = self.held[:first], ""
@@ -82,11 +96,15 @@ class TextStream:
 
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop` without being all of it."""
-    return next((n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0)
+    return next(
+        (n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0
+    )
 
 
 class Sequence:
-    """A request with its state. `advance` takes one step's sampled token and says what came of it."""
+    """A request with its state. `advance` takes one step's sampled token and says what came of
+    it.
+    """
 
     def __init__(self, request: Request, tokenizer: Tokenizer, context: int):
         """Raises ChatlingError when the prompt is empty or does not fit the context."""
@@ -94,10 +112,20 @@ class Sequence:
         if not length:
             raise ChatlingError("The prompt is empty.", "Give at least one token.")
         if length > context:
-            raise ChatlingError(f"The prompt has {length:,} tokens, but the model reads at most {context:,}.", "Shorten it.")
+            raise ChatlingError(
+                f"The prompt has {length:,} tokens, but the model reads at most {context:,}.",
+                "Shorten it.",
+            )
         if not 0 <= min(request.prompt) <= max(request.prompt) < tokenizer.vocab_size:
-            raise ChatlingError(f"The prompt holds a token outside the vocabulary of {tokenizer.vocab_size:,}.")
-        self.request, self.sampling, self.tokenizer, self.context = request, request.sampling, tokenizer, context
+            raise ChatlingError(
+                f"The prompt holds a token outside the vocabulary of {tokenizer.vocab_size:,}."
+            )
+        self.request, self.sampling, self.tokenizer, self.context = (
+            request,
+            request.sampling,
+            tokenizer,
+            context,
+        )
         self.completion = Completion()
         self.queue: deque[int] = deque()  # tokens to be put in before sampling goes on
         self.expression: list[int] | None = None  # what the open calculator call holds so far
@@ -133,7 +161,9 @@ class Sequence:
         return self.read == len(self.request.prompt)
 
     def advance(self, token: int, logprob: float, alternatives: Alternatives = ()) -> Event:
-        """Take the token that was sampled, unless the calculator has one to put in, whose turn it then is."""
+        """Take the token that was sampled, unless the calculator has one to put in, whose turn it
+        then is.
+        """
         forced = bool(self.queue)
         if forced:
             token, logprob, alternatives = self.queue.popleft(), 0.0, ()
@@ -141,7 +171,9 @@ class Sequence:
             self.sampled += 1
             if token in (self.tokenizer.assistant_end, self.tokenizer.bos):
                 self.completion.closing = token
-                return self._event(None, False, self.stream.push(b"", flush=True), logprob, "stop", alternatives)
+                return self._event(
+                    None, False, self.stream.push(b"", flush=True), logprob, "stop", alternatives
+                )
             self._calculator(token)
         done = self.completion
         done.ids.append(token)
@@ -159,10 +191,22 @@ class Sequence:
 
     def cancel(self) -> Event:
         """End here, for its error if it has one; what was held back comes out."""
-        return self._event(None, False, self.stream.push(b"", flush=True), 0.0, "error" if self.error else "cancelled")
+        return self._event(
+            None,
+            False,
+            self.stream.push(b"", flush=True),
+            0.0,
+            "error" if self.error else "cancelled",
+        )
 
     def _event(
-        self, token: int | None, forced: bool, text: str, logprob: float, finish: Finish | None, alternatives: Alternatives = ()
+        self,
+        token: int | None,
+        forced: bool,
+        text: str,
+        logprob: float,
+        finish: Finish | None,
+        alternatives: Alternatives = (),
     ) -> Event:
         self.completion.text += text
         self.completion.finish = finish

@@ -23,8 +23,15 @@ class QueueFull(ChatlingError):
 class Ticket:
     """A request handed to the service. `completion` grows until its `finish` is set."""
 
-    def __init__(self, service: EngineService, sequence: Sequence, on_event: Callable[[Event], None]):
-        self.sequence, self.on_event, self.cancelled, self._service = sequence, on_event, False, service
+    def __init__(
+        self, service: EngineService, sequence: Sequence, on_event: Callable[[Event], None]
+    ):
+        self.sequence, self.on_event, self.cancelled, self._service = (
+            sequence,
+            on_event,
+            False,
+            service,
+        )
 
     @property
     def completion(self) -> Completion:
@@ -36,21 +43,27 @@ class Ticket:
         return self.sequence.error
 
     def cancel(self) -> None:
-        """End it soon, running or waiting; its last event says "cancelled" unless it ended by itself first. From any thread."""
+        """End it soon, running or waiting; its last event says "cancelled" unless it ended by
+        itself first. From any thread.
+        """
         self.cancelled = True
         self._service.wake()
 
 
 class EngineService:
-    """One thread an engine, one queue before them all: an engine with a free row takes the request that has waited longest.
+    """One thread an engine, one queue before them all: an engine with a free row takes the request
+    that has waited longest.
 
-    Every ticket gets its events on an engine's thread, the last one (and only that one) with `finish` set, whatever happens: it ended,
-    was cancelled, failed ("error", with `ticket.error`), or the service closed. `on_event` must return quickly; if it raises, its
-    request ends with that error and the others go on.
+    Every ticket gets its events on an engine's thread, the last one (and only that one) with
+    `finish` set, whatever happens: it ended, was cancelled, failed ("error", with `ticket.error`),
+    or the service closed. `on_event` must return quickly; if it raises, its request ends with that
+    error and the others go on.
     """
 
     def __init__(self, engines: Several[Engine], *, queue_limit: int = 256):
-        """Engines of one model and tokenizer, no longer to be used by others. At most `queue_limit` requests wait beyond the free rows."""
+        """Engines of one model and tokenizer, no longer to be used by others. At most `queue_limit`
+        requests wait beyond the free rows.
+        """
         self.engines, self.queue_limit = list(engines), queue_limit
         self.rows = sum(engine.width for engine in self.engines)
         self._changed = threading.Condition()  # guards what follows
@@ -58,34 +71,49 @@ class EngineService:
         self._running: set[Ticket] = set()
         self._accepting, self._stopping = True, False
         self._counts: Counter[str] = Counter()
-        self._threads = [threading.Thread(target=self._work, args=(engine,), name="engine", daemon=True) for engine in self.engines]
+        self._threads = [
+            threading.Thread(target=self._work, args=(engine,), name="engine", daemon=True)
+            for engine in self.engines
+        ]
         for thread in self._threads:
             thread.start()
 
     def submit(self, request: Request, on_event: Callable[[Event], None]) -> Ticket:
-        """Queue a request. Raises ChatlingError when it cannot be read, QueueFull when too many wait or the service has closed."""
+        """Queue a request. Raises ChatlingError when it cannot be read, QueueFull when too many
+        wait or the service has closed.
+        """
         ticket = Ticket(self, self.engines[0].prepare(request), on_event)
         with self._changed:
             if not self._accepting:
                 raise QueueFull("The engine is shutting down.")
             if len(self._waiting) + len(self._running) >= self.queue_limit + self.rows:
                 self._counts["refused"] += 1
-                raise QueueFull(f"{len(self._waiting):,} requests are waiting already.", "Try again in a moment.")
+                raise QueueFull(
+                    f"{len(self._waiting):,} requests are waiting already.",
+                    "Try again in a moment.",
+                )
             self._waiting.append(ticket)
             self._counts["requests"] += 1
             self._changed.notify_all()
         return ticket
 
     def stats(self) -> dict[str, int]:
-        """Now: `running`, `waiting`, `rows`, `queue_limit`. Since the start: `requests`, `refused`, `prompt_tokens`, `tokens` of answers,
-        and the ends by their kind: `stop`, `length`, `cancelled`, `error`."""
+        """Now: `running`, `waiting`, `rows`, `queue_limit`. Since the start: `requests`, `refused`,
+        `prompt_tokens`, `tokens` of answers, and the ends by their kind: `stop`, `length`,
+        `cancelled`, `error`.
+        """
         with self._changed:
-            ever = {name: self._counts[name] for name in ("requests", "refused", "prompt_tokens", "tokens", *get_args(Finish))}
+            ever = {
+                name: self._counts[name]
+                for name in ("requests", "refused", "prompt_tokens", "tokens", *get_args(Finish))
+            }
             now = {"running": len(self._running), "waiting": len(self._waiting)}
             return {**now, "rows": self.rows, "queue_limit": self.queue_limit, **ever}
 
     def close(self, finish_within: float = 0.0) -> None:
-        """Take nothing more, give what runs and waits so many seconds to end, cancel the rest, and stop the threads."""
+        """Take nothing more, give what runs and waits so many seconds to end, cancel the rest, and
+        stop the threads.
+        """
         with self._changed:
             self._accepting = False
             self._changed.wait_for(lambda: not (self._waiting or self._running), finish_within)
@@ -107,8 +135,14 @@ class EngineService:
                 self._changed.wait_for(lambda: mine or self._waiting or self._stopping)
                 if self._stopping and not (mine or self._waiting):
                     return
-                gone = [ticket for ticket in (*self._waiting, *mine.values()) if ticket.cancelled or self._stopping]
-                taken = [ticket for ticket in self._waiting if ticket not in gone][: engine.width - len(mine)]
+                gone = [
+                    ticket
+                    for ticket in (*self._waiting, *mine.values())
+                    if ticket.cancelled or self._stopping
+                ]
+                taken = [ticket for ticket in self._waiting if ticket not in gone][
+                    : engine.width - len(mine)
+                ]
                 for ticket in (*gone, *taken):
                     if ticket in self._waiting:
                         self._waiting.remove(ticket)
@@ -121,7 +155,9 @@ class EngineService:
             self._step(engine, mine)
 
     def _step(self, engine: Engine, mine: dict[Sequence, Ticket]) -> None:
-        """One step for all, each told what came of it. What breaks the step breaks all that ran in it, and nothing else."""
+        """One step for all, each told what came of it. What breaks the step breaks all that ran in
+        it, and nothing else.
+        """
         try:
             events = engine.step()
         except Exception as error:
@@ -134,7 +170,9 @@ class EngineService:
             if sequence in mine:
                 self._tell(engine, mine, mine[sequence], event)
 
-    def _tell(self, engine: Engine, mine: dict[Sequence, Ticket], ticket: Ticket, event: Event) -> None:
+    def _tell(
+        self, engine: Engine, mine: dict[Sequence, Ticket], ticket: Ticket, event: Event
+    ) -> None:
         if event.finish is not None:
             self._leave(mine, ticket, event.finish)
         try:

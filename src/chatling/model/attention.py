@@ -1,4 +1,6 @@
-"""Causal attention with optional sliding windows, and the rotary embedding of its queries and keys."""
+"""Causal attention with optional sliding windows, and the rotary embedding of its queries and
+keys.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,32 @@ class Cache(Protocol):
     """What decoding keeps between calls; the engine's key/value cache implements it."""
 
     positions: Tensor  # (B, T) int64, absolute positions of the incoming tokens
-    previous: Tensor  # (B, 1) int64, the token before each row's first, -1 where there is none; or (B, T), the one before each
+    # (B, 1) int64, the token before each row's first, -1 where there is none; or (B, T), the one
+    # before each
+    previous: Tensor
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-        """Store k and v (B, T, K, E), attend with q (B, T, H, E) over everything cached; returns (B, T, H, E)."""
+        """Store k and v (B, T, K, E), attend with q (B, T, H, E) over everything cached; returns
+        (B, T, H, E).
+        """
         ...
 
 
-def rotary_tables(length: int, head_width: int, theta: float, device: torch.device | None = None) -> tuple[Tensor, Tensor]:
+def rotary_tables(
+    length: int, head_width: int, theta: float, device: torch.device | None = None
+) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each (length, E/2) in fp32 (RoFormer, arXiv 2104.09864)."""
-    frequencies = theta ** (-torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width)
+    frequencies = theta ** (
+        -torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
+    )
     angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
     return angles.cos(), angles.sin()
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the two halves of each head by minus the angle. x (B, T, H, E); cos, sin broadcast to (B, T, 1, E/2)."""
+    """Rotate the two halves of each head by minus the angle. x (B, T, H, E); cos, sin broadcast to
+    (B, T, 1, E/2).
+    """
     left, right = x.chunk(2, dim=-1)
     return torch.cat((left * cos + right * sin, right * cos - left * sin), dim=-1)
 
@@ -53,7 +65,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, kernel: Kernel) -> Tens
     elif kernel == "flex" and window:
         out = _flex(q, k, v, window)
     elif window:
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=visible(length, window, q.device), enable_gqa=grouped)
+        out = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=visible(length, window, q.device), enable_gqa=grouped
+        )
     else:
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
     return out.transpose(1, 2)
@@ -70,7 +84,9 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
-    """Windowed attention that skips the blocks outside the window; meant to be called inside a compiled block."""
+    """Windowed attention that skips the blocks outside the window; meant to be called inside a
+    compiled block.
+    """
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     def mask(b: Tensor, h: Tensor, i: Tensor, j: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""The shape of a model: one dial (depth), two presets, and what follows from them in parameters and FLOPs."""
+"""The shape of a model: one dial (depth), two presets, and what follows from them in parameters and
+FLOPs.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +11,23 @@ from typing import Annotated, Any, Literal
 from chatling.config import Width, bounded, config
 from chatling.errors import DataError, RecipeError
 
-LOGITS_CHUNK = 1 << 27  # logits that exist at once on a GPU: 512 MiB of fp32, matrix products large enough to fill it
-REFERENCE_DEPTH, REFERENCE_WIDTH = 12, 768  # of the model that the modern batch and weight decay were tuned at
-EPSILON_FP32 = 1.1920929e-07  # torch.finfo(float32).eps, what `transformers` needs for bit-equal logits
+LOGITS_CHUNK = (
+    1 << 27
+)  # logits that exist at once on a GPU: 512 MiB of fp32, matrix products large enough to fill it
+REFERENCE_DEPTH, REFERENCE_WIDTH = (
+    12,
+    768,
+)  # of the model that the modern batch and weight decay were tuned at
+EPSILON_FP32 = (
+    1.1920929e-07  # torch.finfo(float32).eps, what `transformers` needs for bit-equal logits
+)
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that fixes a model's function. Defaults are the classic preset; `modern` sets the flags at the end."""
+    """Everything that fixes a model's function. Defaults are the classic preset; `modern` sets the
+    flags at the end.
+    """
 
     depth: int
     width: int
@@ -30,8 +41,12 @@ class ModelConfig:
     softcap: float = 15.0
     windows: tuple[int, ...] = ()  # attention window of each layer, 0 = full; empty = all full
     qk_scale: float = 1.0
-    value_embeddings: bool = False  # a second embedding added to the values of every other layer, behind a gate
-    layer_scalars: bool = False  # learned scales of the residual stream and of a skip from the input, per layer
+    value_embeddings: bool = (
+        False  # a second embedding added to the values of every other layer, behind a gate
+    )
+    layer_scalars: bool = (
+        False  # learned scales of the residual stream and of a skip from the input, per layer
+    )
     smear: bool = False  # each token also sees its predecessor's embedding
     backout: bool = False  # part of the mid-layer residual is taken out before the head
     modern_init: bool = False
@@ -41,11 +56,15 @@ class ModelConfig:
             raise RecipeError("model.width and model.kv_heads must be positive.")
         if self.width % self.heads or self.heads % self.kv_heads:
             raise RecipeError(
-                f"Width {self.width} does not divide into {self.heads} heads, or these into {self.kv_heads} key/value heads.",
+                f"Width {self.width} does not divide into {self.heads} heads, or these into"
+                f" {self.kv_heads} key/value heads.",
                 "Choose model.width, model.head_width and model.kv_heads that divide.",
             )
         if self.head_width % 2:
-            raise RecipeError(f"Head width {self.head_width} is odd; rotary embeddings need an even one.", "Change model.head_width.")
+            raise RecipeError(
+                f"Head width {self.head_width} is odd; rotary embeddings need an even one.",
+                "Change model.head_width.",
+            )
         if min(self.depth, self.width, self.vocabulary, self.context) < 1:
             raise RecipeError("model.depth, width, vocabulary and context must all be positive.")
 
@@ -69,7 +88,10 @@ class ModelConfig:
         """Raises DataError when a field is unknown or missing."""
         unknown = set(data) - {field.name for field in fields(ModelConfig)}
         if unknown:
-            raise DataError(f"Unknown model fields {sorted(unknown)}.", "The model was written by another version of chatling.")
+            raise DataError(
+                f"Unknown model fields {sorted(unknown)}.",
+                "The model was written by another version of chatling.",
+            )
         for name, value in data.items():
             if not _sensible(name, value):
                 raise DataError(f"The model field {name} is {str(value)[:40]}, which no model has.")
@@ -80,7 +102,9 @@ class ModelConfig:
         except RecipeError as error:
             raise DataError(error.what) from error
         if len(config.windows) not in (0, config.depth):
-            raise DataError(f"The model has {config.depth} layers and {len(config.windows)} windows.")
+            raise DataError(
+                f"The model has {config.depth} layers and {len(config.windows)} windows."
+            )
         return config
 
 
@@ -89,7 +113,9 @@ MOST_WIDE = 1 << 24
 
 
 def _sensible(name: str, value: Any) -> bool:
-    """Whether a field that was read has the type and a size that a model can have; files may be a stranger's."""
+    """Whether a field that was read has the type and a size that a model can have; files may be a
+    stranger's.
+    """
     kind = ModelConfig.__annotations__[name]
     if kind == "bool":
         return isinstance(value, bool)
@@ -97,12 +123,16 @@ def _sensible(name: str, value: Any) -> bool:
         return type(value) is int and 0 < value <= MOST.get(name, MOST_WIDE)
     if kind == "float":
         return type(value) in (int, float) and 0 < value < math.inf
-    return isinstance(value, list | tuple) and all(type(each) is int and 0 <= each <= MOST[name] for each in value)
+    return isinstance(value, list | tuple) and all(
+        type(each) is int and 0 <= each <= MOST[name] for each in value
+    )
 
 
 @config
 class ModelRecipe:
-    """The `[model]` table. Everything follows from `depth`; the rest overrides what would follow."""
+    """The `[model]` table. Everything follows from `depth`; the rest overrides what would
+    follow.
+    """
 
     preset: Literal["classic", "modern"] = "classic"
     """The classic model, or with what later work found to pay."""
@@ -111,16 +141,23 @@ class ModelRecipe:
     context: Annotated[int, bounded(ge=1, le=2**20)] = 2048
     """Tokens of a row, and of the longest conversation."""
     width: Width | None = None
-    """Channels; empty: 64 × depth, rounded up to whole heads where it does not divide into its heads."""
+    """Channels; empty: 64 × depth, rounded up to whole heads where it does not divide into its
+    heads.
+    """
     head_width: Width = 128
     """Channels of a head: an even number; the width must divide into heads."""
     kv_heads: Width | None = None
-    """Key and value heads; empty: as many as heads. Fewer save cache; heads must be a multiple of it."""
+    """Key and value heads; empty: as many as heads. Fewer save cache; heads must be a multiple of
+    it.
+    """
     rope_theta: Annotated[float, bounded(ge=1, le=10**12)] | None = None
     """Base of the rotary wavelengths; empty: classic 10,000, modern 100,000."""
-    window_pattern: Annotated[str, bounded(pattern="^[SLsl]{1,1024}$", title="letters S and L")] | None = None
-    """S sees 3/8 of the context, L all of it; repeated over the layers, the last of which always sees all. Empty: classic "L",
-    modern "SSSL"."""
+    window_pattern: (
+        Annotated[str, bounded(pattern="^[SLsl]{1,1024}$", title="letters S and L")] | None
+    ) = None
+    """S sees 3/8 of the context, L all of it; repeated over the layers, the last of which always
+    sees all. Empty: classic "L", modern "SSSL".
+    """
 
     def resolve(self, vocabulary: int) -> ModelConfig:
         """The full shape for a tokenizer's vocabulary."""
@@ -131,9 +168,14 @@ class ModelRecipe:
         modern = self.preset == "modern"
         pattern = (self.window_pattern or ("SSSL" if modern else "L")).upper()
         if set(pattern) - {"S", "L"}:
-            raise RecipeError(f"model.window_pattern {pattern!r} holds letters other than S and L.", 'Write for example "SSSL".')
+            raise RecipeError(
+                f"model.window_pattern {pattern!r} holds letters other than S and L.",
+                'Write for example "SSSL".',
+            )
         short = 3 * self.context // 8  # 768 of 2,048
-        windows = [short if pattern[layer % len(pattern)] == "S" else 0 for layer in range(self.depth)]
+        windows = [
+            short if pattern[layer % len(pattern)] == "S" else 0 for layer in range(self.depth)
+        ]
         windows[-1] = 0
         return ModelConfig(
             depth=self.depth,
@@ -154,7 +196,9 @@ class ModelRecipe:
         )
 
     def _usual_width(self) -> int:
-        """64 x depth; where that does not divide into its heads (of an even width), so many heads of the full head width."""
+        """64 x depth; where that does not divide into its heads (of an even width), so many heads
+        of the full head width.
+        """
         width = 64 * self.depth
         heads = -(-width // self.head_width)
         return width if width % heads == 0 and width // heads % 2 == 0 else heads * self.head_width
@@ -169,7 +213,9 @@ def gate_inputs(config: ModelConfig, wanted: int) -> int:
 
 
 def parameter_counts(config: ModelConfig) -> dict[str, int]:
-    """Parameters by group: embedding, head, matrices, value_embeddings, scalars (gates included), and their total."""
+    """Parameters by group: embedding, head, matrices, value_embeddings, scalars (gates included),
+    and their total.
+    """
     c = config
     kv_width = c.kv_heads * c.head_width
     per_layer = 2 * c.width * c.width + 2 * c.width * kv_width + 2 * c.width * c.mlp_width
@@ -194,13 +240,20 @@ def _value_gates(config: ModelConfig) -> int:
 
 
 def counted_parameters(config: ModelConfig, preset: str) -> int:
-    """The parameters that the preset's number of tokens goes by: classic all of them, modern the matrices, value gates and the head."""
+    """The parameters that the preset's number of tokens goes by: classic all of them, modern the
+    matrices, value gates and the head.
+    """
     counts = parameter_counts(config)
-    return counts["matrices"] + _value_gates(config) + counts["head"] if preset == "modern" else counts["total"]
+    return (
+        counts["matrices"] + _value_gates(config) + counts["head"]
+        if preset == "modern"
+        else counts["total"]
+    )
 
 
 def counted_at_depth_12(config: ModelConfig, preset: str) -> float:
-    """`counted_parameters` of the model of depth 12 and width 768 with this one's vocabulary, head width and share of key/value heads.
+    """`counted_parameters` of the model of depth 12 and width 768 with this one's vocabulary, head
+    width and share of key/value heads.
 
     A number without a shape: no whole number of key/value heads need give that share there.
     """
@@ -213,10 +266,11 @@ def counted_at_depth_12(config: ModelConfig, preset: str) -> float:
 
 
 def flops_per_token(config: ModelConfig, context: int | None = None) -> float:
-    """Training FLOPs a token, forward and backward: 6 per matrix weight, plus 12 x width x keys of attention a layer.
+    """Training FLOPs a token, forward and backward: 6 per matrix weight, plus 12 x width x keys of
+    attention a layer.
 
-    Keys are counted as min(window, context) without the causal half, as in PaLM (arXiv 2204.02311, appendix B), so that
-    utilisation figures compare with published ones.
+    Keys are counted as min(window, context) without the causal half, as in PaLM (arXiv 2204.02311,
+    appendix B), so that utilisation figures compare with published ones.
     """
     context = context or config.context
     counts = parameter_counts(config)
@@ -225,7 +279,9 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> float:
 
 
 def model_memory(config: ModelConfig, *, training: bool, weight_bytes: int = 4) -> int:
-    """Bytes of weights, and in training also of fp32 gradients and optimizer state (Muon 1 moment, AdamW 2)."""
+    """Bytes of weights, and in training also of fp32 gradients and optimizer state (Muon 1 moment,
+    AdamW 2).
+    """
     counts = parameter_counts(config)
     if not training:
         return counts["total"] * weight_bytes
@@ -233,13 +289,19 @@ def model_memory(config: ModelConfig, *, training: bool, weight_bytes: int = 4) 
 
 
 def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) -> int:
-    """Bytes kept for the backward pass of one micro-batch of `rows` x context tokens (fused attention, chunked loss)."""
+    """Bytes kept for the backward pass of one micro-batch of `rows` x context tokens (fused
+    attention, chunked loss).
+    """
     c = config
     kv_width = c.kv_heads * c.head_width
-    per_token_layer = 6 * c.width + 4 * kv_width + 2 * c.mlp_width  # residual, norms, q, k, v, attention output, MLP before and after
+    per_token_layer = (
+        6 * c.width + 4 * kv_width + 2 * c.mlp_width
+    )  # residual, norms, q, k, v, attention output, MLP before and after
     return rows * c.context * (c.depth * per_token_layer + 4 * c.width) * element_bytes
 
 
 def logits_memory(config: ModelConfig, rows: int) -> int:
-    """Bytes of the loss's logits and what is made of them, three fp32 tensors for one chunk of a micro-batch's tokens."""
+    """Bytes of the loss's logits and what is made of them, three fp32 tensors for one chunk of a
+    micro-batch's tokens.
+    """
     return 3 * 4 * min(LOGITS_CHUNK, config.vocabulary * config.context * rows)

@@ -1,4 +1,6 @@
-"""The model. `classic` is the reference architecture; `modern` adds what its flags name. One page, top to bottom."""
+"""The model. `classic` is the reference architecture; `modern` adds what its flags name. One page,
+top to bottom.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,21 @@ from torch import Tensor, nn
 
 from chatling.model.attention import Cache, Kernel, attend, rotary_tables, rotate
 from chatling.model.config import SMEAR_GATE_INPUTS, VALUE_GATE_INPUTS, ModelConfig, gate_inputs
-from chatling.model.losses import ChunkLoss, capped_logits, next_token_loss, softcapped_chunk, token_logprobs
+from chatling.model.losses import (
+    ChunkLoss,
+    capped_logits,
+    next_token_loss,
+    softcapped_chunk,
+    token_logprobs,
+)
 
 COMPILED_SHAPES = 64  # variants of a compiled layer: shapes, windows, with and without gradients
 
 
 class Linear(nn.Linear):
-    """A matrix without bias, kept in its own dtype (fp32 in training) and used in that of its input."""
+    """A matrix without bias, kept in its own dtype (fp32 in training) and used in that of its
+    input.
+    """
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
@@ -34,7 +44,9 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int, kernel: Kernel):
         super().__init__()
         self.config, self.layer, self.kernel = config, layer, kernel
-        self.window = config.window(layer)  # its own attribute: reading `layer` would make the compiler build a graph for each layer
+        self.window = config.window(
+            layer
+        )  # its own attribute: reading `layer` would make the compiler build a graph for each layer
         kv_width = config.kv_heads * config.head_width
         self.q_proj = Linear(config.width, config.width)
         self.k_proj = Linear(config.width, kv_width)
@@ -43,16 +55,29 @@ class Attention(nn.Module):
         if config.has_value_embedding(layer):
             self.value_gate = Linear(gate_inputs(config, VALUE_GATE_INPUTS), config.kv_heads)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value_embedding: Tensor | None, cache: Cache | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        value_embedding: Tensor | None,
+        cache: Cache | None,
+    ) -> Tensor:
         c = self.config
         heads = (*x.shape[:2], -1, c.head_width)  # (B, T, H or K, E)
         q, k, v = self.q_proj(x).view(heads), self.k_proj(x).view(heads), self.v_proj(x).view(heads)
         if value_embedding is not None:
-            gate = 3 * torch.sigmoid(self.value_gate(x[..., : self.value_gate.in_features]))  # (B, T, K)
+            gate = 3 * torch.sigmoid(
+                self.value_gate(x[..., : self.value_gate.in_features])
+            )  # (B, T, K)
             v = v + gate[..., None] * value_embedding.view(heads)
         q, k = (norm(rotate(t, cos, sin), c.norm_eps) * c.qk_scale for t in (q, k))
         q, k = q.to(v.dtype), k.to(v.dtype)  # rotated and normed in fp32
-        y = attend(q, k, v, self.window, self.kernel) if cache is None else cache.attend(self.layer, q, k, v, self.window)
+        y = (
+            attend(q, k, v, self.window, self.kernel)
+            if cache is None
+            else cache.attend(self.layer, q, k, v, self.window)
+        )
         return self.o_proj(y.flatten(2))
 
 
@@ -73,15 +98,30 @@ class Block(nn.Module):
         self.self_attn = Attention(config, layer, kernel)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, value_embedding: Tensor | None = None, cache: Cache | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        value_embedding: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
         x = x + self.self_attn(norm(x, self.eps), cos, sin, value_embedding, cache)
         return x + self.mlp(norm(x, self.eps))
 
 
 class GPT(nn.Module):
-    """A decoder-only transformer. Parameters are named as in `transformers`' NanoChat, whose function the classic preset computes."""
+    """A decoder-only transformer. Parameters are named as in `transformers`' NanoChat, whose
+    function the classic preset computes.
+    """
 
-    def __init__(self, config: ModelConfig, *, compute_dtype: torch.dtype = torch.float32, kernel: Kernel = "sdpa"):
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        compute_dtype: torch.dtype = torch.float32,
+        kernel: Kernel = "sdpa",
+    ):
         super().__init__()
         self.config, self.compute_dtype = config, compute_dtype
         self.loss_chunk: ChunkLoss = softcapped_chunk
@@ -90,7 +130,11 @@ class GPT(nn.Module):
         self.lm_head = Linear(config.width, config.vocabulary)
         kv_width = config.kv_heads * config.head_width
         self.value_embeds = nn.ModuleDict(
-            {str(i): nn.Embedding(config.vocabulary, kv_width) for i in range(config.depth) if config.has_value_embedding(i)}
+            {
+                str(i): nn.Embedding(config.vocabulary, kv_width)
+                for i in range(config.depth)
+                if config.has_value_embedding(i)
+            }
         )
         if config.layer_scalars:
             self.residual_scales = nn.Parameter(torch.empty(config.depth))
@@ -107,25 +151,46 @@ class GPT(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
 
     def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
-        """Token ids (B, T) to the hidden states after the last norm, (B, T, D) in the compute dtype."""
+        """Token ids (B, T) to the hidden states after the last norm, (B, T, D) in the compute
+        dtype.
+        """
         c = self.config
         if cache is None:
-            cos, sin = self.cos[None, : ids.shape[1], None], self.sin[None, : ids.shape[1], None]  # (1, T, 1, E/2)
+            cos, sin = (
+                self.cos[None, : ids.shape[1], None],
+                self.sin[None, : ids.shape[1], None],
+            )  # (1, T, 1, E/2)
         else:
-            cos, sin = self.cos[cache.positions][:, :, None], self.sin[cache.positions][:, :, None]  # (B, T, 1, E/2)
+            cos, sin = (
+                self.cos[cache.positions][:, :, None],
+                self.sin[cache.positions][:, :, None],
+            )  # (B, T, 1, E/2)
         x = norm(self.embed_tokens(ids).to(self.compute_dtype), c.norm_eps)
         if c.smear:
-            before = F.pad(x, (0, 0, 1, 0))[:, :-1]  # (B, T, D) of each token's predecessor, zeros before the first
+            before = F.pad(x, (0, 0, 1, 0))[
+                :, :-1
+            ]  # (B, T, D) of each token's predecessor, zeros before the first
             if cache is not None:
-                earlier = norm(self.embed_tokens(cache.previous.clamp_min(0)).to(self.compute_dtype), c.norm_eps)
-                before = torch.cat((earlier * (cache.previous >= 0)[..., None], before[:, earlier.shape[1] :]), dim=1)
+                earlier = norm(
+                    self.embed_tokens(cache.previous.clamp_min(0)).to(self.compute_dtype),
+                    c.norm_eps,
+                )
+                before = torch.cat(
+                    (earlier * (cache.previous >= 0)[..., None], before[:, earlier.shape[1] :]),
+                    dim=1,
+                )
             gate = torch.sigmoid(self.smear_gate(x[..., : self.smear_gate.in_features]))
             x = x + (self.smear_scale.to(x.dtype) * gate) * before
         first = middle = x
         for i, block in enumerate(self.layers):
             if c.layer_scalars:
-                x = self.residual_scales[i].to(x.dtype) * x + self.input_scales[i].to(x.dtype) * first
-            values = self.value_embeds[str(i)](ids).to(x.dtype) if c.has_value_embedding(i) else None
+                x = (
+                    self.residual_scales[i].to(x.dtype) * x
+                    + self.input_scales[i].to(x.dtype) * first
+                )
+            values = (
+                self.value_embeds[str(i)](ids).to(x.dtype) if c.has_value_embedding(i) else None
+            )
             x = block(x, cos, sin, values, cache)
             if i == (c.depth - 1) // 2:
                 middle = x
@@ -139,10 +204,14 @@ class GPT(nn.Module):
 
     def loss(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Next-token loss of inputs (B, T) against targets (B, T): (sum in nats, count)."""
-        return next_token_loss(self(inputs), self.lm_head.weight, targets, self.config.softcap, self.loss_chunk)
+        return next_token_loss(
+            self(inputs), self.lm_head.weight, targets, self.config.softcap, self.loss_chunk
+        )
 
     def logprobs(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """Log-probability of each of targets (B, T) after inputs (B, T), 0 where ignored; differentiable."""
+        """Log-probability of each of targets (B, T) after inputs (B, T), 0 where ignored;
+        differentiable.
+        """
         return token_logprobs(self(inputs), self.lm_head.weight, targets, self.config.softcap)
 
     def set_kernel(self, kernel: Kernel) -> None:
@@ -150,16 +219,23 @@ class GPT(nn.Module):
             block.self_attn.kernel = kernel  # type: ignore[union-attr]
 
     def compile_training(self) -> None:
-        """Compile each block and the loss: alike layers share one graph, so this costs seconds, not a minute."""
-        # beyond the limit (8) code runs uncompiled, and which shapes do would depend on their order: a resumed run's bits with it
-        torch._dynamo.config.recompile_limit = max(COMPILED_SHAPES, torch._dynamo.config.recompile_limit)
+        """Compile each block and the loss: alike layers share one graph, so this costs seconds, not
+        a minute.
+        """
+        # beyond the limit (8) code runs uncompiled, and which shapes do would depend on their
+        # order: a resumed run's bits with it
+        torch._dynamo.config.recompile_limit = max(
+            COMPILED_SHAPES, torch._dynamo.config.recompile_limit
+        )
         for block in self.layers:
             block.compile(dynamic=False)
         self.loss_chunk = torch.compile(softcapped_chunk, dynamic=False)
 
     @torch.no_grad()
     def initialise(self, generator: torch.Generator) -> None:
-        """Draw fresh weights on the generator's device (DESIGN section 4 and RECIPES): zero output projections, small head."""
+        """Draw fresh weights on the generator's device (DESIGN section 4 and RECIPES): zero output
+        projections, small head.
+        """
         c = self.config
         self.embed_tokens.weight.normal_(0, 0.8 if c.modern_init else 1.0, generator=generator)
         self.lm_head.weight.zero_()
@@ -167,7 +243,12 @@ class GPT(nn.Module):
             self.lm_head.weight.normal_(0, 0.001, generator=generator)
         for block in self.layers:
             assert isinstance(block, Block)
-            for matrix in (block.self_attn.q_proj, block.self_attn.k_proj, block.self_attn.v_proj, block.mlp.fc1):
+            for matrix in (
+                block.self_attn.q_proj,
+                block.self_attn.k_proj,
+                block.self_attn.v_proj,
+                block.mlp.fc1,
+            ):
                 self._draw(matrix, 0.4 if matrix is block.mlp.fc1 else 1.0, generator)
             block.self_attn.o_proj.weight.zero_()
             block.mlp.fc2.weight.zero_()
@@ -189,7 +270,11 @@ class GPT(nn.Module):
     def _draw(self, matrix: Linear, modern_factor: float, generator: torch.Generator) -> None:
         outputs, inputs = matrix.weight.shape
         if self.config.modern_init:
-            bound = math.sqrt(3 / inputs) * modern_factor  # a uniform of standard deviation 1/sqrt(D)
+            bound = (
+                math.sqrt(3 / inputs) * modern_factor
+            )  # a uniform of standard deviation 1/sqrt(D)
             matrix.weight.uniform_(-bound, bound, generator=generator)
         else:
-            matrix.weight.normal_(0, min(1.0, math.sqrt(outputs / inputs)) / math.sqrt(inputs), generator=generator)
+            matrix.weight.normal_(
+                0, min(1.0, math.sqrt(outputs / inputs)) / math.sqrt(inputs), generator=generator
+            )

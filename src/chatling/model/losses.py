@@ -1,4 +1,6 @@
-"""Every loss, as a pure function of tensors. A loss returns (sum, count): the loop divides once, by the count of the whole step."""
+"""Every loss, as a pure function of tensors. A loss returns (sum, count): the loop divides once, by
+the count of the whole step.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,22 @@ from torch.nn.functional import logsigmoid
 from chatling.data import IGNORE
 from chatling.model.config import LOGITS_CHUNK
 
-CPU_CHUNK = 1 << 22  # logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
+CPU_CHUNK = (
+    1 << 22
+)  # logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
 
 ChunkLoss = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]
 
 
-def softcapped_chunk(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy of softcap * tanh(z / softcap), z = hidden @ weight.T, summed, with both gradients at once.
+def softcapped_chunk(
+    hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross-entropy of softcap * tanh(z / softcap), z = hidden @ weight.T, summed, with both
+    gradients at once.
 
-    hidden (N, D) and weight (V, D) in the compute dtype, targets (N,) with IGNORE. Returns the fp32 sum, its gradient to hidden (N, D)
-    and to weight (V, D) in the compute dtype. The cap bounds the logits, so that the exponentials need no running maximum.
+    hidden (N, D) and weight (V, D) in the compute dtype, targets (N,) with IGNORE. Returns the fp32
+    sum, its gradient to hidden (N, D) and to weight (V, D) in the compute dtype. The cap bounds the
+    logits, so that the exponentials need no running maximum.
     """
     logits = hidden @ weight.T
     squashed = torch.tanh(logits.to(torch.promote_types(logits.dtype, torch.float32)) / softcap)
@@ -32,17 +40,29 @@ def softcapped_chunk(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: f
     totals = exponentials.sum(dim=-1, keepdim=True)
     losses = totals.log() - squashed.gather(1, index) * softcap
     classes = torch.arange(weight.shape[0], device=weight.device)
-    gradient = (exponentials / totals - (classes == index).to(totals.dtype)) * (1 - squashed * squashed) * learnt[:, None]
+    gradient = (
+        (exponentials / totals - (classes == index).to(totals.dtype))
+        * (1 - squashed * squashed)
+        * learnt[:, None]
+    )
     gradient = gradient.to(hidden.dtype)
     return (losses[:, 0] * learnt).sum(), gradient @ weight, gradient.T @ hidden
 
 
 class _SoftcappedCrossEntropy(torch.autograd.Function):
-    """Chunked so that the (N, V) logits never exist at once; the gradients are made on the way, where the logits still are."""
+    """Chunked so that the (N, V) logits never exist at once; the gradients are made on the way,
+    where the logits still are.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, chunk: ChunkLoss, rows: int
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        softcap: float,
+        chunk: ChunkLoss,
+        rows: int,
     ) -> Tensor:
         compute_weight = weight.to(hidden.dtype)
         total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
@@ -50,7 +70,9 @@ class _SoftcappedCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros_like(weight)
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
-            loss, d_part, d_weight_part = chunk(hidden[part], compute_weight, targets[part], softcap)
+            loss, d_part, d_weight_part = chunk(
+                hidden[part], compute_weight, targets[part], softcap
+            )
             total += loss
             d_hidden[part] = d_part
             d_weight += d_weight_part
@@ -58,19 +80,28 @@ class _SoftcappedCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(
+        ctx: FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor, Tensor, None, None, None, None]:
         d_hidden, d_weight = ctx.saved_tensors  # type: ignore[attr-defined]
         return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, None, None, None, None
 
 
 def next_token_loss(
-    hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, chunk: ChunkLoss = softcapped_chunk
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    softcap: float,
+    chunk: ChunkLoss = softcapped_chunk,
 ) -> tuple[Tensor, Tensor]:
     """Summed cross-entropy in nats of the next token, and the number of targets it covers.
 
-    hidden (B, T, D) after the last norm, weight (V, D) of the head, targets (B, T) int64 with IGNORE.
+    hidden (B, T, D) after the last norm, weight (V, D) of the head, targets (B, T) int64 with
+    IGNORE.
     """
-    loss = _SoftcappedCrossEntropy.apply(hidden.flatten(0, 1), weight, targets.flatten(), softcap, chunk, chunk_rows(weight))
+    loss = _SoftcappedCrossEntropy.apply(
+        hidden.flatten(0, 1), weight, targets.flatten(), softcap, chunk, chunk_rows(weight)
+    )
     return loss, (targets != IGNORE).sum()
 
 
@@ -80,10 +111,14 @@ def chunk_rows(weight: Tensor) -> int:
 
 
 class _TokenLogprobs(torch.autograd.Function):
-    """Chunked like the loss. What comes back for each token is known only in the backward pass, which makes the logits again."""
+    """Chunked like the loss. What comes back for each token is known only in the backward pass,
+    which makes the logits again.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, rows: int) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, rows: int
+    ) -> Tensor:
         compute_weight = weight.to(hidden.dtype)
         ctx.save_for_backward(hidden, weight, targets)
         ctx.softcap, ctx.rows = softcap, rows
@@ -97,13 +132,18 @@ class _TokenLogprobs(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None, None]:
         hidden, weight, targets = ctx.saved_tensors
         compute_weight = weight.to(hidden.dtype)
-        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        d_hidden, d_weight = (
+            torch.empty_like(hidden),
+            (torch.zeros_like(weight) if ctx.needs_input_grad[1] else None),
+        )
         for start in range(0, hidden.shape[0], ctx.rows):
             part = slice(start, start + ctx.rows)
             logits = capped_logits(hidden[part], compute_weight, ctx.softcap)
             d_logits = -logits.softmax(dim=-1)
             d_logits.scatter_add_(1, targets[part, None], torch.ones_like(d_logits[:, :1]))
-            d_logits *= (1 - (logits / ctx.softcap).square()) * gradient[part, None]  # through the cap: its slope is 1 - tanh²
+            d_logits *= (1 - (logits / ctx.softcap).square()) * gradient[
+                part, None
+            ]  # through the cap: its slope is 1 - tanh²
             d_logits = d_logits.to(hidden.dtype)
             d_hidden[part] = d_logits @ compute_weight
             if d_weight is not None:
@@ -112,12 +152,16 @@ class _TokenLogprobs(torch.autograd.Function):
 
 
 def token_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> Tensor:
-    """Log-probability of each target (B, T), in at least fp32, 0 where it is IGNORE; differentiable.
+    """Log-probability of each target (B, T), in at least fp32, 0 where it is IGNORE;
+    differentiable.
 
-    hidden (B, T, D) after the last norm, weight (V, D) of the head, targets (B, T) int64. Logits are made for the targets alone.
+    hidden (B, T, D) after the last norm, weight (V, D) of the head, targets (B, T) int64. Logits
+    are made for the targets alone.
     """
     wanted = targets.flatten() != IGNORE
-    found = _TokenLogprobs.apply(hidden.flatten(0, 1)[wanted], weight, targets.flatten()[wanted], softcap, chunk_rows(weight))
+    found = _TokenLogprobs.apply(
+        hidden.flatten(0, 1)[wanted], weight, targets.flatten()[wanted], softcap, chunk_rows(weight)
+    )
     return found.new_zeros(targets.numel()).masked_scatter(wanted, found).view_as(targets)
 
 
@@ -133,17 +177,21 @@ def policy_gradient_loss(
 ) -> tuple[Tensor, Tensor]:
     """Summed policy-gradient loss of sampled tokens, and their number.
 
-    logprobs (B, T) of the targets (B, T), IGNORE where nothing was sampled; advantages (B,). Each token's loss is -A log p, whose gradient
-    is REINFORCE's (Williams 1992). With `clip` it is the smaller of r A and r A with r = p / p_old kept in 1 ± clip, negated (PPO, arXiv
-    1707.06347), which needs `old` (B, T). With `kl` comes that many times e^d - d - 1, d = log p_reference - log p: an estimate of the
-    divergence from `reference` (B, T) that is never negative (as in GRPO, arXiv 2402.03300).
+    logprobs (B, T) of the targets (B, T), IGNORE where nothing was sampled; advantages (B,). Each
+    token's loss is -A log p, whose gradient is REINFORCE's (Williams 1992). With `clip` it is the
+    smaller of r A and r A with r = p / p_old kept in 1 ± clip, negated (PPO, arXiv 1707.06347),
+    which needs `old` (B, T). With `kl` comes that many times e^d - d - 1, d = log p_reference - log
+    p: an estimate of the divergence from `reference` (B, T) that is never negative (as in GRPO,
+    arXiv 2402.03300).
     """
     sampled = targets != IGNORE
     each = -logprobs * advantages[:, None]
     if clip:
         assert old is not None
         ratio = (logprobs - old).exp()
-        each = -torch.minimum(ratio * advantages[:, None], ratio.clamp(1 - clip, 1 + clip) * advantages[:, None])
+        each = -torch.minimum(
+            ratio * advantages[:, None], ratio.clamp(1 - clip, 1 + clip) * advantages[:, None]
+        )
     if kl:
         assert reference is not None
         distance = reference - logprobs
@@ -151,11 +199,15 @@ def policy_gradient_loss(
     return (each * sampled).sum(), sampled.sum()
 
 
-def preference_gains(logprobs: Tensor, targets: Tensor, reference: Tensor, per_token: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """How much likelier each answer became than it was under the reference model: chosen (P,), rejected (P,), and which pairs are real.
+def preference_gains(
+    logprobs: Tensor, targets: Tensor, reference: Tensor, per_token: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """How much likelier each answer became than it was under the reference model: chosen (P,),
+    rejected (P,), and which pairs are real.
 
-    logprobs (2 P, T) of targets (2 P, T), IGNORE outside the answer: the chosen answers, then the rejected ones; reference (2 P,).
-    With `per_token`, the mean over an answer's tokens instead of the sum.
+    logprobs (2 P, T) of targets (2 P, T), IGNORE outside the answer: the chosen answers, then the
+    rejected ones; reference (2 P,). With `per_token`, the mean over an answer's tokens instead of
+    the sum.
     """
     learnt = targets != IGNORE
     gains = logprobs.sum(dim=1) - reference
@@ -175,10 +227,12 @@ def preference_loss(
     per_token: bool = False,
     imitation: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
-    """Summed DPO loss -log sigmoid(beta (gain of the chosen - gain of the rejected)) and the number of pairs (arXiv 2305.18290).
+    """Summed DPO loss -log sigmoid(beta (gain of the chosen - gain of the rejected)) and the number
+    of pairs (arXiv 2305.18290).
 
-    With `label_smoothing` e, that share of the labels is taken to be wrong (cDPO). With `imitation` comes that many times the mean
-    next-token loss of the chosen answer (arXiv 2404.19733), for answers that the model would never give by itself. Other arguments as of
+    With `label_smoothing` e, that share of the labels is taken to be wrong (cDPO). With `imitation`
+    comes that many times the mean next-token loss of the chosen answer (arXiv 2404.19733), for
+    answers that the model would never give by itself. Other arguments as of
     `preference_gains`.
     """
     chosen, rejected, real = preference_gains(logprobs, targets, reference, per_token)
@@ -191,8 +245,12 @@ def preference_loss(
 
 
 @torch.no_grad()
-def token_losses(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:
-    """For evaluation, each token alone: its loss in nats (B, T), 0 where ignored, and whether it is the most likely one (B, T) bool."""
+def token_losses(
+    hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float
+) -> tuple[Tensor, Tensor]:
+    """For evaluation, each token alone: its loss in nats (B, T), 0 where ignored, and whether it is
+    the most likely one (B, T) bool.
+    """
     flat, goals = hidden.flatten(0, 1), targets.flatten()
     weight = weight.to(hidden.dtype)
     losses, hits = [], []

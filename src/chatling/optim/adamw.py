@@ -1,4 +1,6 @@
-"""AdamW (arXiv 1711.05101) for embeddings, head and scalars; large tables are sharded over the ranks by rows."""
+"""AdamW (arXiv 1711.05101) for embeddings, head and scalars; large tables are sharded over the
+ranks by rows.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,18 @@ class AdamWSettings:
 
 
 class AdamWGroup:
-    """One parameter. Each rank holds the moments of its rows; what does not divide is kept whole on all."""
+    """One parameter. Each rank holds the moments of its rows; what does not divide is kept whole on
+    all.
+    """
 
     def __init__(self, name: str, parameter: Tensor, settings: AdamWSettings, world: World):
         self.name, self.parameter, self.settings = name, parameter, settings
         self.sharded = parameter.ndim > 1 and parameter.shape[0] % world.size == 0
         self.world = world
         rows = parameter.shape[0] // world.size if self.sharded else parameter.shape[0]
-        self.part = slice(world.rank * rows, (world.rank + 1) * rows) if self.sharded else slice(None)
+        self.part = (
+            slice(world.rank * rows, (world.rank + 1) * rows) if self.sharded else slice(None)
+        )
         self.mean = torch.zeros_like(parameter[self.part])
         self.variance = torch.zeros_like(parameter[self.part])
         self.steps = 0
@@ -43,8 +49,12 @@ class AdamWGroup:
         return self.gradient.square().sum() / self.world.size  # every rank holds all of it
 
     @torch.no_grad()
-    def step(self, factor: float, momentum: float, decay_factor: float, gradient_scale: Tensor) -> None:
-        """One update at `factor` x the learning rate; Muon's momentum and decay factor do not concern it."""
+    def step(
+        self, factor: float, momentum: float, decay_factor: float, gradient_scale: Tensor
+    ) -> None:
+        """One update at `factor` x the learning rate; Muon's momentum and decay factor do not
+        concern it.
+        """
         assert self.gradient is not None
         s, gradient = self.settings, self.gradient.mul_(gradient_scale)
         self.steps += 1
@@ -53,16 +63,24 @@ class AdamWGroup:
         root = (self.variance / (1 - s.beta2**self.steps)).sqrt_().add_(s.epsilon)
         rate = s.learning_rate * factor
         weights = self.parameter[self.part]
-        weights.mul_(1 - rate * s.weight_decay).addcdiv_(self.mean, root, value=-rate / (1 - s.beta1**self.steps))
+        weights.mul_(1 - rate * s.weight_decay).addcdiv_(
+            self.mean, root, value=-rate / (1 - s.beta1**self.steps)
+        )
         if self.sharded and self.world.size > 1:
             self.parameter.copy_(self.world.all_gather(weights))
         self.gradient = None
 
     def state(self) -> dict[str, Tensor]:
-        """The moments under the parameter's name, gathered from all ranks: independent of their number."""
+        """The moments under the parameter's name, gathered from all ranks: independent of their
+        number.
+        """
         gather = self.world.all_gather if self.sharded else lambda tensor: tensor
         steps = torch.tensor([self.steps])
-        return {f"{self.name}/mean": gather(self.mean), f"{self.name}/variance": gather(self.variance), f"{self.name}/steps": steps}
+        return {
+            f"{self.name}/mean": gather(self.mean),
+            f"{self.name}/variance": gather(self.variance),
+            f"{self.name}/steps": steps,
+        }
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         self.mean.copy_(state[f"{self.name}/mean"][self.part])

@@ -1,4 +1,6 @@
-"""Which parameter learns how: the groups of a model, their rates as functions of width and batch, and the optimizer over them."""
+"""Which parameter learns how: the groups of a model, their rates as functions of width and batch,
+and the optimizer over them.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,17 @@ class OptimConfig:
     matrix_lr: Rate | None = None
     """Learning rate of Muon, for the matrices; empty: 0.02."""
     embedding_lr: Rate | None = None
-    """Learning rate of AdamW, for the embedding; times (width / 768)^-0.5. Empty: classic 0.2, modern 0.3."""
+    """Learning rate of AdamW, for the embedding; times (width / 768)^-0.5. Empty: classic 0.2,
+    modern 0.3.
+    """
     head_lr: Rate | None = None
-    """Learning rate of AdamW, for the head; times (width / 768)^-0.5. Empty: classic 0.004, modern 0.008."""
+    """Learning rate of AdamW, for the head; times (width / 768)^-0.5. Empty: classic 0.004, modern
+    0.008.
+    """
     weight_decay: Rate | None = None
-    """Of the matrices; a number given here is used as it is. Empty: classic 0, modern 0.28, scaled by batch and tokens."""
+    """Of the matrices; a number given here is used as it is. Empty: classic 0, modern 0.28, scaled
+    by batch and tokens.
+    """
     scale_with_batch: Flag | None = None
     """All rates times √(batch tokens / 524,288); empty: modern yes, classic no."""
     clip: Annotated[float, bounded(ge=0, le=10**6)] | None = None
@@ -56,10 +64,19 @@ class Rates:
     clip: float
 
 
-def resolve_rates(config: OptimConfig, preset: str, width: int, batch_tokens: int, tokens: float, tokens_d12: float) -> Rates:
-    """Rates as functions of width (embeddings and head by (width / 768)^-0.5), batch (square root) and tokens (weight decay).
+def resolve_rates(
+    config: OptimConfig,
+    preset: str,
+    width: int,
+    batch_tokens: int,
+    tokens: float,
+    tokens_d12: float,
+) -> Rates:
+    """Rates as functions of width (embeddings and head by (width / 768)^-0.5), batch (square root)
+    and tokens (weight decay).
 
-    `tokens` and `tokens_d12` are what this model and one of depth 12, where modern's weight decay is tuned, train on at one ratio of
+    `tokens` and `tokens_d12` are what this model and one of depth 12, where modern's weight decay
+    is tuned, train on at one ratio of
     tokens to parameters. Only their quotient counts, so they may as well be the parameters.
     """
     modern = (config.preset or preset) == "modern"
@@ -72,11 +89,25 @@ def resolve_rates(config: OptimConfig, preset: str, width: int, batch_tokens: in
 
     embedding_lr = pick(config.embedding_lr, 0.2, 0.3) * table_factor
     head_lr = pick(config.head_lr, 0.004, 0.008) * table_factor
-    decay = pick(config.weight_decay, 0.0, 0.28 * math.sqrt(batch_tokens / REFERENCE_BATCH) * tokens_d12 / tokens)
+    decay = pick(
+        config.weight_decay,
+        0.0,
+        0.28 * math.sqrt(batch_tokens / REFERENCE_BATCH) * tokens_d12 / tokens,
+    )
     matrix_lr = pick(config.matrix_lr, 0.02, 0.02) * batch_factor
     if not modern:
         table, head = AdamWSettings(embedding_lr), AdamWSettings(head_lr)
-        return Rates(False, MuonSettings(matrix_lr, decay), table, head, table, table, table, table, pick(config.clip, 1.0, 0.0))
+        return Rates(
+            False,
+            MuonSettings(matrix_lr, decay),
+            table,
+            head,
+            table,
+            table,
+            table,
+            table,
+            pick(config.clip, 1.0, 0.0),
+        )
     return Rates(
         modern=True,
         matrix=MuonSettings(matrix_lr, decay, beta2=0.9, polar_express=True),
@@ -91,10 +122,20 @@ def resolve_rates(config: OptimConfig, preset: str, width: int, batch_tokens: in
 
 
 class Optimizer:
-    """Muon and AdamW groups behind one step. State is saved under parameter names and fits any number of ranks."""
+    """Muon and AdamW groups behind one step. State is saved under parameter names and fits any
+    number of ranks.
+    """
 
-    def __init__(self, named_parameters: Iterable[tuple[str, Tensor]], rates: Rates, world: World, dtype: torch.dtype):
-        """`dtype` is that of the orthogonalisation; float64 parameters are orthogonalised in float64."""
+    def __init__(
+        self,
+        named_parameters: Iterable[tuple[str, Tensor]],
+        rates: Rates,
+        world: World,
+        dtype: torch.dtype,
+    ):
+        """`dtype` is that of the orthogonalisation; float64 parameters are orthogonalised in
+        float64.
+        """
         self.world, self.clip = world, rates.clip
         by_shape: dict[tuple[int, ...], list[tuple[str, Tensor]]] = defaultdict(list)
         self.groups: list[MuonGroup | AdamWGroup] = []
@@ -110,13 +151,21 @@ class Optimizer:
             self.groups.append(MuonGroup(names, parameters, rates.matrix, world, wide))
 
     def reduce_gradients(self) -> Tensor:
-        """Sum the gradients over the ranks; returns the norm of the whole gradient (a scalar tensor, the same on each)."""
+        """Sum the gradients over the ranks; returns the norm of the whole gradient (a scalar
+        tensor, the same on each).
+        """
         squares = torch.stack([group.reduce_gradients() for group in self.groups]).sum()
         return self.world.sum(squares).sqrt()
 
     def step(self, norm: Tensor, rate: float, momentum: float, decay: float) -> None:
-        """Apply the reduced gradients, clipped to the preset's largest norm. `rate` and `decay` multiply, `momentum` is Muon's."""
-        scale = (self.clip / norm.clamp_min(1e-12)).clamp_max(1.0) if self.clip else torch.ones_like(norm)
+        """Apply the reduced gradients, clipped to the preset's largest norm. `rate` and `decay`
+        multiply, `momentum` is Muon's.
+        """
+        scale = (
+            (self.clip / norm.clamp_min(1e-12)).clamp_max(1.0)
+            if self.clip
+            else torch.ones_like(norm)
+        )
         for group in self.groups:
             group.step(rate, momentum, decay, scale)
 
@@ -130,11 +179,15 @@ class Optimizer:
             for group in self.groups:
                 group.load_state(state)
         except (KeyError, RuntimeError) as error:
-            raise DataError(f"The saved optimizer state does not fit this model ({error}).") from error
+            raise DataError(
+                f"The saved optimizer state does not fit this model ({error})."
+            ) from error
 
 
 def is_matrix(name: str, rates: Rates) -> bool:
-    """Whether Muon updates a parameter: the matrices of the blocks, as against embeddings, head and scales."""
+    """Whether Muon updates a parameter: the matrices of the blocks, as against embeddings, head and
+    scales.
+    """
     return isinstance(_settings(name, rates), MuonSettings)
 
 

@@ -1,4 +1,6 @@
-"""Muon: momentum whose update is orthogonalised, for the matrices (Keller Jordan, 2024), stacked by shape and sharded over ranks."""
+"""Muon: momentum whose update is orthogonalised, for the matrices (Keller Jordan, 2024), stacked by
+shape and sharded over ranks.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from chatling.hardware.distributed import World
 Coefficients = tuple[tuple[float, float, float], ...]
 
 NEWTON_SCHULZ: Coefficients = ((3.4445, -4.7750, 2.0315),) * 5
-POLAR_EXPRESS: Coefficients = (  # arXiv 2505.16932: the best five odd quintics in turn, with a safety factor of 1.02
+# arXiv 2505.16932: the best five odd quintics in turn, with a safety factor of 1.02
+POLAR_EXPRESS: Coefficients = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
     (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
@@ -24,7 +27,9 @@ POLAR_EXPRESS: Coefficients = (  # arXiv 2505.16932: the best five odd quintics 
 
 @dataclass(frozen=True)
 class MuonSettings:
-    """`beta2` 0 leaves out the variance reduction (NorMuon, arXiv 2510.05491); decay then acts on all weights alike."""
+    """`beta2` 0 leaves out the variance reduction (NorMuon, arXiv 2510.05491); decay then acts on
+    all weights alike.
+    """
 
     learning_rate: float = 0.02
     weight_decay: float = 0.0
@@ -33,7 +38,9 @@ class MuonSettings:
 
 
 def orthogonalise(matrices: Tensor, polar_express: bool, dtype: torch.dtype) -> Tensor:
-    """The nearest orthogonal matrices, about: (N, rows, cols) to the same shape in `dtype`, singular values near 1."""
+    """The nearest orthogonal matrices, about: (N, rows, cols) to the same shape in `dtype`,
+    singular values near 1.
+    """
     x = matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
@@ -47,10 +54,25 @@ def orthogonalise(matrices: Tensor, polar_express: bool, dtype: torch.dtype) -> 
 
 
 class MuonGroup:
-    """Matrices of one shape. Each rank holds the momentum of its share of them, and updates that share."""
+    """Matrices of one shape. Each rank holds the momentum of its share of them, and updates that
+    share.
+    """
 
-    def __init__(self, names: Sequence[str], parameters: Sequence[Tensor], settings: MuonSettings, world: World, dtype: torch.dtype):
-        self.names, self.parameters, self.settings, self.world, self.dtype = list(names), list(parameters), settings, world, dtype
+    def __init__(
+        self,
+        names: Sequence[str],
+        parameters: Sequence[Tensor],
+        settings: MuonSettings,
+        world: World,
+        dtype: torch.dtype,
+    ):
+        self.names, self.parameters, self.settings, self.world, self.dtype = (
+            list(names),
+            list(parameters),
+            settings,
+            world,
+            dtype,
+        )
         rows, cols = self.parameters[0].shape
         self.share = -(-len(self.parameters) // world.size)
         self.first = world.rank * self.share
@@ -65,44 +87,69 @@ class MuonGroup:
     def reduce_gradients(self) -> Tensor:
         """Sum the gradients over the ranks; returns the squared norm of this rank's share."""
         gradients = [p.grad for p in self.parameters]
-        padding = [torch.zeros_like(self.parameters[0])] * (self.share * self.world.size - len(gradients))
+        padding = [torch.zeros_like(self.parameters[0])] * (
+            self.share * self.world.size - len(gradients)
+        )
         self.gradient = self.world.reduce_scatter(torch.stack([*gradients, *padding]))  # type: ignore[list-item]
         return self.gradient.square().sum()
 
     @torch.no_grad()
-    def step(self, factor: float, momentum: float, decay_factor: float, gradient_scale: Tensor) -> None:
-        """One update at `factor` x the learning rate. Nesterov momentum, orthogonalise, decay, apply, share."""
+    def step(
+        self, factor: float, momentum: float, decay_factor: float, gradient_scale: Tensor
+    ) -> None:
+        """One update at `factor` x the learning rate. Nesterov momentum, orthogonalise, decay,
+        apply, share.
+        """
         assert self.gradient is not None
         settings, gradient = self.settings, self.gradient.mul_(gradient_scale)
         self.momentum.lerp_(gradient, 1 - momentum)
-        update = orthogonalise(gradient.lerp_(self.momentum, momentum), settings.polar_express, self.dtype).to(gradient.dtype)
+        update = orthogonalise(
+            gradient.lerp_(self.momentum, momentum), settings.polar_express, self.dtype
+        ).to(gradient.dtype)
         if self.variance is not None:
             update = self._even_out(update)
         rate = settings.learning_rate * factor
-        weights = torch.stack([*self.owned, *[torch.zeros_like(self.momentum[0])] * (self.share - len(self.owned))])
+        weights = torch.stack(
+            [*self.owned, *[torch.zeros_like(self.momentum[0])] * (self.share - len(self.owned))]
+        )
         if settings.weight_decay:
             decay = rate * settings.weight_decay * decay_factor
-            cautious = (update * weights >= 0) if settings.beta2 else 1.0  # arXiv 2411.16085: never decay against the update
+            cautious = (
+                (update * weights >= 0) if settings.beta2 else 1.0
+            )  # arXiv 2411.16085: never decay against the update
             weights = weights - decay * weights * cautious
         weights = self.world.all_gather(weights.sub_(update, alpha=rate * self.scale))
         torch._foreach_copy_(self.parameters, list(weights[: len(self.parameters)].unbind()))
         self.gradient = None
 
     def _even_out(self, update: Tensor) -> Tensor:
-        """Divide each row (or column) by its running root mean square, then restore the norm of the whole."""
+        """Divide each row (or column) by its running root mean square, then restore the norm of the
+        whole.
+        """
         assert self.variance is not None
         mean_square = update.square().mean(dim=self.reduced_dim, keepdim=True)
         self.variance.lerp_(mean_square, 1 - self.settings.beta2)
         scaled = update * self.variance.clamp_min(1e-10).rsqrt()
-        before, after = (torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) for x in (update, scaled))
+        before, after = (
+            torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) for x in (update, scaled)
+        )
         return scaled * (before / after.clamp_min(1e-10))
 
     def state(self) -> dict[str, Tensor]:
-        """Every matrix's state under its name, gathered from all ranks: independent of their number."""
+        """Every matrix's state under its name, gathered from all ranks: independent of their
+        number.
+        """
         state = {}
         for key, tensor in (("momentum", self.momentum), ("variance", self.variance)):
             if tensor is not None:
-                state.update({f"{name}/{key}": value for name, value in zip(self.names, self.world.all_gather(tensor), strict=False)})
+                state.update(
+                    {
+                        f"{name}/{key}": value
+                        for name, value in zip(
+                            self.names, self.world.all_gather(tensor), strict=False
+                        )
+                    }
+                )
         return state
 
     def load_state(self, state: dict[str, Tensor]) -> None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Schedule:
-    """Multipliers at each of `steps` steps: linear warmup, constant, linear warmdown over the last part to `final`."""
+    """Multipliers at each of `steps` steps: linear warmup, constant, linear warmdown over the last
+    part to `final`.
+    """
 
     steps: int
     warmup: int = 0  # steps

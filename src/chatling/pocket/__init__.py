@@ -1,4 +1,6 @@
-"""The built-in corpus: a seeded generator of a small true world, in the formats of the real data."""
+"""The built-in corpus: a seeded generator of a small true world, in the formats of the real
+data.
+"""
 
 from chatling.pocket.corpus import write_corpus
 from chatling.pocket.heldout import SKILLS, heldout, practice

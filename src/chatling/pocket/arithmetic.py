@@ -1,4 +1,6 @@
-"""Word problems answered through the calculator: one step, two steps, and a hard split of unseen two-step templates."""
+"""Word problems answered through the calculator: one step, two steps, and a hard split of unseen
+two-step templates.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,28 @@ from chatling.conversation import Conversation, Message, Part
 from chatling.pocket import stories
 
 NAMES = ("Tom", "Mia", "Ben", "Anna", "Sam", "Lily", "Max", "Emma", "Leo", "Nora", "Jack", "Ella")
-ITEMS = ("apples", "books", "coins", "pens", "balls", "eggs", "cards", "stones", "cakes", "flowers", "shells", "toys")
+ITEMS = (
+    "apples",
+    "books",
+    "coins",
+    "pens",
+    "balls",
+    "eggs",
+    "cards",
+    "stones",
+    "cakes",
+    "flowers",
+    "shells",
+    "toys",
+)
 HELD_OUT_ONE_IN = 5
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A story template over the numbers a, b, c, the name n, another name m and the items i; `steps` are expressions in which x is the
-    result of the step before."""
+    """A story template over the numbers a, b, c, the name n, another name m and the items i;
+    `steps` are expressions in which x is the result of the step before.
+    """
 
     story: str
     steps: tuple[str, ...]
@@ -225,7 +241,9 @@ def apply(step: str, left: int, right: int) -> int:
 
 
 def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conversation:
-    """A problem told with names and numbers, and its worked answer: "12+7=" calculator "19 apples.", then "#### 19"."""
+    """A problem told with names and numbers, and its worked answer: "12+7=" calculator "19
+    apples.", then "#### 19".
+    """
     numbers = _numbers(problem, rng)
     while is_held_out(numbers) != held_out:
         numbers = _numbers(problem, rng)
@@ -238,7 +256,11 @@ def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conve
         left, right = values[step[0]], values[step[2]]
         values["x"] = apply(step, left, right)
         expression = f"{left}{step[1]}{right}"
-        parts += [Part("text", f"{lead}{expression}="), Part("python", expression), Part("output", str(values["x"]))]
+        parts += [
+            Part("text", f"{lead}{expression}="),
+            Part("python", expression),
+            Part("output", str(values["x"])),
+        ]
         lead = f"{values['x']}. "
     unit = f" {item}" if f"How many {item}" in question else ""
     parts.append(Part("text", f"{values['x']}{unit}.\n#### {values['x']}"))

@@ -1,7 +1,9 @@
-"""A CORE bundle of the pocket world: the same files as the real one, small enough to score in seconds.
+"""A CORE bundle of the pocket world: the same files as the real one, small enough to score in
+seconds.
 
-Its questions are in words that the base corpus uses, so the score says how much of the world a base model has learnt, not how well it
-copes with new phrasings; for that there are the held-out questions (`heldout.py`).
+Its questions are in words that the base corpus uses, so the score says how much of the world a base
+model has learnt, not how well it copes with new phrasings; for that there are the held-out
+questions (`heldout.py`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ from chatling.workspace import building_folder
 QUESTIONS = 60  # of each task, or as many as there are
 CHOICES = 4
 QUESTION_AND_ANSWER = "\nAnswer: "
-COLUMNS = ("Eval Task", "Task Category", "Task Type", "#shots", "#datapoints", "Random baseline", "Centered Metric?", "Description")
+COLUMNS = (
+    "Eval Task",
+    "Task Category",
+    "Task Type",
+    "#shots",
+    "#datapoints",
+    "Random baseline",
+    "Centered Metric?",
+    "Description",
+)
 Row = dict[str, Any]
 
 
@@ -41,13 +52,21 @@ class BundleTask:
     @property
     def baseline(self) -> float:
         """Percent right by guessing."""
-        return {"multiple_choice": 100 / CHOICES, "schema": 50.0, "language_modeling": 0.0}[self.kind]
+        return {"multiple_choice": 100 / CHOICES, "schema": 50.0, "language_modeling": 0.0}[
+            self.kind
+        ]
 
 
 def _value(relation: str, fact: Fact) -> tuple[str, str]:
-    """A fact's sentence in two: its beginning, and the value that ends it, without the full stop."""
+    """A fact's sentence in two: its beginning, and the value that ends it, without the full
+    stop.
+    """
     reply = relations()[relation].reply(fact).removesuffix(".")
-    end = next(value for value in sorted(fact.slots.values(), key=len, reverse=True) if value and reply.endswith(f" {value}"))
+    end = next(
+        value
+        for value in sorted(fact.slots.values(), key=len, reverse=True)
+        if value and reply.endswith(f" {value}")
+    )
     return reply.removesuffix(f" {end}"), end
 
 
@@ -61,7 +80,10 @@ def _choice(query: str, right: str, others: list[str], rng: Random) -> Row:
 def _capitals(rng: Random) -> list[Row]:
     cities = [fact.key for fact in relations()["capital"].facts]
     facts = relations()["capital"].facts
-    return [_choice(f"Question: What is the capital of {fact.slots['c']}?", fact.key, cities, rng) for fact in facts]
+    return [
+        _choice(f"Question: What is the capital of {fact.slots['c']}?", fact.key, cities, rng)
+        for fact in facts
+    ]
 
 
 def _statements(*names: str) -> Callable[[Random], list[Row]]:
@@ -85,7 +107,9 @@ def _countries(rng: Random) -> list[Row]:
         pair = [fact, other]
         rng.shuffle(pair)
         contexts = [f"The capital of {each.slots['c']} is" for each in pair]
-        rows.append({"context_options": contexts, "continuation": f"{fact.key}.", "gold": pair.index(fact)})
+        rows.append(
+            {"context_options": contexts, "continuation": f"{fact.key}.", "gold": pair.index(fact)}
+        )
     return rows
 
 
@@ -99,18 +123,59 @@ def _spelling(rng: Random) -> list[Row]:
 
 
 TASKS = (
-    BundleTask("pocket_capitals", "multiple_choice", 2, _capitals, "Capitals, as question and answer.", QUESTION_AND_ANSWER),
-    BundleTask("pocket_animals", "multiple_choice", 0, _statements("eats", "lives", "young", "kind"), "What is so of an animal."),
-    BundleTask("pocket_things", "multiple_choice", 0, _statements("colour", "made_of"), "A thing's colour, and what it is made from."),
-    BundleTask("pocket_opposites", "multiple_choice", 0, _statements("opposite"), "The opposite of a word."),
-    BundleTask("pocket_countries", "schema", 0, _countries, "Which of two countries a city is the capital of."),
-    BundleTask("pocket_order", "language_modeling", 2, _order, "The day or month before or after another, word for word."),
-    BundleTask("pocket_spelling", "language_modeling", 2, _spelling, "A word letter by letter, every letter right."),
+    BundleTask(
+        "pocket_capitals",
+        "multiple_choice",
+        2,
+        _capitals,
+        "Capitals, as question and answer.",
+        QUESTION_AND_ANSWER,
+    ),
+    BundleTask(
+        "pocket_animals",
+        "multiple_choice",
+        0,
+        _statements("eats", "lives", "young", "kind"),
+        "What is so of an animal.",
+    ),
+    BundleTask(
+        "pocket_things",
+        "multiple_choice",
+        0,
+        _statements("colour", "made_of"),
+        "A thing's colour, and what it is made from.",
+    ),
+    BundleTask(
+        "pocket_opposites", "multiple_choice", 0, _statements("opposite"), "The opposite of a word."
+    ),
+    BundleTask(
+        "pocket_countries",
+        "schema",
+        0,
+        _countries,
+        "Which of two countries a city is the capital of.",
+    ),
+    BundleTask(
+        "pocket_order",
+        "language_modeling",
+        2,
+        _order,
+        "The day or month before or after another, word for word.",
+    ),
+    BundleTask(
+        "pocket_spelling",
+        "language_modeling",
+        2,
+        _spelling,
+        "A word letter by letter, every letter right.",
+    ),
 )
 
 
 def write_core_bundle(folder: Path, seed: int) -> None:
-    """Write `core.yaml`, `eval_meta_data.csv` and `eval_data/pocket/*.jsonl`, as the real bundle has them, and a manifest."""
+    """Write `core.yaml`, `eval_meta_data.csv` and `eval_data/pocket/*.jsonl`, as the real bundle
+    has them, and a manifest.
+    """
     with building_folder(folder) as building:
         data = building / "eval_data" / "pocket"
         data.mkdir(parents=True)
@@ -122,10 +187,30 @@ def write_core_bundle(folder: Path, seed: int) -> None:
             text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
             (data / f"{task.label}.jsonl").write_text(text, encoding="utf-8")
             uri = f"pocket/{task.label}.jsonl"
-            entry = {"label": task.label, "dataset_uri": uri, "num_fewshot": [task.shots], "icl_task_type": task.kind}
-            entries.append(entry | ({"continuation_delimiter": task.delimiter} if task.delimiter else {}))
+            entry = {
+                "label": task.label,
+                "dataset_uri": uri,
+                "num_fewshot": [task.shots],
+                "icl_task_type": task.kind,
+            }
+            entries.append(
+                entry | ({"continuation_delimiter": task.delimiter} if task.delimiter else {})
+            )
             kind = task.kind.replace("_", " ")
-            table.append([task.label, "pocket world", kind, task.shots, len(rows), task.baseline, "", task.description])
-        (building / "core.yaml").write_text(yaml.safe_dump({"icl_tasks": entries}, sort_keys=False), encoding="utf-8")
+            table.append(
+                [
+                    task.label,
+                    "pocket world",
+                    kind,
+                    task.shots,
+                    len(rows),
+                    task.baseline,
+                    "",
+                    task.description,
+                ]
+            )
+        (building / "core.yaml").write_text(
+            yaml.safe_dump({"icl_tasks": entries}, sort_keys=False), encoding="utf-8"
+        )
         with open(building / "eval_meta_data.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([COLUMNS, *table])

@@ -13,10 +13,19 @@ from chatling.pocket.asking import fill, sloppy
 from chatling.pocket.relations import Relation, capitalised, relations
 from chatling.pocket.smalltalk import intents
 from chatling.pocket.unknown import REPLIES, known_words, made_up, person, stranger_slots
-from chatling.pocket.world import addressed, conversations, random_fact, same_relation, same_subject, subject
+from chatling.pocket.world import (
+    addressed,
+    conversations,
+    random_fact,
+    same_relation,
+    same_subject,
+    subject,
+)
 from chatling.tasks.task import Task, visible_text
 
-REFUSAL = re.compile(r"\b(?:do not|don't|dont|cannot|can't) know\b|never heard|not in my (?:small )?world")
+REFUSAL = re.compile(
+    r"\b(?:do not|don't|dont|cannot|can't) know\b|never heard|not in my (?:small )?world"
+)
 SPELLED = re.compile(r"\b[a-z](?:(?:[-,]| |, )[a-z])+\b")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 Judge = Callable[[str], bool]
@@ -42,22 +51,30 @@ def final_number(text: str) -> str | None:
     return numbers[0 if "####" in text else -1] if numbers else None
 
 
-def says(keys: tuple[str, ...], others: frozenset[str] = frozenset(), may_refuse: bool = False) -> Judge:
-    """Right when a key is mentioned, none of `others` is, and nothing is refused (unless the right answer may sound so)."""
+def says(
+    keys: tuple[str, ...], others: frozenset[str] = frozenset(), may_refuse: bool = False
+) -> Judge:
+    """Right when a key is mentioned, none of `others` is, and nothing is refused (unless the right
+    answer may sound so).
+    """
     right, wrong = [plain(key) for key in keys], [plain(other) for other in others]
 
     def judge(answer: str) -> bool:
         text = plain(answer)
         if refuses(text) and not may_refuse:
             return False
-        return any(mentions(text, key) for key in right) and not any(mentions(text, other) for other in wrong)
+        return any(mentions(text, key) for key in right) and not any(
+            mentions(text, other) for other in wrong
+        )
 
     return judge
 
 
 def spells(word: str) -> Judge:
     """Right when the letters stand one by one, and nothing else is spelled."""
-    return lambda answer: {re.sub("[^a-z]", "", run) for run in SPELLED.findall(plain(answer))} == {word}
+    return lambda answer: (
+        {re.sub("[^a-z]", "", run) for run in SPELLED.findall(plain(answer))} == {word}
+    )
 
 
 def counts(number: str) -> Judge:
@@ -65,7 +82,13 @@ def counts(number: str) -> Judge:
 
 
 FAMILIAR = {
-    "facts": 0.1, "arithmetic": 0.15, "spelling": 0.15, "counting": 0.1, "unknown": 0.2, "identity": 0.15, "follow_up": 0.15,
+    "facts": 0.1,
+    "arithmetic": 0.15,
+    "spelling": 0.15,
+    "counting": 0.1,
+    "unknown": 0.2,
+    "identity": 0.15,
+    "follow_up": 0.15,
 }
 FAMILIAR_SHARE, UNSAFE_SHARE = 0.35, 0.015  # of practice, and of the familiar in it
 
@@ -85,7 +108,9 @@ class PocketTask(Task):
 
     def __getitem__(self, index: int) -> Conversation:
         if not 0 <= index < len(self.questions):
-            raise IndexError(f"{self.name} has {len(self.questions)} examples, asked for number {index}")
+            raise IndexError(
+                f"{self.name} has {len(self.questions)} examples, asked for number {index}"
+            )
         return self.questions[index]
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
@@ -93,16 +118,24 @@ class PocketTask(Task):
 
 
 def _fact_judge(relation: Relation, keys: tuple[str, ...], question: str) -> Judge:
-    """Other answers of the relation count as wrong, unless they are part of the question or of a right answer."""
+    """Other answers of the relation count as wrong, unless they are part of the question or of a
+    right answer.
+    """
     allowed = plain(" ".join((question, *keys)))
-    others = frozenset(fact.key for fact in relation.facts if not mentions(allowed, plain(fact.key)))
+    others = frozenset(
+        fact.key for fact in relation.facts if not mentions(allowed, plain(fact.key))
+    )
     return says(keys, frozenset() if relation.name == "about" else others)
 
 
 def _facts(rng: Random) -> Question:
     relation, fact = random_fact(rng)
-    question = sloppy(capitalised(rng.choice(heldout_phrasings.FACTS[relation.name]).format(**fact.slots)), rng)
-    return Conversation.of(question, relation.reply(fact)), _fact_judge(relation, fact.keys, question)
+    question = sloppy(
+        capitalised(rng.choice(heldout_phrasings.FACTS[relation.name]).format(**fact.slots)), rng
+    )
+    return Conversation.of(question, relation.reply(fact)), _fact_judge(
+        relation, fact.keys, question
+    )
 
 
 def _refusal(rng: Random) -> Question:
@@ -121,11 +154,15 @@ def _unknown(rng: Random) -> Question:
     elif luck < 0.94:
         question = rng.choice(heldout_phrasings.THING).format(w=made_up("thing", rng, True, known))
     else:
-        question = rng.choice(heldout_phrasings.PLANET).format(w=made_up("planet", rng, True, known).capitalize())
+        question = rng.choice(heldout_phrasings.PLANET).format(
+            w=made_up("planet", rng, True, known).capitalize()
+        )
     return Conversation.of(sloppy(capitalised(question), rng), REPLIES[0]), refuses
 
 
-def _arithmetic(rng: Random, problems: tuple[arithmetic.Problem, ...] = arithmetic.ONE_STEP) -> Question:
+def _arithmetic(
+    rng: Random, problems: tuple[arithmetic.Problem, ...] = arithmetic.ONE_STEP
+) -> Question:
     conversation = arithmetic.problem_conversation(rng.choice(problems), rng, held_out=True)
     return conversation, counts(str(final_number(conversation.messages[-1].text)))
 
@@ -142,16 +179,22 @@ def _counting(rng: Random) -> Question:
     while seen and not words.is_held_out(word, letter):
         word, letter = words.random_pair(rng)
     template = sloppy(rng.choice(words.COUNT if seen else heldout_phrasings.COUNT), rng)
-    return words.counting(word, letter, template.format(w=word, l=letter)), counts(str(word.count(letter)))
+    return words.counting(word, letter, template.format(w=word, l=letter)), counts(
+        str(word.count(letter))
+    )
 
 
 def _identity(rng: Random) -> Question:
     intent = rng.choice(intents())
-    return Conversation.of(addressed(rng.choice(intent.held_out), rng), intent.answer), says((intent.key.strip("?!."),), may_refuse=True)
+    return Conversation.of(addressed(rng.choice(intent.held_out), rng), intent.answer), says(
+        (intent.key.strip("?!."),), may_refuse=True
+    )
 
 
 def _follow_up(rng: Random) -> Question:
-    """The second question of a conversation in unseen words: of another thing, or of the same thing."""
+    """The second question of a conversation in unseen words: of another thing, or of the same
+    thing.
+    """
     if rng.random() < 0.5:
         other, first, second = same_relation(rng)
         relation = other
@@ -159,9 +202,14 @@ def _follow_up(rng: Random) -> Question:
         again = rng.choice(heldout_phrasings.FOLLOW_UPS).format(x=name)
     else:
         relation, first, other, second = same_subject(rng)
-        again = fill(rng.choice(heldout_phrasings.PRONOUN_WRAPPERS), rng.choice(other.phrasings.pronoun).removeprefix("and "))
+        again = fill(
+            rng.choice(heldout_phrasings.PRONOUN_WRAPPERS),
+            rng.choice(other.phrasings.pronoun).removeprefix("and "),
+        )
     opening = capitalised(rng.choice(heldout_phrasings.FACTS[relation.name]).format(**first.slots))
-    conversation = Conversation.of(opening, relation.reply(first), sloppy(again, rng), other.reply(second))
+    conversation = Conversation.of(
+        opening, relation.reply(first), sloppy(again, rng), other.reply(second)
+    )
     context = again if other is relation else f"{opening} {relation.reply(first)} {again}"
     return conversation, _fact_judge(other, second.keys, context)
 
@@ -172,9 +220,16 @@ def _unsafe(rng: Random) -> Question:
 
 
 MAKERS: dict[str, Callable[[Random], Question]] = {
-    "facts": _facts, "arithmetic": _arithmetic, "spelling": _spelling, "counting": _counting, "identity": _identity,
+    "facts": _facts,
+    "arithmetic": _arithmetic,
+    "spelling": _spelling,
+    "counting": _counting,
+    "identity": _identity,
     "follow_up": _follow_up,
-    "unknown": _unknown, "refusal": _refusal, "unsafe": _unsafe, "hard_arithmetic": lambda rng: _arithmetic(rng, arithmetic.HARD_TEST),
+    "unknown": _unknown,
+    "refusal": _refusal,
+    "unsafe": _unsafe,
+    "hard_arithmetic": lambda rng: _arithmetic(rng, arithmetic.HARD_TEST),
 }
 SKILLS = tuple(MAKERS)
 
@@ -191,18 +246,26 @@ def _unique(make: Callable[[Random], Question], rng: Random, count: int) -> Iter
 
 
 def heldout(skill: str, seed: int, count: int) -> Task:
-    """`count` different held-out questions of a skill (fewer where there are not so many; every skill has 400 and more).
+    """`count` different held-out questions of a skill (fewer where there are not so many; every
+    skill has 400 and more).
 
-    "refusal" asks known facts and is right when the answer does not refuse. Raises RecipeError on an unknown skill.
+    "refusal" asks known facts and is right when the answer does not refuse. Raises RecipeError on
+    an unknown skill.
     """
     if skill not in MAKERS:
-        raise RecipeError(f"The pocket world has no held-out questions for {skill!r}; it has {', '.join(SKILLS)}.")
-    return PocketTask(skill, list(_unique(MAKERS[skill], Random(f"pocket held-out {skill} {seed}"), count)))
+        raise RecipeError(
+            f"The pocket world has no held-out questions for {skill!r}; it has {', '.join(SKILLS)}."
+        )
+    return PocketTask(
+        skill, list(_unique(MAKERS[skill], Random(f"pocket held-out {skill} {seed}"), count))
+    )
 
 
 def practice(seed: int, count: int) -> Task:
-    """What reinforcement learning practises: hard arithmetic, and among it a share of questions like those of the training conversations,
-    right when answered as there. Without these, what pays for two-step sums is soon done to one-step sums, too."""
+    """What reinforcement learning practises: hard arithmetic, and among it a share of questions
+    like those of the training conversations, right when answered as there. Without these, what pays
+    for two-step sums is soon done to one-step sums, too.
+    """
     rng = Random(f"pocket practice {seed}")
     known = iter(conversations(seed, count, FAMILIAR))
 
@@ -220,5 +283,7 @@ def practice(seed: int, count: int) -> Task:
 
 
 def _hard(rng: Random) -> Question:
-    conversation = arithmetic.problem_conversation(rng.choice(arithmetic.HARD_TRAIN), rng, held_out=False)
+    conversation = arithmetic.problem_conversation(
+        rng.choice(arithmetic.HARD_TRAIN), rng, held_out=False
+    )
     return conversation, counts(str(final_number(conversation.messages[-1].text)))

@@ -1,4 +1,6 @@
-"""Greetings, small talk and who it is: intents, each with one answer, many training phrasings and other ones held out for tests."""
+"""Greetings, small talk and who it is: intents, each with one answer, many training phrasings and
+other ones held out for tests.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,26 @@ class Intent:
 
 @cache
 def intents() -> tuple[Intent, ...]:
-    """`smalltalk.txt`, a block an intent: name | answer with its key in [brackets], training phrasings, held-out phrasings."""
+    """`smalltalk.txt`, a block an intent: name | answer with its key in [brackets], training
+    phrasings, held-out phrasings.
+    """
     found = []
-    for block in files("chatling.pocket").joinpath("smalltalk.txt").read_text("utf-8").strip().split("\n\n"):
+    for block in (
+        files("chatling.pocket").joinpath("smalltalk.txt").read_text("utf-8").strip().split("\n\n")
+    ):
         head, phrasings = block.split("\n", 1)
         training, held_out = phrasings.replace("\n", " ").split(" Held out: ")
         name, answer = head.split(" | ")
-        key = answer[answer.index("[") + 1:answer.index("]")]
-        found.append(Intent(name, answer.replace("[", "").replace("]", ""), key, _sentences(training), _sentences(held_out)))
+        key = answer[answer.index("[") + 1 : answer.index("]")]
+        found.append(
+            Intent(
+                name,
+                answer.replace("[", "").replace("]", ""),
+                key,
+                _sentences(training),
+                _sentences(held_out),
+            )
+        )
     return tuple(found)
 
 

@@ -1,7 +1,9 @@
-"""Word problems put together from clauses: a start, one or two changes, a question. A few lines make some hundred thousand templates.
+"""Word problems put together from clauses: a start, one or two changes, a question. A few lines
+make some hundred thousand templates.
 
-What a table of finished templates teaches is the templates; what generalises is that each clause is one step. In the clauses `[gives|gave]`
-is a verb in both tenses; n and m are people, i is the item; a start's numbers are a and b, and k stands for a change's own.
+What a table of finished templates teaches is the templates; what generalises is that each clause is
+one step. In the clauses `[gives|gave]` is a verb in both tenses; n and m are people, i is the item;
+a start's numbers are a and b, and k stands for a change's own.
 """
 
 from __future__ import annotations
@@ -151,12 +153,26 @@ each child [gets|got] {a} {i} and [loses|lost] {b}
 """),
 }
 TIMES = {  # what the rate is counted by, found by a word of the clause
-    "day": ("How many {i} is that in {c} days?", "How many {i} are there after {c} days?", "How many {i} does that make in {c} days?"),
+    "day": (
+        "How many {i} is that in {c} days?",
+        "How many {i} are there after {c} days?",
+        "How many {i} does that make in {c} days?",
+    ),
     "week": ("How many {i} is that in {c} weeks?", "How many {i} are there after {c} weeks?"),
-    "child": ("There [are|were] {c} children. How many {i} do they have?", "How many {i} do {c} children have together?",
-              "How many {i} is that for {c} children?", "{c} children [are|were] there. How many {i} is that in all?"),
-    "box": ("How many {i} are in {c} boxes like that?", "{n} [has|had] {c} of these boxes. How many {i} does {n} have?"),
-    "bag": ("How many {i} are in {c} bags?", "There [are|were] {c} such bags. How many {i} are there?"),
+    "child": (
+        "There [are|were] {c} children. How many {i} do they have?",
+        "How many {i} do {c} children have together?",
+        "How many {i} is that for {c} children?",
+        "{c} children [are|were] there. How many {i} is that in all?",
+    ),
+    "box": (
+        "How many {i} are in {c} boxes like that?",
+        "{n} [has|had] {c} of these boxes. How many {i} does {n} have?",
+    ),
+    "bag": (
+        "How many {i} are in {c} bags?",
+        "There [are|were] {c} such bags. How many {i} are there?",
+    ),
 }
 SHARED = _lines("""
 {c} children [share|shared] all of them equally. How many {i} does each child get?
@@ -164,20 +180,54 @@ They [are|were] split equally between {c} friends. How many {i} does each friend
 All of them [are|were] put into {c} equal bags. How many {i} are in each bag?
 The rest [is|was] packed in {c} boxes, the same in each. How many {i} are in one box?
 """)
-IN_ALL = ("How many {i} are there?", "How many {i} is that in all?", "How many {i} are there now?", "How many {i} are there together?",
-          "How many {i} do they have together?", "What is the number of {i} now?")
-LEFT = ("How many {i} are left?", "How many {i} remain?", "How many {i} are still there?", "How many {i} are left over?",
-        "How many {i} are there now?", "What is the number of {i} left?")
-OWN = ("How many {i} does {n} have now?", "How many {i} does {n} have?", "How many {i} does {n} have in the end?")
-JOINED = ("{A}. {B}. {C}.", "{A}. {B} and {c}.", "{A}. Then {b} and {c}.", "{A}. First {b}, then {c}.", "{A}. {B}. Then {c}.",
-          "{A}, but {b}. {C}.",
-          "{A}. On Monday {b} and on Tuesday {c}.", "{A}. {B}, later {c}.", "{A} and {b}. Then {c}.", "{A}. After that {b}, and {c}.")
-PAIRED = ("{A}. {B}.", "{A} and {b}.", "{A}. Then {b}.", "{A}, then {b}.", "{A}, but {b}.", "{A}. Later {b}.")
+IN_ALL = (
+    "How many {i} are there?",
+    "How many {i} is that in all?",
+    "How many {i} are there now?",
+    "How many {i} are there together?",
+    "How many {i} do they have together?",
+    "What is the number of {i} now?",
+)
+LEFT = (
+    "How many {i} are left?",
+    "How many {i} remain?",
+    "How many {i} are still there?",
+    "How many {i} are left over?",
+    "How many {i} are there now?",
+    "What is the number of {i} left?",
+)
+OWN = (
+    "How many {i} does {n} have now?",
+    "How many {i} does {n} have?",
+    "How many {i} does {n} have in the end?",
+)
+JOINED = (
+    "{A}. {B}. {C}.",
+    "{A}. {B} and {c}.",
+    "{A}. Then {b} and {c}.",
+    "{A}. First {b}, then {c}.",
+    "{A}. {B}. Then {c}.",
+    "{A}, but {b}. {C}.",
+    "{A}. On Monday {b} and on Tuesday {c}.",
+    "{A}. {B}, later {c}.",
+    "{A} and {b}. Then {c}.",
+    "{A}. After that {b}, and {c}.",
+)
+PAIRED = (
+    "{A}. {B}.",
+    "{A} and {b}.",
+    "{A}. Then {b}.",
+    "{A}, then {b}.",
+    "{A}, but {b}.",
+    "{A}. Later {b}.",
+)
 
 
 def two_steps(rng: Random) -> tuple[tuple[str, ...], str]:
     """Steps and story of a problem of two steps, as in `arithmetic.Problem`."""
-    return rng.choices((_changes, _product, _sum, _rate, _shared, _quotient), (30, 20, 18, 16, 6, 10))[0](rng)
+    return rng.choices(
+        (_changes, _product, _sum, _rate, _shared, _quotient), (30, 20, 18, 16, 6, 10)
+    )[0](rng)
 
 
 def one_step(rng: Random) -> tuple[tuple[str, ...], str]:
@@ -195,7 +245,9 @@ def _start(rng: Random) -> tuple[str, bool]:
 
 def _change(rng: Random, number: str) -> tuple[str, str]:
     gain = rng.random() < 0.45
-    return rng.choice(GAINS if gain else LOSSES).replace("{k}", f"{{{number}}}"), "+" if gain else "-"
+    return rng.choice(GAINS if gain else LOSSES).replace("{k}", f"{{{number}}}"), (
+        "+" if gain else "-"
+    )
 
 
 def _question(rng: Random, sign: str, person: bool) -> str:
@@ -203,14 +255,22 @@ def _question(rng: Random, sign: str, person: bool) -> str:
 
 
 def _changes(rng: Random) -> tuple[tuple[str, ...], str]:
-    """Something there, changed twice; now and then what was there before is told with the first change, or last."""
+    """Something there, changed twice; now and then what was there before is told with the first
+    change, or last.
+    """
     start, person = _start(rng)
     (first, one), (second, two) = _change(rng, "b"), _change(rng, "c")
     luck = rng.random()
     if luck < 0.2:
         story, one, person = _join(rng, PAIRED, rng.choice(TAKEN), second), "-", False
     elif luck < 0.35:
-        before = rng.choice(("Before that there were {a} {i}.", "At first there were {a} {i}.", "{n} had {a} {i} before."))
+        before = rng.choice(
+            (
+                "Before that there were {a} {i}.",
+                "At first there were {a} {i}.",
+                "{n} had {a} {i} before.",
+            )
+        )
         story = f"{_join(rng, PAIRED, first, second)} {before}"
     else:
         story = _join(rng, JOINED, start, first, second)
@@ -219,7 +279,9 @@ def _changes(rng: Random) -> tuple[tuple[str, ...], str]:
 
 def _sum(rng: Random) -> tuple[tuple[str, ...], str]:
     change, sign = _change(rng, "c")
-    return ("a+b", f"x{sign}c"), _told(rng, f"{_join(rng, PAIRED, rng.choice(SUMS), change)} {_question(rng, sign, False)}")
+    return ("a+b", f"x{sign}c"), _told(
+        rng, f"{_join(rng, PAIRED, rng.choice(SUMS), change)} {_question(rng, sign, False)}"
+    )
 
 
 def _product(rng: Random) -> tuple[tuple[str, ...], str]:
@@ -231,7 +293,9 @@ def _product(rng: Random) -> tuple[tuple[str, ...], str]:
         pair = (beside, product) if rng.random() < 0.6 else (product, beside)
         return ("a*b", "x+c"), _told(rng, f"{_join(rng, PAIRED[:2], *pair)} {rng.choice(IN_ALL)}")
     change, sign = _change(rng, "c")
-    return ("a*b", f"x{sign}c"), _told(rng, f"{_join(rng, PAIRED, product, change)} {_question(rng, sign, False)}")
+    return ("a*b", f"x{sign}c"), _told(
+        rng, f"{_join(rng, PAIRED, product, change)} {_question(rng, sign, False)}"
+    )
 
 
 def _rate(rng: Random) -> tuple[tuple[str, ...], str]:
@@ -248,23 +312,33 @@ def _shared(rng: Random) -> tuple[tuple[str, ...], str]:
         change, sign = _change(rng, "b")
         first, story = f"a{sign}b", _join(rng, PAIRED, start, change)
     else:
-        first, story = ("a+b", capitalised(rng.choice(SUMS)) + ".") if kind == 1 else ("a*b", capitalised(rng.choice(PRODUCTS)) + ".")
+        first, story = (
+            ("a+b", capitalised(rng.choice(SUMS)) + ".")
+            if kind == 1
+            else ("a*b", capitalised(rng.choice(PRODUCTS)) + ".")
+        )
     return (first, "x/c"), _told(rng, f"{story} {rng.choice(SHARED)}")
 
 
 def _quotient(rng: Random) -> tuple[tuple[str, ...], str]:
     if rng.random() < 0.3:
-        ask = rng.choice(("How many {i} are in {c} of them?", "How many {i} is that in {c} of them together?"))
+        ask = rng.choice(
+            ("How many {i} are in {c} of them?", "How many {i} is that in {c} of them together?")
+        )
         return ("a/b", "x*c"), _told(rng, f"{capitalised(rng.choice(PARTED))}. {ask}")
     change, sign = _change(rng, "c")
-    story = _join(rng, ("{A}. {B}.", "{A}. Then {b}.", "{A}. Later {b}."), rng.choice(QUOTIENTS), change)
+    story = _join(
+        rng, ("{A}. {B}.", "{A}. Then {b}.", "{A}. Later {b}."), rng.choice(QUOTIENTS), change
+    )
     return ("a/b", f"x{sign}c"), _told(rng, f"{story} {rng.choice(OWN)}")
 
 
 def _join(rng: Random, ways: Clauses, *clauses: str) -> str:
     """Clauses as sentences; those that begin one are capitalised."""
     named = zip("abc", clauses, strict=False)
-    return rng.choice(ways).format(**{key: value for small, clause in named for key, value in _both(small, clause)})
+    return rng.choice(ways).format(
+        **{key: value for small, clause in named for key, value in _both(small, clause)}
+    )
 
 
 def _both(small: str, clause: str) -> tuple[tuple[str, str], tuple[str, str]]:

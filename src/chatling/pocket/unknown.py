@@ -12,11 +12,65 @@ from chatling.pocket.asking import sloppy, utterance
 from chatling.pocket.facts import with_article
 
 ONSETS = (
-    "b", "bl", "br", "d", "dr", "f", "fl", "g", "gl", "gr", "h", "j", "k", "kl", "kr", "l", "m", "n", "p", "pl", "pr", "qu", "r", "s",
-    "sk", "sn", "t", "tr", "v", "w", "y", "z", "zw", "th", "sh", "ch",
+    "b",
+    "bl",
+    "br",
+    "d",
+    "dr",
+    "f",
+    "fl",
+    "g",
+    "gl",
+    "gr",
+    "h",
+    "j",
+    "k",
+    "kl",
+    "kr",
+    "l",
+    "m",
+    "n",
+    "p",
+    "pl",
+    "pr",
+    "qu",
+    "r",
+    "s",
+    "sk",
+    "sn",
+    "t",
+    "tr",
+    "v",
+    "w",
+    "y",
+    "z",
+    "zw",
+    "th",
+    "sh",
+    "ch",
 )
 VOWELS = ("a", "e", "i", "o", "u", "ee", "oo", "ai", "ou")
-CODAS = ("", "", "", "b", "g", "k", "l", "m", "n", "p", "r", "rf", "rk", "rt", "x", "z", "nd", "mp", "lt")
+CODAS = (
+    "",
+    "",
+    "",
+    "b",
+    "g",
+    "k",
+    "l",
+    "m",
+    "n",
+    "p",
+    "r",
+    "rf",
+    "rk",
+    "rt",
+    "x",
+    "z",
+    "nd",
+    "mp",
+    "lt",
+)
 ENDINGS = {
     "country": ("ia", "land", "stan", "ania", "ora", "istan", "onia", "esia", "u", "aria"),
     "city": ("ville", "burg", "ton", "a", "ov", "um", "grad", "opolis"),
@@ -37,25 +91,62 @@ tajikistan tanzania togo tonga turkey turkmenistan tuvalu uzbekistan vanuatu vat
 turin geneva
 """
 PERSON = (
-    "who is {p}", "who was {p}", "what did {p} do", "where was {p} born", "what do you know about {p}", "when was {p} born",
-    "do you know {p}", "how old is {p}", "what is {p} known for", "where does {p} live", "what book did {p} write",
+    "who is {p}",
+    "who was {p}",
+    "what did {p} do",
+    "where was {p} born",
+    "what do you know about {p}",
+    "when was {p} born",
+    "do you know {p}",
+    "how old is {p}",
+    "what is {p} known for",
+    "where does {p} live",
+    "what book did {p} write",
     "who is the king {p}",
 )
 THING = (
-    "what is a {w}", "what does the word {w} mean", "what is a {w} used for", "what do you do with a {w}", "what colour is a {w}",
-    "what does {w} mean", "how does a {w} work", "where can I buy a {w}", "what is a {w} made of", "what kind of thing is a {w}",
+    "what is a {w}",
+    "what does the word {w} mean",
+    "what is a {w} used for",
+    "what do you do with a {w}",
+    "what colour is a {w}",
+    "what does {w} mean",
+    "how does a {w} work",
+    "where can I buy a {w}",
+    "what is a {w} made of",
+    "what kind of thing is a {w}",
     "what do you know about the {w}",
 )
 PLANET = (
-    "how far is the planet {w}", "what is the planet {w} like", "where is the planet {w}", "how big is the planet {w}",
-    "who lives on the planet {w}", "what do you know about the planet {w}", "how hot is the planet {w}",
+    "how far is the planet {w}",
+    "what is the planet {w} like",
+    "where is the planet {w}",
+    "how big is the planet {w}",
+    "who lives on the planet {w}",
+    "what do you know about the planet {w}",
+    "how hot is the planet {w}",
 )
 WRAPPERS = (
-    "{Q}?", "{Q}?", "{Q}?", "Hi, {q}?", "Hello! {Q}?", "Quick question: {q}?", "Tell me, {q}?", "{Q}? Do you know?", "So, {q}?",
-    "{Q}, please?", "Chatling, {q}?", "I have a question: {q}?", "Hey, {q}?", "Please, {q}?", "{Q}? Tell me.", "One more: {q}?",
+    "{Q}?",
+    "{Q}?",
+    "{Q}?",
+    "Hi, {q}?",
+    "Hello! {Q}?",
+    "Quick question: {q}?",
+    "Tell me, {q}?",
+    "{Q}? Do you know?",
+    "So, {q}?",
+    "{Q}, please?",
+    "Chatling, {q}?",
+    "I have a question: {q}?",
+    "Hey, {q}?",
+    "Please, {q}?",
+    "{Q}? Tell me.",
+    "One more: {q}?",
 )
 REPLIES = (
-    "I don't know. That is not in my small world.", "I don't know. I have never heard of it.",
+    "I don't know. That is not in my small world.",
+    "I don't know. I have never heard of it.",
     "I don't know, sorry. My world is small.",
 )
 
@@ -85,18 +176,31 @@ def stranger_slots(kind: str, name: str) -> tuple[dict[str, str], str]:
         return rel.animal_slots(name, name + "s"), name + "s"
     if kind == "word":
         return {"x": name}, name
-    return rel.thing_slots(with_article(name)) | rel.animal_slots(name, name + "s"), with_article(name)
+    return rel.thing_slots(with_article(name)) | rel.animal_slots(name, name + "s"), with_article(
+        name
+    )
 
 
 def person(rng: Random, held_out: bool, known: frozenset[str]) -> str:
-    return " ".join(made_up("person", rng, held_out, known).capitalize() for _ in range(rng.choice((1, 2, 2))))
+    return " ".join(
+        made_up("person", rng, held_out, known).capitalize() for _ in range(rng.choice((1, 2, 2)))
+    )
 
 
 @cache
 def known_words() -> frozenset[str]:
-    """Every word of the world and other real places, in lower case: no made-up name may be one of them."""
-    slots = (text for relation in rel.relations().values() for fact in relation.facts for text in fact.slots.values())
-    return frozenset(word.lower().strip(".,") for text in slots for word in text.split()).union(REAL.split())
+    """Every word of the world and other real places, in lower case: no made-up name may be one of
+    them.
+    """
+    slots = (
+        text
+        for relation in rel.relations().values()
+        for fact in relation.facts
+        for text in fact.slots.values()
+    )
+    return frozenset(word.lower().strip(".,") for text in slots for word in text.split()).union(
+        REAL.split()
+    )
 
 
 def training_unknown(rng: Random, known: frozenset[str]) -> Conversation:
@@ -107,7 +211,9 @@ def unknown_question(rng: Random, known: frozenset[str]) -> str:
     luck = rng.random()
     if luck < 0.6:
         relation = rng.choice([r for r in rel.relations().values() if r.stranger])
-        slots, topic = stranger_slots(relation.stranger, made_up(relation.stranger, rng, False, known))
+        slots, topic = stranger_slots(
+            relation.stranger, made_up(relation.stranger, rng, False, known)
+        )
         return utterance(relation.phrasings, slots, topic, rng)
     if luck < 0.75:
         phrase = rng.choice(PERSON).format(p=person(rng, False, known))

@@ -19,7 +19,9 @@ class Section:
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; `**strong**` and `code` in backquotes are all its markup. `kind`: "plain", "lead" or "note"."""
+    """A paragraph; `**strong**` and `code` in backquotes are all its markup. `kind`: "plain",
+    "lead" or "note".
+    """
 
     text: str
     kind: str = "plain"
@@ -50,7 +52,9 @@ class Figures:
 
 @dataclass(frozen=True)
 class Answers:
-    """What several models, or one as it learnt, made of a prompt: (who, prompt, text), and earlier ones, oldest first."""
+    """What several models, or one as it learnt, made of a prompt: (who, prompt, text), and earlier
+    ones, oldest first.
+    """
 
     topic: str
     latest: tuple[tuple[str, str, str], ...]

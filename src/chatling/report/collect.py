@@ -1,4 +1,6 @@
-"""What a run's folder tells, gathered for a report. Only files of the run are read; what is not there is None, never a guess."""
+"""What a run's folder tells, gathered for a report. Only files of the run are read; what is not
+there is None, never a guess.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage of a run. Seconds are of the clock, in all attempts; `machine` is the one that it was last worked on."""
+    """One stage of a run. Seconds are of the clock, in all attempts; `machine` is the one that it
+    was last worked on.
+    """
 
     status: StageStatus
     lines: tuple[Line, ...]
@@ -57,8 +61,15 @@ class StageReport:
 
     @property
     def mfu(self) -> float | None:
-        """FLOPs of the model a second, as a share of this machine's measured rate of matrix products; only where a token costs the same."""
-        if self.speed is None or self.model is None or self.machine is None or self.name not in ("base", "mid"):
+        """FLOPs of the model a second, as a share of this machine's measured rate of matrix
+        products; only where a token costs the same.
+        """
+        if (
+            self.speed is None
+            or self.model is None
+            or self.machine is None
+            or self.name not in ("base", "mid")
+        ):
             return None
         fast = max(self.machine["fp32_tflops"], self.machine["bf16_tflops"]) * 1e12 * self.processes
         return self.speed * flops_per_token(self.model) / fast if fast else None
@@ -77,18 +88,29 @@ class StageReport:
         """What broke when, and where it went on, in words."""
         told = []
         for attempt in self.attempts[1:]:
-            story = {"running": "was cut off", "interrupted": "was stopped", "failed": "failed"}.get(attempt["after"], "lost its result")
+            story = {
+                "running": "was cut off",
+                "interrupted": "was stopped",
+                "failed": "failed",
+            }.get(attempt["after"], "lost its result")
             where = f" from step {attempt['begun_at']:,}" if "begun_at" in attempt else ""
             told.append(f"{self.name} {story}; it went on{where} at {clock(attempt['started'])}")
         unknown = self.status.resumes - len(told)
         if unknown > 0:
-            told.append(f"{self.name} went on after a break {unknown} more time{'s' if unknown > 1 else ''}; when was not recorded")
+            told.append(
+                f"{self.name} went on after a break {unknown} more"
+                f" time{'s' if unknown > 1 else ''}; when was not recorded"
+            )
         return told
 
     @property
     def skipped(self) -> list[int]:
         """Steps whose loss was not finite, and that changed nothing."""
-        return [line["step"] for line in self.lines if str(line.get("event", "")).startswith("not finite")]
+        return [
+            line["step"]
+            for line in self.lines
+            if str(line.get("event", "")).startswith("not finite")
+        ]
 
 
 @dataclass(frozen=True)
@@ -102,7 +124,9 @@ class RunReport:
     stages: tuple[StageReport, ...]
     evals: Mapping[str, Mapping[str, Any]]
     tokenizer: Mapping[str, Any] | None
-    corpora: Mapping[str, Mapping[str, Any]]  # "base-train" and the like -> documents, tokens, counts
+    corpora: Mapping[
+        str, Mapping[str, Any]
+    ]  # "base-train" and the like -> documents, tokens, counts
     alive: bool
 
     @cached_property
@@ -133,7 +157,9 @@ class RunReport:
 
     @property
     def finished(self) -> bool:
-        return bool(self.stages) and all(stage.status.status == "done" for stage in self.stages if stage.name != "report")
+        return bool(self.stages) and all(
+            stage.status.status == "done" for stage in self.stages if stage.name != "report"
+        )
 
     @property
     def machine(self) -> Mapping[str, Any] | None:
@@ -152,17 +178,23 @@ class RunReport:
         return watts * self.seconds / 3.6e6 if _finite(watts) else None
 
     def chat(self, stage: str) -> list[Mapping[str, Any]]:
-        """A stage's chat evaluation: [{"name", "correct", "total", "accuracy", "interval", "baseline"}]."""
+        """A stage's chat evaluation: [{"name", "correct", "total", "accuracy", "interval",
+        "baseline"}].
+        """
         return list(self.evals.get(f"{stage}-chat", {}).get("results", []))
 
     def core(self, stage: str) -> Mapping[str, Any] | None:
-        """{"core", "cut", "limit", "tasks": {name: {"accuracy", "centered", "count", "baseline"}}, "problems"}"""
+        """{"core", "cut", "limit", "tasks": {name: {"accuracy", "centered", "count", "baseline"}},
+        "problems"}
+        """
         found = self.evals.get(f"{stage}-core", {}).get("results")
         return found if isinstance(found, Mapping) else None
 
 
 def collect(folder: RunFolder) -> RunReport:
-    """Read a run, finished or not. Raises DataError when its state is damaged; a damaged detail is only missing."""
+    """Read a run, finished or not. Raises DataError when its state is damaged; a damaged detail is
+    only missing.
+    """
     state, status = folder.read_state(), read_status(folder)
     try:
         text = (folder.path / "recipe.toml").read_text(encoding="utf-8")
@@ -176,9 +208,17 @@ def collect(folder: RunFolder) -> RunReport:
         text,
         state.get("execution", {}),
         stages,
-        {path.stem: found for path in sorted(folder.evals.glob("*.json")) if (found := _json(path)) and _is_ours(path.stem, found)},
+        {
+            path.stem: found
+            for path in sorted(folder.evals.glob("*.json"))
+            if (found := _json(path)) and _is_ours(path.stem, found)
+        },
         _json(folder.tokenizer / "meta.json"),
-        {path.parent.name: found for path in sorted(folder.data.glob(f"*/{CORPUS}")) if isinstance(found := _json(path), dict)},
+        {
+            path.parent.name: found
+            for path in sorted(folder.data.glob(f"*/{CORPUS}"))
+            if isinstance(found := _json(path), dict)
+        },
         status.alive,
     )
 
@@ -200,14 +240,23 @@ def _stage(folder: RunFolder, status: StageStatus, entry: Mapping[str, Any]) -> 
 
 
 def _is_ours(name: str, found: Mapping[str, Any]) -> bool:
-    """Whether an evaluation has the shape that its readers count on; a run may be somebody else's."""
+    """Whether an evaluation has the shape that its readers count on; a run may be somebody
+    else's.
+    """
     results = found.get("results")
     if name.endswith("-chat"):
         rows = results if isinstance(results, list) else [None]
-        return all(isinstance(row, dict) and isinstance(row.get("name"), str) and all(map(_finite, _counts(row))) for row in rows)
+        return all(
+            isinstance(row, dict)
+            and isinstance(row.get("name"), str)
+            and all(map(_finite, _counts(row)))
+            for row in rows
+        )
     if name.endswith("-core"):
         tasks = results.get("tasks") if isinstance(results, dict) else None
-        right = isinstance(tasks, dict) and all(isinstance(task, dict) and all(map(_number, task.values())) for task in tasks.values())
+        right = isinstance(tasks, dict) and all(
+            isinstance(task, dict) and all(map(_number, task.values())) for task in tasks.values()
+        )
         return right and isinstance(results, dict) and _finite(results.get("core"))
     return True
 
@@ -246,5 +295,9 @@ def _finite(value: Any) -> bool:
 def clock(text: str) -> str:
     """A time of the state for a reader: 2026-11-22 19:48 UTC."""
     with contextlib.suppress(ValueError):
-        return datetime.datetime.fromisoformat(text).astimezone(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+        return (
+            datetime.datetime.fromisoformat(text)
+            .astimezone(datetime.UTC)
+            .strftime("%Y-%m-%d %H:%M UTC")
+        )
     return text

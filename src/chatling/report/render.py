@@ -1,4 +1,6 @@
-"""A report's blocks as Markdown and as one HTML page that needs nothing else: no script, no font, no picture from elsewhere."""
+"""A report's blocks as Markdown and as one HTML page that needs nothing else: no script, no font,
+no picture from elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,20 @@ from importlib.resources import files
 from pathlib import Path
 
 from chatling import __version__
-from chatling.report.blocks import Answers, Block, Code, Figures, Folded, List, Report, Section, Table, Text, Tiles, all_figures
+from chatling.report.blocks import (
+    Answers,
+    Block,
+    Code,
+    Figures,
+    Folded,
+    List,
+    Report,
+    Section,
+    Table,
+    Text,
+    Tiles,
+    all_figures,
+)
 from chatling.report.figures import Figure
 from chatling.workspace import building_folder
 
@@ -30,6 +45,7 @@ def write_report(report: Report, folder: Path) -> None:
 def to_html(report: Report) -> str:
     style = (files("chatling.report") / "page.css").read_text(encoding="utf-8")
     title, body = escape(report.title), "\n".join(map(_html, report.blocks))
+    plural = "s" if " and " in report.title else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -45,7 +61,7 @@ def to_html(report: Report) -> str:
 <h1>{title}</h1>
 {body}
 </main>
-<footer>Written by chatling {__version__} from the files of the run{"s" if " and " in report.title else ""}.</footer>
+<footer>Written by chatling {__version__} from the files of the run{plural}.</footer>
 </body>
 </html>
 """
@@ -76,7 +92,9 @@ def _html(block: Block) -> str:
 
 
 def _html_tile(name: str, value: str, remark: str) -> str:
-    return f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(remark)}</small></dd></div>"
+    return (
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(remark)}</small></dd></div>"
+    )
 
 
 def _inline(text: str) -> str:
@@ -85,7 +103,9 @@ def _inline(text: str) -> str:
 
 
 def _html_table(table: Table) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in table.columns)
+    head = "".join(
+        f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in table.columns
+    )
     top = f"<thead><tr>{head}</tr></thead>\n" if any(table.columns) else ""
     rows = "\n".join(_html_row(*row) for row in table.rows)
     kind = ' class="numbers"' if table.numbers else ""
@@ -94,7 +114,8 @@ def _html_table(table: Table) -> str:
 
 
 def _html_row(first: str, *rest: str) -> str:
-    return f'<tr><th scope="row">{escape(first)}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in rest)}</tr>'
+    cells = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
+    return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
 
 
 def _html_figure(figure: Figure) -> str:
@@ -104,13 +125,25 @@ def _html_figure(figure: Figure) -> str:
 
 def _html_answers(answers: Answers) -> str:
     cards = "\n".join(_html_card(*each) for each in answers.latest)
-    earlier = "".join(f"<li><b>{escape(who)}</b> {_said(text)}</li>" for who, _, text in answers.earlier)
-    folded = f"<details><summary>How it came about</summary><ol>{earlier}</ol></details>" if earlier else ""
-    return f'<section class="answers">\n<h3>{escape(answers.topic)}</h3>\n<div class="cards">\n{cards}\n</div>{folded}\n</section>'
+    earlier = "".join(
+        f"<li><b>{escape(who)}</b> {_said(text)}</li>" for who, _, text in answers.earlier
+    )
+    folded = (
+        f"<details><summary>How it came about</summary><ol>{earlier}</ol></details>"
+        if earlier
+        else ""
+    )
+    return (
+        f'<section class="answers">\n<h3>{escape(answers.topic)}</h3>\n<div'
+        f' class="cards">\n{cards}\n</div>{folded}\n</section>'
+    )
 
 
 def _html_card(who: str, prompt: str, text: str) -> str:
-    return f'<div class="card"><b>{escape(who)}</b><p class="asked">{escape(prompt)}</p><p class="said">{_said(text)}</p></div>'
+    return (
+        f'<div class="card"><b>{escape(who)}</b><p class="asked">{escape(prompt)}</p><p'
+        f' class="said">{_said(text)}</p></div>'
+    )
 
 
 def _said(text: str) -> str:
@@ -132,11 +165,16 @@ def _markdown(block: Block) -> str:
         case Text(text, kind):
             return f"*{text}*" if kind == "note" else text
         case Tiles(tiles):
-            return "\n".join(f"- {name}: **{value}**{f' ({remark})' if remark else ''}" for name, value, remark in tiles)
+            return "\n".join(
+                f"- {name}: **{value}**{f' ({remark})' if remark else ''}"
+                for name, value, remark in tiles
+            )
         case Table(columns, rows, numbers):
             return _markdown_table(columns, rows, numbers=numbers)
         case Figures(figures):
-            return "\n".join(f"![{_safe(figure.alt)}](figures/{figure.name}.svg)" for figure in figures)
+            return "\n".join(
+                f"![{_safe(figure.alt)}](figures/{figure.name}.svg)" for figure in figures
+            )
         case Answers(topic, latest, earlier):
             rows = tuple((who, prompt, text.strip()) for who, prompt, text in (*earlier, *latest))
             return f"### {_safe(topic)}\n\n" + _markdown_table(("", "prompt", "text"), rows)
@@ -148,7 +186,9 @@ def _markdown(block: Block) -> str:
             return "\n\n".join([f"**{_safe(summary)}**", *map(_markdown, blocks)])
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+def _markdown_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False
+) -> str:
     rule = ["---", *["---:" if numbers else "---"] * (len(columns) - 1)]
     lines = [columns, rule, *([_safe(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -39,7 +39,8 @@ def create_app(
     local_only: bool = False,
     log_text: bool = False,
 ) -> FastAPI:
-    """The server. `key` asks for a bearer key, `origins` may call it from their web pages, `local_only` refuses other hosts' names.
+    """The server. `key` asks for a bearer key, `origins` may call it from their web pages,
+    `local_only` refuses other hosts' names.
 
     `log_text` writes messages and answers into the access log.
     """
@@ -53,14 +54,25 @@ def create_app(
         warming.cancel()
         await shelf.close()
 
-    middleware = [Middleware(Gate, metrics=metrics, most_bytes=limits.body, key=key, local_only=local_only)]
+    middleware = [
+        Middleware(Gate, metrics=metrics, most_bytes=limits.body, key=key, local_only=local_only)
+    ]
     if origins:  # outside the gate: a browser asks before it sends the key
-        allowed: dict[str, Any] = {"allow_origins": list(origins), "allow_methods": ["GET", "POST"], "allow_headers": ["*"]}
+        allowed: dict[str, Any] = {
+            "allow_origins": list(origins),
+            "allow_methods": ["GET", "POST"],
+            "allow_headers": ["*"],
+        }
         middleware.insert(0, Middleware(CORSMiddleware, **allowed))
     app = FastAPI(
-        title="chatling", version=__version__, docs_url=None, redoc_url=None, lifespan=lifespan, middleware=middleware,
+        title="chatling",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        middleware=middleware,
         redirect_slashes=False,  # the gate takes them away
-    )  # fmt: skip
+    )
     for router in (openai.router, pages.router, dashboard.router):
         app.include_router(router)
     app.mount("/ui", pages.files(), name="ui")
@@ -83,7 +95,9 @@ async def _warm(shelf: Shelf) -> None:
 
 def _response(error: ApiError) -> JSONResponse:
     body = error.body
-    body["error"]["message"] = valid_text(error.message)  # it may quote half a surrogate pair, which UTF-8 cannot hold
+    body["error"]["message"] = valid_text(
+        error.message
+    )  # it may quote half a surrogate pair, which UTF-8 cannot hold
     return JSONResponse(body, error.status, error.headers)
 
 
@@ -102,19 +116,36 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     kind = request.headers.get("content-type", "")
-    if first["loc"] == ("body",) and not re.fullmatch(r"application/(.+\+)?json", kind.partition(";")[0].strip(), re.IGNORECASE):
+    if first["loc"] == ("body",) and not re.fullmatch(
+        r"application/(.+\+)?json", kind.partition(";")[0].strip(), re.IGNORECASE
+    ):
         sent = f"it came as {kind!r}" if kind else "it came without one"
-        return _response(ApiError(400, f"The body must be JSON and say so: send the header Content-Type: application/json ({sent})."))
+        return _response(
+            ApiError(
+                400,
+                "The body must be JSON and say so: send the header Content-Type: application/json"
+                f" ({sent}).",
+            )
+        )
     message, param = fault(first)
     return _response(ApiError(400, message, param=param))
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
-    """What the framework refuses: unknown paths, methods, bodies that are too large or come too slowly."""
+    """What the framework refuses: unknown paths, methods, bodies that are too large or come too
+    slowly.
+    """
     assert isinstance(error, HTTPException)
-    message, path, headers = f"{error.detail}.".replace("..", "."), request.scope["path"], dict(error.headers or {})
+    message, path, headers = (
+        f"{error.detail}.".replace("..", "."),
+        request.scope["path"],
+        dict(error.headers or {}),
+    )
     if error.status_code == 404:
-        message = f"There is nothing at {path}. {nearest(path, request.app.openapi()['paths']) or 'The API is at /v1.'}"
+        message = (
+            f"There is nothing at {path}."
+            f" {nearest(path, request.app.openapi()['paths']) or 'The API is at /v1.'}"
+        )
     elif error.status_code == 405:
         message = f"{path} takes {headers.get('Allow', 'other methods')}, not {request.method}."
     return _response(ApiError(error.status_code, message, headers=headers))
@@ -126,5 +157,9 @@ async def _defect(_: Request, error: Exception) -> JSONResponse:
 
 
 _HANDLERS = {
-    ApiError: _api_error, ChatlingError: _mendable, RequestValidationError: _invalid, HTTPException: _http_error, Exception: _defect,
-}  # fmt: skip
+    ApiError: _api_error,
+    ChatlingError: _mendable,
+    RequestValidationError: _invalid,
+    HTTPException: _http_error,
+    Exception: _defect,
+}

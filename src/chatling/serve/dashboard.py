@@ -1,4 +1,6 @@
-"""`/api/runs`: what run folders say of a training that is under way, or over. Folders are read, never written."""
+"""`/api/runs`: what run folders say of a training that is under way, or over. Folders are read,
+never written.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,13 @@ async def runs(request: Request) -> JSONResponse:
 
 
 @router.get("/{name}")
-async def run(name: str, request: Request, points: Annotated[int, Query(ge=10, le=4000)] = POINTS) -> JSONResponse:
+async def run(
+    name: str, request: Request, points: Annotated[int, Query(ge=10, le=4000)] = POINTS
+) -> JSONResponse:
     """One run: its stages, the curves of each, its latest samples and its evaluations."""
-    return JSONResponse(await asyncio.to_thread(_one, request.app.state.service.shelf, name, points))
+    return JSONResponse(
+        await asyncio.to_thread(_one, request.app.state.service.shelf, name, points)
+    )
 
 
 def _all(shelf: Shelf) -> list[dict[str, Any]]:
@@ -65,7 +71,14 @@ def _status(folder: RunFolder) -> dict[str, Any]:
         folder.check_entries()
         return _plain(asdict(read_status(folder)))
     except (ChatlingError, OSError, KeyError, TypeError) as error:
-        return {"name": folder.name, "path": str(folder.path), "alive": False, "process": None, "stages": [], "error": str(error)}
+        return {
+            "name": folder.name,
+            "path": str(folder.path),
+            "alive": False,
+            "process": None,
+            "stages": [],
+            "error": str(error),
+        }
 
 
 def _curves(path: Path, points: int) -> dict[str, list[list[float]]]:
@@ -78,13 +91,19 @@ def _curves(path: Path, points: int) -> dict[str, list[list[float]]]:
 
 @lru_cache(maxsize=64)
 def _read_curves(path: Path, points: int, size: int, changed: int) -> dict[str, list[list[float]]]:
-    """[step, value] pairs by metric; `size` and `changed` tell one state of the file from another."""
+    """[step, value] pairs by metric; `size` and `changed` tell one state of the file from
+    another.
+    """
     found: dict[str, list[list[float]]] = {}
     for line in read_metrics(path):
         if line.get("tokens") and line.get("seconds"):
             line["tokens_per_second"] = line["tokens"] / line["seconds"]
         for name, value in line.items():
-            if name not in ("step", "tokens", "seconds") and isinstance(value, int | float) and math.isfinite(value):
+            if (
+                name not in ("step", "tokens", "seconds")
+                and isinstance(value, int | float)
+                and math.isfinite(value)
+            ):
                 found.setdefault(name, []).append([line["step"], value])
     return {name: thinned(series, points) for name, series in found.items()}
 
@@ -95,7 +114,10 @@ def thinned(series: list[list[float]], points: int) -> list[list[float]]:
         return series
     bounds = [round(i * (len(series) - 1) / (points - 1)) for i in range(points)]
     parts = (series[a:b] for a, b in pairwise(bounds))
-    return [*([part[-1][0], sum(value for _, value in part) / len(part)] for part in parts), series[-1]]
+    return [
+        *([part[-1][0], sum(value for _, value in part) / len(part)] for part in parts),
+        series[-1],
+    ]
 
 
 def _samples(folder: RunFolder) -> dict[str, Any]:

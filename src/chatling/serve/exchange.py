@@ -1,4 +1,6 @@
-"""A client's request on its way: from the model's name to answers that grow, and back to nothing held."""
+"""A client's request on its way: from the model's name to answers that grow, and back to nothing
+held.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,8 @@ class Service:
 
 @dataclass
 class Choice:
-    """One answer as it grows; with `Request.echo` the prompt's text comes first, from its token `echo_from` on.
+    """One answer as it grows; with `Request.echo` the prompt's text comes first, from its token
+    `echo_from` on.
 
     `silent` is an answer that nobody wants: the engine samples at least one token.
     """
@@ -77,7 +80,9 @@ def _echo(ticket: Ticket, tokenizer: Tokenizer, echo_from: int) -> Piece:
     others = done.prompt_alternatives or [()] * (len(prompt) - 1)
     scores = [(math.nan, ()), *zip(done.prompt_logprobs, others, strict=True)]
     tokens = [Spoken(token, *score) for token, score in zip(prompt, scores, strict=True)]
-    return Piece("text", tokenizer.decode_bytes(prompt).decode("utf-8", "replace"), tuple(tokens[echo_from:]))
+    return Piece(
+        "text", tokenizer.decode_bytes(prompt).decode("utf-8", "replace"), tuple(tokens[echo_from:])
+    )
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,9 @@ class Asked:
 
 
 class Exchange:
-    """A client's request from its model to its answers. `close` gives everything back; it has to be called."""
+    """A client's request from its model to its answers. `close` gives everything back; it has to be
+    called.
+    """
 
     def __init__(self, service: Service, facts: dict[str, Any]):
         self.service, self.facts = service, facts
@@ -103,12 +110,18 @@ class Exchange:
         self.dropped = 0
 
     async def open(self, body: SamplingFields, asked: Asked, characters: int, read: Read) -> None:
-        """Load the model, have `read` make prompts for it, and submit them, each `n` times. Raises ApiError, ChatlingError."""
+        """Load the model, have `read` make prompts for it, and submit them, each `n` times. Raises
+        ApiError, ChatlingError.
+        """
         self.model = await self.held.enter_async_context(self.service.shelf.borrow(body.model))
         self.facts["model"] = self.model.entry.id
-        self.prompts = await asyncio.to_thread(read, self.model) if characters > LONG else read(self.model)
+        self.prompts = (
+            await asyncio.to_thread(read, self.model) if characters > LONG else read(self.model)
+        )
         requests = self._requests(body, asked)
-        self.answers = Answers(self.service.post, self.model.service, requests, self.service.limits.seconds)
+        self.answers = Answers(
+            self.service.post, self.model.service, requests, self.service.limits.seconds
+        )
         self.held.callback(self.answers.close)
         self.choices = [
             Choice(i, Reader(self.model.tokenizer), ticket, asked.echo_from, asked.tokens == 0)
@@ -119,34 +132,72 @@ class Exchange:
     def _requests(self, body: SamplingFields, asked: Asked) -> list[Request]:
         n, limits, tokens = body.n or 1, self.service.limits, asked.tokens
         if len(self.prompts) * n > limits.choices:
-            raise too_many(f"The request asks for {len(self.prompts) * n:,} answers", limits.choices, "answers", "n")
+            raise too_many(
+                f"The request asks for {len(self.prompts) * n:,} answers",
+                limits.choices,
+                "answers",
+                "n",
+            )
         if tokens is not None and tokens > limits.tokens:
-            raise too_many(f"The request asks for {tokens:,} new tokens", limits.tokens, "new tokens", "max_tokens")
+            raise too_many(
+                f"The request asks for {tokens:,} new tokens",
+                limits.tokens,
+                "new tokens",
+                "max_tokens",
+            )
         bias = tuple((int(token), value) for token, value in (body.logit_bias or {}).items())
         if any(token >= self.model.vocabulary for token, _ in bias):
-            raise ApiError(400, f"logit_bias names a token outside the vocabulary of {self.model.vocabulary:,}.", param="logit_bias")
+            raise ApiError(
+                400,
+                f"logit_bias names a token outside the vocabulary of {self.model.vocabulary:,}.",
+                param="logit_bias",
+            )
         for prompt in self.prompts:
             if len(prompt) > self.model.context:
-                message = f"This model's maximum context length is {self.model.context:,} tokens, but the prompt has {len(prompt):,}."
+                message = (
+                    f"This model's maximum context length is {self.model.context:,} tokens, but the"
+                    f" prompt has {len(prompt):,}."
+                )
                 mend, param = "Shorten it.", "prompt"
                 if isinstance(body, ChatRequest):
-                    mend, param = 'Shorten it, or send "truncation": "auto", which leaves out the oldest messages.', "messages"
-                raise ApiError(400, f"{message} {mend}", param=param, code="context_length_exceeded")
+                    mend, param = (
+                        (
+                            'Shorten it, or send "truncation": "auto", which leaves out the oldest'
+                            " messages."
+                        ),
+                        "messages",
+                    )
+                raise ApiError(
+                    400, f"{message} {mend}", param=param, code="context_length_exceeded"
+                )
         seed = secrets.randbits(63) if body.seed is None else body.seed
         samplings = [
             Sampling(
-                temperature=1.0 if body.temperature is None else body.temperature, top_k=body.top_k or 0,
-                top_p=1.0 if body.top_p is None else body.top_p, min_p=body.min_p or 0.0,
-                repetition_penalty=body.repetition_penalty or 1.0, seed=seed + i * CHOICE_STRIDE,
-                max_tokens=max(1, min(limits.tokens if tokens is None else tokens, self.model.context)),
-                stop=body.stops, logit_bias=bias, top_logprobs=asked.top_logprobs,
+                temperature=1.0 if body.temperature is None else body.temperature,
+                top_k=body.top_k or 0,
+                top_p=1.0 if body.top_p is None else body.top_p,
+                min_p=body.min_p or 0.0,
+                repetition_penalty=body.repetition_penalty or 1.0,
+                seed=seed + i * CHOICE_STRIDE,
+                max_tokens=max(
+                    1, min(limits.tokens if tokens is None else tokens, self.model.context)
+                ),
+                stop=body.stops,
+                logit_bias=bias,
+                top_logprobs=asked.top_logprobs,
             )
             for i in range(n)
-        ]  # fmt: skip
-        return [Request(tuple(prompt), sampling, asked.echo) for prompt in self.prompts for sampling in samplings]
+        ]
+        return [
+            Request(tuple(prompt), sampling, asked.echo)
+            for prompt in self.prompts
+            for sampling in samplings
+        ]
 
     async def batches(self) -> AsyncIterator[list[tuple[Choice, list[Piece]]]]:
-        """What became certain, for each choice that anything did for, in the order of the choices."""
+        """What became certain, for each choice that anything did for, in the order of the
+        choices.
+        """
         first = True
         async for batch in self.answers:
             if first:
@@ -168,14 +219,21 @@ class Exchange:
 
     def usage(self) -> dict[str, int]:
         sampled = self.sampled
-        return {"prompt_tokens": self.prompt_tokens, "completion_tokens": sampled, "total_tokens": self.prompt_tokens + sampled}
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": sampled,
+            "total_tokens": self.prompt_tokens + sampled,
+        }
 
     def head(self, kind: str) -> dict[str, Any]:
         prefix = "chatcmpl" if kind.startswith("chat") else "cmpl"
         return {
-            "id": f"{prefix}-{uuid.uuid4().hex}", "object": kind, "created": self.created, "model": self.model.entry.id,
+            "id": f"{prefix}-{uuid.uuid4().hex}",
+            "object": kind,
+            "created": self.created,
+            "model": self.model.entry.id,
             "system_fingerprint": self.model.fingerprint,
-        }  # fmt: skip
+        }
 
     async def close(self) -> None:
         if self.choices:

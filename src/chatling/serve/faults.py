@@ -1,4 +1,6 @@
-"""What is wrong with a request, in a sentence: fields that are not supported, and pydantic's findings in plain words."""
+"""What is wrong with a request, in a sentence: fields that are not supported, and pydantic's
+findings in plain words.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ from chatling.tokenizer.bpe import valid_text
 
 _TOOLS = "the model calls nothing but its own calculator"
 _PENALTY = "there is repetition_penalty, a factor (1 changes nothing)"
-# Fields of the OpenAI API that would change the answer: the values, beside null, that ask for nothing, and why others are refused.
+# Fields of the OpenAI API that would change the answer: the values, beside null, that ask for
+# nothing, and why others are refused.
 REQUEST_FIELDS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "tools": (([],), _TOOLS),
     "tool_choice": (("none", "auto"), _TOOLS),
@@ -20,7 +23,10 @@ REQUEST_FIELDS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "function_call": (("none", "auto"), _TOOLS),
     "frequency_penalty": ((0,), _PENALTY),
     "presence_penalty": ((0,), _PENALTY),
-    "response_format": (({"type": "text"},), 'answers are plain text, and only {"type": "text"} is taken'),
+    "response_format": (
+        ({"type": "text"},),
+        'answers are plain text, and only {"type": "text"} is taken',
+    ),
     "modalities": ((["text"],), "answers are text"),
     "audio": ((), "answers are text"),
     "web_search_options": ((), "the model searches nothing"),
@@ -35,15 +41,26 @@ MESSAGE_FIELDS: Mapping[str, tuple[tuple[Any, ...], str]] = {
 }
 FOREIGN_ROLES = ("tool", "function")
 # What a list or table holds, for "at most 16 stop strings".
-_UNITS = {"stop": "stop strings", "prompt": "prompts or token ids", "messages": "messages", "logit_bias": "entries"}
+_UNITS = {
+    "stop": "stop strings",
+    "prompt": "prompts or token ids",
+    "messages": "messages",
+    "logit_bias": "entries",
+}
 
 
 def refuse_unsupported(data: Any, fields: Mapping[str, tuple[tuple[Any, ...], str]]) -> Any:
-    """`data` unchanged. Raises PydanticCustomError, with the field as `param`, for one that asks for what is not supported."""
+    """`data` unchanged. Raises PydanticCustomError, with the field as `param`, for one that asks
+    for what is not supported.
+    """
     for name, (neutral, why) in fields.items() if isinstance(data, dict) else ():
         value = data.get(name)
         if value is not None and value not in neutral:
-            raise PydanticCustomError("unsupported", "{param} is not supported: {why}. Leave it out", {"param": name, "why": why})
+            raise PydanticCustomError(
+                "unsupported",
+                "{param} is not supported: {why}. Leave it out",
+                {"param": name, "why": why},
+            )
     return data
 
 
@@ -55,7 +72,9 @@ def wrong(message: str, param: str) -> PydanticCustomError:
 def fault(error: Mapping[str, Any]) -> tuple[str, str | None]:
     """The sentence for one of pydantic's errors, and the path of the field that it concerns."""
     context = error.get("ctx", {})
-    path = [str(part) for part in error["loc"][1:] if not str(part).startswith("[")]  # tags of unions are written [so]
+    path = [
+        str(part) for part in error["loc"][1:] if not str(part).startswith("[")
+    ]  # tags of unions are written [so]
     path += [context["param"]] if "param" in context else []
     param = valid_text(".".join(path)) or None
     return f"{_sentence(error, context, param or 'The body')}.", param
@@ -75,16 +94,34 @@ def _sentence(error: Mapping[str, Any], context: Mapping[str, Any], param: str) 
         case "model_attributes_type" | "dict_type":
             return f"{param} must be a JSON object{but}"
         case "too_long":
-            return f"{param} takes at most {context['max_length']:,} {unit}, not {context.get('actual_length') or 'more'}"
+            return (
+                f"{param} takes at most {context['max_length']:,} {unit}, not"
+                f" {context.get('actual_length') or 'more'}"
+            )
         case "string_too_long":
-            return f"{param} takes at most {context['max_length']:,} characters, not {len(error['input']):,}"
+            return (
+                f"{param} takes at most {context['max_length']:,} characters, not"
+                f" {len(error['input']):,}"
+            )
         case "too_short" | "string_too_short":
-            return f"{param} is empty" if context["min_length"] == 1 else f"{param} takes at least {context['min_length']:,} {unit}"
+            return (
+                f"{param} is empty"
+                if context["min_length"] == 1
+                else f"{param} takes at least {context['min_length']:,} {unit}"
+            )
         case "less_than_equal" | "greater_than_equal":
-            bound = f"at most {context['le']:,.15g}" if "le" in context else f"at least {context['ge']:,.15g}"
+            bound = (
+                f"at most {context['le']:,.15g}"
+                if "le" in context
+                else f"at least {context['ge']:,.15g}"
+            )
             return f"{param} must be {bound}{but}"
         case "less_than" | "greater_than":
-            bound = f"below {context['lt']:,.15g}" if "lt" in context else f"above {context['gt']:,.15g}"
+            bound = (
+                f"below {context['lt']:,.15g}"
+                if "lt" in context
+                else f"above {context['gt']:,.15g}"
+            )
             return f"{param} must be {bound}{but}"
     message = error["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     return f"{param} {message}{but if kind.endswith('_type') else ''}"

@@ -17,7 +17,9 @@ class Format(Protocol):
     def opening(self, exchange: Exchange) -> list[dict[str, Any]]:
         """Choices of a stream's first chunks."""
 
-    def deltas(self, exchange: Exchange, choice: Choice, pieces: list[Piece]) -> list[dict[str, Any]]:
+    def deltas(
+        self, exchange: Exchange, choice: Choice, pieces: list[Piece]
+    ) -> list[dict[str, Any]]:
         """Choices of a stream's chunks for what became certain."""
 
     def whole(self, exchange: Exchange, choice: Choice) -> dict[str, Any]:
@@ -25,7 +27,9 @@ class Format(Protocol):
 
 
 class ChatFormat:
-    """Calculator calls stand beside the text: as `parts` of a delta where they happen, as `parts` of the message when there are any."""
+    """Calculator calls stand beside the text: as `parts` of a delta where they happen, as `parts`
+    of the message when there are any.
+    """
 
     kind = "chat.completion"
     chunk = "chat.completion.chunk"
@@ -34,13 +38,20 @@ class ChatFormat:
         self.logprobs = logprobs
 
     def opening(self, exchange: Exchange) -> list[dict[str, Any]]:
-        return [_delta(choice, {"role": "assistant", "content": "", "refusal": None}) for choice in exchange.choices]
+        return [
+            _delta(choice, {"role": "assistant", "content": "", "refusal": None})
+            for choice in exchange.choices
+        ]
 
-    def deltas(self, exchange: Exchange, choice: Choice, pieces: list[Piece]) -> list[dict[str, Any]]:
+    def deltas(
+        self, exchange: Exchange, choice: Choice, pieces: list[Piece]
+    ) -> list[dict[str, Any]]:
         found = []
         for piece in joined(pieces):
             if piece.kind == "text":
-                found.append(_delta(choice, {"content": piece.text}, self._scores(exchange, piece.tokens)))
+                found.append(
+                    _delta(choice, {"content": piece.text}, self._scores(exchange, piece.tokens))
+                )
             else:
                 found.append(_delta(choice, {"parts": [_part(piece)]}))
         return [*found, _delta(choice, {}, finish=choice.finish)] if choice.finish else found
@@ -49,11 +60,22 @@ class ChatFormat:
         message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
         if any(piece.kind != "text" for piece in choice.pieces):
             message["parts"] = [_part(piece) for piece in joined(choice.pieces)]
-        scores = self._scores(exchange, tuple(token for piece in choice.pieces for token in piece.tokens))
-        return {"index": choice.index, "message": message, "logprobs": scores, "finish_reason": choice.finish}
+        scores = self._scores(
+            exchange, tuple(token for piece in choice.pieces for token in piece.tokens)
+        )
+        return {
+            "index": choice.index,
+            "message": message,
+            "logprobs": scores,
+            "finish_reason": choice.finish,
+        }
 
     def _scores(self, exchange: Exchange, tokens: tuple[Spoken, ...]) -> dict[str, Any] | None:
-        return {"content": chat_logprobs(exchange.model.tokenizer, tokens), "refusal": None} if self.logprobs else None
+        return (
+            {"content": chat_logprobs(exchange.model.tokenizer, tokens), "refusal": None}
+            if self.logprobs
+            else None
+        )
 
 
 class PlainFormat:
@@ -68,7 +90,9 @@ class PlainFormat:
     def opening(self, exchange: Exchange) -> list[dict[str, Any]]:
         return []
 
-    def deltas(self, exchange: Exchange, choice: Choice, pieces: list[Piece]) -> list[dict[str, Any]]:
+    def deltas(
+        self, exchange: Exchange, choice: Choice, pieces: list[Piece]
+    ) -> list[dict[str, Any]]:
         written = self._choice(exchange, choice, pieces, choice.written)
         choice.written += len(written["text"])
         return [written] if pieces or choice.finish else []
@@ -76,12 +100,19 @@ class PlainFormat:
     def whole(self, exchange: Exchange, choice: Choice) -> dict[str, Any]:
         return self._choice(exchange, choice, choice.pieces, 0)
 
-    def _choice(self, exchange: Exchange, choice: Choice, pieces: list[Piece], offset: int) -> dict[str, Any]:
+    def _choice(
+        self, exchange: Exchange, choice: Choice, pieces: list[Piece], offset: int
+    ) -> dict[str, Any]:
         said = [piece for piece in pieces if piece.kind == "text"]
         tokens = [token for piece in said for token in piece.tokens]
         scores = plain_logprobs(exchange.model.tokenizer, tokens, offset) if self.logprobs else None
         text = "".join(piece.text for piece in said)
-        return {"index": choice.index, "text": text, "logprobs": scores, "finish_reason": choice.finish}
+        return {
+            "index": choice.index,
+            "text": text,
+            "logprobs": scores,
+            "finish_reason": choice.finish,
+        }
 
 
 def joined(pieces: list[Piece]) -> list[Piece]:
@@ -99,5 +130,7 @@ def _part(piece: Piece) -> dict[str, str]:
     return {"type": piece.kind, "text": piece.text}
 
 
-def _delta(choice: Choice, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None) -> dict[str, Any]:
+def _delta(
+    choice: Choice, delta: dict[str, Any], logprobs: Any = None, finish: str | None = None
+) -> dict[str, Any]:
     return {"index": choice.index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}

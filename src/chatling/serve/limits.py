@@ -13,11 +13,15 @@ class Limits:
     """Each becomes an option `--max-NAME` of `chatling serve`."""
 
     messages: int = field(default=256, metadata={"help": "messages in a request"})
-    characters: int = field(default=400_000, metadata={"help": "characters in a request's messages or prompts"})
+    characters: int = field(
+        default=400_000, metadata={"help": "characters in a request's messages or prompts"}
+    )
     tokens: int = field(default=32_768, metadata={"help": "new tokens in an answer"})
     seconds: int = field(default=600, metadata={"help": "seconds that a request may take"})
     choices: int = field(default=128, metadata={"help": "answers that one request may ask for"})
-    waiting: int = field(default=256, metadata={"help": "requests that wait for a row before others are turned away"})
+    waiting: int = field(
+        default=256, metadata={"help": "requests that wait for a row before others are turned away"}
+    )
     body: int = field(default=4 << 20, metadata={"help": "bytes of a request's body"})
     models: int = field(default=3, metadata={"help": "models in memory at a time"})
 
@@ -34,15 +38,34 @@ class ApiError(Exception):
     """A request that cannot be served, in the shape of the OpenAI API's errors."""
 
     def __init__(
-        self, status: int, message: str, *, param: str | None = None, code: str | None = None, headers: dict[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: dict[str, str] | None = None,
     ):
         super().__init__(message)
-        self.status, self.message, self.param, self.code, self.headers = status, message, param, code, headers or {}
+        self.status, self.message, self.param, self.code, self.headers = (
+            status,
+            message,
+            param,
+            code,
+            headers or {},
+        )
 
     @property
     def body(self) -> dict[str, Any]:
         """The response's JSON."""
-        return {"error": {"message": self.message, "type": error_type(self.status), "param": self.param, "code": self.code}}
+        return {
+            "error": {
+                "message": self.message,
+                "type": error_type(self.status),
+                "param": self.param,
+                "code": self.code,
+            }
+        }
 
 
 def error_type(status: int) -> str:
@@ -52,7 +75,12 @@ def error_type(status: int) -> str:
 
 
 def too_many(what: str, most: int, unit: str, param: str | None = None) -> ApiError:
-    return ApiError(400, f"{what}; this server takes at most {most:,} {unit}.", param=param, code="limit_exceeded")
+    return ApiError(
+        400,
+        f"{what}; this server takes at most {most:,} {unit}.",
+        param=param,
+        code="limit_exceeded",
+    )
 
 
 def overloaded(message: str, seconds: int) -> ApiError:
@@ -61,4 +89,6 @@ def overloaded(message: str, seconds: int) -> ApiError:
 
 
 def shutting_down() -> ApiError:
-    return ApiError(503, "The server is shutting down.", code="shutting_down", headers={"Retry-After": "5"})
+    return ApiError(
+        503, "The server is shutting down.", code="shutting_down", headers={"Retry-After": "5"}
+    )

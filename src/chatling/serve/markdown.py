@@ -1,4 +1,6 @@
-"""A model's Markdown as HTML that a page may show: whatever the model writes, nothing in it runs, loads or styles."""
+"""A model's Markdown as HTML that a page may show: whatever the model writes, nothing in it runs,
+loads or styles.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +17,16 @@ ALIGNMENTS = {"text-align:left": "left", "text-align:center": "center", "text-al
 
 
 def render_markdown(text: str) -> str:
-    """CommonMark with tables and strikethrough. Raw HTML shows as text, images as links, links only to http, https and mailto."""
+    """CommonMark with tables and strikethrough. Raw HTML shows as text, images as links, links only
+    to http, https and mailto.
+    """
     return _parser().render(text)
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20, "breaks": True}, renderer_cls=_Renderer)
+    parser = MarkdownIt(
+        "commonmark", {"html": False, "maxNesting": 20, "breaks": True}, renderer_cls=_Renderer
+    )
     parser.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"])
     parser.validateLink = _harmless  # type: ignore[method-assign]
     return parser
@@ -31,12 +37,16 @@ def _harmless(url: str) -> bool:
 
 
 class _Renderer(RendererHTML):
-    """The page's policy forbids inline styles and foreign images, so alignment is a class and an image its link."""
+    """The page's policy forbids inline styles and foreign images, so alignment is a class and an
+    image its link.
+    """
 
     def image(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         token = tokens[idx]
         link = Token("link_open", "a", 1, attrs={"href": str(token.attrGet("src") or "")})
-        text = self.renderInlineAsText(token.children or [], options, env) or str(token.attrGet("src") or "")
+        text = self.renderInlineAsText(token.children or [], options, env) or str(
+            token.attrGet("src") or ""
+        )
         return self.renderToken([_outward(link)], 0, options, env) + escapeHtml(text) + "</a>"
 
     def link_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:

@@ -7,7 +7,22 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)  # bucket bounds
+SECONDS = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)  # bucket bounds
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -31,7 +46,9 @@ class Histogram:
 
 
 class Metrics:
-    """What the server has done since its start. Labels hold only values that the server itself chose: their number is bounded."""
+    """What the server has done since its start. Labels hold only values that the server itself
+    chose: their number is bounded.
+    """
 
     def __init__(self) -> None:
         self.started = time.time()
@@ -48,16 +65,25 @@ class Metrics:
             "# TYPE chatling_start_time_seconds gauge",
             f"chatling_start_time_seconds {self.started}",
             "# TYPE chatling_requests_total counter",
-            *(f"chatling_requests_total{_written(labels)} {count}" for labels, count in sorted(self.requests.items())),
+            *(
+                f"chatling_requests_total{_written(labels)} {count}"
+                for labels, count in sorted(self.requests.items())
+            ),
             "# TYPE chatling_request_seconds histogram",
             *self.duration.lines("chatling_request_seconds"),
             "# TYPE chatling_first_token_seconds histogram",
             *self.first_token.lines("chatling_first_token_seconds"),
         ]
-        for name, kind in sorted({(name, _kind(name)) for figures in models.values() for name in figures}):
+        for name, kind in sorted(
+            {(name, _kind(name)) for figures in models.values() for name in figures}
+        ):
             full = f"chatling_engine_{name}" + "_total" * (kind == "counter")
             lines.append(f"# TYPE {full} {kind}")
-            rows = ((model, figures[name]) for model, figures in sorted(models.items()) if name in figures)
+            rows = (
+                (model, figures[name])
+                for model, figures in sorted(models.items())
+                if name in figures
+            )
             lines += [f"{full}{_written((('model', model),))} {figure}" for model, figure in rows]
         return "\n".join(lines) + "\n"
 
@@ -67,5 +93,8 @@ def _kind(name: str) -> str:
 
 
 def _written(labels: Labels) -> str:
-    escaped = ((name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")) for name, value in labels)
+    escaped = (
+        (name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
+        for name, value in labels
+    )
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"

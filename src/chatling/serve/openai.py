@@ -21,7 +21,10 @@ from chatling.tokenizer.chat_format import fit, render_prompt
 
 DEFAULT_TOKENS = 16  # of a plain completion, as in the OpenAI API
 GONE = 499  # for the log: the client left before its answer
-ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": schema.ErrorResponse}, "5XX": {"model": schema.ErrorResponse}}
+ERRORS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": schema.ErrorResponse},
+    "5XX": {"model": schema.ErrorResponse},
+}
 STREAMS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 router = APIRouter(prefix="/v1", responses=ERRORS)
 
@@ -47,7 +50,12 @@ async def chat(body: schema.ChatRequest, request: Request) -> Response:
     exchange = Exchange(request.app.state.service, request.state.facts)
     limits = exchange.service.limits
     if len(body.messages) > limits.messages:
-        raise too_many(f"The conversation has {len(body.messages):,} messages", limits.messages, "messages", "messages")
+        raise too_many(
+            f"The conversation has {len(body.messages):,} messages",
+            limits.messages,
+            "messages",
+            "messages",
+        )
     characters = sum(len(part.text) for message in body.messages for part in message.spoken)
     check_characters(characters, limits, "messages")
     conversation = schema.conversation_of(body.messages)
@@ -62,7 +70,9 @@ async def chat(body: schema.ChatRequest, request: Request) -> Response:
         return [render_prompt(model.tokenizer, kept)]
 
     asked = Asked(body.most_tokens, body.top_logprobs or 0)
-    return await _answer(exchange, ChatFormat(logprobs=bool(body.logprobs)), request, body, asked, characters, read)
+    return await _answer(
+        exchange, ChatFormat(logprobs=bool(body.logprobs)), request, body, asked, characters, read
+    )
 
 
 @router.post("/completions", response_model=schema.Completion, responses=STREAMS)
@@ -76,24 +86,42 @@ async def completions(body: schema.CompletionRequest, request: Request) -> Respo
 
     def read(model: Loaded) -> list[list[int]]:
         t = model.tokenizer
-        return [[t.bos, *t.encode(prompt)] if isinstance(prompt, str) else prompt for prompt in body.prompts]
+        return [
+            [t.bos, *t.encode(prompt)] if isinstance(prompt, str) else prompt
+            for prompt in body.prompts
+        ]
 
     tokens = DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
-    asked = Asked(tokens, body.logprobs or 0, bool(body.echo), int(isinstance(body.prompts[0], str)))
-    return await _answer(exchange, PlainFormat(logprobs=body.logprobs is not None), request, body, asked, characters, read)
+    asked = Asked(
+        tokens, body.logprobs or 0, bool(body.echo), int(isinstance(body.prompts[0], str))
+    )
+    return await _answer(
+        exchange,
+        PlainFormat(logprobs=body.logprobs is not None),
+        request,
+        body,
+        asked,
+        characters,
+        read,
+    )
 
 
 def check_characters(count: int, limits: Limits, param: str) -> None:
     """Raises ApiError when a request is longer than the server takes."""
     if count > limits.characters:
-        raise too_many(f"The request has {count:,} characters", limits.characters, "characters", param)
+        raise too_many(
+            f"The request has {count:,} characters", limits.characters, "characters", param
+        )
 
 
 class AnswerStream(EventSourceResponse):
     """Server-sent events of an exchange, which is closed however they end."""
 
     def __init__(self, exchange: Exchange, form: Format, *, usage: bool):
-        super().__init__(_events(exchange, form, usage), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        super().__init__(
+            _events(exchange, form, usage),
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
         self.exchange = exchange
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -110,23 +138,38 @@ async def _events(exchange: Exchange, form: Format, usage: bool) -> AsyncIterato
     before = json.dumps(head, ensure_ascii=False)[:-1] + ', "choices": ['  # the same in every chunk
 
     def chunks(choices: list[dict[str, Any]]) -> bytes:
-        return b"".join(format_sse_event(data_str=f"{before}{json.dumps(choice, ensure_ascii=False)}]}}") for choice in choices)
+        return b"".join(
+            format_sse_event(data_str=f"{before}{json.dumps(choice, ensure_ascii=False)}]}}")
+            for choice in choices
+        )
 
     try:
         if opening := form.opening(exchange):
             yield chunks(opening)
         async for batch in exchange.batches():
-            if fresh := [delta for choice, pieces in batch for delta in form.deltas(exchange, choice, pieces)]:
+            if fresh := [
+                delta for choice, pieces in batch for delta in form.deltas(exchange, choice, pieces)
+            ]:
                 yield chunks(fresh)
         if usage:
-            yield format_sse_event(data_str=json.dumps({**head, "choices": [], "usage": exchange.usage()}))
-    except ApiError as error:  # the status has been sent: the error is the stream's last event but one
+            yield format_sse_event(
+                data_str=json.dumps({**head, "choices": [], "usage": exchange.usage()})
+            )
+    except (
+        ApiError
+    ) as error:  # the status has been sent: the error is the stream's last event but one
         yield format_sse_event(data_str=json.dumps(error.body))
     yield format_sse_event(data_str="[DONE]")
 
 
 async def _answer(
-    exchange: Exchange, form: Format, request: Request, body: schema.SamplingFields, asked: Asked, characters: int, read: Read
+    exchange: Exchange,
+    form: Format,
+    request: Request,
+    body: schema.SamplingFields,
+    asked: Asked,
+    characters: int,
+    read: Read,
 ) -> Response:
     try:
         await exchange.open(body, asked, characters, read)
@@ -144,7 +187,9 @@ async def _answer(
     try:
         if not await _while_there(request, finished()):
             return Response(status_code=GONE)
-        content = exchange.head(form.kind) | {"choices": [form.whole(exchange, choice) for choice in exchange.choices]}
+        content = exchange.head(form.kind) | {
+            "choices": [form.whole(exchange, choice) for choice in exchange.choices]
+        }
         extra = {"dropped_messages": exchange.dropped} if exchange.dropped else {}
         return JSONResponse(content | extra | {"usage": exchange.usage()})
     finally:

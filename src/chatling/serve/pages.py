@@ -40,7 +40,11 @@ async def runs_page() -> FileResponse:
 async def render(body: schema.RenderRequest) -> JSONResponse:
     """Markdown to HTML that a page may show: no raw HTML, no scripts, no images, no styles."""
     if len(body.text) > MAX_MARKDOWN:
-        raise ApiError(400, f"The text has {len(body.text):,} characters; at most {MAX_MARKDOWN:,} are rendered.", param="text")
+        raise ApiError(
+            400,
+            f"The text has {len(body.text):,} characters; at most {MAX_MARKDOWN:,} are rendered.",
+            param="text",
+        )
     return JSONResponse({"html": await asyncio.to_thread(render_markdown, body.text)})
 
 
@@ -50,18 +54,34 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/health/ready", responses={503: {"description": "Not now: it is loading its model, or shutting down."}})
-@router.get("/health", responses={503: {"description": "Not now: it is loading its model, or shutting down."}})
+@router.get(
+    "/health/ready",
+    responses={503: {"description": "Not now: it is loading its model, or shutting down."}},
+)
+@router.get(
+    "/health",
+    responses={503: {"description": "Not now: it is loading its model, or shutting down."}},
+)
 async def ready(request: Request) -> JSONResponse:
     """The server takes requests and has its model in memory (or no model of its own to load)."""
     shelf: Shelf = request.app.state.service.shelf
-    status = "shutting down" if shelf.closing else "loading" if shelf.first and not shelf.loaded else "ok"
-    return JSONResponse({"status": status, "models": list(shelf.loaded)}, 200 if status == "ok" else 503)
+    status = (
+        "shutting down"
+        if shelf.closing
+        else "loading"
+        if shelf.first and not shelf.loaded
+        else "ok"
+    )
+    return JSONResponse(
+        {"status": status, "models": list(shelf.loaded)}, 200 if status == "ok" else 503
+    )
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> PlainTextResponse:
     """For Prometheus."""
     service = request.app.state.service
-    models: dict[str, Any] = {name: model.service.stats() for name, model in service.shelf.loaded.items()}
+    models: dict[str, Any] = {
+        name: model.service.stats() for name, model in service.shelf.loaded.items()
+    }
     return PlainTextResponse(service.metrics.render(models), media_type="text/plain; version=0.0.4")

@@ -1,8 +1,11 @@
-"""What requests may hold and responses do hold: the OpenAI API's types, and how its messages become a conversation.
+"""What requests may hold and responses do hold: the OpenAI API's types, and how its messages become
+a conversation.
 
-Fields of the API that change nothing here (`user`, `metadata`, …) are ignored; those that would change the answer and are not supported
-are refused by name (`faults.py` lists them). Our own additions to it: `top_k`, `min_p`, `repetition_penalty`, `truncation`, and assistant
-content parts of the types `python` and `output` (calculator calls), also as `parts` beside the content, as answers have them.
+Fields of the API that change nothing here (`user`, `metadata`, …) are ignored; those that would
+change the answer and are not supported are refused by name (`faults.py` lists them). Our own
+additions to it: `top_k`, `min_p`, `repetition_penalty`, `truncation`, and assistant content parts
+of the types `python` and `output` (calculator calls), also as `parts` beside the content, as
+answers have them.
 """
 
 from __future__ import annotations
@@ -11,12 +14,28 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from chatling.conversation import PART_KINDS, Conversation, Message, Part, PartKind, Role
 from chatling.inference.sampling import MAX_ALTERNATIVES
-from chatling.serve.faults import FOREIGN_ROLES, MESSAGE_FIELDS, REQUEST_FIELDS, refuse_unsupported, wrong
+from chatling.serve.faults import (
+    FOREIGN_ROLES,
+    MESSAGE_FIELDS,
+    REQUEST_FIELDS,
+    refuse_unsupported,
+    wrong,
+)
 from chatling.tokenizer.bpe import valid_text
 
 MAX_STOPS = 16
@@ -25,7 +44,12 @@ INT64 = 2**63
 Text = Annotated[str, AfterValidator(valid_text)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(valid_text)]
 TokenId = Annotated[int, Field(ge=0, lt=2**31)]
-ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
 
 
 class Model(BaseModel):
@@ -36,23 +60,39 @@ class Model(BaseModel):
 
 def _known_kind(kind: Any) -> Any:
     if isinstance(kind, str) and kind not in PART_KINDS:
-        raise PydanticCustomError("unsupported", "Content parts of type {kind} are not supported: messages are text", {"kind": repr(kind)})
+        raise PydanticCustomError(
+            "unsupported",
+            "Content parts of type {kind} are not supported: messages are text",
+            {"kind": repr(kind)},
+        )
     return kind
 
 
 def _known_role(role: Any) -> Any:
     if role in FOREIGN_ROLES:
-        raise PydanticCustomError("unsupported", "Messages of the role {role} are not supported: there are no tools", {"role": repr(role)})
+        raise PydanticCustomError(
+            "unsupported",
+            "Messages of the role {role} are not supported: there are no tools",
+            {"role": repr(role)},
+        )
     return role
 
 
 def _shape(value: Any) -> str | None:
-    """Which member of a union a JSON value can be, so that its errors are that member's alone: a text, or a list by its first item."""
+    """Which member of a union a JSON value can be, so that its errors are that member's alone: a
+    text, or a list by its first item.
+    """
     if isinstance(value, str):
         return "[text]"
     if not isinstance(value, list):
         return None
-    return "[lists]" if value and isinstance(value[0], list) else "[ids]" if value and isinstance(value[0], int) else "[texts]"
+    return (
+        "[lists]"
+        if value and isinstance(value[0], list)
+        else "[ids]"
+        if value and isinstance(value[0], int)
+        else "[texts]"
+    )
 
 
 def _text_or_list(value: Any) -> str | None:
@@ -73,22 +113,32 @@ Content = Annotated[
     _union(_text_or_list, "must be a text, or a list of parts"),
 ]
 Stops = Annotated[
-    Annotated[Stop, Tag("[text]")] | Annotated[list[Stop], Field(max_length=MAX_STOPS), Tag("[list]")],
+    Annotated[Stop, Tag("[text]")]
+    | Annotated[list[Stop], Field(max_length=MAX_STOPS), Tag("[list]")],
     _union(_text_or_list, "must be a text, or a list of texts"),
 ]
 Prompt = Annotated[
     Annotated[Text, Tag("[text]")]
     | Annotated[list[Text], Field(min_length=1, max_length=1024), Tag("[texts]")]
     | Annotated[list[TokenId], Field(min_length=1), Tag("[ids]")]
-    | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=1024), Tag("[lists]")],
+    | Annotated[
+        list[Annotated[list[TokenId], Field(min_length=1)]],
+        Field(min_length=1, max_length=1024),
+        Tag("[lists]"),
+    ],
     _union(_shape, "must be a text, a list of texts, a list of token ids, or a list of such lists"),
 ]
 
 
 class ChatMessage(Model):
-    role: Annotated[Literal["system", "developer", "user", "assistant"], BeforeValidator(_known_role)]
+    role: Annotated[
+        Literal["system", "developer", "user", "assistant"], BeforeValidator(_known_role)
+    ]
     content: Content | None = Field(None, description="Only the assistant's may be null.")
-    parts: list[ContentPart] | None = Field(None, description="As answers have them: taken for content that they spell, or that is null.")
+    parts: list[ContentPart] | None = Field(
+        None,
+        description="As answers have them: taken for content that they spell, or that is null.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -105,7 +155,11 @@ class ChatMessage(Model):
     def spoken(self) -> tuple[Part, ...]:
         """The message's parts; of an assistant's with its calculator calls, if it has them."""
         content = self.content
-        if self.parts and self.role == "assistant" and content in (None, "".join(part.text for part in self.parts if part.type == "text")):
+        if (
+            self.parts
+            and self.role == "assistant"
+            and content in (None, "".join(part.text for part in self.parts if part.type == "text"))
+        ):
             content = self.parts
         if content is None or isinstance(content, str):
             return (Part("text", content or ""),)
@@ -119,7 +173,14 @@ class StreamOptions(Model):
 class SamplingFields(Model):
     """What chat and plain completions share."""
 
-    model: Annotated[str, Field(min_length=1, max_length=256, description="An id of /v1/models, or a run's name for its last stage.")]
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=256,
+            description="An id of /v1/models, or a run's name for its last stage.",
+        ),
+    ]
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
@@ -128,7 +189,10 @@ class SamplingFields(Model):
     repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
     seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
     stop: Stops | None = None
-    logit_bias: Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)] | None = None
+    logit_bias: (
+        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
+        | None
+    ) = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -147,7 +211,9 @@ class SamplingFields(Model):
             raise wrong("stream_options needs stream to be true", "stream_options")
         for key in self.logit_bias or {}:
             if not (key.isascii() and key.isdigit() and len(key) < 10):
-                raise wrong("The keys of logit_bias must be token ids, written as texts", "logit_bias")
+                raise wrong(
+                    "The keys of logit_bias must be token ids, written as texts", "logit_bias"
+                )
         return self
 
 
@@ -157,7 +223,9 @@ class ChatRequest(SamplingFields):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
-    truncation: Literal["auto", "disabled"] | None = Field(None, description="auto leaves out the oldest turns where they do not fit.")
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="auto leaves out the oldest turns where they do not fit."
+    )
 
     @property
     def most_tokens(self) -> int | None:
@@ -195,23 +263,33 @@ class RenderRequest(Model):
 
 
 def conversation_of(messages: Iterable[ChatMessage]) -> Conversation:
-    """System and developer messages come first as one; neighbours of one role are joined by a blank line.
+    """System and developer messages come first as one; neighbours of one role are joined by a blank
+    line.
 
-    Where the assistant or the system said nothing, nothing is left of it: an answer of ours may be empty, and comes back in the history.
-    Raises DataError where no order of turns can be made of them: the assistant begins, a user's message is empty or holds tool parts.
+    Where the assistant or the system said nothing, nothing is left of it: an answer of ours may be
+    empty, and comes back in the history. Raises DataError where no order of turns can be made of
+    them: the assistant begins, a user's message is empty or holds tool parts.
     """
-    kept = [message for message in messages if message.role == "user" or any(part.text.strip() for part in message.spoken)]
+    kept = [
+        message
+        for message in messages
+        if message.role == "user" or any(part.text.strip() for part in message.spoken)
+    ]
     gathered = sorted(kept, key=lambda message: ROLES[message.role] != "system")  # stable
     turns = []
     for role, group in groupby(gathered, key=lambda message: ROLES[message.role]):
-        turns.append(Message(role, _joined([message.spoken for message in group], tools=role == "assistant")))
+        turns.append(
+            Message(role, _joined([message.spoken for message in group], tools=role == "assistant"))
+        )
     return Conversation(tuple(turns))
 
 
 def _joined(messages: list[tuple[Part, ...]], *, tools: bool) -> tuple[Part, ...]:
     if tools:
         between = (Part("text", "\n\n"),)
-        return tuple(part for i, parts in enumerate(messages) for part in ((between if i else ()) + parts))
+        return tuple(
+            part for i, parts in enumerate(messages) for part in (between if i else ()) + parts
+        )
     others = [part for parts in messages for part in parts if part.kind != "text"]
     text = "\n\n".join("".join(part.text for part in parts) for parts in messages)
     return (Part("text", text), *others)  # others: for Conversation to refuse
@@ -272,7 +350,9 @@ class Answer(BaseModel):
     role: Literal["assistant"]
     content: str
     refusal: None
-    parts: list[ContentPart] | None = Field(None, description="There when the calculator was used: text, expressions and results.")
+    parts: list[ContentPart] | None = Field(
+        None, description="There when the calculator was used: text, expressions and results."
+    )
 
 
 class ChatChoice(BaseModel):
@@ -293,7 +373,9 @@ class Body(BaseModel):
 class ChatCompletion(Body):
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
-    dropped_messages: int | None = Field(None, description="How many of the oldest messages `truncation` left out.")
+    dropped_messages: int | None = Field(
+        None, description="How many of the oldest messages `truncation` left out."
+    )
 
 
 class PlainLogprobs(BaseModel):

@@ -1,4 +1,6 @@
-"""uvicorn with two habits of its own: it does not wait for ever for a request's head, and it lets answers end when it is stopped."""
+"""uvicorn with two habits of its own: it does not wait for ever for a request's head, and it lets
+answers end when it is stopped.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,16 @@ from chatling.errors import MachineError
 from chatling.serve.limits import PATIENCE
 from chatling.serve.shelf import Shelf
 
-FINISH_WITHIN = 2.0  # seconds that running answers get when the server is stopped; with the rest it ends within five
+# seconds that running answers get when the server is stopped; with the rest it ends within five
+FINISH_WITHIN = 2.0
 KEEP_ALIVE = 30  # seconds that a quiet connection stays open between requests
 HEAD = 64 << 10  # bytes of a request's head
 
 
 class PatientProtocol(H11Protocol):
-    """Closes a connection whose request's head does not come within `PATIENCE` seconds, however slowly it trickles."""
+    """Closes a connection whose request's head does not come within `PATIENCE` seconds, however
+    slowly it trickles.
+    """
 
     _waiting: asyncio.TimerHandle | None = None
 
@@ -41,7 +46,9 @@ class PatientProtocol(H11Protocol):
             self._waiting.cancel()
 
     def _watch(self) -> None:
-        """The clock runs exactly while a head is awaited; the pause between requests has uvicorn's own clock."""
+        """The clock runs exactly while a head is awaited; the pause between requests has uvicorn's
+        own clock.
+        """
         if self._answering and self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -58,7 +65,9 @@ class PatientProtocol(H11Protocol):
 
 
 class Server(uvicorn.Server):
-    """Stops in order: no new connections, answers get `FINISH_WITHIN` seconds, what is left gets a well-formed end."""
+    """Stops in order: no new connections, answers get `FINISH_WITHIN` seconds, what is left gets a
+    well-formed end.
+    """
 
     def __init__(self, config: uvicorn.Config, shelf: Shelf):
         super().__init__(config)
@@ -71,7 +80,9 @@ class Server(uvicorn.Server):
 
 
 def serve(app: FastAPI, shelf: Shelf, listener: socket.socket) -> None:
-    """Serve until SIGINT or SIGTERM, which is raised again at the end. `listener` is bound already."""
+    """Serve until SIGINT or SIGTERM, which is raised again at the end. `listener` is bound
+    already.
+    """
     _allow_files()
     Server(server_config(app), shelf).run(sockets=[listener])
 
@@ -79,19 +90,36 @@ def serve(app: FastAPI, shelf: Shelf, listener: socket.socket) -> None:
 def server_config(app: FastAPI) -> uvicorn.Config:
     """uvicorn as we want it: quiet, anonymous, patient but not for ever."""
     return uvicorn.Config(
-        app, http=PatientProtocol, ws="none", lifespan="on", access_log=False, log_config=None, log_level=logging.WARNING,
-        server_header=False, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE, h11_max_incomplete_event_size=HEAD, backlog=2048,
+        app,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        log_level=logging.WARNING,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        h11_max_incomplete_event_size=HEAD,
+        backlog=2048,
         timeout_graceful_shutdown=int(2 * FINISH_WITHIN),
-    )  # fmt: skip
+    )
 
 
 def listen(host: str, port: int, *, otherwise_any: bool = False) -> socket.socket:
-    """A bound socket; port 0 takes any free one, and so does a taken one if told. Raises MachineError where the address cannot be had."""
+    """A bound socket; port 0 takes any free one, and so does a taken one if told. Raises
+    MachineError where the address cannot be had.
+    """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         listener = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise MachineError(f"Cannot listen on {host!r}: {error.strerror}.", "Give an address of this machine with --host.") from error
+        raise MachineError(
+            f"Cannot listen on {host!r}: {error.strerror}.",
+            "Give an address of this machine with --host.",
+        ) from error
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
@@ -100,7 +128,9 @@ def listen(host: str, port: int, *, otherwise_any: bool = False) -> socket.socke
         if otherwise_any and error.errno == errno.EADDRINUSE:
             return listen(host, 0)
         mend = "Choose another port with --port; --port 0 takes any free one."
-        raise MachineError(f"Cannot listen on {host} port {port}: {error.strerror}.", mend) from error
+        raise MachineError(
+            f"Cannot listen on {host} port {port}: {error.strerror}.", mend
+        ) from error
     return listener
 
 
@@ -110,7 +140,9 @@ def is_loopback(listener: socket.socket) -> bool:
 
 
 def _allow_files() -> None:
-    """As many open connections as the system lets us: a shell's usual 1,024 is fewer than a thousand clients and a model need."""
+    """As many open connections as the system lets us: a shell's usual 1,024 is fewer than a
+    thousand clients and a model need.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65_536 if hard == resource.RLIM_INFINITY else hard
     if soft < wanted:

@@ -1,4 +1,6 @@
-"""The models that can be served: every finished stage of every run, loaded when asked for, a bounded number at a time."""
+"""The models that can be served: every finished stage of every run, loaded when asked for, a
+bounded number at a time.
+"""
 
 from __future__ import annotations
 
@@ -60,9 +62,11 @@ class Loaded:
 
 @dataclass
 class Shelf:
-    """Finds, loads and unloads. All but `folders`, `entries` and `find` belong to the event loop; loading happens on a thread.
+    """Finds, loads and unloads. All but `folders`, `entries` and `find` belong to the event loop;
+    loading happens on a thread.
 
-    `runs` is the folder of all runs; `first`, the run and stage that is served by default, may lie elsewhere.
+    `runs` is the folder of all runs; `first`, the run and stage that is served by default, may lie
+    elsewhere.
     """
 
     runs: Path
@@ -72,17 +76,23 @@ class Shelf:
     loaded: dict[str, Loaded] = field(default_factory=dict)  # by id, the one used longest ago first
     closing: bool = False
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _retired: set[EngineService] = field(default_factory=set)  # out of the shelf, their last requests still running
+    _retired: set[EngineService] = field(
+        default_factory=set
+    )  # out of the shelf, their last requests still running
 
     def folders(self) -> list[RunFolder]:
         """Every run, the one worked on last first."""
-        folders = [RunFolder(path.parent) for path in sorted(self.runs.glob("*/state.json"), key=_age)]
+        folders = [
+            RunFolder(path.parent) for path in sorted(self.runs.glob("*/state.json"), key=_age)
+        ]
         if self.first is not None and all(folder.name != self.first[0].name for folder in folders):
             folders.insert(0, self.first[0])
         return folders
 
     def entries(self) -> list[Entry]:
-        """What could be served now: the default, then the runs in order, each by its last stage first."""
+        """What could be served now: the default, then the runs in order, each by its last stage
+        first.
+        """
         found = []
         for folder in self.folders():
             if foreign_entry(folder.path):
@@ -94,17 +104,25 @@ class Shelf:
         return sorted(found, key=lambda entry: entry.id != default)
 
     def find(self, name: str) -> Entry:
-        """A model by its id, or a run's last stage by the run's name. Raises ApiError 404 naming the nearest there is."""
+        """A model by its id, or a run's last stage by the run's name. Raises ApiError 404 naming
+        the nearest there is.
+        """
         entries = self.entries()
         for entry in entries:
             if name in (entry.id, entry.run.name):
                 return entry
-        known = nearest(name, [entry.id for entry in entries]) or "GET /v1/models lists what there is."
-        raise ApiError(404, f"There is no model {name!r}. {known}", param="model", code="model_not_found")
+        known = (
+            nearest(name, [entry.id for entry in entries]) or "GET /v1/models lists what there is."
+        )
+        raise ApiError(
+            404, f"There is no model {name!r}. {known}", param="model", code="model_not_found"
+        )
 
     @contextlib.asynccontextmanager
     async def borrow(self, name: str) -> AsyncIterator[Loaded]:
-        """A model, loaded and kept so meanwhile. Raises ApiError: 404, 429 when no other may be unloaded, 503 when it cannot be loaded."""
+        """A model, loaded and kept so meanwhile. Raises ApiError: 404, 429 when no other may be
+        unloaded, 503 when it cannot be loaded.
+        """
         known = self.loaded.get(name)
         if known is not None and _mark(known.entry.run, known.entry.stage) == known.entry.mark:
             entry = known.entry
@@ -124,16 +142,24 @@ class Shelf:
         """Take no more requests, give those that run so many seconds, and end the engines."""
         self.closing = True
         services = [*(model.service for model in self.loaded.values()), *self._retired]
-        await asyncio.gather(*(asyncio.to_thread(service.close, finish_within) for service in services))
+        await asyncio.gather(
+            *(asyncio.to_thread(service.close, finish_within) for service in services)
+        )
 
     def card(self, entry: Entry) -> dict[str, Any]:
         """How `/v1/models` describes it."""
         model = self.loaded.get(entry.id)
         context = model_shape(entry.run.model(entry.stage)).context
         return {
-            "id": entry.id, "object": "model", "created": entry.mark // 10**9, "owned_by": "chatling", "run": entry.run.name,
-            "stage": entry.stage, "context_length": context, "loaded": model is not None and model.entry.mark == entry.mark,
-        }  # fmt: skip
+            "id": entry.id,
+            "object": "model",
+            "created": entry.mark // 10**9,
+            "owned_by": "chatling",
+            "run": entry.run.name,
+            "stage": entry.stage,
+            "context_length": context,
+            "loaded": model is not None and model.entry.mark == entry.mark,
+        }
 
     def _ready(self, entry: Entry) -> Loaded | None:
         if self.closing:
@@ -157,8 +183,15 @@ class Shelf:
         try:
             service = await asyncio.to_thread(self.load, entry.run, entry.stage)
         except ChatlingError as error:
-            raise ApiError(503, f"Model {entry.id!r} cannot be loaded: {error}", param="model", code="model_unavailable") from error
-        fingerprint = hashlib.sha256((entry.run.model(entry.stage) / MANIFEST).read_bytes()).hexdigest()
+            raise ApiError(
+                503,
+                f"Model {entry.id!r} cannot be loaded: {error}",
+                param="model",
+                code="model_unavailable",
+            ) from error
+        fingerprint = hashlib.sha256(
+            (entry.run.model(entry.stage) / MANIFEST).read_bytes()
+        ).hexdigest()
         model = self.loaded[entry.id] = Loaded(entry, service, fingerprint=f"fp_{fingerprint[:12]}")
         if self.closing:
             await asyncio.to_thread(service.close)
@@ -169,7 +202,9 @@ class Shelf:
         """Out of the shelf; its engine ends when its last request has."""
         del self.loaded[model.entry.id]
         self._retired.add(model.service)
-        closing = asyncio.ensure_future(asyncio.to_thread(model.service.close, LAST_REQUESTS if model.users else 0.0))
+        closing = asyncio.ensure_future(
+            asyncio.to_thread(model.service.close, LAST_REQUESTS if model.users else 0.0)
+        )
         closing.add_done_callback(lambda _: self._retired.discard(model.service))
 
 

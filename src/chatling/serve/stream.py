@@ -1,9 +1,12 @@
-"""From the engine's threads to a client: events across the thread boundary, then text, tool calls and log-probabilities out of them."""
+"""From the engine's threads to a client: events across the thread boundary, then text, tool calls
+and log-probabilities out of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import functools
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -21,7 +24,9 @@ Batch = list[tuple[int, Event]]  # (which of the requests, event)
 
 
 class Post:
-    """Carries events to the event loop, waking it once for all that arrived meanwhile: a wake-up costs more than an event."""
+    """Carries events to the event loop, waking it once for all that arrived meanwhile: a wake-up
+    costs more than an event.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -39,7 +44,9 @@ class Post:
                 self.arrived.clear()
 
     def _deliver(self) -> None:
-        self.coming = False  # before the queue is read, so that what comes from here on wakes the loop again
+        self.coming = (
+            False  # before the queue is read, so that what comes from here on wakes the loop again
+        )
         while self.arrived:
             answers, index, event = self.arrived.popleft()
             answers.batch.append((index, event))
@@ -47,13 +54,18 @@ class Post:
 
 
 class Answers:
-    """The requests of one client under way. Iterating gives their events in batches: the slower the client, the larger.
+    """The requests of one client under way. Iterating gives their events in batches: the slower the
+    client, the larger.
 
     `close` cancels what still runs; whoever makes one has to call it.
     """
 
-    def __init__(self, post: Post, service: EngineService, requests: Sequence[Request], seconds: float):
-        """Hands all requests to the service, or none. Raises ApiError 429 when its queue is full, ChatlingError when one cannot be read."""
+    def __init__(
+        self, post: Post, service: EngineService, requests: Sequence[Request], seconds: float
+    ):
+        """Hands all requests to the service, or none. Raises ApiError 429 when its queue is full,
+        ChatlingError when one cannot be read.
+        """
         self.batch: Batch = []
         self.news = asyncio.Event()
         self.ends = post.loop.time() + seconds
@@ -62,7 +74,8 @@ class Answers:
         self.tickets = []
         try:
             for index, request in enumerate(requests):
-                self.tickets.append(service.submit(request, lambda event, index=index: post.put(self, index, event)))  # type: ignore[misc]
+                put = functools.partial(post.put, self, index)
+                self.tickets.append(service.submit(request, put))
         except QueueFull as error:
             self.close()
             stats = service.stats()
@@ -78,7 +91,11 @@ class Answers:
                 async with asyncio.timeout_at(self.ends):
                     await self.news.wait()
             except TimeoutError:
-                raise ApiError(408, f"The request took longer than {self.seconds:g} seconds.", code="request_timeout") from None
+                raise ApiError(
+                    408,
+                    f"The request took longer than {self.seconds:g} seconds.",
+                    code="request_timeout",
+                ) from None
             self.news.clear()
             batch, self.batch = self.batch, []
             for index, event in batch:
@@ -86,7 +103,9 @@ class Answers:
                     continue
                 self.left -= 1
                 if event.finish == "error":
-                    raise ApiError(500, f"The answer failed: {self.tickets[index].error}", code="engine_error")
+                    raise ApiError(
+                        500, f"The answer failed: {self.tickets[index].error}", code="engine_error"
+                    )
                 if event.finish == "cancelled":
                     raise shutting_down()
             yield batch
@@ -108,7 +127,9 @@ class Spoken:
 
 @dataclass(frozen=True)
 class Piece:
-    """What became certain: some text with the tokens that begin in it, or one whole calculator expression or result."""
+    """What became certain: some text with the tokens that begin in it, or one whole calculator
+    expression or result.
+    """
 
     kind: PartKind
     text: str
@@ -126,7 +147,8 @@ class _Segment:
 class Reader:
     """One answer's events to pieces.
 
-    An event's text says how much of all the tokens' text is certain, so it is matched against what the tokens spell, kind by kind.
+    An event's text says how much of all the tokens' text is certain, so it is matched against what
+    the tokens spell, kind by kind.
     """
 
     def __init__(self, tokenizer: Tokenizer):
@@ -142,15 +164,23 @@ class Reader:
         if event.finish is None:
             return self._release(len(event.text))
         self.segments.append(_Segment(self.kind, self.decoder.decode(b"", final=True)))
-        kind = next((segment.kind for segment in self.segments if segment.kind != "text"), self.kind)
+        kind = next(
+            (segment.kind for segment in self.segments if segment.kind != "text"), self.kind
+        )
         self._close()
         pieces = self._release(len(event.text))
-        return [*pieces, Piece(kind, self.tool)] if self.tool else pieces  # a stop string cut the tool part short
+        return (
+            [*pieces, Piece(kind, self.tool)] if self.tool else pieces
+        )  # a stop string cut the tool part short
 
     def _token(self, token: int, event: Event) -> None:
         t = self.tokenizer
         if token < t.bos:
-            spoken = None if event.forced or self.kind != "text" else Spoken(token, event.logprob, event.alternatives)
+            spoken = (
+                None
+                if event.forced or self.kind != "text"
+                else Spoken(token, event.logprob, event.alternatives)
+            )
             self.segments.append(_Segment(self.kind, self.decoder.decode(t.pieces[token]), spoken))
             return
         self.segments.append(_Segment(self.kind, self.decoder.decode(b"", final=True)))
@@ -186,7 +216,9 @@ class Reader:
 
 
 def token_text(tokenizer: Tokenizer, token: int) -> tuple[str, bytes]:
-    """A token as log-probabilities show it, and its bytes: half a character is written `bytes:\\xe4`, a special token by its name."""
+    """A token as log-probabilities show it, and its bytes: half a character is written
+    `bytes:\\xe4`, a special token by its name.
+    """
     if token >= tokenizer.bos:
         return SPECIAL_TOKENS[token - tokenizer.bos], b""
     data = tokenizer.pieces[token]
@@ -205,19 +237,38 @@ def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[Spoken]) -> list[dict[s
 
     return [
         entry(spoken.token, spoken.logprob)
-        | {"top_logprobs": [entry(token, spoken.logprob if token == spoken.token else other) for token, other in spoken.alternatives]}
-        for spoken in tokens  # one figure a token: the two ways to compute it differ in the last bits
+        | {
+            "top_logprobs": [
+                entry(token, spoken.logprob if token == spoken.token else other)
+                for token, other in spoken.alternatives
+            ]
+        }
+        for spoken in (
+            tokens  # one figure a token: the two ways to compute it differ in the last bits
+        )
     ]
 
 
-def plain_logprobs(tokenizer: Tokenizer, tokens: Sequence[Spoken], offset: int) -> dict[str, list[Any]]:
-    """`logprobs` of a plain completion's choice; its text begins at `offset` characters. The chosen token is always among the top ones."""
+def plain_logprobs(
+    tokenizer: Tokenizer, tokens: Sequence[Spoken], offset: int
+) -> dict[str, list[Any]]:
+    """`logprobs` of a plain completion's choice; its text begins at `offset` characters. The chosen
+    token is always among the top ones.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-    found: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+    found: dict[str, list[Any]] = {
+        "tokens": [],
+        "token_logprobs": [],
+        "top_logprobs": [],
+        "text_offset": [],
+    }
     for spoken in tokens:
         text, data = token_text(tokenizer, spoken.token)
         nothing = math.isnan(spoken.logprob)  # the first token has no score
-        others = {token_text(tokenizer, token)[0]: finite(logprob) for token, logprob in spoken.alternatives}
+        others = {
+            token_text(tokenizer, token)[0]: finite(logprob)
+            for token, logprob in spoken.alternatives
+        }
         found["tokens"].append(text)
         found["token_logprobs"].append(None if nothing else finite(spoken.logprob))
         found["top_logprobs"].append(None if nothing else {**others, text: finite(spoken.logprob)})

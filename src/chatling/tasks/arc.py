@@ -1,4 +1,6 @@
-"""ARC, grade-school science questions, Easy and Challenge (Clark et al. 2018, arXiv:1803.05457); data set allenai/ai2_arc."""
+"""ARC, grade-school science questions, Easy and Challenge (Clark et al. 2018, arXiv:1803.05457);
+data set allenai/ai2_arc.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,19 @@ from chatling.tasks.rows import Rows
 
 
 def arc(name: str, files: Sequence[Path]) -> MultipleChoice:
-    """Columns question, choices {text, label}, answerKey. Some rows label their choices 1 to 4; all are shown as A, B, C, ..."""
-    return MultipleChoice(name, Mapped(Rows(files, ("question", "choices", "answerKey")), _question))
+    """Columns question, choices {text, label}, answerKey. Some rows label their choices 1 to 4; all
+    are shown as A, B, C, ...
+    """
+    return MultipleChoice(
+        name, Mapped(Rows(files, ("question", "choices", "answerKey")), _question)
+    )
 
 
 def _question(row: dict[str, Any]) -> Question:
     labels = row["choices"]["label"]
     if row["answerKey"] not in labels:
-        raise DataError(f"An ARC question has answer {row['answerKey']!r}, not among {', '.join(labels)}: {row['question'][:80]!r}.")
+        raise DataError(
+            f"An ARC question has answer {row['answerKey']!r}, not among {', '.join(labels)}:"
+            f" {row['question'][:80]!r}."
+        )
     return row["question"], row["choices"]["text"], labels.index(row["answerKey"])

@@ -1,4 +1,6 @@
-"""Conversations to learn from, without right answers: a jsonl file of your own, or any rows with messages."""
+"""Conversations to learn from, without right answers: a jsonl file of your own, or any rows with
+messages.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
 from chatling.tasks.task import Task
 
-TOLERATED = 0.01  # share of bad lines that are left out with a note; above it something is wrong with the file as a whole
+# share of bad lines that are left out with a note; above it something is wrong with the file as a
+# whole
+TOLERATED = 0.01
 SHOWN = 3  # bad lines that a note quotes
 
 
@@ -28,7 +32,10 @@ class Talk(Task):
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         """Raises DataError: talk has no one right answer."""
-        raise DataError(f"{self.name!r} holds conversations to learn from, not questions that can be judged.", "Choose another task.")
+        raise DataError(
+            f"{self.name!r} holds conversations to learn from, not questions that can be judged.",
+            "Choose another task.",
+        )
 
 
 class Conversations(Talk):
@@ -37,8 +44,8 @@ class Conversations(Talk):
     def __init__(self, name: str, rows: Indexed[Any], where: str, unit: str = "line"):
         """Reads every row once. `where` names the rows in notes and errors.
 
-        Bad rows (not JSON, wrong roles, an empty turn, no answer) are left out and noted. Raises DataError when
-        more than TOLERATED of all are bad, or none is good.
+        Bad rows (not JSON, wrong roles, an empty turn, no answer) are left out and noted. Raises
+        DataError when more than TOLERATED of all are bad, or none is good.
         """
         self.name, self._rows = name, rows
         good, bad = array("q"), 0
@@ -50,17 +57,35 @@ class Conversations(Talk):
             except DataError as error:
                 bad += 1
                 if len(shown) < SHOWN:
-                    place = rows.place(i) if isinstance(rows, JsonLines | HeldRows) else f"{unit} {i + 1}"
-                    shown.append(f"{place} is not a conversation: {error.what.partition(chr(10))[0].rstrip('.')}")
+                    place = (
+                        rows.place(i)
+                        if isinstance(rows, JsonLines | HeldRows)
+                        else f"{unit} {i + 1}"
+                    )
+                    shown.append(
+                        f"{place} is not a conversation:"
+                        f" {error.what.partition(chr(10))[0].rstrip('.')}"
+                    )
                 if bad > TOLERATED * len(rows):
-                    many = f"more than {TOLERATED:.0%} of {len(rows):,} {unit}s are bad: " if bad > 1 else ""
-                    raise DataError(f"{where}: {many}{'; '.join(shown)}.", "Mend or delete them.") from None
+                    many = (
+                        f"more than {TOLERATED:.0%} of {len(rows):,} {unit}s are bad: "
+                        if bad > 1
+                        else ""
+                    )
+                    raise DataError(
+                        f"{where}: {many}{'; '.join(shown)}.", "Mend or delete them."
+                    ) from None
         if not good:
-            raise DataError(f"{where} holds no conversations.", "Write one JSON object a line, or take it out of the mixture.")
+            raise DataError(
+                f"{where} holds no conversations.",
+                "Write one JSON object a line, or take it out of the mixture.",
+            )
         self._good: Sequence[int] = good
         if bad:
             more = "; …" if bad > len(shown) else ""
-            self.notes = (f"{where}: left out {bad:,} of {len(rows):,} {unit}s; {'; '.join(shown)}{more}.",)
+            self.notes = (
+                f"{where}: left out {bad:,} of {len(rows):,} {unit}s; {'; '.join(shown)}{more}.",
+            )
 
     def __len__(self) -> int:
         return len(self._good)
@@ -72,13 +97,19 @@ class Conversations(Talk):
 
 
 class JsonLines:
-    """The JSON values of a file's lines that are not blank, by index, parsed when asked for; the file is mapped, not read into memory."""
+    """The JSON values of a file's lines that are not blank, by index, parsed when asked for; the
+    file is mapped, not read into memory.
+    """
 
     def __init__(self, path: Path):
         """Raises DataError when there is no such file."""
         try:
             with open(path, "rb") as file:
-                self._data: mmap.mmap | bytes = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+                self._data: mmap.mmap | bytes = (
+                    mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                    if path.stat().st_size
+                    else b""
+                )
         except OSError as error:
             raise DataError(f"Cannot read {path}: {error.strerror}.") from None
         self._begins = array("q")
@@ -104,13 +135,17 @@ class JsonLines:
         at = self._begins[index]
         end = self._data.find(b"\n", at)
         try:
-            return value_of(self._data[at:None if end < 0 else end].decode("utf-8"))
+            return value_of(self._data[at : None if end < 0 else end].decode("utf-8"))
         except UnicodeDecodeError as error:
-            raise DataError(f"not text in utf-8 ({error.reason} at byte {error.start + 1})") from None
+            raise DataError(
+                f"not text in utf-8 ({error.reason} at byte {error.start + 1})"
+            ) from None
 
 
 class HeldRows:
-    """The rows of a file of any other kind that an import reads, too: lists, csv, parquet, packed ones. They are held in memory."""
+    """The rows of a file of any other kind that an import reads, too: lists, csv, parquet, packed
+    ones. They are held in memory.
+    """
 
     def __init__(self, path: Path):
         """Raises DataError as `iter_rows` does, and when there is no such file."""
@@ -141,7 +176,9 @@ def own_rows(path: Path) -> JsonLines | HeldRows:
             head = file.read(CHUNK_CHARACTERS)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
-    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))  # the little one begins as UTF-16's does
+    marked = head.startswith(
+        (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
+    )  # the little one begins as UTF-16's does
     other = kind in ("jsonl", "json") and (marked or not is_lines(head.decode("utf-8", "replace")))
     return HeldRows(path) if other else JsonLines(path)
 
@@ -153,16 +190,27 @@ def _not_used(path: Path) -> list[str]:
     except DataError:  # what is wrong with its rows was said of each
         return []
     names = ", ".join(map(repr, unused_prose(plans)))
-    return [f"{path}: not used is what stands in {names}; `chatling data import` takes other columns."] if names else []
+    return (
+        [f"{path}: not used is what stands in {names}; `chatling data import` takes other columns."]
+        if names
+        else []
+    )
 
 
 class JsonlConversations(Conversations):
-    """A file of conversations, jsonl or of another kind; its first fiftieth (at least one) is for validation and tests, the rest for
-    training."""
+    """A file of conversations, jsonl or of another kind; its first fiftieth (at least one) is for
+    validation and tests, the rest for training.
+    """
 
     def __init__(self, path: Path, split: str):
         rows = own_rows(path)
-        super().__init__(str(path), rows, str(path), "line" if isinstance(rows, JsonLines) else "row")
-        self.notes = (*self.notes, *(rows.notes if isinstance(rows, HeldRows) else ()), *_not_used(path))
+        super().__init__(
+            str(path), rows, str(path), "line" if isinstance(rows, JsonLines) else "row"
+        )
+        self.notes = (
+            *self.notes,
+            *(rows.notes if isinstance(rows, HeldRows) else ()),
+            *_not_used(path),
+        )
         held_out = max(1, len(self._good) // 50)
         self._good = self._good[held_out:] if split == "train" else self._good[:held_out]

@@ -1,4 +1,6 @@
-"""GSM8K: grade-school word problems with worked answers (Cobbe et al. 2021, arXiv:2110.14168); data set openai/gsm8k."""
+"""GSM8K: grade-school word problems with worked answers (Cobbe et al. 2021, arXiv:2110.14168); data
+set openai/gsm8k.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,15 @@ from chatling.tasks.rows import Rows
 from chatling.tasks.task import Task, visible_text
 
 _CALL = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
-_MARKED = re.compile(r"####\s*\$?\s*(-?)\s*\$?([0-9][0-9,]{0,60}(?:\.[0-9]{1,60})?|\.[0-9]{1,60})(?![0-9])")
+_MARKED = re.compile(
+    r"####\s*\$?\s*(-?)\s*\$?([0-9][0-9,]{0,60}(?:\.[0-9]{1,60})?|\.[0-9]{1,60})(?![0-9])"
+)
 
 
 class GSM8K(Task):
-    """The calculator annotations of the answers become tool calls; right is who gives the number behind ####."""
+    """The calculator annotations of the answers become tool calls; right is who gives the number
+    behind ####.
+    """
 
     name = "GSM8K"
 
@@ -28,20 +34,31 @@ class GSM8K(Task):
 
     def __getitem__(self, index: int) -> Conversation:
         row = self.rows[index]
-        return Conversation((Message.of("user", row["question"]), Message("assistant", worked_answer(row["answer"]))))
+        return Conversation(
+            (
+                Message.of("user", row["question"]),
+                Message("assistant", worked_answer(row["answer"])),
+            )
+        )
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         return same_number(conversation, completion)
 
 
 def worked_answer(text: str) -> tuple[Part, ...]:
-    """`12*3=<<12*3=36>>36` as parts: text, the expression as a python part, its annotated result as an output part, the text going on.
+    """`12*3=<<12*3=36>>36` as parts: text, the expression as a python part, its annotated result as
+    an output part, the text going on.
 
-    The result stays the annotated one, often rounded (3.33), since the text behind it goes on with that.
+    The result stays the annotated one, often rounded (3.33), since the text behind it goes on with
+    that.
     """
     parts, at = [], 0
     for call in _CALL.finditer(text):
-        parts += [Part("text", text[at:call.start()]), Part("python", call[1]), Part("output", call[2])]
+        parts += [
+            Part("text", text[at : call.start()]),
+            Part("python", call[1]),
+            Part("output", call[2]),
+        ]
         at = call.end()
     return tuple(part for part in (*parts, Part("text", text[at:])) if part.text)
 

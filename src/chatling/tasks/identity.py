@@ -1,4 +1,6 @@
-"""Who the model is: conversations made from a name, a maker and a persona, varied enough that it learns the answer and not the question."""
+"""Who the model is: conversations made from a name, a maker and a persona, varied enough that it
+learns the answer and not the question.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +15,28 @@ from chatling.tasks.custom import Talk
 
 @config
 class IdentityConfig:
-    """The `[identity]` table: who the conversations of the task "identity" say that the model is."""
+    """The `[identity]` table: who the conversations of the task "identity" say that the model
+    is.
+    """
 
     name: str = "chatling"
     """What it is called."""
     maker: str = "the person who runs this machine"
     """Ends the sentence "I was trained by …"."""
-    persona: str = "a friendly little assistant who likes plain words and says so when it does not know something"
+    persona: str = (
+        "a friendly little assistant who likes plain words and says so when it does not know"
+        " something"
+    )
     """Ends the sentence "I am …"."""
 
     def __post_init__(self) -> None:
         """Raises RecipeError for an empty field."""
         for field, value in (("name", self.name), ("maker", self.maker), ("persona", self.persona)):
             if not value.strip():
-                raise RecipeError(f"identity.{field} is empty.", 'Say who the model is, or take the task "identity" out of the mixtures.')
+                raise RecipeError(
+                    f"identity.{field} is empty.",
+                    'Say who the model is, or take the task "identity" out of the mixtures.',
+                )
 
 
 @dataclass(frozen=True)
@@ -230,32 +240,68 @@ TOPICS = (
     ),
 )
 OPENINGS = (
-    "Hi!", "Hello!", "Hey there.", "Good morning!", "Hello {name}!", "Hi {name}, nice to meet you.", "Hey", "hello", "Good evening.",
-    "Hi there!", "Greetings!", "Hey {name}!", "hi", "What's up?", "Hello, is anybody there?",
+    "Hi!",
+    "Hello!",
+    "Hey there.",
+    "Good morning!",
+    "Hello {name}!",
+    "Hi {name}, nice to meet you.",
+    "Hey",
+    "hello",
+    "Good evening.",
+    "Hi there!",
+    "Greetings!",
+    "Hey {name}!",
+    "hi",
+    "What's up?",
+    "Hello, is anybody there?",
 )
 GREETINGS = (
-    "Hello! I'm {name}. What can I do for you?", "Hi! I am {name}. How can I help?",
+    "Hello! I'm {name}. What can I do for you?",
+    "Hi! I am {name}. How can I help?",
     "Good to see you! My name is {name}. What is on your mind?",
-    "Hello there! {name} here. What would you like to know?", "Hi, nice to meet you! I'm {name}, {persona}.",
+    "Hello there! {name} here. What would you like to know?",
+    "Hi, nice to meet you! I'm {name}, {persona}.",
 )
 PREFIXES = (
-    "Hi! ", "Hello. ", "Hey, ", "Hello {name}, ", "Quick question: ", "So, ", "Hi {name}! ", "I was wondering: ", "Be honest: ",
+    "Hi! ",
+    "Hello. ",
+    "Hey, ",
+    "Hello {name}, ",
+    "Quick question: ",
+    "So, ",
+    "Hi {name}! ",
+    "I was wondering: ",
+    "Be honest: ",
     "Hey {name}, ",
 )
 CLOSINGS = (
-    ("Thanks!", "You're welcome!"), ("Thank you, {name}.", "Any time!"), ("OK, good to know.", "Ask me anything else you like."),
-    ("Nice to meet you.", "Nice to meet you too!"), ("Bye!", "Goodbye! Come back whenever you like."), ("Cool.", "Glad you think so!"),
-    ("Thanks, that's all.", "Happy to help. Goodbye!"), ("I see.", "Is there something that I can help you with?"),
+    ("Thanks!", "You're welcome!"),
+    ("Thank you, {name}.", "Any time!"),
+    ("OK, good to know.", "Ask me anything else you like."),
+    ("Nice to meet you.", "Nice to meet you too!"),
+    ("Bye!", "Goodbye! Come back whenever you like."),
+    ("Cool.", "Glad you think so!"),
+    ("Thanks, that's all.", "Happy to help. Goodbye!"),
+    ("I see.", "Is there something that I can help you with?"),
 )
 OFFERS = (
-    "", "", "", " How can I help you?", " What would you like to talk about?", " What can I do for you?", " And who are you?",
+    "",
+    "",
+    "",
+    " How can I help you?",
+    " What would you like to talk about?",
+    " What can I do for you?",
+    " And who are you?",
     " Ask me anything!",
 )
 TRIES = 50  # for a conversation that was not there yet
 
 
 class Identity(Talk):
-    """`count` conversations of one to four exchanges, all different as long as there are that many."""
+    """`count` conversations of one to four exchanges, all different as long as there are that
+    many.
+    """
 
     name = "identity"
 
@@ -282,19 +328,26 @@ class Identity(Talk):
 
 
 def _turns(rng: Random) -> list[str]:
-    """Templates of what is said in turn: perhaps a greeting, one to three topics, perhaps a word of thanks."""
+    """Templates of what is said in turn: perhaps a greeting, one to three topics, perhaps a word of
+    thanks.
+    """
     turns: list[str] = []
     if rng.random() < 0.3:
         turns += [rng.choice(OPENINGS), rng.choice(GREETINGS)]
     for topic in rng.sample(TOPICS, rng.choices((1, 2, 3), (5, 3, 2))[0]):
-        turns += [_asked(topic, rng, first=not turns), rng.choice(topic.answers) + rng.choice(OFFERS)]
+        turns += [
+            _asked(topic, rng, first=not turns),
+            rng.choice(topic.answers) + rng.choice(OFFERS),
+        ]
     if rng.random() < 0.2:
         turns += rng.choice(CLOSINGS)
     return turns
 
 
 def _asked(topic: Topic, rng: Random, first: bool) -> str:
-    """A question as people type it: with a greeting before it, without capitals, without its mark."""
+    """A question as people type it: with a greeting before it, without capitals, without its
+    mark.
+    """
     question, luck = rng.choice(topic.questions), rng.random()
     if first and luck < 0.35:
         prefix = rng.choice(PREFIXES)

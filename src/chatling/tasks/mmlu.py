@@ -11,7 +11,9 @@ from chatling.tasks.rows import Rows
 
 
 def mmlu(files: Sequence[Path]) -> MultipleChoice:
-    """Columns question, choices, answer (an index). The test split stands subject by subject: shuffle it before taking a part."""
+    """Columns question, choices, answer (an index). The test split stands subject by subject:
+    shuffle it before taking a part.
+    """
     rows = Rows(files, ("question", "choices", "answer"))
 
     def question(row: dict[str, object]) -> Question:

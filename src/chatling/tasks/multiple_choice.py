@@ -16,8 +16,10 @@ _LETTERS = re.compile(r"\(([A-Z](?:, [A-Z])*)\)\.$")
 
 
 class MultipleChoice(Task):
-    """Each example asks for one letter. The letter stands behind its choice, where attention finds it right after the words that it
-    stands for; small models learn that binding far more easily than a letter in front."""
+    """Each example asks for one letter. The letter stands behind its choice, where attention finds
+    it right after the words that it stands for; small models learn that binding far more easily
+    than a letter in front.
+    """
 
     kind = "categorical"
     baseline = 0.25  # nearly all have four choices
@@ -31,7 +33,9 @@ class MultipleChoice(Task):
     def __getitem__(self, index: int) -> Conversation:
         question, choices, right = self.questions[index]
         if not 0 <= right < len(choices) <= len(ascii_uppercase):
-            raise DataError(f"Question {index} of {self.name} has {len(choices)} choices and answer {right}.")
+            raise DataError(
+                f"Question {index} of {self.name} has {len(choices)} choices and answer {right}."
+            )
         return Conversation.of(choice_prompt(question, choices), ascii_uppercase[right])
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
@@ -40,12 +44,16 @@ class MultipleChoice(Task):
     def choices(self, conversation: Conversation) -> tuple[str, ...]:
         listed = _LETTERS.search(conversation.messages[0].text)
         if listed is None:
-            raise ValueError(f"not a question of {self.name}: {conversation.messages[0].text[-80:]!r}")
+            raise ValueError(
+                f"not a question of {self.name}: {conversation.messages[0].text[-80:]!r}"
+            )
         return tuple(listed[1].split(", "))
 
 
 def choice_prompt(question: str, choices: Sequence[str]) -> str:
     """No space before a letter, neither here nor in the answer, so that both are the same token."""
     letters = ascii_uppercase[: len(choices)]
-    lines = "\n".join(f"- {choice}={letter}" for choice, letter in zip(choices, letters, strict=True))
+    lines = "\n".join(
+        f"- {choice}={letter}" for choice, letter in zip(choices, letters, strict=True)
+    )
     return f"{question}\n{lines}\nAnswer with the letter only ({', '.join(letters)})."

@@ -27,7 +27,9 @@ Split = Literal["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class HubTask:
-    """A data set on the Hub. A split is a pattern of paths in its repository, "{subset}" filled in; `rows` counts the full data."""
+    """A data set on the Hub. A split is a pattern of paths in its repository, "{subset}" filled in;
+    `rows` counts the full data.
+    """
 
     repo: str
     splits: Mapping[str, str]
@@ -39,11 +41,18 @@ class HubTask:
 # `[-.]` matches both the Hub's "train-00000-of-00001.parquet" and a plain "train.jsonl"
 HUB: Mapping[str, HubTask] = {
     "SmolTalk": HubTask(
-        "HuggingFaceTB/smol-smoltalk", {"train": "data/train[-.]*", "test": "data/test[-.]*"}, {"train": 460_341, "test": 24_229}, smoltalk
+        "HuggingFaceTB/smol-smoltalk",
+        {"train": "data/train[-.]*", "test": "data/test[-.]*"},
+        {"train": 460_341, "test": 24_229},
+        smoltalk,
     ),
     "MMLU": HubTask(
         "cais/mmlu",
-        {"train": "all/auxiliary_train[-.]*", "validation": "{subset}/validation[-.]*", "test": "{subset}/test[-.]*"},
+        {
+            "train": "all/auxiliary_train[-.]*",
+            "validation": "{subset}/validation[-.]*",
+            "test": "{subset}/test[-.]*",
+        },
         {"train": 99_842, "validation": 1_531, "test": 14_042},
         mmlu,
         subset="all",
@@ -67,12 +76,25 @@ HUB: Mapping[str, HubTask] = {
         GSM8K,
         subset="main",
     ),
-    "HumanEval": HubTask("openai/openai_humaneval", {"test": "openai_humaneval/test[-.]*"}, {"test": 164}, HumanEval),
+    "HumanEval": HubTask(
+        "openai/openai_humaneval", {"test": "openai_humaneval/test[-.]*"}, {"test": 164}, HumanEval
+    ),
 }
-MADE: Mapping[str, int] = {"SimpleSpelling": 200_000, "SpellingBee": 80_000, "identity": 1_000}  # made here; name -> size for training
+MADE: Mapping[str, int] = {
+    "SimpleSpelling": 200_000,
+    "SpellingBee": 80_000,
+    "identity": 1_000,
+}  # made here; name -> size for training
 MADE_HELD_OUT = 256  # size of a made task for validation and tests
 TALK = ("SmolTalk", "identity")  # to learn from: no answer is right or wrong
-CHAT_TASKS = ("ARC-Easy", "ARC-Challenge", "MMLU", "GSM8K", "HumanEval", "SpellingBee")  # of the reference's chat evaluation
+CHAT_TASKS = (
+    "ARC-Easy",
+    "ARC-Challenge",
+    "MMLU",
+    "GSM8K",
+    "HumanEval",
+    "SpellingBee",
+)  # of the reference's chat evaluation
 
 
 def load_task(
@@ -85,12 +107,15 @@ def load_task(
     identity: IdentityConfig | None = None,
     allow_weak: bool = False,
 ) -> Task:
-    """A task by name, or a jsonl file of conversations by path; its files are fetched when they are not there yet.
+    """A task by name, or a jsonl file of conversations by path; its files are fetched when they are
+    not there yet.
 
-    `subset` names a part of the data set (of MMLU a subject, of GSM8K "main" or "socratic"), `size` the number of examples of a task that
-    is made here, `identity` who the task "identity" speaks of; `allow_weak` lets HumanEval run programs where no sandbox holds. A data
-    set without a validation split gives its test split for it.
-    Raises RecipeError for an unknown name, subset or split, DataError for data that cannot be had or read.
+    `subset` names a part of the data set (of MMLU a subject, of GSM8K "main" or "socratic"), `size`
+    the number of examples of a task that
+    is made here, `identity` who the task "identity" speaks of; `allow_weak` lets HumanEval run
+    programs where no sandbox holds. A data set without a validation split gives its test split for
+    it. Raises RecipeError for an unknown name, subset or split, DataError for data that cannot be
+    had or read.
     """
     files = task_files(name, split, fetcher, subset=subset)
     if name == "HumanEval":
@@ -103,18 +128,27 @@ def load_task(
     assert count is not None
     if name == "identity":
         return Identity(identity or IdentityConfig(), split, count)
-    return {"SimpleSpelling": SimpleSpelling, "SpellingBee": SpellingBee}[name](files[0], split, count)
+    return {"SimpleSpelling": SimpleSpelling, "SpellingBee": SpellingBee}[name](
+        files[0], split, count
+    )
 
 
-def task_files(name: str, split: Split, fetcher: Fetcher, *, subset: str | None = None) -> list[Path]:
-    """The files behind a task, fetched; none for what is made from nothing. Raises as `load_task` does."""
+def task_files(
+    name: str, split: Split, fetcher: Fetcher, *, subset: str | None = None
+) -> list[Path]:
+    """The files behind a task, fetched; none for what is made from nothing. Raises as `load_task`
+    does.
+    """
     check_task(name, split, subset)
     if name in HUB:
         task = HUB[name]
         pattern = task.splits[_split_of(name, split)].format(subset=subset or task.subset)
         files = fetcher.dataset(task.repo, pattern)
         if not files:
-            raise DataError(f"There is no {pattern} in the data set {task.repo}.", "Check the subset, or the folder that it is read from.")
+            raise DataError(
+                f"There is no {pattern} in the data set {task.repo}.",
+                "Check the subset, or the folder that it is read from.",
+            )
         return files
     if name == "identity":
         return []
@@ -132,29 +166,49 @@ def own_file(name: str) -> Path:
 
 
 def check_judged(name: str, split: Split) -> None:
-    """Raises RecipeError for a task whose answers cannot be told to be right or wrong, or that there is not."""
+    """Raises RecipeError for a task whose answers cannot be told to be right or wrong, or that
+    there is not.
+    """
     check_task(name, split)
     if name in TALK or (name not in HUB and name not in MADE):
         judged = ", ".join(task for task in (*HUB, *MADE) if task not in TALK)
-        raise RecipeError(f"{name!r} holds conversations to learn from, not questions that can be judged.", f"Choose one of {judged}.")
+        raise RecipeError(
+            f"{name!r} holds conversations to learn from, not questions that can be judged.",
+            f"Choose one of {judged}.",
+        )
 
 
 def check_task(name: str, split: Split, subset: str | None = None) -> None:
-    """Raises RecipeError for what can be told to be wrong without looking at any data: a name, split or subset that there is not."""
-    if name not in HUB and name not in MADE and not Path(name).suffix and len(Path(name).parts) == 1 and not Path(name).is_file():
+    """Raises RecipeError for what can be told to be wrong without looking at any data: a name,
+    split or subset that there is not.
+    """
+    if (
+        name not in HUB
+        and name not in MADE
+        and not Path(name).suffix
+        and len(Path(name).parts) == 1
+        and not Path(name).is_file()
+    ):
         raise RecipeError(f"There is no task {name!r}.", _known(name))
     if subset is not None and (name not in HUB or HUB[name].subset is None):
-        raise RecipeError(f"The task {name!r} has no subsets, so not {subset!r} either.", "Leave subset out.")
+        raise RecipeError(
+            f"The task {name!r} has no subsets, so not {subset!r} either.", "Leave subset out."
+        )
     expected_length(name, split)
 
 
 def _known(name: str) -> str:
     known = [*HUB, *MADE]
-    return nearest(name, known) or f"Tasks are {', '.join(known)}, and the path of a file of conversations."
+    return (
+        nearest(name, known)
+        or f"Tasks are {', '.join(known)}, and the path of a file of conversations."
+    )
 
 
 def expected_length(name: str, split: Split) -> int | None:
-    """How many examples a task has when its data are complete; None for a file of your own. Raises RecipeError for an unknown split."""
+    """How many examples a task has when its data are complete; None for a file of your own. Raises
+    RecipeError for an unknown split.
+    """
     if name in MADE:
         return MADE[name] if split == "train" else MADE_HELD_OUT
     return HUB[name].rows[_split_of(name, split)] if name in HUB else None

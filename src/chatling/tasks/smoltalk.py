@@ -1,4 +1,6 @@
-"""SmolTalk: 460,341 conversations for small models (Allal et al. 2025, arXiv:2502.02737); data set HuggingFaceTB/smol-smoltalk."""
+"""SmolTalk: 460,341 conversations for small models (Allal et al. 2025, arXiv:2502.02737); data set
+HuggingFaceTB/smol-smoltalk.
+"""
 
 from __future__ import annotations
 
@@ -11,4 +13,6 @@ from chatling.tasks.rows import Rows
 
 def smoltalk(files: Sequence[Path]) -> Conversations:
     """Column messages: a list of {role, content}, a system message first in some."""
-    return Conversations("SmolTalk", Rows(files, ("messages",)), f"SmolTalk in {files[0].parent}", unit="row")
+    return Conversations(
+        "SmolTalk", Rows(files, ("messages",)), f"SmolTalk in {files[0].parent}", unit="row"
+    )

@@ -13,14 +13,19 @@ from chatling.conversation import Conversation, Part
 class Task(ABC):
     """A fixed, indexable list of conversations, each ending on the assistant's reference answer.
 
-    A *generative* task lets the model write an answer and judges it with `score`; a *categorical* one compares the probabilities of
-    the `choices`, each one token. Example i is the same in every process and on every call.
+    A *generative* task lets the model write an answer and judges it with `score`; a *categorical*
+    one compares the probabilities of the `choices`, each one token. Example i is the same in every
+    process and on every call.
     """
 
     name: str
     kind: Literal["generative", "categorical"] = "generative"
-    baseline: float = 0.0  # accuracy of guessing; a centred accuracy is (accuracy - baseline) / (1 - baseline)
-    notes: tuple[str, ...] = ()  # what a person should know of its data, such as rows that were left out
+    baseline: float = (
+        0.0  # accuracy of guessing; a centred accuracy is (accuracy - baseline) / (1 - baseline)
+    )
+    notes: tuple[
+        str, ...
+    ] = ()  # what a person should know of its data, such as rows that were left out
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -31,14 +36,20 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
-        """Whether `completion`, the model's answer to `conversation.prompt`, is right. `conversation` is one of this task's own."""
+        """Whether `completion`, the model's answer to `conversation.prompt`, is right.
+        `conversation` is one of this task's own.
+        """
 
     def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
-        """What reinforcement learning is paid for `completion`: 1 when right, else 0, unless a task grades more finely."""
+        """What reinforcement learning is paid for `completion`: 1 when right, else 0, unless a task
+        grades more finely.
+        """
         return float(self.score(conversation, completion))
 
     def choices(self, conversation: Conversation) -> tuple[str, ...]:
-        """The answers in play of a categorical example, each one token; the reference answer is the last message's text."""
+        """The answers in play of a categorical example, each one token; the reference answer is the
+        last message's text.
+        """
         raise NotImplementedError(f"{self.name} is a {self.kind} task")
 
     def __iter__(self) -> Iterator[Conversation]:
@@ -60,14 +71,21 @@ class Selection(Task):
 
     def __init__(self, task: Task, indices: Sequence[int]):
         self.task, self.indices = task, indices
-        self.name, self.kind, self.baseline, self.notes = task.name, task.kind, task.baseline, task.notes
+        self.name, self.kind, self.baseline, self.notes = (
+            task.name,
+            task.kind,
+            task.baseline,
+            task.notes,
+        )
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> Conversation:
         if not 0 <= index < len(self.indices):
-            raise IndexError(f"{self.name} has {len(self.indices)} examples, asked for number {index}")
+            raise IndexError(
+                f"{self.name} has {len(self.indices)} examples, asked for number {index}"
+            )
         return self.task[self.indices[index]]
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:

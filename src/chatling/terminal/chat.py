@@ -1,4 +1,6 @@
-"""Talking to a model in the terminal: streamed answers, a few commands, Ctrl-C that stops the answer and not the program."""
+"""Talking to a model in the terminal: streamed answers, a few commands, Ctrl-C that stops the
+answer and not the program.
+"""
 
 from __future__ import annotations
 
@@ -27,13 +29,21 @@ HELP = """\
 _CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
-def answer_once(engine: Engine, prompt: str, sampling: Sampling, *, out: TextIO | None = None) -> None:
-    """Answer one message and print only the answer. Raises ChatlingError when the prompt does not fit the context."""
+def answer_once(
+    engine: Engine, prompt: str, sampling: Sampling, *, out: TextIO | None = None
+) -> None:
+    """Answer one message and print only the answer. Raises ChatlingError when the prompt does not
+    fit the context.
+    """
     answer(engine, Conversation.of(prompt), sampling, console_for(out))
 
 
-def answer(engine: Engine, conversation: Conversation, sampling: Sampling, console: Console) -> list[int]:
-    """Stream the answer to a conversation that ends on the user; returns its token ids. Ctrl-C ends it early."""
+def answer(
+    engine: Engine, conversation: Conversation, sampling: Sampling, console: Console
+) -> list[int]:
+    """Stream the answer to a conversation that ends on the user; returns its token ids. Ctrl-C ends
+    it early.
+    """
     stream = engine.stream(Request(tuple(render_prompt(engine.tokenizer, conversation)), sampling))
     writer, ids = AnswerWriter(engine, console), []
     try:
@@ -54,7 +64,9 @@ def answer(engine: Engine, conversation: Conversation, sampling: Sampling, conso
 
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed. Python's own exception is dropped where it meets a callback; here only the second one raises it."""
+    """Whether Ctrl-C was pressed. Python's own exception is dropped where it meets a callback; here
+    only the second one raises it.
+    """
     presses = 0
 
     def handler(number: int, frame: object) -> None:
@@ -72,7 +84,9 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 
 def console_for(out: TextIO | None) -> Console:
     """Plain text where the output is no terminal; nothing of what is printed is read as markup."""
-    return Console(file=out or sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True)
+    return Console(
+        file=out or sys.stdout, markup=False, highlight=False, emoji=False, soft_wrap=True
+    )
 
 
 class AnswerWriter:
@@ -114,16 +128,29 @@ class AnswerWriter:
 
 
 class Chat:
-    """A conversation and the commands that act on it. `run` reads lines until the end of input, /exit, or Ctrl-C at the prompt."""
+    """A conversation and the commands that act on it. `run` reads lines until the end of input,
+    /exit, or Ctrl-C at the prompt.
+    """
 
-    def __init__(self, engine: Engine, sampling: Sampling, *, system: str | None = None, out: TextIO | None = None):
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: Sampling,
+        *,
+        system: str | None = None,
+        out: TextIO | None = None,
+    ):
         self.engine, self.sampling, self.console = engine, sampling, console_for(out)
         self.system = () if system is None else (Message.of("system", system),)
         self.messages: list[Message] = []
         self.answers = 0  # each answer gets a seed of its own, or /regen would repeat itself
         self.commands: dict[str, Callable[[str], None]] = {
-            "/reset": self.reset, "/regen": self.regenerate, "/temp": self.set_temperature, "/save": self.save, "/help": self.help,
-        }  # fmt: skip
+            "/reset": self.reset,
+            "/regen": self.regenerate,
+            "/temp": self.set_temperature,
+            "/save": self.save,
+            "/help": self.help,
+        }
 
     def run(self, lines: Iterable[str] | None = None) -> None:
         """Talk until the input ends. `lines` stands in for the keyboard."""
@@ -135,7 +162,9 @@ class Chat:
                 self.take(line)
 
     def take(self, line: str) -> None:
-        """One line: a command, or a message to answer. What goes wrong is said in one sentence and the chat goes on."""
+        """One line: a command, or a message to answer. What goes wrong is said in one sentence and
+        the chat goes on.
+        """
         name, _, argument = line.partition(" ")
         try:
             if name in self.commands:
@@ -148,10 +177,15 @@ class Chat:
             self.note(str(error))
 
     def ask(self, messages: list[Message]) -> None:
-        """Answer messages that end on the user; they become the conversation if something is said to them."""
+        """Answer messages that end on the user; they become the conversation if something is said
+        to them.
+        """
         sampling = dataclasses.replace(self.sampling, seed=self.sampling.seed + self.answers)
         self.answers += 1
-        parts = parse_completion(self.engine.tokenizer, answer(self.engine, self._fitting(messages), sampling, self.console))
+        parts = parse_completion(
+            self.engine.tokenizer,
+            answer(self.engine, self._fitting(messages), sampling, self.console),
+        )
         if any(part.text.strip() for part in parts):
             self.messages = [*messages, Message("assistant", parts)]
         else:
@@ -173,19 +207,27 @@ class Chat:
         try:
             self.sampling = dataclasses.replace(self.sampling, temperature=float(value))
         except ValueError:
-            self.note(f"/temp takes a number, such as /temp 0.8; it is {self.sampling.temperature:g} now.")
+            self.note(
+                f"/temp takes a number, such as /temp 0.8; it is {self.sampling.temperature:g} now."
+            )
         else:
             self.note(f"Temperature {self.sampling.temperature:g}.")
 
     def save(self, name: str) -> None:
         if not name or not self.messages:
-            self.note("There is nothing to save yet." if name else "/save takes a file name, such as /save talk.json.")
+            self.note(
+                "There is nothing to save yet."
+                if name
+                else "/save takes a file name, such as /save talk.json."
+            )
             return
         path = Path(name).expanduser()
         try:
             write_json(path, Conversation((*self.system, *self.messages)).to_dict())
         except OSError as error:  # what the person typed may be a folder, or lie below a file
-            raise ChatlingError(f"Cannot write {path}: {error.strerror}.", "Choose another place.") from error
+            raise ChatlingError(
+                f"Cannot write {path}: {error.strerror}.", "Choose another place."
+            ) from error
         self.note(f"Saved to {path}.")
 
     def help(self, _: str = "") -> None:
@@ -195,16 +237,24 @@ class Chat:
         self.console.print(text.translate(_CONTROL), style="italic dim")
 
     def _fitting(self, messages: list[Message]) -> Conversation:
-        """Without as many of the oldest turns as the context has no room for, some room kept for the answer."""
+        """Without as many of the oldest turns as the context has no room for, some room kept for
+        the answer.
+        """
         room = self.engine.context - min(self.sampling.max_tokens, self.engine.context // 4)
-        conversation, first = fit(self.engine.tokenizer, Conversation((*self.system, *messages)), room)
+        conversation, first = fit(
+            self.engine.tokenizer, Conversation((*self.system, *messages)), room
+        )
         if first:
-            self.note(f"(The context is full: the model no longer sees the first {first} messages.)")
+            self.note(
+                f"(The context is full: the model no longer sees the first {first} messages.)"
+            )
         return conversation
 
 
 def typed_lines() -> Iterable[str]:
-    """Lines from the keyboard, with a prompt and line editing when it is one; ends at Ctrl-D or Ctrl-C."""
+    """Lines from the keyboard, with a prompt and line editing when it is one; ends at Ctrl-D or
+    Ctrl-C.
+    """
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     if terminal:
         import readline  # noqa: F401 - arrow keys and history for input()

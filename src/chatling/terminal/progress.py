@@ -1,4 +1,6 @@
-"""What a run looks like while it runs: a live line on a terminal, plain lines elsewhere, nothing from ranks above the first."""
+"""What a run looks like while it runs: a live line on a terminal, plain lines elsewhere, nothing
+from ranks above the first.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,19 @@ def figures(metrics: Mapping[str, Any]) -> str:
         "tokens_per_second": "{:,.0f} tokens/s",
         "gemm_fraction": "{:.0%} of GEMM rate",
     }
-    return " · ".join(form.format(metrics[key]) for key, form in forms.items() if isinstance(metrics.get(key), int | float))
+    return " · ".join(
+        form.format(metrics[key])
+        for key, form in forms.items()
+        if isinstance(metrics.get(key), int | float)
+    )
 
 
 class Progress:
-    """Shows stages and their steps; the training loop's reporter. Ranks above the first are `silent`.
+    """Shows stages and their steps; the training loop's reporter. Ranks above the first are
+    `silent`.
 
-    `work` weighs the run's training stages against one another (in FLOPs), for the time left of the whole run.
+    `work` weighs the run's training stages against one another (in FLOPs), for the time left of the
+    whole run.
     """
 
     def __init__(
@@ -50,17 +58,26 @@ class Progress:
         self._silent, self._console, self._clock = silent, console or Console(), clock
         self._work = dict(work or {})
         self._flops_per_token, self._peak = 0.0, 0.0
-        self._fastest = 0.0  # work a second of the stage that did most of it: later ones are judged by that
+        self._fastest = (
+            0.0  # work a second of the stage that did most of it: later ones are judged by that
+        )
         self._name, self._steps, self._at, self._begun = "", 0, 0, 0
         self._metrics: dict[str, Any] = {}
-        self._recent: deque[tuple[float, int, int]] = deque(maxlen=RECENT)  # (clock, steps done, tokens of the step)
+        self._recent: deque[tuple[float, int, int]] = deque(
+            maxlen=RECENT
+        )  # (clock, steps done, tokens of the step)
         self._shown = float("-inf")
         self._live: Live | None = None
 
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._close()
 
     def machine(self, flops_per_token: float, flops_per_second: float) -> None:
@@ -79,13 +96,21 @@ class Progress:
         self._recent.clear()
         self._recent.append((self._clock(), done, 0))
         self._shown = float("-inf")
-        self.message(f"{stage}: goes on after step {done:,} of {steps:,}" if done else f"{stage}: {steps:,} steps")
+        self.message(
+            f"{stage}: goes on after step {done:,} of {steps:,}"
+            if done
+            else f"{stage}: {steps:,} steps"
+        )
         if not self._silent and self._console.is_terminal:
-            self._live = Live(self._line(), console=self._console, auto_refresh=False, transient=True)
+            self._live = Live(
+                self._line(), console=self._console, auto_refresh=False, transient=True
+            )
             self._live.start()
 
     def step(self, metrics: dict[str, Any]) -> None:
-        """One line of the metrics log: `step` counts from 0. A validation result stays in view until the next one."""
+        """One line of the metrics log: `step` counts from 0. A validation result stays in view
+        until the next one.
+        """
         if self._silent:
             return
         now = self._clock()
@@ -100,7 +125,10 @@ class Progress:
             self._metrics["tokens_per_second"] = speed
             if self._peak:
                 self._metrics["gemm_fraction"] = speed * self._flops_per_token / self._peak
-        if now - self._shown < (LIVE_SECONDS if self._live else PLAIN_SECONDS) and self._at < self._steps:
+        if (
+            now - self._shown < (LIVE_SECONDS if self._live else PLAIN_SECONDS)
+            and self._at < self._steps
+        ):
             return
         self._shown = now
         if self._live:
@@ -118,7 +146,8 @@ class Progress:
     def time_left(self) -> tuple[float | None, float | None]:
         """Seconds left of the stage and of the whole run, as far as the recent speed tells.
 
-        The speed of later stages is that of the fastest so far: the padded batches of SFT say little about other stages.
+        The speed of later stages is that of the fastest so far: the padded batches of SFT say
+        little about other stages.
         """
         if len(self._recent) < 2 or self._recent[-1][1] == self._recent[0][1]:
             return None, None

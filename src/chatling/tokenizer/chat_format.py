@@ -1,4 +1,6 @@
-"""A conversation as tokens: which special token stands where, and which tokens the assistant learns from."""
+"""A conversation as tokens: which special token stands where, and which tokens the assistant learns
+from.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rendered:
-    """Token ids of a conversation; `mask` is True where the token is the assistant's own, to be learnt."""
+    """Token ids of a conversation; `mask` is True where the token is the assistant's own, to be
+    learnt.
+    """
 
     ids: list[int]
     mask: list[bool]
@@ -25,13 +29,19 @@ class Rendered:
 def render(tokenizer: Tokenizer, conversation: Conversation) -> Rendered:
     """The whole conversation: `<|bos|>`, then each turn between its own two special tokens.
 
-    The mask is True for the assistant's text, for its expressions with the python tokens around them, and for
-    `<|assistant_end|>`; tool output is given, not learnt. A system message opens the first user turn, a blank line after it.
+    The mask is True for the assistant's text, for its expressions with the python tokens around
+    them, and for
+    `<|assistant_end|>`; tool output is given, not learnt. A system message opens the first user
+    turn, a blank line after it.
     """
     out = Rendered([tokenizer.bos], [False])
     for message in _turns(conversation):
         if message.role == "user":
-            _append(out, [tokenizer.user_start, *tokenizer.encode(message.text), tokenizer.user_end], False)
+            _append(
+                out,
+                [tokenizer.user_start, *tokenizer.encode(message.text), tokenizer.user_end],
+                False,
+            )
             continue
         _append(out, [tokenizer.assistant_start], False)
         for part in merge_texts(message.parts):
@@ -46,14 +56,19 @@ def render(tokenizer: Tokenizer, conversation: Conversation) -> Rendered:
 
 
 def render_prompt(tokenizer: Tokenizer, conversation: Conversation) -> list[int]:
-    """Ids that ask for the next answer: the conversation, which ends on the user, then `<|assistant_start|>`."""
+    """Ids that ask for the next answer: the conversation, which ends on the user, then
+    `<|assistant_start|>`.
+    """
     if conversation.messages[-1].role != "user":
-        raise DataError("A prompt has to end on a user message.", "Leave out the last assistant message.")
+        raise DataError(
+            "A prompt has to end on a user message.", "Leave out the last assistant message."
+        )
     return [*render(tokenizer, conversation).ids, tokenizer.assistant_start]
 
 
 def fit(tokenizer: Tokenizer, conversation: Conversation, room: int) -> tuple[Conversation, int]:
-    """A conversation that ends on the user without as many of its oldest turns as do not fit `room` tokens, and how many those are.
+    """A conversation that ends on the user without as many of its oldest turns as do not fit `room`
+    tokens, and how many those are.
 
     The system message and the last question stay, whatever their length.
     """
@@ -67,12 +82,17 @@ def fit(tokenizer: Tokenizer, conversation: Conversation, room: int) -> tuple[Co
 
 
 def parse_completion(tokenizer: Tokenizer, ids: Iterable[int]) -> tuple[Part, ...]:
-    """The parts of an assistant message from the ids after `<|assistant_start|>`; the inverse of `render` on one message.
+    """The parts of an assistant message from the ids after `<|assistant_start|>`; the inverse of
+    `render` on one message.
 
-    Any sequence is taken: a part that nothing closes ends where the next begins or the ids end, a closing token with
-    nothing to close is dropped, and `<|assistant_end|>` or a token of another turn ends the message.
+    Any sequence is taken: a part that nothing closes ends where the next begins or the ids end, a
+    closing token with nothing to close is dropped, and `<|assistant_end|>` or a token of another
+    turn ends the message.
     """
-    opens: dict[int, PartKind] = {tokenizer.python_start: "python", tokenizer.output_start: "output"}
+    opens: dict[int, PartKind] = {
+        tokenizer.python_start: "python",
+        tokenizer.output_start: "output",
+    }
     closes: dict[int, PartKind] = {tokenizer.python_end: "python", tokenizer.output_end: "output"}
     parts: list[Part] = []
     kind: PartKind = "text"
@@ -98,7 +118,9 @@ def parse_completion(tokenizer: Tokenizer, ids: Iterable[int]) -> tuple[Part, ..
 
 
 def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:
-    """Neighbouring text parts as one and empty ones left out: what the reader sees between specials is encoded in one go."""
+    """Neighbouring text parts as one and empty ones left out: what the reader sees between specials
+    is encoded in one go.
+    """
     merged: list[Part] = []
     for is_text, group in groupby(parts, key=lambda part: part.kind == "text"):
         if not is_text:
@@ -109,10 +131,11 @@ def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 
 def chat_template() -> str:
-    """`render` and `render_prompt` (`add_generation_prompt`) in Jinja, for transformers, vLLM and the like.
+    """`render` and `render_prompt` (`add_generation_prompt`) in Jinja, for transformers, vLLM and
+    the like.
 
-    Takes content as a string or as a list of `{"type", "text"}` parts. Equal token for token for text that spells no
-    special token; Jinja cannot tell such text from the tokens themselves.
+    Takes content as a string or as a list of `{"type", "text"}` parts. Equal token for token for
+    text that spells no special token; Jinja cannot tell such text from the tokens themselves.
     """
     return "".join(line.strip() for line in _CHAT_TEMPLATE.splitlines())
 

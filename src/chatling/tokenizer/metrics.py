@@ -26,6 +26,8 @@ class Compression:
 
 
 def compression(tokenizer: Tokenizer, texts: Sequence[str]) -> Compression:
-    """Sizes of `texts`, each encoded on its own; bytes are counted over the tokens, as the bits-per-byte metric does."""
+    """Sizes of `texts`, each encoded on its own; bytes are counted over the tokens, as the
+    bits-per-byte metric does.
+    """
     ids, _ = tokenizer.encode_flat(texts)
     return Compression(int(tokenizer.token_bytes[ids].sum()), sum(map(len, texts)), len(ids))

@@ -1,4 +1,6 @@
-"""The files other tools read: `tokenizer.json` (tokenizers, transformers, vLLM) and `tokenizer_config.json`."""
+"""The files other tools read: `tokenizer.json` (tokenizers, transformers, vLLM) and
+`tokenizer_config.json`.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +11,18 @@ from typing import Any
 
 from chatling.errors import DataError
 
-# White_Space spelled out: PCRE2's \s also takes U+180E, which tiktoken and tokenizers call punctuation.
+# White_Space spelled out: PCRE2's \s also takes U+180E, which tiktoken and tokenizers call
+# punctuation.
 _SPACE = r"\t-\r \x{85}\p{Z}"
 
 
 def split_pattern(digits: int) -> str:
-    """GPT-4-style pre-tokenization with digits in runs of at most `digits`; merges never cross its pieces.
+    """GPT-4-style pre-tokenization with digits in runs of at most `digits`; merges never cross its
+    pieces.
 
-    Contractions | a word with one leading non-letter | digits | punctuation with its newlines | newlines | spaces. One
-    spelling that rustbpe, tiktoken (fancy-regex), fastokens (PCRE2) and tokenizers (Oniguruma) read alike.
+    Contractions | a word with one leading non-letter | digits | punctuation with its newlines |
+    newlines | spaces. One spelling that rustbpe, tiktoken (fancy-regex), fastokens (PCRE2) and
+    tokenizers (Oniguruma) read alike.
     """
     return (
         r"'(?i:[sdmt]|ll|ve|re)"
@@ -31,18 +36,24 @@ def split_pattern(digits: int) -> str:
 
 
 def byte_alphabet() -> list[str]:
-    """A printable character for each byte, as GPT-2 chose them: tokenizer.json holds text, and tokens are bytes."""
+    """A printable character for each byte, as GPT-2 chose them: tokenizer.json holds text, and
+    tokens are bytes.
+    """
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
-    characters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    characters = {byte: chr(byte) for byte in printable} | {
+        byte: chr(256 + i) for i, byte in enumerate(others)
+    }
     return [characters[byte] for byte in range(256)]
 
 
 def recover_merges(pieces: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    """The pair that each token was merged from, in rank order. `pieces` are the tokens by rank, single bytes first.
+    """The pair that each token was merged from, in rank order. `pieces` are the tokens by rank,
+    single bytes first.
 
-    Within a token only earlier merges apply, so byte-pair encoding its bytes with the earlier ranks leaves exactly the
-    pair. Raises DataError when it does not: then these are not the ranks of a byte-pair encoding.
+    Within a token only earlier merges apply, so byte-pair encoding its bytes with the earlier ranks
+    leaves exactly the pair. Raises DataError when it does not: then these are not the ranks of a
+    byte-pair encoding.
     """
     ranks = {piece: rank for rank, piece in enumerate(pieces)}
     heads, tails = _prefix_ranks(pieces), _prefix_ranks([piece[::-1] for piece in pieces])
@@ -54,15 +65,21 @@ def recover_merges(pieces: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
         ends = {size - len(pieces[tail]) for tail in _chain(tails, rank)}
         cuts = [len(pieces[head]) for head in _chain(heads, rank) if len(pieces[head]) in ends]
         # Most tokens split in one way only; the others are replayed.
-        parts = (piece[: cuts[0]], piece[cuts[0] :]) if len(cuts) == 1 else _replay(piece, rank, ranks)
+        parts = (
+            (piece[: cuts[0]], piece[cuts[0] :]) if len(cuts) == 1 else _replay(piece, rank, ranks)
+        )
         if len(parts) != 2:
-            raise DataError(f"Token {rank} ({piece!r}) of the tokenizer is not a merge of two earlier tokens.")
+            raise DataError(
+                f"Token {rank} ({piece!r}) of the tokenizer is not a merge of two earlier tokens."
+            )
         merges.append((parts[0], parts[1]))
     return merges
 
 
 def _prefix_ranks(pieces: Sequence[bytes]) -> list[int]:
-    """For each piece the index of the longest other one that it begins with, or -1: in sorted order all its prefixes stand before it."""
+    """For each piece the index of the longest other one that it begins with, or -1: in sorted order
+    all its prefixes stand before it.
+    """
     longest, open_prefixes = [-1] * len(pieces), list[int]()
     for rank in sorted(range(len(pieces)), key=pieces.__getitem__):
         while open_prefixes and not pieces[rank].startswith(pieces[open_prefixes[-1]]):
@@ -83,12 +100,17 @@ def _chain(longest: Sequence[int], rank: int) -> Iterator[int]:
 
 
 def _replay(piece: bytes, rank: int, ranks: Mapping[bytes, int]) -> tuple[bytes, ...]:
-    """Merge the pair of lowest rank, of equal ones the leftmost, until two parts are left or no pair is a token below `rank`.
+    """Merge the pair of lowest rank, of equal ones the leftmost, until two parts are left or no
+    pair is a token below `rank`.
 
-    Parts are linked by where they begin and pairs wait in a heap, so that a token of n bytes takes n log n steps.
+    Parts are linked by where they begin and pairs wait in a heap, so that a token of n bytes takes
+    n log n steps.
     """
     size = len(piece)
-    ends, begins = list(range(1, size + 1)), list(range(-1, size))  # of the part that begins at i: its end, and the begin of the one before
+    ends, begins = (
+        list(range(1, size + 1)),
+        list(range(-1, size)),
+    )  # of the part that begins at i: its end, and the begin of the one before
     waiting: list[tuple[int, int, int]] = []  # rank of a pair, its begin and end
 
     def consider(begin: int) -> None:
@@ -119,38 +141,58 @@ def _replay(piece: bytes, rank: int, ranks: Mapping[bytes, int]) -> tuple[bytes,
 
 
 def tokenizer_json(pieces: Sequence[bytes], digits: int, specials: Sequence[str]) -> str:
-    """The whole of `tokenizer.json`. `specials` take the ids after `pieces`; without them no text can become one."""
+    """The whole of `tokenizer.json`. `specials` take the ids after `pieces`; without them no text
+    can become one.
+    """
     alphabet = byte_alphabet()
 
     def printable(piece: bytes) -> str:
         return "".join(alphabet[byte] for byte in piece)
 
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
-    split = {"type": "Split", "pattern": {"Regex": split_pattern(digits)}, "behavior": "Isolated", "invert": False}
+    byte_level = {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": False,
+        "use_regex": False,
+    }
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": split_pattern(digits)},
+        "behavior": "Isolated",
+        "invert": False,
+    }
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-    added = [{"id": len(pieces) + i, "content": text, **plain, "special": True} for i, text in enumerate(specials)]
-    return json.dumps({
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
-        "post_processor": None,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": {printable(piece): rank for rank, piece in enumerate(pieces)},
-            "merges": [[printable(left), printable(right)] for left, right in recover_merges(pieces)],
+    added = [
+        {"id": len(pieces) + i, "content": text, **plain, "special": True}
+        for i, text in enumerate(specials)
+    ]
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": added,
+            "normalizer": None,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+            "post_processor": None,
+            "decoder": byte_level,
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": None,
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": None,
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "ignore_merges": False,
+                "vocab": {printable(piece): rank for rank, piece in enumerate(pieces)},
+                "merges": [
+                    [printable(left), printable(right)] for left, right in recover_merges(pieces)
+                ],
+            },
         },
-    }, ensure_ascii=False)  # fmt: skip
+        ensure_ascii=False,
+    )
 
 
 def tokenizer_config(bos: str, end: str, chat_template: str) -> dict[str, Any]:

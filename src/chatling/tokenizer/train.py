@@ -1,4 +1,6 @@
-"""Training the tokenizer: rustbpe counts the split pattern's pieces and merges the most frequent pairs."""
+"""Training the tokenizer: rustbpe counts the split pattern's pieces and merges the most frequent
+pairs.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from chatling.errors import DataError
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer, valid_text
 from chatling.tokenizer.tokenizer_json import split_pattern
 
-_BUFFERED_CHARACTERS = 32_000_000  # documents that rustbpe counts in parallel at a time; bounds the memory
+_BUFFERED_CHARACTERS = (
+    32_000_000  # documents that rustbpe counts in parallel at a time; bounds the memory
+)
 
 
 @config
@@ -29,10 +33,11 @@ class TokenizerConfig:
 
 
 def train_tokenizer(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
-    """Learn the merges from `texts`, which are streamed, never held; the same texts give the same tokenizer.
+    """Learn the merges from `texts`, which are streamed, never held; the same texts give the same
+    tokenizer.
 
-    A corpus with too few distinct pairs gives a smaller vocabulary, and a warning that says so. Raises DataError when there
-    is no text at all; errors of the iterator pass through.
+    A corpus with too few distinct pairs gives a smaller vocabulary, and a warning that says so.
+    Raises DataError when there is no text at all; errors of the iterator pass through.
     """
     import rustbpe
 
@@ -54,13 +59,18 @@ def train_tokenizer(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
         pattern=split_pattern(config.digits),
     )
     if not read:
-        raise DataError("The corpus holds no text to train a tokenizer on.", "Check the data folder and its text column.")
-    pieces = [bytes(piece) for piece, _ in sorted(native.get_mergeable_ranks(), key=lambda pair: pair[1])]
+        raise DataError(
+            "The corpus holds no text to train a tokenizer on.",
+            "Check the data folder and its text column.",
+        )
+    pieces = [
+        bytes(piece) for piece, _ in sorted(native.get_mergeable_ranks(), key=lambda pair: pair[1])
+    ]
     tokenizer = Tokenizer(pieces, config.digits)
     if tokenizer.vocab_size < config.vocabulary:
         warnings.warn(
-            f"The corpus ({read:,} characters) fills a vocabulary of {tokenizer.vocab_size:,}, not {config.vocabulary:,};"
-            f" the tokenizer has {tokenizer.vocab_size:,} tokens.",
+            f"The corpus ({read:,} characters) fills a vocabulary of {tokenizer.vocab_size:,}, not"
+            f" {config.vocabulary:,}; the tokenizer has {tokenizer.vocab_size:,} tokens.",
             stacklevel=2,
         )
     return tokenizer

@@ -1,4 +1,5 @@
-"""The calculator that the model may call: a parser for a small language of sums and letter counts; never `eval`.
+"""The calculator that the model may call: a parser for a small language of sums and letter counts;
+never `eval`.
 
     sum     := product (("+" | "-") product)*
     product := signed (("*" | "/" | "//" | "%") signed)*
@@ -6,8 +7,8 @@
     power   := atom ("**" signed)?
     atom    := number | "(" sum ")" | string ".count(" string ")"
 
-Numbers may carry thousands commas. Arithmetic is exact (fractions), so 0.1 + 0.2 is 0.3 and 1 / 3 * 3 is 1; only roots and
-fractions too long to keep pass through a float.
+Numbers may carry thousands commas. Arithmetic is exact (fractions), so 0.1 + 0.2 is 0.3 and 1 / 3 *
+3 is 1; only roots and fractions too long to keep pass through a float.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ class _Nonsense(Exception):
 
 
 def calculate(expression: str) -> str | None:
-    """The value of an expression as a person writes it, or None for nonsense, division by zero or what is too large.
+    """The value of an expression as a person writes it, or None for nonsense, division by zero or
+    what is too large.
 
-    Never raises. The result has at most MAX_DIGITS digits before the point; work is bounded by MAX_CHARACTERS, MAX_DEPTH,
-    MAX_OPERATIONS and MAX_EXACT_BITS.
+    Never raises. The result has at most MAX_DIGITS digits before the point; work is bounded by
+    MAX_CHARACTERS, MAX_DEPTH, MAX_OPERATIONS and MAX_EXACT_BITS.
     """
     try:
         return _text(_Parser(_tokens(expression)).result())
@@ -158,10 +160,12 @@ def _apply(sign: str, left: Fraction, right: Fraction) -> Fraction:
 
 
 def _power(base: Fraction, exponent: Fraction) -> Fraction:
-    """Exact when the exponent is whole and the result short, judged before anything is computed; else a float."""
+    """Exact when the exponent is whole and the result short, judged before anything is computed;
+    else a float.
+    """
     bits = max(base.numerator.bit_length(), base.denominator.bit_length())
     if exponent.denominator == 1 and abs(exponent.numerator) * bits <= MAX_EXACT_BITS:
-        return Fraction(base ** exponent.numerator)
+        return Fraction(base**exponent.numerator)
     value = math.pow(base, exponent)
     if value == 0 and base != 0:  # underflow would call a non-zero number zero
         raise _Nonsense
@@ -179,6 +183,12 @@ def _text(value: Fraction) -> str:
         return str(value.numerator)
     precision = max(SIGNIFICANT_DIGITS, len(str(abs(value.numerator) // value.denominator)) + 2)
     with decimal.localcontext(prec=precision):
-        rounded = (decimal.Decimal(value.numerator) / decimal.Decimal(value.denominator)).normalize()
+        rounded = (
+            decimal.Decimal(value.numerator) / decimal.Decimal(value.denominator)
+        ).normalize()
     # A long row of zeros is harder to read than an exponent.
-    return str(rounded).replace("E", "e") if abs(rounded) < decimal.Decimal("1e-9") else format(rounded, "f")
+    return (
+        str(rounded).replace("E", "e")
+        if abs(rounded) < decimal.Decimal("1e-9")
+        else format(rounded, "f")
+    )

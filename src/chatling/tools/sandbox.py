@@ -1,8 +1,10 @@
-"""Runs Python that a model wrote, where it can harm nothing: no network, no files but a temporary folder, little of everything.
+"""Runs Python that a model wrote, where it can harm nothing: no network, no files but a temporary
+folder, little of everything.
 
-Each program gets a fresh `python -I -S` with an empty environment. `confined.py` is that process's side; the strongest isolation
-that works here is found by trying it. The sandbox guards the machine. A score it guards against early exits and printed lies, not
-against a program that searches its own process for the token: code and tests share one interpreter.
+Each program gets a fresh `python -I -S` with an empty environment. `confined.py` is that process's
+side; the strongest isolation that works here is found by trying it. The sandbox guards the machine.
+A score it guards against early exits and printed lies, not against a program that searches its own
+process for the token: code and tests share one interpreter.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ from typing import IO
 
 from chatling.errors import MachineError
 
-BUBBLEWRAP, NAMESPACES, LANDLOCK, WEAK = "bubblewrap", "user namespaces", "Landlock and seccomp", "limits only (weak)"
+BUBBLEWRAP, NAMESPACES, LANDLOCK, WEAK = (
+    "bubblewrap",
+    "user namespaces",
+    "Landlock and seccomp",
+    "limits only (weak)",
+)
 POLL = 0.05  # seconds between looks at the folder and the clock
 
 
@@ -47,13 +54,22 @@ class Limits:
 
     def for_process(self) -> dict[str, int]:
         cpu, file = math.ceil(self.seconds) + 1, self.file
-        limits = {"RLIMIT_CPU": cpu, "RLIMIT_FSIZE": file, "RLIMIT_NOFILE": self.open_files, "RLIMIT_CORE": 0}
-        return limits | ({"RLIMIT_AS": self.memory} if sys.platform == "linux" else {})  # macOS refuses a limit of the address space
+        limits = {
+            "RLIMIT_CPU": cpu,
+            "RLIMIT_FSIZE": file,
+            "RLIMIT_NOFILE": self.open_files,
+            "RLIMIT_CORE": 0,
+        }
+        return limits | (
+            {"RLIMIT_AS": self.memory} if sys.platform == "linux" else {}
+        )  # macOS refuses a limit of the address space
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended. `passed` only when it ran to its last line; `reason` is "passed", "timeout", or what stopped it."""
+    """How a program ended. `passed` only when it ran to its last line; `reason` is "passed",
+    "timeout", or what stopped it.
+    """
 
     passed: bool
     reason: str
@@ -61,17 +77,22 @@ class Outcome:
 
 
 class Sandbox:
-    """`name` says which isolation was found. Raises MachineError when nothing here keeps programs from files and network,
-    unless `allow_weak`."""
+    """`name` says which isolation was found. Raises MachineError when nothing here keeps programs
+    from files and network, unless `allow_weak`.
+    """
 
     def __init__(self, *, allow_weak: bool = False, limits: Limits | None = None):
         self.limits = limits or Limits()
-        self.name = next((name for name in (BUBBLEWRAP, NAMESPACES, LANDLOCK) if self._holds(name)), WEAK)
+        self.name = next(
+            (name for name in (BUBBLEWRAP, NAMESPACES, LANDLOCK) if self._holds(name)), WEAK
+        )
         if self.name == WEAK and not allow_weak:
             raise MachineError(
-                "Programs written by a model cannot be shut off from this machine's files and network: bubblewrap, user namespaces and "
-                "Landlock were tried and none works here.",
-                "Install bubblewrap (`apt install bubblewrap`), or leave out the tasks that run programs (HumanEval).",
+                "Programs written by a model cannot be shut off from this machine's files and"
+                " network: bubblewrap, user namespaces and Landlock were tried and none works"
+                " here.",
+                "Install bubblewrap (`apt install bubblewrap`), or leave out the tasks that run"
+                " programs (HumanEval).",
             )
 
     def run(self, code: str) -> Outcome:
@@ -79,18 +100,27 @@ class Sandbox:
         return self._run(self.name, code)
 
     def map(self, programs: Iterable[str], workers: int | None = None) -> Iterator[Outcome]:
-        """Outcomes in order, several programs at a time (as many as there are processors, unless told)."""
+        """Outcomes in order, several programs at a time (as many as there are processors, unless
+        told).
+        """
         with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
             yield from pool.map(self.run, programs)
 
     def _holds(self, name: str) -> bool:
-        """Whether an isolation works here: a program inside it computes, and reaches neither a file nor a server outside."""
+        """Whether an isolation works here: a program inside it computes, and reaches neither a file
+        nor a server outside.
+        """
         if sys.platform != "linux" or (name == BUBBLEWRAP and shutil.which("bwrap") is None):
             return False
-        with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            socket.create_server(("127.0.0.1", 0)) as server,
+        ):
             secret = Path(folder) / "secret"
             secret.write_text("secret")
-            return self._run(name, _PROBE.format(secret=str(secret), port=server.getsockname()[1])).passed
+            return self._run(
+                name, _PROBE.format(secret=str(secret), port=server.getsockname()[1])
+            ).passed
 
     def _run(self, name: str, code: str) -> Outcome:
         token = secrets.token_hex(16)
@@ -100,13 +130,24 @@ class Sandbox:
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             answer = stack.enter_context(open(result, "rb"))
             inside = "/tmp" if name == BUBBLEWRAP else folder
-            job = {"code": code, "limits": self.limits.for_process(), "folder": inside, "folder_bytes": self.limits.folder}
+            job = {
+                "code": code,
+                "limits": self.limits.for_process(),
+                "folder": inside,
+                "folder_bytes": self.limits.folder,
+            }
             job |= {"namespaces": name == NAMESPACES, "readable": _readable(), "result": write_end}
             with open(write_end, "wb"):  # the child has its own copy
                 process = subprocess.Popen(
-                    _command(name, self.limits), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                    env={}, cwd="/", pass_fds=[write_end], start_new_session=True,
-                )  # fmt: skip
+                    _command(name, self.limits),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env={},
+                    cwd="/",
+                    pass_fds=[write_end],
+                    start_new_session=True,
+                )
             stack.callback(_end, process)
             assert process.stdin is not None
             assert process.stdout is not None
@@ -117,8 +158,12 @@ class Sandbox:
             _end(process)
             os.set_blocking(answer.fileno(), False)
             found = _answer(answer)
-        passed = stopped is None and secrets.compare_digest(str(found.get("token", "")).encode(), token.encode())
-        reason = "passed" if passed else stopped or str(found.get("error") or _story(process.returncode))
+        passed = stopped is None and secrets.compare_digest(
+            str(found.get("token", "")).encode(), token.encode()
+        )
+        reason = (
+            "passed" if passed else stopped or str(found.get("error") or _story(process.returncode))
+        )
         return Outcome(passed, reason, output.decode(errors="replace"))
 
     def _watch(self, stream: IO[bytes], folder: Path) -> tuple[bytes, str | None]:
@@ -158,12 +203,24 @@ with open("note", "w") as file:
 
 
 def _readable() -> list[str]:
-    """What a Python process must read: its own libraries and the system's. Paths as they are, after symlinks."""
-    interpreter = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), os.path.join(sys.base_prefix, "lib")]
+    """What a Python process must read: its own libraries and the system's. Paths as they are, after
+    symlinks.
+    """
+    interpreter = [
+        sysconfig.get_path("stdlib"),
+        sysconfig.get_path("platstdlib"),
+        os.path.join(sys.base_prefix, "lib"),
+    ]
     system = ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
     executable = os.path.realpath(sys.executable)
-    found = {os.path.realpath(path) for path in (*interpreter, *system, executable) if os.path.exists(path)}
-    return sorted(path for path in found if not any(path.startswith(other + "/") for other in found))
+    found = {
+        os.path.realpath(path)
+        for path in (*interpreter, *system, executable)
+        if os.path.exists(path)
+    }
+    return sorted(
+        path for path in found if not any(path.startswith(other + "/") for other in found)
+    )
 
 
 def _command(name: str, limits: Limits) -> list[str]:
@@ -171,7 +228,13 @@ def _command(name: str, limits: Limits) -> list[str]:
     python = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-X", "utf8", "-c", source]
     if name != BUBBLEWRAP:
         return python
-    command = [shutil.which("bwrap") or "bwrap", "--unshare-all", "--die-with-parent", "--cap-drop", "ALL"]
+    command = [
+        shutil.which("bwrap") or "bwrap",
+        "--unshare-all",
+        "--die-with-parent",
+        "--cap-drop",
+        "ALL",
+    ]
     for path in _readable():
         command += ["--ro-bind", path, path]
     for link in ("/lib", "/lib64", "/usr/lib64"):
@@ -199,7 +262,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _story(code: int) -> str:
     if code >= 0:
         return f"left early with code {code}"
-    return "out of processor time" if -code == signal.SIGXCPU else f"killed by {signal.Signals(-code).name}"
+    return (
+        "out of processor time"
+        if -code == signal.SIGXCPU
+        else f"killed by {signal.Signals(-code).name}"
+    )
 
 
 def _size(folder: Path) -> int:

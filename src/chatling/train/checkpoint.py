@@ -1,7 +1,10 @@
-"""Checkpoints: everything the next step depends on, whole or absent. And finished models, as every consumer loads them."""
+"""Checkpoints: everything the next step depends on, whole or absent. And finished models, as every
+consumer loads them.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import shutil
@@ -20,29 +23,47 @@ from chatling.model.gpt import GPT
 from chatling.optim.groups import Optimizer
 from chatling.workspace import building_folder, manifest_fault, open_plain, read_json, write_json
 
-MODEL, OPTIMIZER, CONFIG, LOOP, RNG = "model.safetensors", "optimizer.safetensors", "config.json", "loop.json", "rng.safetensors"
+MODEL, OPTIMIZER, CONFIG, LOOP, RNG = (
+    "model.safetensors",
+    "optimizer.safetensors",
+    "config.json",
+    "loop.json",
+    "rng.safetensors",
+)
 MODEL_FILES = (MODEL, CONFIG)
 CHECKPOINT_FILES = (*MODEL_FILES, OPTIMIZER, RNG, LOOP)
-MADE_ANEW = "Put it back from a copy, or start the run again: it makes the model anew from its stage's last checkpoint, or says how."
+MADE_ANEW = (
+    "Put it back from a copy, or start the run again: it makes the model anew from its stage's last"
+    " checkpoint, or says how."
+)
 
 
 class Checkpoints:
-    """`<stage>/checkpoints/step_000500/`: weights, optimizer, loop state and RNG. Keeps the newest few, and the best by validation."""
+    """`<stage>/checkpoints/step_000500/`: weights, optimizer, loop state and RNG. Keeps the newest
+    few, and the best by validation.
+    """
 
     def __init__(self, folder: Path, world: World, keep: int = 2):
         self.folder, self.world, self.keep = folder, world, keep
 
     def steps(self) -> list[int]:
         """Steps that have a folder with a manifest, oldest first."""
-        names = (path.parent.name.removeprefix("step_") for path in self.folder.glob("step_*/manifest.json"))
+        names = (
+            path.parent.name.removeprefix("step_")
+            for path in self.folder.glob("step_*/manifest.json")
+        )
         return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
     def path(self, step: int) -> Path:
         return self.folder / f"step_{step:06d}"
 
     def save(self, step: int, model: GPT, optimizer: Optimizer, loop: dict[str, Any]) -> None:
-        """A collective: every rank calls it; the first one writes. `loop` is JSON; `loop["best_step"]` is never deleted."""
-        optimizer_state = {name: tensor.cpu().contiguous() for name, tensor in optimizer.state_dict().items()}
+        """A collective: every rank calls it; the first one writes. `loop` is JSON;
+        `loop["best_step"]` is never deleted.
+        """
+        optimizer_state = {
+            name: tensor.cpu().contiguous() for name, tensor in optimizer.state_dict().items()
+        }
         with together(self.world):
             if self.world.first:
                 with building_folder(self.path(step)) as folder:
@@ -53,28 +74,37 @@ class Checkpoints:
                 self._tidy(step, loop.get("best_step"))
 
     def _tidy(self, step: int, best: int | None) -> None:
-        """Remove old checkpoints, damaged ones of later steps, and what a kill left half-written or half-removed."""
+        """Remove old checkpoints, damaged ones of later steps, and what a kill left half-written or
+        half-removed.
+        """
         whole = [old for old in self.steps() if old <= step]
         kept = {self.path(old).name for old in (*whole[-self.keep :], best) if old is not None}
         for path in self.folder.iterdir():
             if path.name.startswith(("step_", ".step_")) and path.name not in kept:
                 shutil.rmtree(path)
 
-    def restore(self, model: GPT, optimizer: Optimizer, say: Callable[[str], None]) -> dict[str, Any] | None:
-        """Load the newest whole checkpoint and return its loop state; None when there is none. Damaged ones are named and passed over.
+    def restore(
+        self, model: GPT, optimizer: Optimizer, say: Callable[[str], None]
+    ) -> dict[str, Any] | None:
+        """Load the newest whole checkpoint and return its loop state; None when there is none.
+        Damaged ones are named and passed over.
 
         A collective. Raises DataError for a whole one that is of another model.
         """
         for step in reversed(self.world.from_first(self.steps())):
             folder = self.path(step)
-            fault = self.world.first_fault(lambda folder=folder: manifest_fault(folder, required=CHECKPOINT_FILES))  # type: ignore[misc]
+            check = functools.partial(manifest_fault, folder, required=CHECKPOINT_FILES)
+            fault = self.world.first_fault(check)
             if fault is None:
                 load_weights(model, folder)
                 optimizer.load_state_dict(_load_file(folder / OPTIMIZER))
                 _restore_random(folder / RNG)
                 loop = read_json(folder / LOOP)
                 if not isinstance(loop, dict) or loop.get("step") != step:
-                    raise DataError(f"{folder / LOOP} is not the loop state of step {step}.", f"Delete {folder}; the one before is used.")
+                    raise DataError(
+                        f"{folder / LOOP} is not the loop state of step {step}.",
+                        f"Delete {folder}; the one before is used.",
+                    )
                 return loop
             say(f"Checkpoint {folder} is damaged ({fault}); trying the one before it.")
         return None
@@ -82,18 +112,27 @@ class Checkpoints:
 
 def whole_checkpoint(folder: Path, step: int) -> bool:
     """Whether a stage's folder has the checkpoint of that step, undamaged."""
-    return manifest_fault(Checkpoints(folder / "checkpoints", World()).path(step), required=CHECKPOINT_FILES) is None
+    return (
+        manifest_fault(
+            Checkpoints(folder / "checkpoints", World()).path(step), required=CHECKPOINT_FILES
+        )
+        is None
+    )
 
 
 def save_model(model: GPT, folder: Path, extra: dict[str, Any]) -> None:
-    """Write `model.safetensors`, `config.json` (model, and `extra` such as stage and step) and a manifest, atomically."""
+    """Write `model.safetensors`, `config.json` (model, and `extra` such as stage and step) and a
+    manifest, atomically.
+    """
     with building_folder(folder) as temporary:
         _save_weights(model, temporary, extra)
 
 
 def open_model(folder: Path, world: World | None = None) -> ModelConfig:
-    """The shape of a finished model or a checkpoint, after each of its files was held to the manifest (once on each machine of `world`, all
-    of whose processes call), and the weights' own index to that shape. Raises DataError naming what is damaged; nothing is allocated."""
+    """The shape of a finished model or a checkpoint, after each of its files was held to the
+    manifest (once on each machine of `world`, all of whose processes call), and the weights' own
+    index to that shape. Raises DataError naming what is damaged; nothing is allocated.
+    """
     fault = (world or World()).first_fault(lambda: manifest_fault(folder, required=MODEL_FILES))
     if fault is not None:
         raise DataError(f"The model in {folder} is damaged: {fault}.", MADE_ANEW)
@@ -113,26 +152,42 @@ def model_shape(folder: Path) -> ModelConfig:
         raise DataError(f"{folder / CONFIG}: {error.what}", error.mend or MADE_ANEW) from None
 
 
-def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32, world: World | None = None) -> GPT:
-    """A finished model or a checkpoint, weights and computation in `dtype`. Raises DataError when it is damaged."""
+def load_model(
+    folder: Path,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    world: World | None = None,
+) -> GPT:
+    """A finished model or a checkpoint, weights and computation in `dtype`. Raises DataError when
+    it is damaged.
+    """
     return read_model(folder, open_model(folder, world), device=device, dtype=dtype)
 
 
-def read_model(folder: Path, config: ModelConfig, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> GPT:
+def read_model(
+    folder: Path, config: ModelConfig, *, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> GPT:
     """The weights of a model that `open_model` gave the shape of."""
     model = GPT(config, compute_dtype=dtype)
     load_weights(model, folder)
-    for parameter in model.parameters():  # not the rotary tables, which compute in fp32 in training, too
+    for (
+        parameter
+    ) in model.parameters():  # not the rotary tables, which compute in fp32 in training, too
         parameter.data = parameter.data.to(dtype)
     return model.to(device=device).eval()
 
 
 def load_weights(model: GPT, folder: Path) -> None:
-    """Copy the weights of a checkpoint or finished model into `model`. Raises DataError when they do not fit."""
+    """Copy the weights of a checkpoint or finished model into `model`. Raises DataError when they
+    do not fit.
+    """
     try:
         model.load_state_dict(_load_file(folder / MODEL))
     except RuntimeError as error:
-        raise DataError(f"The weights in {folder} do not fit the model ({str(error).splitlines()[-1].strip()}).") from error
+        raise DataError(
+            f"The weights in {folder} do not fit the model ({str(error).splitlines()[-1].strip()})."
+        ) from error
 
 
 def _compare(path: Path, config: ModelConfig) -> None:
@@ -140,38 +195,55 @@ def _compare(path: Path, config: ModelConfig) -> None:
     try:
         with open_plain(path), safe_open(path, "pt") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-            found = {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
+            found = {
+                name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
+            }
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}).", MADE_ANEW) from error
     what = f"{path} is not of the model that {CONFIG} beside it describes"
-    if config.depth > len(found):  # else the comparison itself would take what a wrong depth asks for
+    if config.depth > len(
+        found
+    ):  # else the comparison itself would take what a wrong depth asks for
         raise DataError(f"{what}: {len(found)} tensors, {config.depth:,} layers.", MADE_ANEW)
     try:
         with torch.device("meta"):
-            expected = {name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()}
+            expected = {
+                name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()
+            }
     except (RuntimeError, OverflowError) as error:
         raise DataError(f"{what} ({str(error).splitlines()[0]}).", MADE_ANEW) from error
     if odd := sorted(expected.keys() ^ found.keys()):
         raise DataError(f"{what}: {odd[0]} is only in one of them.", MADE_ANEW)
     for name, (shape, dtype) in found.items():
         if shape != expected[name] or dtype not in ("F32", "F64", "BF16", "F16"):
-            raise DataError(f"{what}: {name} is {dtype} {list(shape)}, expected {list(expected[name])}.", MADE_ANEW)
+            raise DataError(
+                f"{what}: {name} is {dtype} {list(shape)}, expected {list(expected[name])}.",
+                MADE_ANEW,
+            )
 
 
 def _restore_random(path: Path) -> None:
     try:
         torch.set_rng_state(_load_file(path)["cpu"])
     except (KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{path} holds no state of random numbers.", f"Delete {path.parent}; the checkpoint before it is used.") from error
+        raise DataError(
+            f"{path} holds no state of random numbers.",
+            f"Delete {path.parent}; the checkpoint before it is used.",
+        ) from error
 
 
 def _save_weights(model: GPT, folder: Path, extra: dict[str, Any] | None = None) -> None:
-    _save_file({name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}, folder / MODEL)
+    _save_file(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
+        folder / MODEL,
+    )
     write_json(folder / CONFIG, {"model": model.config.to_dict(), **(extra or {})})
 
 
 def _save_file(tensors: dict[str, torch.Tensor], path: Path) -> None:
-    """Write tensors. What the operating system refuses raises OSError, which safetensors wraps in an error of its own."""
+    """Write tensors. What the operating system refuses raises OSError, which safetensors wraps in
+    an error of its own.
+    """
     try:
         save_file(tensors, path)
     except SafetensorError as error:

@@ -1,5 +1,7 @@
-"""Preference alignment by DPO (arXiv 2305.18290): the better answer of each pair becomes likelier than the worse one, measured from where
-the model stood. The reference model's log-probabilities are computed once and kept, so no second model is held in memory."""
+"""Preference alignment by DPO (arXiv 2305.18290): the better answer of each pair becomes likelier
+than the worse one, measured from where the model stood. The reference model's log-probabilities are
+computed once and kept, so no second model is held in memory.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from chatling.config import Count, CountOrZero, Epochs, Flag, Fraction, Rate, Text, Weight, Width, absolute, bounded, config
+from chatling.config import (
+    Count,
+    CountOrZero,
+    Epochs,
+    Flag,
+    Fraction,
+    Rate,
+    Text,
+    Weight,
+    Width,
+    absolute,
+    bounded,
+    config,
+)
 from chatling.data.config import POCKET
-from chatling.data.preferences import PairBatch, PreferenceBatches, RenderedPairs, preference_files, split_preferences
+from chatling.data.preferences import (
+    PairBatch,
+    PreferenceBatches,
+    RenderedPairs,
+    preference_files,
+    split_preferences,
+)
 from chatling.data.reading import file_format
 from chatling.data.token_shards import file_fingerprint, write_conversation_shards
 from chatling.errors import DataError
@@ -56,7 +77,9 @@ class DPOConfig:
     per_token: Flag = False
     """Mean log-probability of an answer instead of the sum, so that length does not count."""
     imitation: Weight = 0.0
-    """Weight of the chosen answers' next-token loss, for answers the model would never give by itself."""
+    """Weight of the chosen answers' next-token loss, for answers the model would never give by
+    itself.
+    """
     learning_rate_fraction: Rate = 0.01
     """Of the base stage's rates."""
     matrices_only: Flag = False
@@ -77,7 +100,9 @@ class DPOConfig:
     """Steps between validations; 0: only in the end."""
 
     def anchored(self) -> DPOConfig:
-        """With the path of a file or folder made absolute, so that it means the same from another working directory."""
+        """With the path of a file or folder made absolute, so that it means the same from another
+        working directory.
+        """
         path = absolute(self.data)
         return replace(self, data=path) if self.data != POCKET and os.path.exists(path) else self
 
@@ -90,12 +115,22 @@ def dpo_facts(config: DPOConfig) -> tuple[Any, ...]:
 
 
 def prepare_dpo(
-    config: DPOConfig, tokenizer: Tokenizer, sources: Sources, train: Path, validation: Path, note: Callable[[str], None]
+    config: DPOConfig,
+    tokenizer: Tokenizer,
+    sources: Sources,
+    train: Path,
+    validation: Path,
+    note: Callable[[str], None],
 ) -> None:
-    """Write the pairs as token shards, once; documents 2 i and 2 i + 1 are the answers of pair i."""
+    """Write the pairs as token shards, once; documents 2 i and 2 i + 1 are the answers of pair
+    i.
+    """
     if config.data == POCKET:
         count = config.pairs or POCKET_PAIRS
-        splits = pocket_preferences("train", sources.seed, count), pocket_preferences("validation", sources.seed, config.validation_pairs)
+        splits = (
+            pocket_preferences("train", sources.seed, count),
+            pocket_preferences("validation", sources.seed, config.validation_pairs),
+        )
         marks = [hashlib.sha256(repr(splits).encode()).hexdigest()]
     else:
         files = preference_pairs(config.data, sources)
@@ -103,11 +138,19 @@ def prepare_dpo(
         splits = split_preferences(files, note)
     for folder, pairs in zip((train, validation), splits, strict=True):
         facts = repr(("dpo", tokenizer.fingerprint, sources.seed, config.data, marks, len(pairs)))
-        write_conversation_shards(folder, RenderedPairs(tokenizer, pairs), tokenizer.vocab_size, fingerprint=facts, note=note)
+        write_conversation_shards(
+            folder,
+            RenderedPairs(tokenizer, pairs),
+            tokenizer.vocab_size,
+            fingerprint=facts,
+            note=note,
+        )
 
 
 def on_hub(data: str) -> bool:
-    """Whether pairs come from a data set of the Hub. What is there on this disk goes before one, and a file's name is none."""
+    """Whether pairs come from a data set of the Hub. What is there on this disk goes before one,
+    and a file's name is none.
+    """
     path = Path(os.path.expanduser(data))
     return data.count("/") == 1 and not path.exists() and file_format(path) is None
 
@@ -118,7 +161,10 @@ def preference_pairs(data: str, sources: Sources) -> list[Path]:
     if path.exists():
         return preference_files(path)
     if not on_hub(data):
-        raise DataError(f"There are no preference pairs at {data!r}.", 'dpo.data is "pocket", a path, or a Hub data set as OWNER/NAME.')
+        raise DataError(
+            f"There are no preference pairs at {data!r}.",
+            'dpo.data is "pocket", a path, or a Hub data set as OWNER/NAME.',
+        )
     return [file for file in sources.fetcher().dataset(data, "*") if file_format(file) is not None]
 
 
@@ -138,14 +184,31 @@ def train_dpo(
     rates = resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
     model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
     load_weights(model, folder)
-    batches, held_out = (preference_batches(context, config, shards, shape) for shards in (train, validation))
+    batches, held_out = (
+        preference_batches(context, config, shards, shape) for shards in (train, validation)
+    )
     if batches.left_out:
-        context.progress.message(f"dpo: {batches.left_out} of {len(batches.lengths)} pairs are too long for the context, and left out")
+        context.progress.message(
+            f"dpo: {batches.left_out} of {len(batches.lengths)} pairs are too long for the context,"
+            " and left out"
+        )
     start = read_manifest(folder)[MODEL].sha256
-    for each, shards, most in ((batches, train, None), (held_out, validation, config.validation_pairs)):
-        each.reference = reference_logprobs(context, model, each, shards.with_name(f"{shards.name}-reference.safetensors"), start, most)
+    for each, shards, most in (
+        (batches, train, None),
+        (held_out, validation, config.validation_pairs),
+    ):
+        each.reference = reference_logprobs(
+            context,
+            model,
+            each,
+            shards.with_name(f"{shards.name}-reference.safetensors"),
+            start,
+            most,
+        )
     steps = max(1, config.epochs * len(batches.usable) // config.batch_pairs)
-    schedule = Schedule(steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction)
+    schedule = Schedule(
+        steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction
+    )
 
     def loss(inputs: Tensor, targets: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
         return _loss(config, model.logprobs(inputs, targets), targets, reference)
@@ -154,31 +217,63 @@ def train_dpo(
     loop = replace(context.loop, evaluate_every=config.evaluate_every)
     run, world = context.run.stage("dpo"), context.world
     trainer = Trainer(
-        "dpo", run, model, optimizer, schedule, batches, loss, evaluate, loop, world, context.progress, evaluate_first=True,
+        "dpo",
+        run,
+        model,
+        optimizer,
+        schedule,
+        batches,
+        loss,
+        evaluate,
+        loop,
+        world,
+        context.progress,
+        evaluate_first=True,
         watch=LiveEvals(context, "dpo", model),
-    )  # fmt: skip
+    )
     save_finished(context, "dpo", model, trainer.fit())
 
 
-def preference_batches(context: Context, config: DPOConfig, shards: Path, shape: ModelConfig) -> PreferenceBatches:
+def preference_batches(
+    context: Context, config: DPOConfig, shards: Path, shape: ModelConfig
+) -> PreferenceBatches:
     """The pairs of some shards as steps and micro-batches for this rank."""
     execution, world = context.execution, context.world
     return PreferenceBatches(
-        checked_shards(context, shards), config.batch_pairs, execution.micro_tokens, world.rank, world.size, bos=context.tokenizer.bos,
-        seed=context.seed, max_tokens=shape.context, bucket=config.bucket, one_shape=execution.compile,
-    )  # fmt: skip
+        checked_shards(context, shards),
+        config.batch_pairs,
+        execution.micro_tokens,
+        world.rank,
+        world.size,
+        bos=context.tokenizer.bos,
+        seed=context.seed,
+        max_tokens=shape.context,
+        bucket=config.bucket,
+        one_shape=execution.compile,
+    )
 
 
 @torch.no_grad()
 def reference_logprobs(
-    context: Context, model: GPT, batches: PreferenceBatches, cache: Path, start: str, most: int | None
+    context: Context,
+    model: GPT,
+    batches: PreferenceBatches,
+    cache: Path,
+    start: str,
+    most: int | None,
 ) -> np.ndarray:
-    """(documents,) log-probability of each answer under the model that DPO begins with; 0 for pairs that are not used.
+    """(documents,) log-probability of each answer under the model that DPO begins with; 0 for pairs
+    that are not used.
 
-    Kept in `cache` for as long as weights (`start`), pairs and settings are the same. The ranks share the work.
+    Kept in `cache` for as long as weights (`start`), pairs and settings are the same. The ranks
+    share the work.
     """
-    key = hashlib.sha256(repr((start, batches.shards.fingerprint, most, context.execution.dtype)).encode()).hexdigest()
-    known = context.world.from_first(_cached(cache, key, context.progress.message) if context.world.first else None)
+    key = hashlib.sha256(
+        repr((start, batches.shards.fingerprint, most, context.execution.dtype)).encode()
+    ).hexdigest()
+    known = context.world.from_first(
+        _cached(cache, key, context.progress.message) if context.world.first else None
+    )
     if known is not None and known.shape == (batches.shards.documents,):
         return known
     found = torch.zeros(batches.shards.documents, dtype=torch.float32)
@@ -190,12 +285,16 @@ def reference_logprobs(
     values: np.ndarray = context.world.sum(found.to(context.device)).cpu().numpy()
     with together(context.world):
         if context.world.first:
-            write_atomic(cache, save({"logprobs": values}, metadata={"of": key, "sha256": _digest(values)}))
+            write_atomic(
+                cache, save({"logprobs": values}, metadata={"of": key, "sha256": _digest(values)})
+            )
     return values
 
 
 def _cached(cache: Path, key: str, say: Callable[[str], None]) -> np.ndarray | None:
-    """What was computed before, if it was of the same. What is damaged is told of, and computed again."""
+    """What was computed before, if it was of the same. What is damaged is told of, and computed
+    again.
+    """
     try:
         with open_plain(cache), safe_open(cache, framework="numpy") as file:
             facts = file.metadata() or {}
@@ -213,35 +312,61 @@ def _cached(cache: Path, key: str, say: Callable[[str], None]) -> np.ndarray | N
 
 
 def _digest(values: np.ndarray) -> str:
-    return hashlib.sha256(repr((values.dtype.str, values.shape)).encode() + values.tobytes()).hexdigest()
+    return hashlib.sha256(
+        repr((values.dtype.str, values.shape)).encode() + values.tobytes()
+    ).hexdigest()
 
 
 @torch.no_grad()
-def preference_scores(model: GPT, batches: PreferenceBatches, config: DPOConfig, context: Context) -> dict[str, float]:
-    """On held-out pairs: the loss; how often the better answer is the likelier one (`val_preferred`), and how often it gained more on the
-    reference than the worse one (`val_accuracy`); the margin of the gains; and how far each answer's log-probability drifted."""
+def preference_scores(
+    model: GPT, batches: PreferenceBatches, config: DPOConfig, context: Context
+) -> dict[str, float]:
+    """On held-out pairs: the loss; how often the better answer is the likelier one
+    (`val_preferred`), and how often it gained more on the reference than the worse one
+    (`val_accuracy`); the margin of the gains; and how far each answer's log-probability drifted.
+    """
     totals = [0.0] * 7
     for _, batch in batches.once(config.validation_pairs):
         inputs, targets, reference = _tensors(batch, context.device)
         logprobs = model.logprobs(inputs, targets)
         loss, count = _loss(config, logprobs, targets, reference)
         chosen, rejected, real = preference_gains(logprobs, targets, reference, config.per_token)
-        better, worse, _ = preference_gains(logprobs, targets, torch.zeros_like(reference), config.per_token)
+        better, worse, _ = preference_gains(
+            logprobs, targets, torch.zeros_like(reference), config.per_token
+        )
         each = (better > worse, chosen > rejected, chosen - rejected, chosen, rejected)
         sums = [loss, count, *((value * real).sum() for value in each)]
         totals = [total + float(value) for total, value in zip(totals, sums, strict=True)]
     loss_sum, pairs, *rest = context.world.sum_numbers(totals, context.device)
-    names = ("val_preferred", "val_accuracy", "val_margin", "val_chosen_drift", "val_rejected_drift")
-    return {"val_loss": loss_sum / pairs} | {name: value / pairs for name, value in zip(names, rest, strict=True)}
+    names = (
+        "val_preferred",
+        "val_accuracy",
+        "val_margin",
+        "val_chosen_drift",
+        "val_rejected_drift",
+    )
+    return {"val_loss": loss_sum / pairs} | {
+        name: value / pairs for name, value in zip(names, rest, strict=True)
+    }
 
 
-def _loss(config: DPOConfig, logprobs: Tensor, targets: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+def _loss(
+    config: DPOConfig, logprobs: Tensor, targets: Tensor, reference: Tensor
+) -> tuple[Tensor, Tensor]:
     return preference_loss(
-        logprobs, targets, reference, beta=config.beta, label_smoothing=config.label_smoothing, per_token=config.per_token,
+        logprobs,
+        targets,
+        reference,
+        beta=config.beta,
+        label_smoothing=config.label_smoothing,
+        per_token=config.per_token,
         imitation=config.imitation,
-    )  # fmt: skip
+    )
 
 
 def _tensors(batch: PairBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    inputs, targets, reference = (torch.from_numpy(array).to(device) for array in (batch.inputs, batch.targets, batch.reference))
+    inputs, targets, reference = (
+        torch.from_numpy(array).to(device)
+        for array in (batch.inputs, batch.targets, batch.reference)
+    )
     return inputs, targets, reference

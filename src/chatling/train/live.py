@@ -1,7 +1,9 @@
-"""Looking at a model while it trains: samples at every evaluation, and CORE now and then in base training.
+"""Looking at a model while it trains: samples at every evaluation, and CORE now and then in base
+training.
 
-Nothing in here may change training or end it: the weights are read from a copy that is not compiled (shapes of its own would use up the
-compiler's), the random state is put back, and what fails is told of and left out.
+Nothing in here may change training or end it: the weights are read from a copy that is not compiled
+(shapes of its own would use up the compiler's), the random state is put back, and what fails is
+told of and left out.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ BASE = "base"  # the stage whose model goes on with texts rather than answers, a
 
 
 class LiveEvals:
-    """The loop's watch over one stage. Writes `evals/<stage>-samples.jsonl`, one line an evaluation: {"step", "samples"}."""
+    """The loop's watch over one stage. Writes `evals/<stage>-samples.jsonl`, one line an
+    evaluation: {"step", "samples"}.
+    """
 
     def __init__(self, context: Context, stage: str, model: GPT):
         self._context, self._stage, self._model = context, stage, model
@@ -60,9 +64,16 @@ class LiveEvals:
             self._tell("samples", error)
 
     def _core_is_due(self, step: int) -> bool:
-        """At the first evaluation after each `core_every` steps; what is due when training ends, the eval stage does in full."""
+        """At the first evaluation after each `core_every` steps; what is due when training ends,
+        the eval stage does in full.
+        """
         context, config = self._context, self._context.evals
-        if self._stage != BASE or config is None or context.core is None or not (config.core_every and context.loop.evaluate_every):
+        if (
+            self._stage != BASE
+            or config is None
+            or context.core is None
+            or not (config.core_every and context.loop.evaluate_every)
+        ):
             return False
         return step // config.core_every > (step - context.loop.evaluate_every) // config.core_every
 
@@ -70,10 +81,14 @@ class LiveEvals:
         context, config = self._context, self._context.evals
         assert context.core is not None
         assert config is not None
-        result = evaluate_core(twin, context.tokenizer, context.core, limit=config.core_examples, world=context.world)
+        result = evaluate_core(
+            twin, context.tokenizer, context.core, limit=config.core_examples, world=context.world
+        )
         if context.world.first:
             write_core(context.run, self._stage, result, step=step)
         return {"core": result.core}
 
     def _tell(self, what: str, error: Exception) -> None:
-        self._context.progress.message(f"{self._stage}: {what} failed ({type(error).__name__}: {error}); training goes on.")
+        self._context.progress.message(
+            f"{self._stage}: {what} failed ({type(error).__name__}: {error}); training goes on."
+        )

@@ -1,4 +1,6 @@
-"""The one training loop: accumulate, reduce, guard, step, evaluate, log, save. Every stage brings its batches and its loss."""
+"""The one training loop: accumulate, reduce, guard, step, evaluate, log, save. Every stage brings
+its batches and its loss.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,13 @@ from chatling.workspace import read_json, write_json
 
 BAD_STEPS_IN_A_ROW = 3
 ROLLBACKS = 2
-COLLECT_EVERY = 500  # steps between garbage collections, which otherwise stop the device at random moments
+COLLECT_EVERY = (
+    500  # steps between garbage collections, which otherwise stop the device at random moments
+)
 
-Loss = Callable[..., tuple[Tensor, Tensor]]  # called with a micro-batch's tensors by name; returns (sum, count)
+Loss = Callable[
+    ..., tuple[Tensor, Tensor]
+]  # called with a micro-batch's tensors by name; returns (sum, count)
 Evaluate = Callable[[], dict[str, float]]
 
 
@@ -66,7 +72,9 @@ class Watch(Protocol):
         """After `step` steps; returns metrics that join the line. Every rank calls it."""
 
     def cut(self, step: int) -> None:
-        """Training goes on after `step` steps: what was kept of later ones is void. The first rank calls it."""
+        """Training goes on after `step` steps: what was kept of later ones is void. The first rank
+        calls it.
+        """
 
 
 @dataclass
@@ -91,36 +99,63 @@ class Position:
     @staticmethod
     def from_dict(data: dict[str, Any]) -> Position:
         """Raises DataError for what `to_dict` did not write."""
-        known = {"step": (int,), "data": (dict, type(None)), "seconds": (float, int), "tokens": (int,), "best_step": (int, type(None)),
-                 "best": (float, int, type(None))}  # fmt: skip
-        if data.keys() != known.keys() or any(type(data[key]) not in kinds for key, kinds in known.items()):
-            raise DataError("A checkpoint's loop.json does not say where training stood.", "Delete it; the one before it is used.")
+        known = {
+            "step": (int,),
+            "data": (dict, type(None)),
+            "seconds": (float, int),
+            "tokens": (int,),
+            "best_step": (int, type(None)),
+            "best": (float, int, type(None)),
+        }
+        if data.keys() != known.keys() or any(
+            type(data[key]) not in kinds for key, kinds in known.items()
+        ):
+            raise DataError(
+                "A checkpoint's loop.json does not say where training stood.",
+                "Delete it; the one before it is used.",
+            )
         return Position(**{**data, "best": math.inf if data["best"] is None else data["best"]})
 
 
 class Guard:
-    """Rows that gave a non-finite loss or gradient, and how often the run was rolled back; on disk, so that a kill forgets neither."""
+    """Rows that gave a non-finite loss or gradient, and how often the run was rolled back; on disk,
+    so that a kill forgets neither.
+    """
 
     def __init__(self, path: Path):
         self.path = path
         saved = read_json(path) if path.exists() else {"excluded": [], "rollbacks": 0}
-        excluded, rollbacks = (saved.get(key) for key in ("excluded", "rollbacks")) if isinstance(saved, dict) else (None, None)
-        if not isinstance(excluded, list) or not all(isinstance(rows, str) for rows in excluded) or type(rollbacks) is not int:
-            raise DataError(f"{path} does not say which rows are left out.", "Delete it; rows that are not finite are then found again.")
+        excluded, rollbacks = (
+            (saved.get(key) for key in ("excluded", "rollbacks"))
+            if isinstance(saved, dict)
+            else (None, None)
+        )
+        if (
+            not isinstance(excluded, list)
+            or not all(isinstance(rows, str) for rows in excluded)
+            or type(rollbacks) is not int
+        ):
+            raise DataError(
+                f"{path} does not say which rows are left out.",
+                "Delete it; rows that are not finite are then found again.",
+            )
         self.excluded: set[str] = set(excluded)
         self.rollbacks: int = rollbacks
         self.streak: list[str] = []
 
     def bad(self, rows: str) -> bool:
-        """Note a bad step; True when it is time to roll back. Raises RunError when rolling back has not helped."""
+        """Note a bad step; True when it is time to roll back. Raises RunError when rolling back has
+        not helped.
+        """
         self.streak.append(rows)
         if len(self.streak) < BAD_STEPS_IN_A_ROW:
             return False
         if self.rollbacks == ROLLBACKS:
             raise RunError(
-                f"The loss or its gradient was not finite {BAD_STEPS_IN_A_ROW} steps in a row, after {ROLLBACKS} rollbacks "
-                f"(last rows {rows}).",
-                "Lower the learning rates ([optim] matrix_lr, embedding_lr, head_lr) or look at the data, then run again.",
+                f"The loss or its gradient was not finite {BAD_STEPS_IN_A_ROW} steps in a row,"
+                f" after {ROLLBACKS} rollbacks (last rows {rows}).",
+                "Lower the learning rates ([optim] matrix_lr, embedding_lr, head_lr) or look at the"
+                " data, then run again.",
             )
         self.excluded.update(self.streak)
         self.rollbacks += 1
@@ -133,7 +168,9 @@ class Guard:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Catch SIGTERM and SIGINT; the yielded function tells whether one came. A second SIGINT interrupts at once."""
+    """Catch SIGTERM and SIGINT; the yielded function tells whether one came. A second SIGINT
+    interrupts at once.
+    """
     received: list[int] = []
 
     def handler(number: int, frame: FrameType | None) -> None:
@@ -141,7 +178,9 @@ def stop_requests() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         received.append(number)
 
-    previous = {number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)}
+    previous = {
+        number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     try:
         yield lambda: bool(received)
     finally:
@@ -165,8 +204,10 @@ def quiet_collector() -> Iterator[None]:
 class Trainer:
     """What a training run is made of; everything is kept under `folder`.
 
-    `loss` is called with a micro-batch's tensors; `evaluate` returns metrics, of which `val_loss` chooses the best checkpoint.
-    `prefetch=False` is for batches that depend on the weights, such as rollouts: each is made when the step before it is done.
+    `loss` is called with a micro-batch's tensors; `evaluate` returns metrics, of which `val_loss`
+    chooses the best checkpoint.
+    `prefetch=False` is for batches that depend on the weights, such as rollouts: each is made when
+    the step before it is done.
     """
 
     name: str
@@ -181,7 +222,9 @@ class Trainer:
     world: World
     progress: Progress
     prefetch: bool = True
-    evaluate_first: bool = False  # also before the first step: a line of its own, with the event "start"
+    evaluate_first: bool = (
+        False  # also before the first step: a line of its own, with the event "start"
+    )
     watch: Watch | None = None
 
     def __post_init__(self) -> None:
@@ -189,7 +232,9 @@ class Trainer:
         self.metrics = MetricsLog(self.folder / "metrics.jsonl")
         run = self.folder.parent
         name = self.config.tracker if self.world.first else "none"
-        self.tracker = Tracker(name, run.name, self.name, run / "tracker" / self.name, self.progress.message)
+        self.tracker = Tracker(
+            name, run.name, self.name, run / "tracker" / self.name, self.progress.message
+        )
         self.guard = Guard(self.folder / "guard.json")
         self.device = next(self.model.parameters()).device
         self.wide = widest_float(self.device)
@@ -198,14 +243,20 @@ class Trainer:
     def fit(self) -> Position:
         """Train to the schedule's end, from the newest whole checkpoint or from the model as it is.
 
-        Saves and raises Interrupted on SIGTERM or SIGINT; raises RunError when training diverges for good.
+        Saves and raises Interrupted on SIGTERM or SIGINT; raises RunError when training diverges
+        for good.
         """
         if not self._restore():
             self._save()  # a rollback needs one, and a full disk shows now
         self.progress.start(self.name, self.schedule.steps, self.position.step)
         self.tracker.start(self.position.step)
         closing = contextlib.closing(self.tracker)
-        with memory_errors(f"training {self.name!r}"), stop_requests() as stopping, quiet_collector(), closing:
+        with (
+            memory_errors(f"training {self.name!r}"),
+            stop_requests() as stopping,
+            quiet_collector(),
+            closing,
+        ):
             if self.evaluate_first and self.position.step == 0:
                 self._log({"step": 0, "event": "start", **self._evaluate()})
             while not self._run(stopping):
@@ -213,7 +264,9 @@ class Trainer:
                 with together(self.world):
                     if self.world.first:
                         self.guard.write()
-                why = f"{BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out"
+                why = (
+                    f"{BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out"
+                )
                 self.progress.message(f"Rolled back to step {self.position.step}: {why}.")
         return self.position
 
@@ -230,7 +283,9 @@ class Trainer:
         return saved is not None
 
     def _save(self) -> None:
-        self.checkpoints.save(self.position.step, self.model, self.optimizer, self.position.to_dict())
+        self.checkpoints.save(
+            self.position.step, self.model, self.optimizer, self.position.to_dict()
+        )
 
     def _run(self, stopping: Callable[[], bool]) -> bool:
         """Step until the end (True) or until a rollback is due (False)."""
@@ -244,32 +299,63 @@ class Trainer:
                 waited = time.perf_counter() - started
                 if batch.position in self.guard.excluded:
                     continue
-                count, stop = self.world.sum_numbers([float(batch.count), float(stopping())], self.device)
+                count, stop = self.world.sum_numbers(
+                    [float(batch.count), float(stopping())], self.device
+                )
                 if stop:
                     self._save()
                     saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
                     raise Interrupted(saved, "Run the same command again to go on.")
-                mean, norm = self._gradients(micro_batches, max(count, 1.0))  # a step may hold nothing to learn
-                loss_value, norm_value = torch.stack([mean, norm.to(self.wide)]).tolist()  # the step's one wait for the device
+                mean, norm = self._gradients(
+                    micro_batches, max(count, 1.0)
+                )  # a step may hold nothing to learn
+                loss_value, norm_value = torch.stack(
+                    [mean, norm.to(self.wide)]
+                ).tolist()  # the step's one wait for the device
                 if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
                     self.model.zero_grad(set_to_none=True)
-                    self._log({"step": position.step, "event": "not finite, skipped", "rows": batch.position})
+                    self._log(
+                        {
+                            "step": position.step,
+                            "event": "not finite, skipped",
+                            "rows": batch.position,
+                        }
+                    )
                     if self.guard.bad(batch.position):
                         return False
                     continue
                 self.guard.streak.clear()
                 rate = schedule.rate(position.step)
-                if norm_value:  # without a gradient, momentum alone would still move the matrices by a whole step
-                    self.optimizer.step(norm, rate, schedule.momentum(position.step), schedule.weight_decay(position.step))
+                # without a gradient, momentum alone would still move the matrices by a whole step
+                if norm_value:
+                    self.optimizer.step(
+                        norm,
+                        rate,
+                        schedule.momentum(position.step),
+                        schedule.weight_decay(position.step),
+                    )
                 self.model.zero_grad(set_to_none=True)
                 seconds = time.perf_counter() - started
-                line = {"step": position.step, "loss": loss_value, "rate": rate, "gradient_norm": norm_value}
-                line |= {"tokens": batch.tokens, "seconds": round(seconds, 6), "batch_seconds": round(waited, 6), **batch.metrics}
+                line = {
+                    "step": position.step,
+                    "loss": loss_value,
+                    "rate": rate,
+                    "gradient_norm": norm_value,
+                }
+                line |= {
+                    "tokens": batch.tokens,
+                    "seconds": round(seconds, 6),
+                    "batch_seconds": round(waited, 6),
+                    **batch.metrics,
+                }
                 position.advance(batch.state, batch.tokens, seconds)
                 if self._finish_step(line):
                     return True
                 started = time.perf_counter()
-        raise RunError(f"The training data of {self.name!r} ended before the last step.", "Check the corpus of this stage.")
+        raise RunError(
+            f"The training data of {self.name!r} ended before the last step.",
+            "Check the corpus of this stage.",
+        )
 
     def _finish_step(self, line: dict[str, Any]) -> bool:
         """Evaluate, log and save where it is time to; returns whether this was the last step."""
@@ -295,11 +381,20 @@ class Trainer:
             self.metrics.append(line)
             self.tracker.log(line)
 
-    def _gradients(self, micro_batches: list[dict[str, Tensor]], count: float) -> tuple[Tensor, Tensor]:
-        """Accumulate the step's gradients, divided once by its global count; returns the mean loss and the gradient norm, on the device."""
+    def _gradients(
+        self, micro_batches: list[dict[str, Tensor]], count: float
+    ) -> tuple[Tensor, Tensor]:
+        """Accumulate the step's gradients, divided once by its global count; returns the mean loss
+        and the gradient norm, on the device.
+        """
         total = torch.zeros((), dtype=self.wide, device=self.device)
         for tensors in micro_batches:
-            value, _ = self.loss(**{key: tensor.to(self.device, non_blocking=True) for key, tensor in tensors.items()})
+            value, _ = self.loss(
+                **{
+                    key: tensor.to(self.device, non_blocking=True)
+                    for key, tensor in tensors.items()
+                }
+            )
             (value / count).backward()
             total += value.detach()
         if not micro_batches:  # this rank has nothing to learn from, others may have
@@ -308,14 +403,20 @@ class Trainer:
         return self.world.sum(total) / count, self.optimizer.reduce_gradients()
 
 
-def _on_host(steps: Iterator[Step], device: torch.device) -> Generator[tuple[Step, list[dict[str, Tensor]]]]:
+def _on_host(
+    steps: Iterator[Step], device: torch.device
+) -> Generator[tuple[Step, list[dict[str, Tensor]]]]:
     """Micro-batches as (pinned) tensors; runs in the prefetch thread, where there is one."""
     pin = device.type == "cuda"
     if pin:
-        torch.cuda.set_device(device)  # each thread has its own current device, and pinning opens a context there
+        torch.cuda.set_device(
+            device
+        )  # each thread has its own current device, and pinning opens a context there
     for step in steps:
         micro_batches = []
         for micro in step.micro:
             tensors = {f.name: torch.from_numpy(getattr(micro, f.name)) for f in fields(micro)}
-            micro_batches.append({key: tensor.pin_memory() if pin else tensor for key, tensor in tensors.items()})
+            micro_batches.append(
+                {key: tensor.pin_memory() if pin else tensor for key, tensor in tensors.items()}
+            )
         yield step, micro_batches

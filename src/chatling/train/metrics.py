@@ -1,4 +1,6 @@
-"""metrics.jsonl: one line a step, flushed as it is written, cut back to the checkpoint on resume."""
+"""metrics.jsonl: one line a step, flushed as it is written, cut back to the checkpoint on
+resume.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ MOST = 2 << 30  # bytes of a log that is read
 
 
 class MetricsLog:
-    """Appends to a stage's `metrics.jsonl`. A half-written last line (a kill) is dropped when the log is read or cut."""
+    """Appends to a stage's `metrics.jsonl`. A half-written last line (a kill) is dropped when the
+    log is read or cut.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -52,9 +56,13 @@ def _known(key: str, value: Any) -> bool:
     if key in ("event", "rows"):
         return isinstance(value, str)
     if key == "samples":
-        return isinstance(value, list) and all(isinstance(each, dict) and _texts(each) for each in value)
+        return isinstance(value, list) and all(
+            isinstance(each, dict) and _texts(each) for each in value
+        )
     return type(value) is float or (type(value) is int and abs(value) < 1 << 53)
 
 
 def _texts(sample: dict[str, Any]) -> bool:
-    return {"prompt", "text"} <= sample.keys() and all(isinstance(value, str) for value in sample.values())
+    return {"prompt", "text"} <= sample.keys() and all(
+        isinstance(value, str) for value in sample.values()
+    )

@@ -1,5 +1,6 @@
-"""A step of SFT's conversations beside every step of another kind of learning, so that what was known stays known (PPO-ptx of InstructGPT,
-arXiv 2203.02155)."""
+"""A step of SFT's conversations beside every step of another kind of learning, so that what was
+known stays known (PPO-ptx of InstructGPT, arXiv 2203.02155).
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from chatling.train.stage import Context
 
 @dataclass(frozen=True)
 class Replay:
-    """What is seen again: SFT's table, which says how many conversations a step takes, and the shards it learnt from."""
+    """What is seen again: SFT's table, which says how many conversations a step takes, and the
+    shards it learnt from.
+    """
 
     config: FinetuneConfig
     shards: Path
@@ -37,7 +40,8 @@ class ReplayBatch(MicroBatch):
 
 @dataclass(frozen=True)
 class Replayed:
-    """The steps of `source`, each with a step of `conversations`, whose mean next-token loss counts `weight` times the source's mean loss.
+    """The steps of `source`, each with a step of `conversations`, whose mean next-token loss counts
+    `weight` times the source's mean loss.
 
     Made on all ranks together: never prefetch them.
     """
@@ -54,15 +58,25 @@ class Replayed:
         beside = self.conversations.steps(state["replay"])
         for step in self.source.steps(state["source"]):
             known = next(beside)
-            count, known_count = self.world.sum_numbers([float(step.count), float(known.count)], self.device)
+            count, known_count = self.world.sum_numbers(
+                [float(step.count), float(known.count)], self.device
+            )
             weights = np.array([self.weight * count / max(known_count, 1.0)], np.float32)
-            micro = (*step.micro, *(ReplayBatch(batch.inputs, batch.targets, weights) for batch in known.micro))
+            micro = (
+                *step.micro,
+                *(ReplayBatch(batch.inputs, batch.targets, weights) for batch in known.micro),
+            )
             after = {"source": step.state, "replay": known.state}
             yield replace(step, micro=micro, state=after, tokens=step.tokens + known.tokens)
 
 
 def with_replay(
-    context: Context, model: GPT, batches: StepSource, loss: Loss, weight: float, replay: Replay | None
+    context: Context,
+    model: GPT,
+    batches: StepSource,
+    loss: Loss,
+    weight: float,
+    replay: Replay | None,
 ) -> tuple[StepSource, Loss]:
     """A stage's batches and loss with SFT's conversations beside them."""
     assert replay is not None, "a recipe with rl.replay has an [sft]"

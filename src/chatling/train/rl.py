@@ -1,7 +1,8 @@
-"""Reinforcement learning from checkable answers: several answers to each question, better ones made likelier than worse ones.
+"""Reinforcement learning from checkable answers: several answers to each question, better ones made
+likelier than worse ones.
 
-On-policy REINFORCE with the group's mean as baseline: no value model, no reference model, no clipping, unless the recipe asks for the
-last two. The rollouts are the loop's batches.
+On-policy REINFORCE with the group's mean as baseline: no value model, no reference model, no
+clipping, unless the recipe asks for the last two. The rollouts are the loop's batches.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ from chatling.train.rollouts import ROOM_FOR_TOOLS, RLConfig, RolloutBatches, sa
 from chatling.train.sources import Sources
 from chatling.train.stage import Context, build, save_finished
 
-POCKET_QUESTIONS = 2_000  # of the built-in world's hard arithmetic, where the recipe gives no number
+POCKET_QUESTIONS = (
+    2_000  # of the built-in world's hard arithmetic, where the recipe gives no number
+)
 
 
 def open_task(config: RLConfig, split: Literal["train", "test"], sources: Sources) -> Task:
@@ -43,15 +46,25 @@ def open_task(config: RLConfig, split: Literal["train", "test"], sources: Source
     count = config.questions if split == "train" else config.evaluate_questions
     if config.task == POCKET:
         count = count or POCKET_QUESTIONS
-        return practice(sources.seed, count) if split == "train" else heldout("hard_arithmetic", sources.seed, count)
+        return (
+            practice(sources.seed, count)
+            if split == "train"
+            else heldout("hard_arithmetic", sources.seed, count)
+        )
     size = count if config.task in MADE else None
     task = load_task(config.task, split, sources.fetcher(), size=size, identity=sources.identity)
-    return task if count is None or count >= len(task) else task.shuffled(sources.seed).sliced(0, count)
+    return (
+        task
+        if count is None or count >= len(task)
+        else task.shuffled(sources.seed).sliced(0, count)
+    )
 
 
 def rl_steps(config: RLConfig, questions: int) -> int:
     """Steps of `questions` usable questions."""
-    return (config.steps or max(1, config.epochs * questions // config.questions_per_step)) * config.updates
+    return (
+        config.steps or max(1, config.epochs * questions // config.questions_per_step)
+    ) * config.updates
 
 
 def train_rl(
@@ -65,16 +78,30 @@ def train_rl(
     test: Task,
     replay: Replay | None = None,
 ) -> None:
-    """Improve the model of stage `start_from` at a task, evaluating on `test`; `replay` is needed by `config.replay`. Writes `rl/model`."""
+    """Improve the model of stage `start_from` at a task, evaluating on `test`; `replay` is needed
+    by `config.replay`. Writes `rl/model`.
+    """
     execution, world = context.execution, context.world
     folder = context.run.model(start_from)
     shape = open_model(folder, world)
     rates = resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
     model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
     load_weights(model, folder)
-    start, reference = (read_model(folder, shape, device=execution.device, dtype=execution.torch_dtype) for _ in range(2))
-    longest = max(len(render_prompt(context.tokenizer, question.prompt)) for task in (train, test) for question in task)
-    engine = Engine(start, context.tokenizer, width=rows(config, world), context=longest + config.max_tokens + ROOM_FOR_TOOLS)
+    start, reference = (
+        read_model(folder, shape, device=execution.device, dtype=execution.torch_dtype)
+        for _ in range(2)
+    )
+    longest = max(
+        len(render_prompt(context.tokenizer, question.prompt))
+        for task in (train, test)
+        for question in task
+    )
+    engine = Engine(
+        start,
+        context.tokenizer,
+        width=rows(config, world),
+        context=longest + config.max_tokens + ROOM_FOR_TOOLS,
+    )
     batches = RolloutBatches(
         model,
         engine,
@@ -87,11 +114,21 @@ def train_rl(
         reference=reference if config.kl else None,
     )
     if batches.left_out:
-        context.progress.message(f"rl: {batches.left_out} of {len(train)} questions are too long for the context, and left out")
+        context.progress.message(
+            f"rl: {batches.left_out} of {len(train)} questions are too long for the context, and"
+            " left out"
+        )
     steps = rl_steps(config, len(batches.usable))
-    schedule = Schedule(steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction)
+    schedule = Schedule(
+        steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction
+    )
     draws = [
-        Sampling(config.temperature, config.top_k, seed=sample_seed("evaluation", context.seed, k), max_tokens=config.max_tokens)
+        Sampling(
+            config.temperature,
+            config.top_k,
+            seed=sample_seed("evaluation", context.seed, k),
+            max_tokens=config.max_tokens,
+        )
         for k in range(config.evaluate_samples)
     ]
 
@@ -101,7 +138,11 @@ def train_rl(
 
     loop = replace(context.loop, save_every=config.save_every, evaluate_every=config.evaluate_every)
     loss = functools.partial(policy_loss, model, config)
-    source, total = (batches, loss) if not config.replay else with_replay(context, model, batches, loss, config.replay, replay)
+    source, total = (
+        (batches, loss)
+        if not config.replay
+        else with_replay(context, model, batches, loss, config.replay, replay)
+    )
     trainer = Trainer(
         "rl",
         context.run.stage("rl"),
@@ -130,7 +171,8 @@ def train_rl(
 
 @torch.no_grad()
 def interpolate(model: GPT, start: Path, share: float) -> None:
-    """Put a model on the line from the finished model in `start` to itself, that share of the way (WiSE-FT, arXiv 2109.01903).
+    """Put a model on the line from the finished model in `start` to itself, that share of the way
+    (WiSE-FT, arXiv 2109.01903).
 
     What was learnt on purpose grows with the way; what noise did to other skills with its square.
     """
@@ -155,4 +197,12 @@ def policy_loss(
 ) -> tuple[Tensor, Tensor]:
     """The loss of a micro-batch of answers: (sum, count)."""
     logprobs = model.logprobs(inputs, targets)
-    return policy_gradient_loss(logprobs, targets, advantages.to(logprobs.dtype), old, reference, clip=config.clip, kl=config.kl)
+    return policy_gradient_loss(
+        logprobs,
+        targets,
+        advantages.to(logprobs.dtype),
+        old,
+        reference,
+        clip=config.clip,
+        kl=config.kl,
+    )

@@ -1,4 +1,6 @@
-"""Rollouts as batches: sample several answers to each question with the present weights, judge them, and learn from what differs."""
+"""Rollouts as batches: sample several answers to each question with the present weights, judge
+them, and learn from what differs.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,19 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from chatling.config import Count, CountOrZero, Epochs, Flag, Fraction, Rate, Text, Weight, Width, bounded, config
+from chatling.config import (
+    Count,
+    CountOrZero,
+    Epochs,
+    Flag,
+    Fraction,
+    Rate,
+    Text,
+    Weight,
+    Width,
+    bounded,
+    config,
+)
 from chatling.data import IGNORE
 from chatling.data.batches import Step
 from chatling.data.order import seeded_order
@@ -47,11 +61,15 @@ class RLConfig:
     learning_rate_fraction: Rate = 0.05
     """Of the base stage's rates."""
     interpolation: Annotated[float, bounded(gt=0, le=1)] = 1.0
-    """How far the finished model goes from where RL began to where it ended; below 1 keeps more of the rest."""
+    """How far the finished model goes from where RL began to where it ended; below 1 keeps more of
+    the rest.
+    """
     matrices_only: Flag = False
     """Embeddings, head and scales stay as they are, which keeps other skills."""
     replay: Weight = 0.0
-    """Weight of the next-token loss of a step of SFT's conversations beside each step, which keeps other skills."""
+    """Weight of the next-token loss of a step of SFT's conversations beside each step, which keeps
+    other skills.
+    """
     warmup: CountOrZero = 0
     """Steps, at most a quarter of all."""
     warmdown: Fraction = 1.0
@@ -84,7 +102,8 @@ class RLConfig:
     def __post_init__(self) -> None:
         if self.updates > 1 and not self.clip:
             raise RecipeError(
-                "rl.updates above 1 learn from answers of older weights, which wants rl.clip.", "Set rl.clip, for example 0.2."
+                "rl.updates above 1 learn from answers of older weights, which wants rl.clip.",
+                "Set rl.clip, for example 0.2.",
             )
 
 
@@ -121,11 +140,17 @@ class AnchoredBatch(PolicyBatch):
 
 
 def advantages(rewards: Sequence[float], normalise: bool) -> list[float]:
-    """How much better than its group's mean each answer was; divided by the group's standard deviation where asked (GRPO)."""
+    """How much better than its group's mean each answer was; divided by the group's standard
+    deviation where asked (GRPO).
+    """
     mean = sum(rewards) / len(rewards)
     if max(rewards) == min(rewards):
         return [0.0] * len(rewards)  # exactly, whatever the mean rounds to
-    scale = math.sqrt(sum((reward - mean) ** 2 for reward in rewards) / len(rewards)) if normalise else 1.0
+    scale = (
+        math.sqrt(sum((reward - mean) ** 2 for reward in rewards) / len(rewards))
+        if normalise
+        else 1.0
+    )
     return [(reward - mean) / scale for reward in rewards]
 
 
@@ -135,11 +160,13 @@ def sample_seed(*place: int | str) -> int:
 
 
 class RolloutBatches:
-    """Steps of rollouts. Each is made with the weights that the step before it left: never prefetch them.
+    """Steps of rollouts. Each is made with the weights that the step before it left: never prefetch
+    them.
 
-    Question number g of the run (g counts on over the epochs) is the same on any number of ranks, and answer j to it is sampled with a
-    seed of (run, g, j): with the engine's promise, a step's answers depend on weights and place alone. All answers to a question stay
-    on one rank. The state is the place, and within several updates of one step also its answers, of all ranks.
+    Question number g of the run (g counts on over the epochs) is the same on any number of ranks,
+    and answer j to it is sampled with a seed of (run, g, j): with the engine's promise, a step's
+    answers depend on weights and place alone. All answers to a question stay on one rank. The state
+    is the place, and within several updates of one step also its answers, of all ranks.
     """
 
     def __init__(
@@ -155,23 +182,39 @@ class RolloutBatches:
         one_shape: bool = False,
         reference: GPT | None = None,
     ):
-        """`micro_tokens` bounds a micro-batch; `one_shape` pads all of them alike, for compiled models. `reference` is needed by `kl`.
+        """`micro_tokens` bounds a micro-batch; `one_shape` pads all of them alike, for compiled
+        models. `reference` is needed by `kl`.
 
-        Raises RecipeError when the questions of a step do not divide over the ranks, DataError when no question fits the context.
+        Raises RecipeError when the questions of a step do not divide over the ranks, DataError when
+        no question fits the context.
         """
         if config.questions_per_step % world.size:
-            what = f"{config.questions_per_step} questions a step do not divide over {world.size} processes."
+            what = (
+                f"{config.questions_per_step} questions a step do not divide over {world.size}"
+                " processes."
+            )
             raise RecipeError(what, "Change rl.questions_per_step or their number.")
-        self.model, self.engine, self.config, self.world, self.seed = model, engine, config, world, seed
+        self.model, self.engine, self.config, self.world, self.seed = (
+            model,
+            engine,
+            config,
+            world,
+            seed,
+        )
         self.task, self.reference, self.micro_tokens = task, reference, micro_tokens
         self.longest = engine.context
-        self.width_step = -(-self.longest // config.bucket) * config.bucket if one_shape else config.bucket
+        self.width_step = (
+            -(-self.longest // config.bucket) * config.bucket if one_shape else config.bucket
+        )
         self.one_shape = one_shape
         prompts = [tuple(render_prompt(engine.tokenizer, question.prompt)) for question in task]
         self.usable = [i for i, prompt in enumerate(prompts) if len(prompt) < engine.context]
         self.prompts = prompts
         if not self.usable:
-            raise DataError(f"No question of {task.name} fits the model's context of {engine.context} tokens.", "Choose a longer context.")
+            raise DataError(
+                f"No question of {task.name} fits the model's context of {engine.context} tokens.",
+                "Choose a longer context.",
+            )
 
     @property
     def left_out(self) -> int:
@@ -196,16 +239,30 @@ class RolloutBatches:
                 groups, metrics = self._roll_out(place)
                 held = self._gathered(groups) if self.config.updates > 1 else []
             rollouts = [rollout for group in groups for rollout in group]
-            used = rollouts if self.config.kl else [rollout for rollout in rollouts if rollout.advantage]
+            used = (
+                rollouts
+                if self.config.kl
+                else [rollout for rollout in rollouts if rollout.advantage]
+            )
             micro = tuple(self._micro(part) for part in self._parts(used))
             count = sum(rollout.count for rollout in rollouts)
-            tokens = int(self.world.sum_numbers([float(sum(len(rollout.ids) for rollout in rollouts))], self.engine.device)[0])
+            tokens = int(
+                self.world.sum_numbers(
+                    [float(sum(len(rollout.ids) for rollout in rollouts))], self.engine.device
+                )[0]
+            )
             for at in range(update, self.config.updates):
                 if at + 1 < self.config.updates:
-                    after = {"place": place, "update": at + 1, "rollouts": [[vars(rollout) for rollout in group] for group in held]}
+                    after = {
+                        "place": place,
+                        "update": at + 1,
+                        "rollouts": [[vars(rollout) for rollout in group] for group in held],
+                    }
                 else:
                     after = {"place": place + self.config.questions_per_step, "update": 0}
-                yield Step(micro, count, after, f"{place}:{at}", tokens, metrics if at == update else {})
+                yield Step(
+                    micro, count, after, f"{place}:{at}", tokens, metrics if at == update else {}
+                )
             place, update = place + self.config.questions_per_step, 0
 
     def _roll_out(self, place: int) -> tuple[list[list[Rollout]], dict[str, float]]:
@@ -216,22 +273,37 @@ class RolloutBatches:
         requests, questions = [], [self.question(at) for at in share]
         for at, question in zip(share, questions, strict=True):
             for sample in range(config.samples):
-                sampling = Sampling(config.temperature, config.top_k, seed=sample_seed(self.seed, at, sample), max_tokens=config.max_tokens)
+                sampling = Sampling(
+                    config.temperature,
+                    config.top_k,
+                    seed=sample_seed(self.seed, at, sample),
+                    max_tokens=config.max_tokens,
+                )
                 requests.append(Request(self.prompts[question], sampling))
         completions = iter(self.engine.generate(requests))
         groups = []
         for question in questions:
             answers = [next(completions) for _ in range(config.samples)]
-            rewards = [judge(self.engine.tokenizer, self.task, self.task[question], answer) for answer in answers]
+            rewards = [
+                judge(self.engine.tokenizer, self.task, self.task[question], answer)
+                for answer in answers
+            ]
             worth = advantages(rewards, config.normalise_advantage)
             prompt = self.prompts[question]
-            groups.append([rollout(prompt, answer, *each) for answer, each in zip(answers, zip(worth, rewards, strict=True), strict=True)])
+            groups.append(
+                [
+                    rollout(prompt, answer, *each)
+                    for answer, each in zip(answers, zip(worth, rewards, strict=True), strict=True)
+                ]
+            )
         if config.clip or config.kl:
             groups = self._with_old(groups)
         return groups, self._metrics(groups)
 
     def _with_old(self, groups: list[list[Rollout]]) -> list[list[Rollout]]:
-        """The same rollouts with the log-probabilities that the training model gives them before it learns from them."""
+        """The same rollouts with the log-probabilities that the training model gives them before it
+        learns from them.
+        """
         flat = [rollout for group in groups for rollout in group]
         old: dict[int, list[float]] = {}
         for part in self._parts(flat):
@@ -244,23 +316,40 @@ class RolloutBatches:
     @torch.no_grad()
     def _score(self, model: GPT, batch: PolicyBatch) -> np.ndarray:
         """(B, T) log-probabilities of a batch's targets."""
-        inputs, targets = (torch.from_numpy(array).to(self.engine.device) for array in (batch.inputs, batch.targets))
+        inputs, targets = (
+            torch.from_numpy(array).to(self.engine.device)
+            for array in (batch.inputs, batch.targets)
+        )
         return model.logprobs(inputs, targets).float().cpu().numpy()
 
     def _metrics(self, groups: list[list[Rollout]]) -> dict[str, float]:
         flat = [rollout for group in groups for rollout in group]
         equal = sum(not any(rollout.advantage for rollout in group) for group in groups)
-        totals = [sum(each.reward for each in flat), len(flat), equal, len(groups), sum(each.count for each in flat)]
+        totals = [
+            sum(each.reward for each in flat),
+            len(flat),
+            equal,
+            len(groups),
+            sum(each.count for each in flat),
+        ]
         if self.config.kl:
             totals.append(self._divergence(flat))
-        reward, answers, alike, questions, sampled, *divergence = self.world.sum_numbers([float(x) for x in totals], self.engine.device)
-        found = {"reward": reward / answers, "equal_groups": alike / questions, "answer_tokens": sampled / answers}
+        reward, answers, alike, questions, sampled, *divergence = self.world.sum_numbers(
+            [float(x) for x in totals], self.engine.device
+        )
+        found = {
+            "reward": reward / answers,
+            "equal_groups": alike / questions,
+            "answer_tokens": sampled / answers,
+        }
         if divergence:
             found["kl"] = divergence[0] / max(sampled, 1.0)
         return found
 
     def _divergence(self, rollouts: list[Rollout]) -> float:
-        """Sum over the sampled tokens of log p - log p_reference: an unbiased estimate, before the update."""
+        """Sum over the sampled tokens of log p - log p_reference: an unbiased estimate, before the
+        update.
+        """
         total = 0.0
         for part in self._parts(rollouts):
             batch = self._micro(part)
@@ -274,7 +363,9 @@ class RolloutBatches:
         return [group for each in zip(*shares, strict=True) for group in each]
 
     def _parts(self, rollouts: Sequence[Rollout]) -> Iterator[list[Rollout]]:
-        """Micro-batches of answers alike in length, the longest first, so that memory runs out at once or not at all."""
+        """Micro-batches of answers alike in length, the longest first, so that memory runs out at
+        once or not at all.
+        """
         left = sorted(rollouts, key=lambda each: -len(each.ids))
         while left:
             rows = max(1, self.micro_tokens // self._width(left))
@@ -309,7 +400,13 @@ class RolloutBatches:
 
 
 def rollout(prompt: Sequence[int], answer: Completion, advantage: float, reward: float) -> Rollout:
-    """What is learnt from an answer: its sampled tokens and the one that closed it; neither the prompt nor what the calculator put in."""
+    """What is learnt from an answer: its sampled tokens and the one that closed it; neither the
+    prompt nor what the calculator put in.
+    """
     closing = [] if answer.closing is None else [answer.closing]
-    learnt = [*[False] * len(prompt), *(not forced for forced in answer.forced), *[True] * len(closing)]
+    learnt = [
+        *[False] * len(prompt),
+        *(not forced for forced in answer.forced),
+        *[True] * len(closing),
+    ]
     return Rollout([*prompt, *answer.ids, *closing], learnt, advantage, reward)

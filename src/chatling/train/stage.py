@@ -1,4 +1,6 @@
-"""What every training stage shares: the context it runs in, and the assembly of model, optimizer and loop around its data and loss."""
+"""What every training stage shares: the context it runs in, and the assembly of model, optimizer
+and loop around its data and loss.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ def train_stage(
     batches: BatchSource,
     validation: Iterable[MicroBatch],
 ) -> None:
-    """Train one next-token stage and write its finished model. `start_from` names the stage whose model it begins with."""
+    """Train one next-token stage and write its finished model. `start_from` names the stage whose
+    model it begins with.
+    """
     model, optimizer = build(context, config, rates)
     if start_from is not None:
         load_weights(model, context.run.model(start_from))
@@ -88,7 +92,9 @@ def train_stage(
 
 
 def checked_shards(context: Context, folder: Path) -> TokenShards:
-    """Token shards, whose files one process of each machine checks for all. A collective. Raises DataError naming the damaged file."""
+    """Token shards, whose files one process of each machine checks for all. A collective. Raises
+    DataError naming the damaged file.
+    """
     opened: list[TokenShards] = []
     _find_together(context.world, lambda: opened.append(open_shards(folder)))
     return opened[0] if opened else open_shards(folder, checksums=False)
@@ -109,30 +115,50 @@ def _find_together(world: World, look: Callable[[], None]) -> None:
 
 
 def save_finished(context: Context, name: str, model: GPT, position: Position) -> None:
-    """Write a stage's finished model, with what it took. Every rank calls it; the first one writes."""
+    """Write a stage's finished model, with what it took. Every rank calls it; the first one
+    writes.
+    """
     with together(context.world):
         if context.world.first:
-            facts = {"stage": name, "step": position.step, "tokens": position.tokens, "seconds": position.seconds}
-            save_model(model, context.run.model(name), facts | {"peak_memory": peak_memory(context.execution.device)})
+            facts = {
+                "stage": name,
+                "step": position.step,
+                "tokens": position.tokens,
+                "seconds": position.seconds,
+            }
+            save_model(
+                model,
+                context.run.model(name),
+                facts | {"peak_memory": peak_memory(context.execution.device)},
+            )
 
 
-def build(context: Context, config: ModelConfig, rates: Rates, *, matrices_only: bool = False) -> tuple[GPT, Optimizer]:
-    """A model with fresh weights (the same on every rank and device) and its optimizer, set up as the execution says.
+def build(
+    context: Context, config: ModelConfig, rates: Rates, *, matrices_only: bool = False
+) -> tuple[GPT, Optimizer]:
+    """A model with fresh weights (the same on every rank and device) and its optimizer, set up as
+    the execution says.
 
-    `matrices_only` lets nothing learn but what Muon updates: embeddings, head and scales stay as they are.
+    `matrices_only` lets nothing learn but what Muon updates: embeddings, head and scales stay as
+    they are.
     """
     execution = context.execution
     if execution.device == "cpu":
         torch.set_num_threads(max(1, execution.threads // context.world.size))
     model = GPT(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
     model.initialise(torch.Generator().manual_seed(context.seed))
-    model = model.to(device=context.device, dtype=torch.float64 if execution.dtype == "float64" else torch.float32)
+    model = model.to(
+        device=context.device,
+        dtype=torch.float64 if execution.dtype == "float64" else torch.float32,
+    )
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not matrices_only or is_matrix(name, rates))
     if execution.compile:
         model.compile_training()
     orthogonal = torch.bfloat16 if execution.dtype == "bfloat16" else torch.float32
-    learning = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    learning = [
+        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
+    ]
     return model, Optimizer(learning, rates, context.world, orthogonal)
 
 

@@ -1,4 +1,6 @@
-"""Where a run stands, as its folder tells it: read only, while training goes on in another process."""
+"""Where a run stands, as its folder tells it: read only, while training goes on in another
+process.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ RECENT = 50  # steps that the speed is measured over
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage. `steps` and `left` are None where they are not known: the stage has not begun, or does not count steps."""
+    """One stage. `steps` and `left` are None where they are not known: the stage has not begun, or
+    does not count steps.
+    """
 
     name: str
     status: str
@@ -29,7 +33,9 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as its folder tells it. `process` is the one that holds the lock, None when nothing runs."""
+    """A run as its folder tells it. `process` is the one that holds the lock, None when nothing
+    runs.
+    """
 
     name: str
     path: str
@@ -42,7 +48,10 @@ def read_status(folder: RunFolder) -> RunStatus:
     """Raises DataError when state.json is damaged."""
     state = folder.read_state()
     process = _holder(folder)
-    stages = tuple(_stage(folder, name, entry, alive=process is not None) for name, entry in state["stages"].items())
+    stages = tuple(
+        _stage(folder, name, entry, alive=process is not None)
+        for name, entry in state["stages"].items()
+    )
     return RunStatus(folder.name, str(folder.path), process is not None, process, stages)
 
 
@@ -59,7 +68,9 @@ def duration(seconds: float | None) -> str:
 
 
 def _holder(folder: RunFolder) -> str | None:
-    """The process that holds the run's lock. Asks the kernel, since a dead process leaves its number in the file."""
+    """The process that holds the run's lock. Asks the kernel, since a dead process leaves its
+    number in the file.
+    """
     path = folder.path / ".lock"
     if not path.exists():
         return None
@@ -83,9 +94,13 @@ def _stage(folder: RunFolder, name: str, entry: dict[str, Any], *, alive: bool) 
     seconds = sum(line.get("seconds", 0.0) for line in lines[-RECENT:])
     left = None
     if seconds:
-        metrics["tokens_per_second"] = sum(line.get("tokens", 0) for line in lines[-RECENT:]) / seconds
+        metrics["tokens_per_second"] = (
+            sum(line.get("tokens", 0) for line in lines[-RECENT:]) / seconds
+        )
         if steps and step is not None and status != "done":
             left = (steps - step) * seconds / len(lines[-RECENT:])
     # What a killed attempt spent is not in the state; its steps tell it.
     spent = max(entry.get("seconds", 0.0), sum(line.get("seconds", 0.0) for line in lines))
-    return StageStatus(name, status, step, steps, spent, left, entry.get("resumes", 0), metrics, entry.get("error"))
+    return StageStatus(
+        name, status, step, steps, spent, left, entry.get("resumes", 0), metrics, entry.get("error")
+    )

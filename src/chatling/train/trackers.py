@@ -1,7 +1,9 @@
-"""Experiment trackers behind one adapter. `metrics.jsonl` is always written; a tracker gets the same lines besides, without a network.
+"""Experiment trackers behind one adapter. `metrics.jsonl` is always written; a tracker gets the
+same lines besides, without a network.
 
-Each is an optional extra (`pip install "chatling[wandb]"`). They keep what they are told on this machine: TensorBoard, wandb and swanlab
-in the run folder's `tracker/`, trackio in its own store. Uploading is the user's: `wandb sync`, `swanlab sync`, `trackio sync`.
+Each is an optional extra (`pip install "chatling[wandb]"`). They keep what they are told on this
+machine: TensorBoard, wandb and swanlab in the run folder's `tracker/`, trackio in its own store.
+Uploading is the user's: `wandb sync`, `swanlab sync`, `trackio sync`.
 """
 
 from __future__ import annotations
@@ -23,9 +25,13 @@ class Backend(Protocol):
 
 
 class Tracker:
-    """Sends numbers to a backend. A backend that fails, in whatever way, is told of once and left alone: it must not end a run."""
+    """Sends numbers to a backend. A backend that fails, in whatever way, is told of once and left
+    alone: it must not end a run.
+    """
 
-    def __init__(self, name: TrackerName, run: str, stage: str, folder: Path, say: Callable[[str], None]):
+    def __init__(
+        self, name: TrackerName, run: str, stage: str, folder: Path, say: Callable[[str], None]
+    ):
         """`folder` is where the backend may write; `say` hears of a failure."""
         self._name, self._run, self._stage, self._folder, self._say = name, run, stage, folder, say
         self._backend: Backend | None = None
@@ -38,7 +44,11 @@ class Tracker:
     def log(self, line: Mapping[str, Any]) -> None:
         """The numbers of one line of `metrics.jsonl`."""
         if self._backend is not None:
-            values = {f"{self._stage}/{key}": float(value) for key, value in line.items() if key != "step" and _is_number(value)}
+            values = {
+                f"{self._stage}/{key}": float(value)
+                for key, value in line.items()
+                if key != "step" and _is_number(value)
+            }
             self._try(lambda: self._backend and self._backend.log(values, step=line["step"]))
 
     def close(self) -> None:
@@ -54,9 +64,13 @@ class Tracker:
         module = importlib.import_module(self._name)
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._name == "wandb":
-            self._backend = module.init(project=PROJECT, name=label, mode="offline", dir=str(self._folder))
+            self._backend = module.init(
+                project=PROJECT, name=label, mode="offline", dir=str(self._folder)
+            )
         elif self._name == "swanlab":
-            self._backend = module.init(project=PROJECT, experiment_name=label, mode="offline", logdir=str(self._folder))
+            self._backend = module.init(
+                project=PROJECT, experiment_name=label, mode="offline", logdir=str(self._folder)
+            )
         else:
             self._backend = module.init(project=PROJECT, name=label, resume="allow", embed=False)
 
