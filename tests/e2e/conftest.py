@@ -1,12 +1,9 @@
-"""Runs of the real command, tiny: seconds a run, the same code as a big one.
-
-All tests of this folder run in one worker (`pytest -n 2 --dist loadgroup`), so that they share
-finished runs.
-"""
+"""Runs of the real command, tiny: seconds a run, the same code as a big one."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import subprocess
 import sys
@@ -16,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from chatling.recipe import builtin_recipes
+from chatling.workspace import waiting_lock
 
 TINY = [
     *[
@@ -134,29 +132,41 @@ def finish(tmp_path: Path) -> Callable[[list[str]], str]:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """The folder of a finished tiny run, trained once for all tests that ask for the same; to be
-    read, not changed.
+    """The folder of a finished tiny run, trained once for all tests, and workers, that ask for the
+    same; to be read, not changed.
 
     `aligned=False` ends with SFT.
     """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
-    @functools.cache
     def run(
         *overrides: str, processes: int = 1, dtype: str = "float32", aligned: bool = True
     ) -> Path:
-        home, recipe = tmp_path_factory.mktemp("home"), "pocket"
-        if not aligned:
-            text = builtin_recipes()["pocket"].read_text(encoding="utf-8")
-            (home / "short.toml").write_text(
-                text[: text.index("[dpo]")] + text[text.index("[loop]") :], encoding="utf-8"
-            )
-            recipe = str(home / "short.toml")
-        finished(
-            tiny_command(
-                "run", *overrides, processes=processes, dtype=dtype, recipe=recipe, aligned=aligned
-            ),
-            home,
-        )
+        asked = repr((overrides, processes, dtype, aligned))
+        home = shared / f"trained-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
+        with waiting_lock(shared / f"{home.name}.lock"):
+            if not (home / "finished").exists():
+                home.mkdir(exist_ok=True)
+                recipe = "pocket" if aligned else short_recipe(home)
+                command = tiny_command(
+                    "run",
+                    *overrides,
+                    processes=processes,
+                    dtype=dtype,
+                    recipe=recipe,
+                    aligned=aligned,
+                )
+                finished(command, home)
+                (home / "finished").touch()
         return home / "runs/run"
 
     return run
+
+
+def short_recipe(home: Path) -> str:
+    """The path of the pocket recipe without the stages after SFT."""
+    text = builtin_recipes()["pocket"].read_text(encoding="utf-8")
+    path = home / "short.toml"
+    path.write_text(text[: text.index("[dpo]")] + text[text.index("[loop]") :], encoding="utf-8")
+    return str(path)

@@ -34,8 +34,6 @@ from chatling.train.live import LiveEvals
 from chatling.train.status import read_status
 from chatling.workspace import RunFolder, manifest_fault, write_manifest
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 TINY = [
     *[
         "--model.depth",

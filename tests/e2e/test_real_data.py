@@ -22,8 +22,6 @@ from chatling.tokenizer.chat_format import render_prompt
 from chatling.workspace import RunFolder, home
 from mirror import CORPORA, Fault, Mirror
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 SMALL = [
     *[
         "--model.depth",

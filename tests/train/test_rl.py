@@ -495,6 +495,7 @@ def test_replay_keeps_what_rewards_would_undo(whole: Path, tmp_path: Path) -> No
     assert likely[1] > likely[0] + 1
 
 
+@pytest.mark.slow
 def test_matrices_alone_may_learn(tmp_path: Path) -> None:
     train(tmp_path, replace(CONFIG, matrices_only=True))
     before, after = (
@@ -508,6 +509,7 @@ def test_matrices_alone_may_learn(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_finished_model_may_stand_on_the_way(tmp_path: Path) -> None:
     for name, config in (("whole", CONFIG), ("half", replace(CONFIG, interpolation=0.25))):
         train(tmp_path / name, config)
