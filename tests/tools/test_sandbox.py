@@ -120,7 +120,10 @@ HARMLESS = {
 
 
 @pytest.mark.parametrize("name", HARMLESS)
-def test_nothing_outlives_a_program(name: str, sandbox: Sandbox) -> None:
+def test_nothing_outlives_a_program(
+    sandbox: Sandbox, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # other workers have sandboxes, too
     before = _temporary_folders(), _children()
     begun = time.monotonic()
     sandbox.run(HARMLESS[name])
