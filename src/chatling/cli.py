@@ -1,4 +1,4 @@
-"""The front door: a table of commands, each imported when it is called, and errors turned into
+"""The entry point: a table of commands, each imported when it is called, and errors turned into
 sentences.
 """
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import io
 import json
@@ -334,12 +335,21 @@ def sweep(folder: Path, spared: Callable[[Path], bool]) -> None:
         for name in [name for name in (*folders, *files) if TEMPORARY.fullmatch(name)]:
             path = Path(at, name)
             if not (spared(path) and _is_alive(path)):
-                with contextlib.suppress(
-                    OSError
-                ):  # another process was faster, or it is not ours to delete
-                    remove(path)
+                _remove_if_possible(path)
             if name in folders:
                 folders.remove(name)
+
+
+def sweep_beside(target: Path) -> None:
+    """Delete what dead processes that were writing `target` left beside it."""
+    for path in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
+        if TEMPORARY.fullmatch(path.name) and not _is_alive(path):
+            _remove_if_possible(path)
+
+
+def _remove_if_possible(path: Path) -> None:
+    with contextlib.suppress(OSError):  # another process was faster, or it is not ours to delete
+        remove(path)
 
 
 def _is_alive(path: Path) -> bool:

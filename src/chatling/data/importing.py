@@ -4,13 +4,11 @@ jsonl that a mixture reads.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import math
 import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -33,6 +31,7 @@ from chatling.data.columns import (
 from chatling.data.decoding import PACKED, is_unreadable
 from chatling.data.reading import Found, Ledger, file_format
 from chatling.errors import DataError, MachineError
+from chatling.files import sweep_beside
 from chatling.tokenizer.bpe import valid_text
 from chatling.workspace import building_folder, disk_errors, free_bytes, read_json, write_atomic
 
@@ -131,7 +130,7 @@ def import_data(
             unused_prose(plans),
             replaced,
         )
-        _sweep(target)
+        sweep_beside(target)
         with building_folder(target, NOWHERE) as building:
             items = iter_planned(plans, ledger, encoding, tick)
             if counts.kind == "text":
@@ -194,17 +193,6 @@ def _expected_bytes(file: Path) -> int:
     return file.stat().st_size * (
         4 if file.suffix.lower() in PACKED else 3 if file_format(file) == "parquet" else 1
     )
-
-
-def _sweep(target: Path) -> None:
-    """Delete what imports into `target` that were killed left beside it."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*.tmp"):
-        try:
-            os.kill(int(left.name.split(".")[-2]), 0)
-        except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
-        except (ValueError, PermissionError):
-            continue
 
 
 def _kept(items: Iterator[str | Conversation], counts: Imported) -> Iterator[str]:

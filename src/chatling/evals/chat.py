@@ -54,8 +54,9 @@ class ChatEngine(Generator, Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """How many of a task's questions were answered rightly; with several answers to each, `correct`
-    sums the shares of right ones.
+    """How many of a task's questions were answered correctly.
+
+    With several answers to each, `correct` sums the shares of right ones.
     """
 
     name: str

@@ -44,7 +44,7 @@ class FinetuneConfig:
     """The `[mid]` or `[sft]` table."""
 
     mixture: tuple[MixtureEntry, ...]
-    """What is learnt from: a list of `{task = …, epochs = …, count = …, split = …, subset = …}`."""
+    """What is trained on: a list of `{task = …, epochs = …, count = …, split = …, subset = …}`."""
     packed: Flag = False
     """true (the default of `[mid]`): rows packed end to end, all tokens learnt. false (that of
     `[sft]`): whole conversations, padded, only the assistant's tokens learnt.
