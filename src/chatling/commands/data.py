@@ -106,12 +106,7 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
         metavar="PATTERN",
         help="of a Hub data set, such as 'data/train-*.parquet'; its training files",
     )
-    _column_options(parser)
-    parser.add_argument(
-        "--encoding",
-        metavar="NAME",
-        help="of text, jsonl and csv files without a byte order mark; UTF-8",
-    )
+    _reading_options(parser)
     parser.add_argument(
         "--allow-bad",
         type=float,
@@ -145,7 +140,7 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
     show_import(counts, found.passed, Console())
 
 
-def _column_options(parser: Parser) -> None:
+def _reading_options(parser: Parser) -> None:
     parser.add_argument(
         "--column",
         metavar="NAME",
@@ -159,6 +154,11 @@ def _column_options(parser: Parser) -> None:
         help="the column of the question; again for what stands below it; found by name",
     )
     parser.add_argument("--answer", metavar="NAME", help="the column of the answer; found by name")
+    parser.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="of text, jsonl and csv files without a byte order mark; UTF-8",
+    )
 
 
 def _parsed(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
@@ -185,12 +185,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--run", metavar="RUN", help="count tokens by this run's tokenizer; an estimate"
     )
-    _column_options(parser)
-    parser.add_argument(
-        "--encoding",
-        metavar="NAME",
-        help="of text, jsonl and csv files without a byte order mark; UTF-8",
-    )
+    _reading_options(parser)
     parser.add_argument(
         "--against",
         type=Path,
