@@ -21,13 +21,14 @@ chat: $(VENV)/.installed
 	elif [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || { [ "$$(uname)" = Darwin ] && [ -z "$$SSH_CONNECTION" ]; }; then $(BIN)/chatling serve pocket --open; \
 	else $(BIN)/chatling chat pocket; fi
 
-# One thread a worker: two workers already fill two cores. pytest's summary is the last line.
+# One thread a worker: two workers already fill two cores. A file stays in one worker, which then
+# makes its fixtures once. pytest's summary is the last line.
 test: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check --quiet src tests
 	@$(BIN)/ruff check src tests
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 browser-test: $(VENV)/.installed-dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser

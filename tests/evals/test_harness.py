@@ -8,6 +8,7 @@ import itertools
 import json
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ CONTEXT = 96
 @pytest.fixture(scope="module")
 def both(
     make_model: MakeModel, tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Any, Any]:
+) -> Iterator[tuple[Any, Any]]:
     """(ours, lm-eval's), in fp32."""
     from lm_eval.models.huggingface import HFLM
     from tokenizers.processors import TemplateProcessing
@@ -59,7 +60,8 @@ def both(
     exported.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|bos|> $A", special_tokens=[("<|bos|>", tokenizer.bos)]
     )
-    return HarnessModel(Engine(model, tokenizer, width=4)), peer
+    yield HarnessModel(Engine(model, tokenizer, width=4)), peer
+    logging.disable(logging.NOTSET)  # of the whole process, which has other tests to run
 
 
 def requests(kind: str, arguments: list[tuple[Any, ...]]) -> list[Any]:

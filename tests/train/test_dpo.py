@@ -131,6 +131,7 @@ def _as_rank(rank: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_learn_what_one_does(whole: Path, tmp_path: Path) -> None:
     train(
         tmp_path, replace(CONFIG, epochs=1)

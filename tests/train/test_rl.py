@@ -269,8 +269,8 @@ def test_it_learns_and_logs(whole: Path, tmp_path: Path) -> None:
     ("moment", "call"),
     [
         ("rollout", 95),
-        ("update", 2),
         pytest.param("rollout", 30, marks=pytest.mark.slow),
+        pytest.param("update", 2, marks=pytest.mark.slow),
         pytest.param("update", 14, marks=pytest.mark.slow),
     ],
 )
@@ -358,6 +358,7 @@ def test_options_anchor_to_the_weights_before(
         assert step.metrics["kl"] == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_two_ranks_share_the_questions(tmp_path: Path) -> None:
     train(tmp_path / "one", replace(CONFIG, questions_per_step=4, replay=0.5))
     context(tmp_path / "run")  # written once, before both begin
