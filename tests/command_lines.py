@@ -20,8 +20,8 @@ from chatling.cli import COMMANDS
 from chatling.commands import common
 from chatling.commands.data import _ACTIONS
 from chatling.commands.eval import EVALUATIONS, TOKENIZER
+from chatling.config.recipe import Recipe, builtin_recipes, load_recipe
 from chatling.errors import ChatlingError, RecipeError
-from chatling.recipe import Recipe, builtin_recipes, load_recipe
 from chatling.tasks.registry import HUB, MADE
 
 # Stand for something of the reader's own; the value is what the parsers are tried with.

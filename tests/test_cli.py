@@ -13,7 +13,7 @@ import pytest
 from chatling.cli import COMMANDS, main
 from chatling.commands.common import Command
 from chatling.errors import Interrupted
-from chatling.workspace import RunFolder, building_folder, find_run
+from chatling.run_dir import RunFolder, building_folder, find_run
 
 
 @pytest.fixture(autouse=True)

@@ -121,7 +121,7 @@ def test_tables_of_the_code_name_what_stands_there(page: Path) -> None:
 
 
 def test_the_recipe_shown_is_the_recipe() -> None:
-    recipe = (ROOT / "src/chatling/recipes/pocket.toml").read_text(encoding="utf-8")
+    recipe = (ROOT / "src/chatling/config/recipes/pocket.toml").read_text(encoding="utf-8")
     for page in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
         shown = [block.text for block in toml_blocks(page) if 'name = "pocket"' in block.text]
         assert [re.sub(r" *#.*", "", text) for text in shown] == [re.sub(r" *#.*", "", recipe)]

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from chatling.cli import main
+from chatling.config.recipe import Recipe, to_toml
 from chatling.data.token_shards import write_token_shards
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.pocket import conversations
-from chatling.pocket.core_bundle import write_core_bundle
-from chatling.recipe import Recipe, to_toml
+from chatling.run_dir import RunFolder
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
+from chatling.toy import conversations
+from chatling.toy.core_bundle import write_core_bundle
 from chatling.train.checkpoint import save_model
-from chatling.workspace import RunFolder
 
 
 @pytest.fixture(scope="module")

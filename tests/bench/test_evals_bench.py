@@ -7,9 +7,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from chatling.bench.evals import any_model, measure_evals
-from chatling.pocket import conversations
-from chatling.pocket.core_bundle import write_core_bundle
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
+from chatling.toy import conversations
+from chatling.toy.core_bundle import write_core_bundle
 
 
 def test_ways_agree_and_save(tmp_path: Path) -> None:

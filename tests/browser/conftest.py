@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
+from chatling.inference.async_engine import EngineService, Ticket
 from chatling.inference.engine import Engine
-from chatling.inference.sequence import Event, Request
-from chatling.inference.service import EngineService, Ticket
+from chatling.inference.request import Event, Request
+from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_model
-from chatling.workspace import RunFolder
 
 from ..serve.conftest import Running, save_run, serving
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from chatling.report.collect import collect
-from chatling.report.compose import compose
+from chatling.report.document import compose
 from chatling.report.render import write_report
-from chatling.workspace import STAGES
+from chatling.run_dir import STAGES
 
 from ..report.conftest import Make, make_run  # noqa: F401 - a fixture
 

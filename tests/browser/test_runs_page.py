@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chatling.workspace import RunFolder
+from chatling.run_dir import RunFolder
 
 from ..serve.conftest import Running
 from .conftest import until

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from chatling.cli import main
-from chatling.conversation import Conversation, Message, Part
 from chatling.data.columns import iter_planned, left_behind, plan_file, plan_files, unused_prose
-from chatling.data.reading import Ledger
+from chatling.data.readers import Ledger
 from chatling.errors import DataError
+from chatling.messages import Conversation, Message, Part
 from chatling.tasks.custom import JsonlConversations
 
 Q, A, TALE = (

@@ -12,8 +12,8 @@ import pytest
 
 from chatling.data.config import KNOWN_CORPORA, DataConfig
 from chatling.data.corpus import HubFiles, corpus_mark, hub_corpus, parquet_characters
-from chatling.data.fetch import Fetcher
-from chatling.data.texts import iter_texts
+from chatling.data.hub import Fetcher
+from chatling.data.parquet import iter_texts
 from chatling.errors import DataError, RecipeError
 from mirror import Fault, Mirror
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chatling.data import csv_rows as module
 from chatling.data.csv_rows import DELIMITERS, csv_rows
-from chatling.data.reading import Ledger, iter_rows
+from chatling.data.readers import Ledger, iter_rows
 from chatling.errors import DataError
 
 

@@ -8,15 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatling.conversation import Conversation
 from chatling.data import inspect as inspection
 from chatling.data.columns import iter_planned, plan_files
+from chatling.data.contamination import TestGrams, find_test_sets
 from chatling.data.inspect import garbled, inspect_data
-from chatling.data.overlap import TestGrams, find_test_sets
-from chatling.data.reading import Ledger, find_files
-from chatling.data.texts import iter_texts
+from chatling.data.parquet import iter_texts
+from chatling.data.readers import Ledger, find_files
 from chatling.errors import DataError
-from chatling.tokenizer.chat_format import render
+from chatling.messages import Conversation
+from chatling.tokenizer.chat_template import render
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 GOOD = [

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chatling.data import json_rows
 from chatling.data.json_rows import json_lines, json_values
-from chatling.data.reading import Ledger
+from chatling.data.readers import Ledger
 from chatling.errors import DataError
 
 FILE = Path("a.jsonl")

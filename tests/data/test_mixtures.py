@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.conversation import Conversation
 from chatling.data.mixtures import Mapped, Mixture, MixturePart
 from chatling.errors import DataError, RecipeError
+from chatling.messages import Conversation
 
 
 def source(name, size):

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatling.data.batches import PretrainBatches
-from chatling.data.order import seeded_order
+from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import IGNORE, PackedRows, best_fit
+from chatling.data.shuffle import seeded_order
 from chatling.data.token_shards import TokenShards, write_token_shards
 from chatling.errors import DataError
 

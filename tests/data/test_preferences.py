@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.conversation import Conversation, Message
 from chatling.data import IGNORE
 from chatling.data.preferences import (
     NoPreference,
@@ -27,8 +26,9 @@ from chatling.data.preferences import (
 )
 from chatling.data.token_shards import TokenShards, write_conversation_shards
 from chatling.errors import DataError, RecipeError
+from chatling.messages import Conversation, Message
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import render_prompt
+from chatling.tokenizer.chat_template import render_prompt
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 QUESTION, GOOD, BAD = "What is 1+1?", "It is 2.", "It is 3."

@@ -20,8 +20,8 @@ import pytest
 
 from chatling.data import shard_files, token_shards
 from chatling.data.mixtures import Mapped
+from chatling.data.parquet import CorpusCounts, iter_texts, list_parquet
 from chatling.data.shard_files import ShardChecks
-from chatling.data.texts import CorpusCounts, iter_texts, list_parquet
 from chatling.data.token_shards import TokenShards, write_conversation_shards, write_token_shards
 from chatling.errors import DataError, MachineError
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from chatling.recipe import builtin_recipes
-from chatling.workspace import waiting_lock
+from chatling.config.recipe import builtin_recipes
+from chatling.run_dir import waiting_lock
 
 TINY = [
     *[

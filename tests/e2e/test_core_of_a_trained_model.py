@@ -12,7 +12,7 @@ import torch
 
 from chatling.evals.core import score_task
 from chatling.evals.core_bundle import read_bundle
-from chatling.evals.scoring import ModelScorer
+from chatling.evals.loglikelihood import ModelScorer
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_model
 

@@ -18,21 +18,21 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from chatling import pipeline, stages
+from chatling.config.recipe import Recipe, load_recipe
 from chatling.data.token_shards import TokenShards
 from chatling.errors import ChatlingError, DataError
 from chatling.hardware.detect import Machine
 from chatling.hardware.distributed import World
-from chatling.pocket.corpus import write_corpus
-from chatling.recipe import Recipe, load_recipe
+from chatling.pipeline import runner, stages
 from chatling.report.collect import collect
+from chatling.run_dir import RunFolder, manifest_fault, write_manifest
 from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
+from chatling.toy.corpus import write_corpus
+from chatling.train.callbacks import LiveEvals
 from chatling.train.checkpoint import load_model
 from chatling.train.dpo import _cached
-from chatling.train.live import LiveEvals
 from chatling.train.status import read_status
-from chatling.workspace import RunFolder, manifest_fault, write_manifest
 
 TINY = [
     *[
@@ -155,7 +155,7 @@ def go_on(recipe: Recipe, run: Path) -> str:
             stages, "detect", lambda device: machine
         )  # whatever takes long and is not looked at here
         patch.setattr(LiveEvals, "look", lambda self, step: {})
-        pipeline.run(
+        runner.run(
             recipe,
             RunFolder(run),
             STAGES,
@@ -260,7 +260,7 @@ def _key(path: Path) -> str:
 
 
 def _schedule(recipe: Recipe, folder: RunFolder, told: list[str]) -> bytes:
-    steps = pipeline.schedule(recipe, folder, folder.read_state(), STAGES, checksums=True)
+    steps = runner.schedule(recipe, folder, folder.read_state(), STAGES, checksums=True)
     told += [step.fault for step in steps if step.fault]
     return b""
 

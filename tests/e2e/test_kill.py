@@ -32,7 +32,7 @@ SPARE = 200_000  # bytes of state, recipe and logs, which no plan counts
 # the real command, on a disk that has room for exactly what the plan says a whole run needs
 ON_A_SMALL_DISK = """
 import sys
-from chatling import pipeline, planner
+from chatling.pipeline import runner, planner
 real = planner.plan
 def remembered(*args, **more):
     global needed
@@ -43,7 +43,7 @@ planner.plan = remembered
 def free_bytes(path):
     there = sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
     return needed + SPARE - there
-pipeline.free_bytes = free_bytes
+runner.free_bytes = free_bytes
 from chatling.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from chatling.commands.common import load_engine
-from chatling.conversation import Conversation
-from chatling.data.fetch import Fetcher
+from chatling.data.hub import Fetcher
+from chatling.inference.request import Request
 from chatling.inference.sampling import Sampling
-from chatling.inference.sequence import Request
+from chatling.messages import Conversation
+from chatling.run_dir import RunFolder, home
 from chatling.tasks.registry import load_task
-from chatling.tokenizer.chat_format import render_prompt
-from chatling.workspace import RunFolder, home
+from chatling.tokenizer.chat_template import render_prompt
 from mirror import CORPORA, Fault, Mirror
 
 SMALL = [

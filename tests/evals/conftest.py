@@ -12,9 +12,9 @@ import torch
 
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.pocket import conversations
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
+from chatling.toy import conversations
 
 from ..tasks.conftest import fetcher  # noqa: F401 - a fixture for the tests beside this file
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from chatling.data import IGNORE
-from chatling.data.batches import PretrainBatches
+from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards, write_token_shards
 from chatling.evals.bpb import score_shards, stretched, write_bpb
 from chatling.model.gpt import GPT
+from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.workspace import RunFolder
 
 from .conftest import MakeModel
 

@@ -10,8 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.conversation import Conversation, Part
-from chatling.data.fetch import Fetcher
+from chatling.data.hub import Fetcher
 from chatling.errors import MachineError
 from chatling.evals.chat import (
     Result,
@@ -24,14 +23,15 @@ from chatling.evals.chat import (
     pass_at_k,
     write_chat,
 )
-from chatling.evals.scoring import ModelScorer
+from chatling.evals.loglikelihood import ModelScorer
 from chatling.inference.engine import Completion, Engine, Request
-from chatling.pocket import SKILLS, heldout
+from chatling.messages import Conversation, Part
+from chatling.run_dir import RunFolder, read_json
 from chatling.tasks.registry import CHAT_TASKS
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import render, render_prompt
-from chatling.workspace import RunFolder, read_json
+from chatling.tokenizer.chat_template import render, render_prompt
+from chatling.toy import SKILLS, heldout
 
 from .conftest import MakeModel
 

@@ -31,12 +31,12 @@ from chatling.evals.core_bundle import (
     read_bundle,
     read_items,
 )
-from chatling.evals.scoring import ModelScorer, SpanScore
+from chatling.evals.loglikelihood import ModelScorer, SpanScore
 from chatling.hardware.distributed import World
 from chatling.model.gpt import GPT
-from chatling.pocket.core_bundle import write_core_bundle
+from chatling.run_dir import RunFolder, read_json
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.workspace import RunFolder, read_json
+from chatling.toy.core_bundle import write_core_bundle
 
 from .conftest import MakeModel
 from .core_reference import Verdict, reference_example, reference_rows, reference_tasks

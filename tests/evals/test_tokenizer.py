@@ -22,10 +22,10 @@ from chatling.evals.tokenizer import (
     evaluation_texts,
     load_peers,
 )
+from chatling.run_dir import RunFolder
 from chatling.terminal.tokenizer import show_tokenizer
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
-from chatling.workspace import RunFolder
 
 TEXT = ["the cat sat on the mat and the other cat sat on the other mat " * 5, "Äpfel, 山"]
 

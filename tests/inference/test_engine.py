@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from chatling.errors import ChatlingError, MachineError
-from chatling.inference import native
+from chatling.inference import cpu_kernels
 from chatling.inference.engine import Completion, Engine, Request, Sampling, in_dtype
-from chatling.inference.sequence import Sequence as Sequence_
+from chatling.inference.request import Sequence as Sequence_
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 
@@ -179,7 +179,7 @@ def test_compiled(
     engine says. `cpp`: attention in C++.
     """
     if not cpp:
-        monkeypatch.setattr(native, "available", lambda: False)
+        monkeypatch.setattr(cpu_kernels, "available", lambda: False)
     model, new = make_model("modern", context=300), make_model("modern", context=300, seed=1)
     engine, plain = (
         Engine(model, tokenizer, width=width, dtype=dtype, compiled=compiled)

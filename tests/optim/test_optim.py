@@ -11,8 +11,8 @@ from chatling.hardware.distributed import World
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
-from chatling.optim.groups import OptimConfig, Optimizer, resolve_rates
 from chatling.optim.muon import MuonGroup, MuonSettings, orthogonalise
+from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_rates
 from chatling.optim.schedule import Schedule
 
 ONE = torch.ones(())

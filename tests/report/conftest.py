@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chatling.model.config import ModelRecipe
-from chatling.workspace import STAGES, RunFolder, write_json
+from chatling.run_dir import STAGES, RunFolder, write_json
 
 MACHINE = {
     "device": "cpu",

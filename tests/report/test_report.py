@@ -16,12 +16,12 @@ import pytest
 
 from chatling.cli import main
 from chatling.model.config import ModelConfig, flops_per_token
-from chatling.report.blocks import Answers, Figures, Report, Section, all_figures
 from chatling.report.collect import collect
-from chatling.report.compose import compose
+from chatling.report.document import compose
+from chatling.report.elements import Answers, Figures, Report, Section, all_figures
 from chatling.report.render import to_html, to_markdown, write_report
-from chatling.report.scores import gpt2_scores
-from chatling.workspace import RunFolder, manifest_fault, write_json
+from chatling.report.tables import gpt2_scores
+from chatling.run_dir import RunFolder, manifest_fault, write_json
 
 from .conftest import MACHINE, SHAPE, results
 

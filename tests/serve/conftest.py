@@ -17,17 +17,17 @@ import openai
 import pytest
 import torch
 
+from chatling.inference.async_engine import EngineService
 from chatling.inference.engine import Engine
-from chatling.inference.service import EngineService
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
+from chatling.run_dir import RunFolder
 from chatling.serve.app import create_app
-from chatling.serve.limits import Limits
+from chatling.serve.errors import Limits
+from chatling.serve.model_manager import Shelf
 from chatling.serve.server import Server, listen, server_config
-from chatling.serve.shelf import Shelf
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_model, save_model
-from chatling.workspace import RunFolder
 
 CONTEXT = 192
 WIDTH = 4

@@ -16,11 +16,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chatling.inference.service import EngineService
-from chatling.serve import gate
+from chatling.inference.async_engine import EngineService
+from chatling.run_dir import RunFolder
+from chatling.serve import middleware
 from chatling.serve import server as patience
-from chatling.serve.limits import Limits
-from chatling.workspace import RunFolder
+from chatling.serve.errors import Limits
 
 from .conftest import Running, load_service, serving
 
@@ -221,7 +221,7 @@ def test_disconnects_free_their_slots(server: Running) -> None:
 
 def test_slow_clients_are_cut_off(server: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patience, "PATIENCE", 0.5)
-    monkeypatch.setattr(gate, "PATIENCE", 0.5)
+    monkeypatch.setattr(middleware, "PATIENCE", 0.5)
     host, port = server.url.removeprefix("http://").split(":")
 
     def connect() -> socket.socket:

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_model
-from chatling.workspace import RunFolder
 
 from .conftest import Running
 

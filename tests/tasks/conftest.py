@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chatling.data.fetch import Fetcher
-from chatling.data.texts import iter_texts
+from chatling.data.hub import Fetcher
+from chatling.data.parquet import iter_texts
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 from mirror import PLACES

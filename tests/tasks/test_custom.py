@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatling.conversation import Conversation
 from chatling.errors import DataError
+from chatling.messages import Conversation
 from chatling.tasks.custom import Conversations, JsonlConversations, JsonLines
 from chatling.tasks.registry import load_task
 

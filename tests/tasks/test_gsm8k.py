@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.conversation import Part
+from chatling.messages import Part
 from chatling.tasks.gsm8k import marked_number, worked_answer
 from chatling.tasks.registry import load_task
 from chatling.tools.calculator import calculate

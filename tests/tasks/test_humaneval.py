@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from chatling.conversation import Part
 from chatling.errors import MachineError
+from chatling.messages import Part
 from chatling.tasks.humaneval import HumanEval, extract_code
 from chatling.tasks.registry import load_task
 from chatling.tools.sandbox import Sandbox

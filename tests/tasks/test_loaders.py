@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatling.conversation import Conversation, Part
 from chatling.errors import DataError, RecipeError
+from chatling.messages import Conversation, Part
 from chatling.tasks.registry import CHAT_TASKS, HUB, MADE, expected_length, load_task, task_files
 from chatling.tasks.rows import Rows
 from chatling.tasks.spelling import SHARES, split_words

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.conversation import Part
 from chatling.errors import DataError
+from chatling.messages import Part
 from chatling.tasks.registry import load_task
 from chatling.tasks.spelling import (
     SHARES,

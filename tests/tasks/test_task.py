@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.conversation import Conversation, Part
+from chatling.messages import Conversation, Part
 from chatling.tasks.task import Task, visible_text
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from chatling.conversation import Conversation
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Engine, Event, Request, Sampling
+from chatling.messages import Conversation
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.terminal.chat import AnswerWriter, Chat, answer_once, console_for

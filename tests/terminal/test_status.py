@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from chatling.run_dir import RunFolder
 from chatling.terminal.status import show_status
 from chatling.train.status import read_status
-from chatling.workspace import RunFolder
 
 
 @pytest.fixture

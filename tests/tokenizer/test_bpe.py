@@ -17,10 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from chatling.data.texts import iter_texts
+from chatling.data.parquet import iter_texts
 from chatling.errors import DataError
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
-from chatling.tokenizer.tokenizer_json import _replay, recover_merges
+from chatling.tokenizer.hf_format import _replay, recover_merges
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 any_text = st.text(st.characters())  # lone surrogates included

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from chatling.data.batches import PretrainBatches
+from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards, write_conversation_shards
 from chatling.hardware.distributed import World
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.optim.groups import OptimConfig, Optimizer, resolve_rates
+from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_rates
 from chatling.optim.schedule import Schedule
-from chatling.tokenizer.chat_format import Rendered
-from chatling.train.loop import LoopConfig, Trainer
+from chatling.tokenizer.chat_template import Rendered
+from chatling.train.trainer import LoopConfig, Trainer
 
 VOCABULARY, CONTEXT, BOS = 61, 24, 60
 

@@ -17,26 +17,26 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from chatling.conversation import Conversation, Part
 from chatling.data.token_shards import write_conversation_shards
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Engine
+from chatling.messages import Conversation, Part
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.model.precision import Execution
-from chatling.optim.groups import OptimConfig
+from chatling.optim.param_groups import OptimConfig
+from chatling.run_dir import RunFolder
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import render
+from chatling.tokenizer.chat_template import render
 from chatling.train import rl
 from chatling.train.checkpoint import save_model
+from chatling.train.context import Context
+from chatling.train.datasets import MixtureEntry
 from chatling.train.finetune import FinetuneConfig
-from chatling.train.loop import LoopConfig
 from chatling.train.replay import Replay
 from chatling.train.rollouts import RLConfig
-from chatling.train.sources import MixtureEntry
-from chatling.train.stage import Context
-from chatling.workspace import RunFolder
+from chatling.train.runtime import Execution
+from chatling.train.trainer import LoopConfig
 
 CONFIG = RLConfig(
     questions_per_step=3,

@@ -22,16 +22,16 @@ from chatling.data.preferences import Preference
 from chatling.errors import DataError, RecipeError
 from chatling.hardware.distributed import World
 from chatling.model.config import ModelRecipe
-from chatling.optim.groups import OptimConfig
-from chatling.pocket import heldout
-from chatling.pocket.preferences import preferences
+from chatling.optim.param_groups import OptimConfig
 from chatling.tasks.identity import IdentityConfig
-from chatling.tokenizer.chat_format import render, render_prompt
+from chatling.tokenizer.chat_template import render, render_prompt
+from chatling.toy import heldout
+from chatling.toy.preferences import preferences
 from chatling.train import dpo
 from chatling.train.checkpoint import load_model
+from chatling.train.datasets import Sources
 from chatling.train.dpo import DPOConfig, prepare_dpo, train_dpo
 from chatling.train.metrics import read_metrics
-from chatling.train.sources import Sources
 
 from .rl_world import context, tiny_tokenizer
 

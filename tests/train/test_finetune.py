@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from chatling.conversation import Conversation
 from chatling.data.token_shards import TokenShards
 from chatling.errors import RecipeError
+from chatling.messages import Conversation
 from chatling.tasks.identity import IdentityConfig
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
+from chatling.train.datasets import MixtureEntry, Sources
 from chatling.train.finetune import FinetuneConfig, prepare_finetune, source_facts
-from chatling.train.sources import MixtureEntry, Sources
 
 
 @pytest.mark.parametrize(

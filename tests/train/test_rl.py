@@ -19,18 +19,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from chatling.conversation import Conversation, Message, Part
 from chatling.data import IGNORE
-from chatling.data.batches import BatchSource, Step
-from chatling.data.order import seeded_order
+from chatling.data.loaders import BatchSource, Step
+from chatling.data.shuffle import seeded_order
 from chatling.errors import DataError, RecipeError
-from chatling.evals.sampled import judge
+from chatling.evals.pass_at_k import judge
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Completion, Engine, Request, Sampling
+from chatling.messages import Conversation, Message, Part
 from chatling.model.gpt import GPT
 from chatling.tasks.gsm8k import GSM8K
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import render, render_prompt
+from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.train import rl
 from chatling.train.checkpoint import load_model
 from chatling.train.finetune import finetune_batches

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from chatling.train.loop import LoopConfig, Trainer
 from chatling.train.metrics import read_metrics
+from chatling.train.trainer import LoopConfig, Trainer
 
 Make = Callable[..., Trainer]
 

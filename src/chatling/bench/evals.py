@@ -16,7 +16,7 @@ import torch.nn.functional as F
 
 from chatling.evals.core import CoreTokenizer, Outcome, build_questions, judge
 from chatling.evals.core_bundle import CoreTask, read_bundle
-from chatling.evals.scoring import ModelScorer, Question, Scores, SpanScore
+from chatling.evals.loglikelihood import ModelScorer, Question, Scores, SpanScore
 from chatling.model.gpt import GPT
 
 Rows = list[dict[str, str | float]]
@@ -204,12 +204,12 @@ def bench_evals(files: Sequence[Path], run: str | None = None, bundle: Path | No
 
     `files` are parquet files of text for the tokenizer, where there is no run.
     """
-    from chatling.data.texts import iter_texts
-    from chatling.pocket.core_bundle import write_core_bundle
+    from chatling.data.parquet import iter_texts
+    from chatling.run_dir import RunFolder
     from chatling.tokenizer.bpe import Tokenizer
     from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
+    from chatling.toy.core_bundle import write_core_bundle
     from chatling.train.checkpoint import load_model
-    from chatling.workspace import RunFolder
 
     if run is None:
         tokenizer = train_tokenizer(iter_texts(files), TokenizerConfig(vocabulary=8192))

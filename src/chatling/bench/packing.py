@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from chatling.data.batches import PretrainBatches
+from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards
 

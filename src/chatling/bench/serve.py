@@ -21,9 +21,9 @@ from chatling.bench.decode import random_model
 from chatling.errors import MachineError
 from chatling.hardware.detect import find_device, has_compiler
 from chatling.model.config import ModelRecipe
+from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from chatling.train.checkpoint import save_model
-from chatling.workspace import RunFolder
 
 Rows = list[dict[str, str | float]]
 POCKET = ModelRecipe(depth=4, width=128, head_width=32, context=128)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from chatling.data.texts import list_parquet
+from chatling.data.parquet import list_parquet
 
 Rows = list[dict[str, str | float]]
 
@@ -96,7 +96,7 @@ def _corpus(folder: Path | None) -> Iterator[list[Path]]:
         train, validation = list_parquet(folder)
         yield [*train, *validation]
         return
-    from chatling.pocket import write_corpus
+    from chatling.toy import write_corpus
 
     with tempfile.TemporaryDirectory() as temporary:
         corpus = Path(temporary) / "corpus"

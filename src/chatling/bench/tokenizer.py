@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chatling.data.texts import CorpusCounts, iter_texts
+from chatling.data.parquet import CorpusCounts, iter_texts
 from chatling.errors import DataError
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer

@@ -17,9 +17,9 @@ from chatling.hardware.distributed import World
 from chatling.model.config import ModelConfig, ModelRecipe, flops_per_token
 from chatling.model.gpt import GPT
 from chatling.model.losses import next_token_loss
-from chatling.model.precision import Execution, MachineConfig, choose_execution
-from chatling.optim.groups import OptimConfig, Optimizer, resolve_rates
 from chatling.optim.muon import MuonGroup
+from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_rates
+from chatling.train.runtime import Execution, MachineConfig, choose_execution
 
 Rows = list[dict[str, str | float]]
 

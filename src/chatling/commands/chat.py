@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chatling.commands.common import Command, command_parser, load_engine, open_run, stage_of
-from chatling.workspace import STAGES
+from chatling.run_dir import STAGES
 
 
 def run(command: Command, words: list[str]) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from chatling.errors import ChatlingError, DataError, RunError, nearest
-from chatling.workspace import MANIFEST, STAGES, RunFolder, find_run, home
+from chatling.run_dir import MANIFEST, STAGES, RunFolder, find_run, home
 
 if TYPE_CHECKING:
+    from chatling.config.recipe import Recipe
     from chatling.inference.engine import Engine
-    from chatling.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def recipe_and_run(command: Command, words: list[str]) -> tuple[Recipe, str | No
 
     RECIPE may also be the name of a run, which then goes on with its own recipe.
     """
-    from chatling.recipe import builtin_recipes, load_recipe
+    from chatling.config.recipe import builtin_recipes, load_recipe
 
     parser = command_parser(command, help_option=False)
     parser.add_argument("--run", metavar="NAME")

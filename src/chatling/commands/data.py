@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from chatling.commands.common import Command, Parser, UsageError, command_parser, nearest
 from chatling.data.config import HUB_NAME
 from chatling.errors import DataError
-from chatling.workspace import RunFolder, home
+from chatling.run_dir import RunFolder, home
 
 if TYPE_CHECKING:
-    from chatling.data.reading import Found
+    from chatling.data.readers import Found
 
 
 def run(command: Command, words: list[str]) -> None:
@@ -52,7 +52,7 @@ def _fetch(parser: Parser, words: Sequence[str]) -> None:
     )
     given, overrides = parser.parse_known_args(words)
 
-    from chatling.recipe import builtin_recipes
+    from chatling.config.recipe import builtin_recipes
 
     if (
         given.what in builtin_recipes()
@@ -63,7 +63,7 @@ def _fetch(parser: Parser, words: Sequence[str]) -> None:
         return
     parser.parse(words)  # no overrides here
 
-    from chatling.data.fetch import Fetcher
+    from chatling.data.hub import Fetcher
 
     fetcher = Fetcher(note=print)
     names = fetcher.names(given.what)
@@ -80,9 +80,9 @@ def _fetch(parser: Parser, words: Sequence[str]) -> None:
 
 def _fetch_recipe(name: str, overrides: Sequence[str]) -> None:
     """Everything that a run of a recipe would fetch."""
-    from chatling.recipe import load_recipe
-    from chatling.supplies import fetch_first
-    from chatling.workspace import STAGES
+    from chatling.config.recipe import load_recipe
+    from chatling.pipeline.downloads import fetch_first
+    from chatling.run_dir import STAGES
 
     recipe = load_recipe(name, overrides, prog="chatling data fetch RECIPE")
     later = fetch_first(recipe, ("tokenizer", *STAGES, "eval"), print)
@@ -120,7 +120,7 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
 
     from rich.console import Console
 
-    from chatling.data.importing import import_data
+    from chatling.data.prepare import import_data
     from chatling.terminal.data import reading, show_import
 
     found = _source(given.source, given.files)
@@ -203,9 +203,9 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
         unused_prose,
         used_columns,
     )
+    from chatling.data.contamination import TestGrams, find_test_sets
     from chatling.data.inspect import inspect_data
-    from chatling.data.overlap import TestGrams, find_test_sets
-    from chatling.data.reading import Ledger
+    from chatling.data.readers import Ledger
     from chatling.data.token_shards import CORPUS, TokenShards
     from chatling.terminal.data import passed_over, reading, show_inspection
     from chatling.tokenizer.bpe import Tokenizer
@@ -264,7 +264,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
 
 def _source(source: str, pattern: str | None) -> Found:
     """The files of a path, or of a data set on the Hub, fetched."""
-    from chatling.data.reading import Found, find_files
+    from chatling.data.readers import Found, find_files
 
     if not source:
         raise DataError("The source has no name.", "Name a file or a folder; . is this one.")
@@ -274,7 +274,7 @@ def _source(source: str, pattern: str | None) -> Found:
 
     from collections import Counter
 
-    from chatling.data.fetch import Fetcher
+    from chatling.data.hub import Fetcher
 
     fetcher = Fetcher(note=print)
     return Found(
@@ -287,7 +287,7 @@ def hub_files(repo: str, names: Sequence[str], pattern: str | None) -> list[str]
     the others if there are none; of these, the training files where names tell them. Raises
     DataError when there are none.
     """
-    from chatling.data.reading import NOT_DATA, file_format
+    from chatling.data.readers import NOT_DATA, file_format
 
     data = [
         name for name in names if file_format(Path(name)) and not NOT_DATA.match(Path(name).name)

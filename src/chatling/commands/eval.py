@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from chatling.commands.common import Command, UsageError, command_parser, load_engine, stage_of
 from chatling.errors import nearest
-from chatling.workspace import MANIFEST, STAGES, RunFolder, write_json
+from chatling.run_dir import MANIFEST, STAGES, RunFolder, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from chatling.data.fetch import Fetcher
+    from chatling.config.recipe import Recipe
+    from chatling.data.hub import Fetcher
     from chatling.hardware.distributed import World
-    from chatling.recipe import Recipe
 
 EVAL_WIDTH = 64  # questions answered together
 ALL = "all"
@@ -174,7 +174,7 @@ def _stages(folder: RunFolder, asked: str | None) -> list[str]:
 
 def _recipe(folder: RunFolder, given: argparse.Namespace) -> Recipe:
     """The run's, with what the command line says of its data."""
-    from chatling.pipeline import frozen_recipe
+    from chatling.pipeline.runner import frozen_recipe
 
     recipe = frozen_recipe(folder)
     return (
@@ -185,7 +185,7 @@ def _recipe(folder: RunFolder, given: argparse.Namespace) -> Recipe:
 
 
 def _fetcher(recipe: Recipe) -> Callable[[], Fetcher]:
-    from chatling.supplies import open_fetcher
+    from chatling.pipeline.downloads import open_fetcher
 
     return functools.partial(open_fetcher, recipe, print)
 
@@ -274,7 +274,7 @@ def _core(models: Models, given: argparse.Namespace, world: World, console: Cons
             write_core(folder, stage, result)
         results[f"{folder.name} {stage}"] = result
     for name in given.hub:
-        from chatling.evals.hub_models import load_hub_model
+        from chatling.evals.hf_models import load_hub_model
 
         if given.bundle is None:
             raise UsageError(f"Which bundle for {name}?", "Name its folder with --bundle.")
@@ -331,7 +331,7 @@ def _harness(models: Models, given: argparse.Namespace, world: World, console: C
             "The harness evaluation runs on one process.", "Start it without torchrun."
         )
     try:
-        from chatling.evals.harness import HarnessModel, run_harness
+        from chatling.evals.lm_eval_adapter import HarnessModel, run_harness
     except ImportError as error:
         raise MachineError(
             "lm-eval is not installed.", "pip install 'chatling[harness]'"

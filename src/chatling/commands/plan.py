@@ -10,10 +10,10 @@ def run(command: Command, words: list[str]) -> None:
 
     from rich.console import Console
 
-    from chatling.checks import check
     from chatling.hardware.detect import detect
-    from chatling.planner import micro_rows_for, plan, show_plan
-    from chatling.train.base import base_batch
+    from chatling.pipeline.checks import check
+    from chatling.pipeline.plan import micro_rows_for, plan, show_plan
+    from chatling.train.pretrain import base_batch
 
     checked = check(recipe)
     machine = detect()

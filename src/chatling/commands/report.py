@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from chatling.commands.common import Command, command_parser, open_run
-from chatling.workspace import RunFolder, home
+from chatling.run_dir import RunFolder, home
 
 
 def run(command: Command, words: list[str]) -> None:
@@ -15,7 +15,7 @@ def run(command: Command, words: list[str]) -> None:
     folders = [RunFolder.open(name) for name in dict.fromkeys(given.runs)] or [open_run(None)]
 
     from chatling.report.collect import collect
-    from chatling.report.compose import compose
+    from chatling.report.document import compose
     from chatling.report.render import write_report
 
     report = compose([collect(folder) for folder in folders])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from chatling.commands.common import Command, recipe_and_run
-from chatling.workspace import RunFolder, find_run
+from chatling.run_dir import RunFolder, find_run
 
 
 def run(command: Command, words: list[str]) -> None:
@@ -13,8 +13,6 @@ def run(command: Command, words: list[str]) -> None:
 
     import torch
 
-    from chatling import pipeline
-    from chatling.checks import check
     from chatling.hardware.detect import find_device
     from chatling.hardware.distributed import (
         launched_rank,
@@ -22,8 +20,10 @@ def run(command: Command, words: list[str]) -> None:
         local_rank,
         process_group,
     )
-    from chatling.stages import chatling_stages
-    from chatling.supplies import fetch_beside, fetch_first
+    from chatling.pipeline import runner
+    from chatling.pipeline.checks import check
+    from chatling.pipeline.downloads import fetch_beside, fetch_first
+    from chatling.pipeline.stages import chatling_stages
     from chatling.terminal.progress import Progress, duration
 
     begun, folder, stages = (
@@ -31,8 +31,8 @@ def run(command: Command, words: list[str]) -> None:
         RunFolder(find_run(name or recipe.name)),
         chatling_stages(),
     )
-    with pipeline.signals_as_interrupted():
-        left = pipeline.unfinished(recipe, folder, stages)
+    with runner.signals_as_interrupted():
+        left = runner.unfinished(recipe, folder, stages)
         checked = check(recipe, left, processes=launched_size())
         if checked.too_large is not None:
             raise checked.too_large
@@ -46,12 +46,12 @@ def run(command: Command, words: list[str]) -> None:
         for warning in checked.warnings:
             progress.message(warning)
         # before the processes join: none waits at a barrier for another's network
-        with pipeline.signals_as_interrupted():
+        with runner.signals_as_interrupted():
             later = fetch_first(recipe, left, progress.message, folder)
         if later is not None and launched_rank() == 0:
             fetch_beside(later)
         with process_group(device) as world:
-            pipeline.run(recipe, folder, stages, progress, world, disk=checked.plan.disk)
+            runner.run(recipe, folder, stages, progress, world, disk=checked.plan.disk)
         progress.message(
             f"Done in {duration(time.monotonic() - begun)}. Talk to it: chatling chat"
             f" {name or recipe.name}"

@@ -16,10 +16,10 @@ from chatling.commands.common import (
     stage_of,
 )
 from chatling.errors import DataError, MachineError
-from chatling.workspace import STAGES, RunFolder, home
+from chatling.run_dir import STAGES, RunFolder, home
 
 if TYPE_CHECKING:
-    from chatling.inference.service import EngineService
+    from chatling.inference.async_engine import EngineService
 
 PORT = 8421
 WIDTH = 32  # answers decoded together
@@ -28,7 +28,7 @@ WIDTH = 32  # answers decoded together
 def run(command: Command, words: list[str]) -> None:
     from dataclasses import fields
 
-    from chatling.serve.limits import Limits
+    from chatling.serve.errors import Limits
 
     parser = command_parser(command)
     parser.add_argument(
@@ -95,11 +95,11 @@ def run(command: Command, words: list[str]) -> None:
     import torch
 
     from chatling.hardware.detect import find_device, has_compiler, memory_errors
-    from chatling.inference.quantised import quantise
-    from chatling.inference.service import EngineService
+    from chatling.inference.async_engine import EngineService
+    from chatling.inference.quantize import quantise
     from chatling.serve.app import create_app
+    from chatling.serve.model_manager import Shelf
     from chatling.serve.server import is_loopback, listen, serve
-    from chatling.serve.shelf import Shelf
 
     if given.compile and not (find_device() == "cpu" and has_compiler()):
         raise MachineError(

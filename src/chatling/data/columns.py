@@ -12,7 +12,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from chatling.conversation import Conversation, kind_of, shown
+from chatling.data.chat_formats import (
+    Columns,
+    find_columns,
+    may_be_turns,
+    parse_conversation,
+    preference_columns,
+    text_of,
+)
 from chatling.data.names import (
     CHOICES,
     HISTORY,
@@ -24,16 +31,9 @@ from chatling.data.names import (
     plain,
     role_of,
 )
-from chatling.data.reading import Ledger, Row, file_format, iter_rows
-from chatling.data.shapes import (
-    Columns,
-    find_columns,
-    may_be_turns,
-    parse_conversation,
-    preference_columns,
-    text_of,
-)
+from chatling.data.readers import Ledger, Row, file_format, iter_rows
 from chatling.errors import DataError
+from chatling.messages import Conversation, kind_of, shown
 
 PEEKED_ROWS = 200  # of a file, to tell what it holds
 AS_MUCH = (

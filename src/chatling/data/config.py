@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from chatling.config import Text, absolute, bounded, config
+from chatling.fields import Text, absolute, bounded, config
 
 POCKET = "pocket"
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

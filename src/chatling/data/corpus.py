@@ -15,12 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chatling.data.config import DataConfig
-from chatling.data.texts import list_parquet
+from chatling.data.parquet import list_parquet
 from chatling.data.token_shards import file_fingerprint
 from chatling.errors import DataError
 
 if TYPE_CHECKING:
-    from chatling.data.fetch import Fetcher
+    from chatling.data.hub import Fetcher
 
 
 class HubFiles(Sequence[Path]):

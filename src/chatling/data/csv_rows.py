@@ -15,7 +15,7 @@ from chatling.data.decoding import PACKED
 from chatling.errors import DataError
 
 if TYPE_CHECKING:
-    from chatling.data.reading import Ledger
+    from chatling.data.readers import Ledger
 
 DELIMITERS = ",\t;|"
 SPREADSHEET = re.compile(

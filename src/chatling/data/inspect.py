@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from chatling.conversation import Conversation
+from chatling.data.contamination import Overlap, TestGrams
 from chatling.data.decoding import is_unreadable
-from chatling.data.importing import text_hash
-from chatling.data.overlap import Overlap, TestGrams
-from chatling.data.reading import Ledger
+from chatling.data.prepare import text_hash
+from chatling.data.readers import Ledger
+from chatling.messages import Conversation
 from chatling.tokenizer.bpe import Tokenizer, valid_text
-from chatling.tokenizer.chat_format import render
+from chatling.tokenizer.chat_template import render
 
 BYTES_PER_TOKEN = 4.0  # assumed where no tokenizer is given
 BLOCK_CHARACTERS = 4_000_000  # encoded at a time

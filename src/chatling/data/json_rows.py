@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from chatling.conversation import kind_of, shown
+from chatling.data.chat_formats import are_messages
 from chatling.data.decoding import CHUNK_CHARACTERS
-from chatling.data.shapes import are_messages
 from chatling.errors import DataError
+from chatling.messages import kind_of, shown
 
 if TYPE_CHECKING:
-    from chatling.data.reading import Ledger, Row
+    from chatling.data.readers import Ledger, Row
 
 LINE_CHARACTERS = 1 << 26  # a longer line of jsonl, or value of json, is broken: bounds the memory
 BETWEEN = re.compile(r"[\s,\ufeff]*")

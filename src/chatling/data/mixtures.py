@@ -8,10 +8,10 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from chatling.conversation import Conversation
-from chatling.data.order import random_words, seeded_order
+from chatling.data.shuffle import random_words, seeded_order
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError, RecipeError
+from chatling.messages import Conversation
 
 Source = TypeVar("Source")
 Result = TypeVar("Result", covariant=True)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from chatling.conversation import Role
+from chatling.messages import Role
 
 NOT_LETTERS = re.compile(r"[\W_]+")
 

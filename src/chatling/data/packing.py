@@ -15,7 +15,7 @@ from functools import cached_property
 import numpy as np
 
 from chatling.data import IGNORE
-from chatling.data.order import random_words, seeded_order
+from chatling.data.shuffle import random_words, seeded_order
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 

@@ -13,13 +13,8 @@ from zlib import crc32
 
 import numpy as np
 
-from chatling.conversation import Conversation, Message, shown
 from chatling.data import IGNORE
-from chatling.data.batches import Step
-from chatling.data.names import plain
-from chatling.data.order import seeded_order
-from chatling.data.reading import Ledger, find_files, iter_rows
-from chatling.data.shapes import (
+from chatling.data.chat_formats import (
     Columns,
     are_messages,
     earlier_turns,
@@ -31,10 +26,15 @@ from chatling.data.shapes import (
     system_message,
     text_of,
 )
+from chatling.data.loaders import Step
+from chatling.data.names import plain
+from chatling.data.readers import Ledger, find_files, iter_rows
+from chatling.data.shuffle import seeded_order
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
+from chatling.messages import Conversation, Message, shown
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import Rendered, render
+from chatling.tokenizer.chat_template import Rendered, render
 
 TURN = re.compile(
     r"(?:^|\r?\n\r?\n)(Human|Assistant): ?"

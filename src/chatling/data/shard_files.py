@@ -13,9 +13,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from chatling.data.texts import CorpusCounts
+from chatling.data.parquet import CorpusCounts
 from chatling.errors import DataError
-from chatling.workspace import manifest_fault, read_json, read_manifest
+from chatling.run_dir import manifest_fault, read_json, read_manifest
 
 TOKENS, OFFSETS, MASK, META = "tokens.bin", "offsets.bin", "mask.bin", "meta.json"
 LARGE = (TOKENS, MASK)  # of a shard's files

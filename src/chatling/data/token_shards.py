@@ -25,6 +25,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from chatling.data.parquet import CorpusCounts, iter_texts
 from chatling.data.shard_files import (
     AT_ONCE,
     LARGE,
@@ -39,9 +40,8 @@ from chatling.data.shard_files import (
     shard_bytes,
     shard_fault,
 )
-from chatling.data.texts import CorpusCounts, iter_texts
 from chatling.errors import DataError
-from chatling.workspace import MANIFEST, building_folder, disk_errors, read_json, write_json
+from chatling.run_dir import MANIFEST, building_folder, disk_errors, read_json, write_json
 
 CORPUS = "corpus.json"
 FORMAT = 1  # part of every fingerprint: a change of layout writes shards again

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from chatling.data import IGNORE
-from chatling.data.batches import PretrainBatches
+from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards
 from chatling.hardware.distributed import World, widest_float
 from chatling.model.attention import rotary_tables
 from chatling.model.gpt import GPT
 from chatling.model.losses import token_losses
+from chatling.run_dir import RunFolder, write_json
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.workspace import RunFolder, write_json
 
 CPU_BATCH, GPU_BATCH = 8192, 65_536  # tokens
 

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from chatling.conversation import Conversation, Part
 from chatling.data.config import POCKET
 from chatling.errors import DataError
-from chatling.evals.scoring import ModelScorer, Question, Scorer, crop
+from chatling.evals.loglikelihood import ModelScorer, Question, Scorer, crop
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Completion, Request, Sampling
+from chatling.messages import Conversation, Part
 from chatling.model.gpt import GPT
-from chatling.pocket import SKILLS, heldout
+from chatling.run_dir import RunFolder, write_json
 from chatling.tasks.registry import CHAT_TASKS, load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import parse_completion, render_prompt
-from chatling.workspace import RunFolder, write_json
+from chatling.tokenizer.chat_template import parse_completion, render_prompt
+from chatling.toy import SKILLS, heldout
 
 if TYPE_CHECKING:
-    from chatling.data.fetch import Fetcher
+    from chatling.data.hub import Fetcher
 
 ALL = "all"
 ORDER_SEED = 1337  # of a task's questions, before a part of them is taken

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chatling.config import Count, CountOrZero, Text, absolute, config
 from chatling.data.config import POCKET
+from chatling.fields import Count, CountOrZero, Text, absolute, config
 
 FULL = "full"
 

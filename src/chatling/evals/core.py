@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from chatling.evals.core_bundle import CoreTask, Item, read_bundle
-from chatling.evals.scoring import (
+from chatling.evals.loglikelihood import (
     ModelScorer,
     Question,
     Scorer,
@@ -27,7 +27,7 @@ from chatling.evals.scoring import (
 )
 from chatling.hardware.distributed import World
 from chatling.model.gpt import GPT
-from chatling.workspace import RunFolder, write_json
+from chatling.run_dir import RunFolder, write_json
 
 ORDER_SEED, SHOTS_SEED = 1337, 1234
 AT_ONCE = 2048  # questions in memory together

@@ -19,11 +19,11 @@ import yaml
 from chatling.data.config import POCKET
 from chatling.errors import DataError
 from chatling.evals.config import FULL
-from chatling.pocket.core_bundle import write_core_bundle
-from chatling.workspace import RunFolder, building_folder, manifest_fault, waiting_lock
+from chatling.run_dir import RunFolder, building_folder, manifest_fault, waiting_lock
+from chatling.toy.core_bundle import write_core_bundle
 
 if TYPE_CHECKING:
-    from chatling.data.fetch import Fetcher
+    from chatling.data.hub import Fetcher
 
 Kind = Literal["multiple_choice", "schema", "language_modeling"]
 BUNDLE_URL = (  # nanochat's; 91,037 examples in all

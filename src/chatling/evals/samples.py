@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from chatling.conversation import Conversation, Message
 from chatling.inference.engine import Engine, Request, Sampling
+from chatling.messages import Conversation, Message
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import parse_completion, render_prompt
+from chatling.tokenizer.chat_template import parse_completion, render_prompt
 
 MOST_TOKENS = 48  # sampled, of one answer
 CONTEXT = 256  # tokens of prompt, answer and what the calculator puts in, at most

@@ -12,8 +12,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chatling.data.token_shards import CORPUS, TokenShards
+from chatling.run_dir import RunFolder, write_atomic, write_json
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.workspace import RunFolder, write_atomic, write_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,7 +21,8 @@ from chatling.errors import ChatlingError, MachineError
 from chatling.hardware.detect import device_memory, has_compiler, memory_errors
 from chatling.inference.compiled import compiled_step
 from chatling.inference.kv_cache import KVCache, Pass, bytes_per_slot
-from chatling.inference.prefixes import BLOCK, Prefixes
+from chatling.inference.prefix_cache import BLOCK, Prefixes
+from chatling.inference.request import Completion, Event, Finish, Request, Sequence
 from chatling.inference.sampling import (
     Alternatives,
     Sampler,
@@ -31,7 +32,6 @@ from chatling.inference.sampling import (
     log_probability,
     summarise,
 )
-from chatling.inference.sequence import Completion, Event, Finish, Request, Sequence
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chatling.inference import native
+from chatling.inference import cpu_kernels
 from chatling.model.config import ModelConfig
 
 # Attention reads a multiple of this many positions, enough for the longest row; the rest is masked.
@@ -60,7 +60,7 @@ class KVCache:
             self.on_cpu
             and compiled
             and self.keys[0].dtype in (torch.float32, torch.bfloat16)
-            and native.available()
+            and cpu_kernels.available()
         )
 
     def seen_by(self, longest: int) -> Tensor:
@@ -157,7 +157,7 @@ class Pass:
         self._store(keys, k)
         self._store(values, v)
         if self.cache.native and q.shape[1] == 1 and self.slots is None:
-            out = native.attend_one(
+            out = cpu_kernels.attend_one(
                 q[:, 0].float().contiguous(),
                 keys,
                 values,

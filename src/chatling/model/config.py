@@ -8,8 +8,8 @@ import math
 from dataclasses import asdict, dataclass, fields
 from typing import Annotated, Any, Literal
 
-from chatling.config import Width, bounded, config
 from chatling.errors import DataError, RecipeError
+from chatling.fields import Width, bounded, config
 
 LOGITS_CHUNK = (
     1 << 27

@@ -17,9 +17,9 @@ from typing import Any
 from chatling.data.token_shards import CORPUS
 from chatling.errors import DataError
 from chatling.model.config import ModelConfig, flops_per_token, parameter_counts
+from chatling.run_dir import STAGES, RunFolder, read_json
 from chatling.train.metrics import read_metrics
 from chatling.train.status import StageStatus, read_status
-from chatling.workspace import STAGES, RunFolder, read_json
 
 Line = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from chatling import __version__
-from chatling.report.blocks import (
+from chatling.report.elements import (
     Answers,
     Block,
     Code,
@@ -26,7 +26,7 @@ from chatling.report.blocks import (
     all_figures,
 )
 from chatling.report.figures import Figure
-from chatling.workspace import building_folder
+from chatling.run_dir import building_folder
 
 
 def write_report(report: Report, folder: Path) -> None:

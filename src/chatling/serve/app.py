@@ -18,13 +18,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from chatling import __version__
 from chatling.errors import ChatlingError, nearest
-from chatling.serve import dashboard, openai, pages
-from chatling.serve.exchange import Service
+from chatling.serve import openai, runs_api, static
+from chatling.serve.completion import Service
+from chatling.serve.errors import ApiError, Limits
 from chatling.serve.faults import fault
-from chatling.serve.gate import Gate
-from chatling.serve.limits import ApiError, Limits
 from chatling.serve.metrics import Metrics
-from chatling.serve.shelf import Shelf
+from chatling.serve.middleware import Gate
+from chatling.serve.model_manager import Shelf
 from chatling.tokenizer.bpe import valid_text
 
 log = logging.getLogger(__name__)
@@ -73,9 +73,9 @@ def create_app(
         middleware=middleware,
         redirect_slashes=False,  # the gate takes them away
     )
-    for router in (openai.router, pages.router, dashboard.router):
+    for router in (openai.router, static.router, runs_api.router):
         app.include_router(router)
-    app.mount("/ui", pages.files(), name="ui")
+    app.mount("/ui", static.files(), name="ui")
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app

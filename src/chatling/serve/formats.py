@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from chatling.serve.exchange import Choice, Exchange
-from chatling.serve.stream import Piece, Spoken, chat_logprobs, plain_logprobs
+from chatling.serve.completion import Choice, Exchange
+from chatling.serve.response_stream import Piece, Spoken, chat_logprobs, plain_logprobs
 
 
 class Format(Protocol):

@@ -12,24 +12,24 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from chatling.serve import schema
-from chatling.serve.exchange import Asked, Exchange, Read
+from chatling.serve import protocol
+from chatling.serve.completion import Asked, Exchange, Read
+from chatling.serve.errors import ApiError, Limits, too_many
 from chatling.serve.formats import ChatFormat, Format, PlainFormat
-from chatling.serve.limits import ApiError, Limits, too_many
-from chatling.serve.shelf import Loaded
-from chatling.tokenizer.chat_format import fit, render_prompt
+from chatling.serve.model_manager import Loaded
+from chatling.tokenizer.chat_template import fit, render_prompt
 
 DEFAULT_TOKENS = 16  # of a plain completion, as in the OpenAI API
 GONE = 499  # for the log: the client left before its answer
 ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": schema.ErrorResponse},
-    "5XX": {"model": schema.ErrorResponse},
+    "4XX": {"model": protocol.ErrorResponse},
+    "5XX": {"model": protocol.ErrorResponse},
 }
 STREAMS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 router = APIRouter(prefix="/v1", responses=ERRORS)
 
 
-@router.get("/models", response_model=schema.ModelList)
+@router.get("/models", response_model=protocol.ModelList)
 async def models(request: Request) -> JSONResponse:
     """Every finished stage of every run, the one that is served by default first."""
     shelf = request.app.state.service.shelf
@@ -37,15 +37,15 @@ async def models(request: Request) -> JSONResponse:
     return JSONResponse({"object": "list", "data": [shelf.card(entry) for entry in entries]})
 
 
-@router.get("/models/{name:path}", response_model=schema.ModelCard)
+@router.get("/models/{name:path}", response_model=protocol.ModelCard)
 async def model(name: str, request: Request) -> JSONResponse:
     """One of them."""
     shelf = request.app.state.service.shelf
     return JSONResponse(shelf.card(await asyncio.to_thread(shelf.find, name)))
 
 
-@router.post("/chat/completions", response_model=schema.ChatCompletion, responses=STREAMS)
-async def chat(body: schema.ChatRequest, request: Request) -> Response:
+@router.post("/chat/completions", response_model=protocol.ChatCompletion, responses=STREAMS)
+async def chat(body: protocol.ChatRequest, request: Request) -> Response:
     """The assistant's next message in a conversation."""
     exchange = Exchange(request.app.state.service, request.state.facts)
     limits = exchange.service.limits
@@ -58,7 +58,7 @@ async def chat(body: schema.ChatRequest, request: Request) -> Response:
         )
     characters = sum(len(part.text) for message in body.messages for part in message.spoken)
     check_characters(characters, limits, "messages")
-    conversation = schema.conversation_of(body.messages)
+    conversation = protocol.conversation_of(body.messages)
     if exchange.service.log_text:
         exchange.facts["messages"] = conversation.to_dict()["messages"]
 
@@ -75,8 +75,8 @@ async def chat(body: schema.ChatRequest, request: Request) -> Response:
     )
 
 
-@router.post("/completions", response_model=schema.Completion, responses=STREAMS)
-async def completions(body: schema.CompletionRequest, request: Request) -> Response:
+@router.post("/completions", response_model=protocol.Completion, responses=STREAMS)
+async def completions(body: protocol.CompletionRequest, request: Request) -> Response:
     """How a text goes on. Text is read as a document of its own; token ids are read as they are."""
     exchange = Exchange(request.app.state.service, request.state.facts)
     characters = sum(map(len, body.prompts))
@@ -166,7 +166,7 @@ async def _answer(
     exchange: Exchange,
     form: Format,
     request: Request,
-    body: schema.SamplingFields,
+    body: protocol.SamplingFields,
     asked: Asked,
     characters: int,
     read: Read,

@@ -16,8 +16,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from chatling.errors import MachineError
-from chatling.serve.limits import PATIENCE
-from chatling.serve.shelf import Shelf
+from chatling.serve.errors import PATIENCE
+from chatling.serve.model_manager import Shelf
 
 # seconds that running answers get when the server is stopped; with the rest it ends within five
 FINISH_WITHIN = 2.0

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chatling.conversation import Conversation, Part
+from chatling.data.chat_formats import parse_conversation
 from chatling.data.columns import plan_files, unused_prose
 from chatling.data.decoding import CHUNK_CHARACTERS, PACKED
 from chatling.data.json_rows import is_lines, value_of
-from chatling.data.reading import Ledger, file_format, iter_rows
-from chatling.data.shapes import parse_conversation
+from chatling.data.readers import Ledger, file_format, iter_rows
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
+from chatling.messages import Conversation, Part
 from chatling.tasks.task import Task
 
 # share of bad lines that are left out with a note; above it something is wrong with the file as a

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from chatling.conversation import Conversation, Message, Part
+from chatling.messages import Conversation, Message, Part
 from chatling.tasks.rows import Rows
 from chatling.tasks.task import Task, visible_text
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from chatling.conversation import Conversation, Part
+from chatling.messages import Conversation, Part
 from chatling.tasks.rows import Rows
 from chatling.tasks.task import Task, visible_text
 from chatling.tools.sandbox import Sandbox

@@ -7,9 +7,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from chatling.config import config
-from chatling.conversation import Conversation
 from chatling.errors import RecipeError
+from chatling.fields import config
+from chatling.messages import Conversation
 from chatling.tasks.custom import Talk
 
 

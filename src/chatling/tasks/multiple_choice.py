@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from string import ascii_uppercase
 
-from chatling.conversation import Conversation, Part
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
+from chatling.messages import Conversation, Part
 from chatling.tasks.task import Task, visible_text
 
 Question = tuple[str, Sequence[str], int]  # the question, its choices, the index of the right one

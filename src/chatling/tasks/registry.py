@@ -20,7 +20,7 @@ from chatling.tasks.spelling import WORDS_SHA256, WORDS_URL, SimpleSpelling, Spe
 from chatling.tasks.task import Task
 
 if TYPE_CHECKING:
-    from chatling.data.fetch import Fetcher
+    from chatling.data.hub import Fetcher
 
 Split = Literal["train", "validation", "test"]
 

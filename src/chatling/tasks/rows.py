@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from chatling.conversation import kind_of
 from chatling.errors import DataError
+from chatling.messages import kind_of
 
 
 class Rows:

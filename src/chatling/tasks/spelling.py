@@ -10,9 +10,9 @@ from pathlib import Path
 from random import Random
 from zlib import crc32
 
-from chatling.conversation import Conversation, Message, Part
-from chatling.data.order import seeded_order
+from chatling.data.shuffle import seeded_order
 from chatling.errors import DataError
+from chatling.messages import Conversation, Message, Part
 from chatling.tasks.gsm8k import same_number
 from chatling.tasks.task import Task, visible_text
 

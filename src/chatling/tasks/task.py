@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
-from chatling.conversation import Conversation, Part
+from chatling.messages import Conversation, Part
 
 
 class Task(ABC):

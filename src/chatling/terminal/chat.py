@@ -14,11 +14,11 @@ from typing import TextIO
 
 from rich.console import Console
 
-from chatling.conversation import Conversation, Message
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Engine, Event, Request, Sampling
-from chatling.tokenizer.chat_format import fit, parse_completion, render_prompt
-from chatling.workspace import write_json
+from chatling.messages import Conversation, Message
+from chatling.run_dir import write_json
+from chatling.tokenizer.chat_template import fit, parse_completion, render_prompt
 
 HELP = """\
 /reset        forget the conversation

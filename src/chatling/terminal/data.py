@@ -19,8 +19,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from chatling.data.importing import CONVERSATIONS, LONGEST, Imported
 from chatling.data.inspect import Inspection
+from chatling.data.prepare import CONVERSATIONS, LONGEST, Imported
 from chatling.tokenizer.bpe import valid_text
 
 SAMPLE_CHARACTERS = 300

@@ -20,9 +20,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from chatling.errors import DataError
-from chatling.tokenizer.chat_format import chat_template
-from chatling.tokenizer.tokenizer_json import split_pattern, tokenizer_config, tokenizer_json
-from chatling.workspace import (
+from chatling.run_dir import (
     building_folder,
     manifest_fault,
     read_json,
@@ -30,6 +28,8 @@ from chatling.workspace import (
     write_atomic,
     write_json,
 )
+from chatling.tokenizer.chat_template import chat_template
+from chatling.tokenizer.hf_format import split_pattern, tokenizer_config, tokenizer_json
 
 SPECIAL_TOKENS = (
     "<|bos|>",

@@ -8,10 +8,10 @@ import warnings
 from collections.abc import Iterator
 from typing import Annotated
 
-from chatling.config import Tokens, bounded, config
 from chatling.errors import DataError
+from chatling.fields import Tokens, bounded, config
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer, valid_text
-from chatling.tokenizer.tokenizer_json import split_pattern
+from chatling.tokenizer.hf_format import split_pattern
 
 _BUFFERED_CHARACTERS = (
     32_000_000  # documents that rustbpe counts in parallel at a time; bounds the memory

@@ -20,8 +20,8 @@ from chatling.errors import DataError
 from chatling.hardware.distributed import World, together
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
-from chatling.optim.groups import Optimizer
-from chatling.workspace import building_folder, manifest_fault, open_plain, read_json, write_json
+from chatling.optim.param_groups import Optimizer
+from chatling.run_dir import building_folder, manifest_fault, open_plain, read_json, write_json
 
 MODEL, OPTIMIZER, CONFIG, LOOP, RNG = (
     "model.safetensors",

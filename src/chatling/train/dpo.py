@@ -19,7 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from chatling.config import (
+from chatling.data.config import POCKET
+from chatling.data.preferences import (
+    PairBatch,
+    PreferenceBatches,
+    RenderedPairs,
+    preference_files,
+    split_preferences,
+)
+from chatling.data.readers import file_format
+from chatling.data.token_shards import file_fingerprint, write_conversation_shards
+from chatling.errors import DataError
+from chatling.fields import (
     Count,
     CountOrZero,
     Epochs,
@@ -33,31 +44,20 @@ from chatling.config import (
     bounded,
     config,
 )
-from chatling.data.config import POCKET
-from chatling.data.preferences import (
-    PairBatch,
-    PreferenceBatches,
-    RenderedPairs,
-    preference_files,
-    split_preferences,
-)
-from chatling.data.reading import file_format
-from chatling.data.token_shards import file_fingerprint, write_conversation_shards
-from chatling.errors import DataError
 from chatling.hardware.distributed import together
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.model.losses import preference_gains, preference_loss
-from chatling.optim.groups import OptimConfig, resolve_rates
+from chatling.optim.param_groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
-from chatling.pocket.preferences import preferences as pocket_preferences
+from chatling.run_dir import open_plain, read_manifest, write_atomic
 from chatling.tokenizer.bpe import Tokenizer
+from chatling.toy.preferences import preferences as pocket_preferences
+from chatling.train.callbacks import LiveEvals
 from chatling.train.checkpoint import MODEL, load_weights, open_model
-from chatling.train.live import LiveEvals
-from chatling.train.loop import Trainer
-from chatling.train.sources import Sources
-from chatling.train.stage import Context, build, checked_shards, save_finished
-from chatling.workspace import open_plain, read_manifest, write_atomic
+from chatling.train.context import Context, build, checked_shards, save_finished
+from chatling.train.datasets import Sources
+from chatling.train.trainer import Trainer
 
 POCKET_PAIRS = 1_200  # of the built-in world, where the recipe gives no number
 

@@ -10,7 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chatling.config import (
+from chatling.data.loaders import BatchSource, ConversationBatches
+from chatling.data.mixtures import Mapped
+from chatling.data.token_shards import TokenShards, file_fingerprint, write_conversation_shards
+from chatling.errors import DataError, RecipeError
+from chatling.fields import (
     BatchTokens,
     Count,
     CountOrZero,
@@ -21,22 +25,18 @@ from chatling.config import (
     Width,
     config,
 )
-from chatling.data.batches import BatchSource, ConversationBatches
-from chatling.data.mixtures import Mapped
-from chatling.data.token_shards import TokenShards, file_fingerprint, write_conversation_shards
-from chatling.errors import DataError, RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe
-from chatling.optim.groups import OptimConfig, resolve_rates
+from chatling.optim.param_groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
+from chatling.run_dir import read_json, write_json
 from chatling.tasks.identity import IdentityConfig
 from chatling.tasks.registry import Split
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_format import render
-from chatling.train.base import packed_batches
+from chatling.tokenizer.chat_template import render
 from chatling.train.checkpoint import open_model
-from chatling.train.sources import MixtureEntry, Sources, notes, own_files
-from chatling.train.stage import Context, checked_shards, train_stage
-from chatling.workspace import read_json, write_json
+from chatling.train.context import Context, checked_shards, train_stage
+from chatling.train.datasets import MixtureEntry, Sources, notes, own_files
+from chatling.train.pretrain import packed_batches
 
 
 @config

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chatling.workspace import disk_errors, read_plain, write_atomic
+from chatling.run_dir import disk_errors, read_plain, write_atomic
 
 MOST = 2 << 30  # bytes of a log that is read
 

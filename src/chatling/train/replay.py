@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chatling.data.batches import MicroBatch, Step, StepSource
+from chatling.data.loaders import MicroBatch, Step, StepSource
 from chatling.hardware.distributed import World
 from chatling.model.gpt import GPT
+from chatling.train.context import Context
 from chatling.train.finetune import FinetuneConfig, finetune_batches
-from chatling.train.loop import Loss
-from chatling.train.stage import Context
+from chatling.train.trainer import Loss
 
 
 @dataclass(frozen=True)

@@ -16,25 +16,25 @@ import torch
 from torch import Tensor
 
 from chatling.data.config import POCKET
-from chatling.evals.sampled import sampled_scores
+from chatling.evals.pass_at_k import sampled_scores
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Engine, Sampling
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.model.losses import policy_gradient_loss
-from chatling.optim.groups import OptimConfig, resolve_rates
+from chatling.optim.param_groups import OptimConfig, resolve_rates
 from chatling.optim.schedule import Schedule
-from chatling.pocket import heldout, practice
 from chatling.tasks.registry import MADE, load_task
 from chatling.tasks.task import Task
-from chatling.tokenizer.chat_format import render_prompt
+from chatling.tokenizer.chat_template import render_prompt
+from chatling.toy import heldout, practice
+from chatling.train.callbacks import LiveEvals
 from chatling.train.checkpoint import load_weights, open_model, read_model
-from chatling.train.live import LiveEvals
-from chatling.train.loop import Trainer
+from chatling.train.context import Context, build, save_finished
+from chatling.train.datasets import Sources
 from chatling.train.replay import Replay, with_replay
 from chatling.train.rollouts import ROOM_FOR_TOOLS, RLConfig, RolloutBatches, sample_seed
-from chatling.train.sources import Sources
-from chatling.train.stage import Context, build, save_finished
+from chatling.train.trainer import Trainer
 
 POCKET_QUESTIONS = (
     2_000  # of the built-in world's hard arithmetic, where the recipe gives no number

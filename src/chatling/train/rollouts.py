@@ -13,7 +13,12 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 
-from chatling.config import (
+from chatling.data import IGNORE
+from chatling.data.loaders import Step
+from chatling.data.shuffle import seeded_order
+from chatling.errors import DataError, RecipeError
+from chatling.evals.pass_at_k import judge
+from chatling.fields import (
     Count,
     CountOrZero,
     Epochs,
@@ -26,16 +31,11 @@ from chatling.config import (
     bounded,
     config,
 )
-from chatling.data import IGNORE
-from chatling.data.batches import Step
-from chatling.data.order import seeded_order
-from chatling.errors import DataError, RecipeError
-from chatling.evals.sampled import judge
 from chatling.hardware.distributed import World
 from chatling.inference.engine import Completion, Engine, Request, Sampling
 from chatling.model.gpt import GPT
 from chatling.tasks.task import Task
-from chatling.tokenizer.chat_format import render_prompt
+from chatling.tokenizer.chat_template import render_prompt
 
 ROOM_FOR_TOOLS = 128  # tokens that the calculator may put in, beyond those that are sampled
 

@@ -8,8 +8,8 @@ import fcntl
 from dataclasses import dataclass
 from typing import Any
 
+from chatling.run_dir import RunFolder
 from chatling.train.metrics import read_metrics
-from chatling.workspace import RunFolder
 
 RECENT = 50  # steps that the speed is measured over
 

@@ -1,0 +1,300 @@
+"""The one config tree: the rooms' frozen dataclasses, read from TOML, overridden by flags
+(config/overrides.py), and written back.
+
+A recipe is one TOML file: `name` and `seed`, then one table a room and one table a stage. A stage
+whose table is absent does not run.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
+
+from chatling.config.overrides import override
+from chatling.data.config import DataConfig
+from chatling.errors import RecipeError, nearest
+from chatling.evals.config import EvalConfig
+from chatling.fields import (
+    Fault,
+    bounded,
+    config,
+    cut,
+    find_fault,
+    shown,
+    toml_value,
+)
+from chatling.model.config import ModelRecipe
+from chatling.optim.param_groups import OptimConfig
+from chatling.run_dir import NAME_RULE, nearest_name, run_name
+from chatling.tasks.identity import IdentityConfig
+from chatling.tokenizer.train import TokenizerConfig
+from chatling.train.dpo import DPOConfig
+from chatling.train.finetune import FinetuneConfig
+from chatling.train.pretrain import BaseConfig
+from chatling.train.rollouts import RLConfig
+from chatling.train.runtime import MachineConfig
+from chatling.train.trainer import LoopConfig
+
+T = TypeVar("T")
+LARGEST_FILE = 1 << 20  # bytes of a recipe
+
+
+def _packed(table: Any) -> Any:
+    """Mid-training packs its conversations unless its table says otherwise."""
+    return {"packed": True, **table} if isinstance(table, dict) else table
+
+
+@config
+class Recipe:
+    """Everything a run is made of."""
+
+    name: Annotated[str, AfterValidator(run_name), bounded(title=NAME_RULE)] = "custom"
+    """Names the run folder unless --run does; by default the file's name."""
+    seed: Annotated[int, bounded(ge=0, le=2**63 - 1)] = 1
+    """Decides the data's order, the first weights and the pocket world."""
+    model: ModelRecipe = field(default_factory=ModelRecipe)
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    identity: IdentityConfig = field(default_factory=IdentityConfig)
+    base: BaseConfig = field(default_factory=BaseConfig)
+    mid: Annotated[FinetuneConfig | None, BeforeValidator(_packed)] = None
+    sft: FinetuneConfig | None = None
+    dpo: DPOConfig | None = None
+    rl: RLConfig | None = None
+    eval: EvalConfig | None = None
+
+    def __post_init__(self) -> None:
+        if self.rl is not None and self.rl.replay and self.sft is None:
+            raise RecipeError(
+                "rl.replay shows SFT's conversations again, and the recipe has no [sft].",
+                "Set rl.replay to 0.",
+            )
+
+    def anchored(self) -> Recipe:
+        """With absolute paths: a frozen recipe must mean the same from another working
+        directory.
+        """
+        tables = {name: getattr(self, name) for name in ("data", "mid", "sft", "dpo", "eval")}
+        return dataclasses.replace(
+            self, **{name: table and table.anchored() for name, table in tables.items()}
+        )
+
+
+def builtin_recipes() -> dict[str, Path]:
+    """The ready recipes by name."""
+    return dict(
+        sorted((path.stem, path) for path in (Path(__file__).parent / "recipes").glob("*.toml"))
+    )
+
+
+def find_recipe(name_or_path: str) -> Path:
+    """A ready recipe by name, or a file by path. Raises RecipeError naming the nearest ready
+    one.
+    """
+    ready = builtin_recipes()
+    if name_or_path in ready:
+        return ready[name_or_path]
+    path = os.path.expanduser(name_or_path)
+    if os.path.isfile(path):
+        return Path(path)
+    if name_or_path and os.path.isdir(path):
+        raise RecipeError(f"{name_or_path!r} is a folder; a recipe is one TOML file.")
+    mend = nearest(name_or_path, ready) or f"Ready ones: {', '.join(ready)}."
+    raise RecipeError(f"There is no recipe {cut(repr(name_or_path))}, by name or as a file.", mend)
+
+
+def load_recipe(
+    name_or_path: str, overrides: Sequence[str] = (), *, prog: str | None = None
+) -> Recipe:
+    """Read a recipe and apply `--table.field value` overrides. With `--help` among them, prints
+    every field and exits.
+
+    Raises RecipeError for an unknown or ill-typed key, naming it, where it stands and what was
+    expected.
+    """
+    path = find_recipe(name_or_path)
+    text = read_text(path)
+    table = _parse(text, str(path))
+    if not table:
+        raise RecipeError(
+            f"Recipe {path} is empty.", 'Write at least one line, for example name = "mine".'
+        )
+    recipe = _build(Recipe, {"name": nearest_name(path.stem), **table}, str(path), text)
+    return override(recipe, overrides, prog=prog or f"chatling run {name_or_path}").anchored()
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe, whichever editor wrote it. Raises RecipeError for what is no UTF-8
+    text, or far too much of it.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise RecipeError(f"Cannot read recipe {path}: {error.strerror}.") from None
+    if len(data) > LARGEST_FILE:
+        raise RecipeError(
+            f"{path} is larger than {LARGEST_FILE >> 20} MiB; a recipe is a short TOML file."
+        )
+    try:
+        if b"\0" in data:
+            raise ValueError
+        return data.decode("utf-8")
+    except ValueError:
+        sort = (
+            "UTF-16 text"
+            if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data.count(0) * 3 > len(data)
+            else "no UTF-8 text"
+        )
+        raise RecipeError(
+            f"{path} is {sort}; a recipe is a TOML file in UTF-8.", "Save it as UTF-8."
+        ) from None
+
+
+def fingerprint(*values: Any) -> str:
+    """A short hash of configs and plain values. A field with metadata `{"inert": True}` (it changes
+    no weight) does not count.
+    """
+    return hashlib.sha256(
+        json.dumps([_plain(value) for value in values], sort_keys=True).encode()
+    ).hexdigest()[:16]
+
+
+# ---- TOML to dataclasses ----
+
+
+def from_toml(kind: type[T], text: str, file: str) -> T:
+    """Read TOML into the config dataclass `kind`, strictly. `file` is named in errors."""
+    return _build(kind, _parse(text, file), file, text)
+
+
+def _parse(text: str, file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+    except RecursionError:
+        raise RecipeError(f"{file} is nested too deeply for a recipe.") from None
+    except (
+        ValueError
+    ) as error:  # TOMLDecodeError is one, and so are numbers with thousands of digits
+        raise RecipeError(
+            f"{file} is not valid TOML: {cut(str(error)).removesuffix('.')}."
+        ) from None
+
+
+def _build(kind: type[T], table: Mapping[str, Any], file: str, text: str) -> T:
+    try:
+        return TypeAdapter(kind).validate_python(table)
+    except ValidationError as error:
+        raise _wrong(find_fault(error, kind), file, text) from None
+    except RecipeError as error:
+        raise RecipeError(f"{file}: {error.what}", error.mend) from None
+
+
+def _wrong(fault: Fault, file: str, text: str) -> RecipeError:
+    line = _line_of(fault.path, text)
+    key, where = cut(repr(".".join(fault.path))), f"{file} line {line}" if line else file
+    if fault.sort == "unknown":
+        names = [f.name for f in dataclasses.fields(fault.kind)]
+        return RecipeError(
+            f"Unknown key {key} in {where}.",
+            nearest(fault.path[-1], names) or f"Known here: {', '.join(names)}.",
+        )
+    if fault.sort == "missing":
+        return RecipeError(f"{key} is missing in {where}.")
+    return RecipeError(f"{key} in {where} must be {fault.wanted}, not {shown(fault.value)}.")
+
+
+def _line_of(path: tuple[str, ...], text: str) -> int | None:
+    """The line where a key stands, or else the innermost table or list around it that has a line of
+    its own.
+    """
+    lines: dict[tuple[str, ...], int] = {}
+    table: tuple[str, ...] = ()
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), 1):
+        if header := re.match(r"\s*(\[\[?)([^\]]+)\]", line):
+            table = tuple(part.strip(" \t\"'") for part in header[2].split("."))
+            if header[1] == "[[":  # the next one of a list of tables
+                table = (
+                    *table,
+                    str(sum(known[:-1] == table and known[-1].isdigit() for known in lines)),
+                )
+            lines.setdefault(table, number)
+        elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
+            lines.setdefault((*table, *(part.strip("\"'") for part in key[1].split("."))), number)
+    return next(
+        (lines[path[:size]] for size in range(len(path), 0, -1) if path[:size] in lines), None
+    )
+
+
+def _default(f: dataclasses.Field[Any]) -> Any:
+    return f.default_factory() if f.default_factory is not dataclasses.MISSING else f.default
+
+
+# ---- dataclasses to TOML ----
+
+
+def to_toml(config: Any) -> str:
+    """Write a config so that `from_toml` gives an equal one: every field, defaults included, since
+    defaults may change later.
+    """
+    top, tables = [], []
+    for key, value in _items(config).items():
+        if dataclasses.is_dataclass(value):
+            tables.append(
+                "\n".join(
+                    [
+                        f"[{key}]",
+                        *(f"{name} = {_toml(item)}" for name, item in _items(value).items()),
+                    ]
+                )
+            )
+        else:
+            top.append(f"{key} = {_toml(value)}")
+    return "\n\n".join(["\n".join(top), *tables]).strip() + "\n"
+
+
+def _items(config: Any) -> dict[str, Any]:
+    """Fields to write: all but an empty one that is empty by default."""
+    return {
+        f.name: value
+        for f in dataclasses.fields(config)
+        if (value := getattr(config, f.name)) is not None or _default(f) is not None
+    }
+
+
+def _toml(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        return (
+            "{" + ", ".join(f"{name} = {_toml(item)}" for name, item in _items(value).items()) + "}"
+        )
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    return toml_value(value)
+
+
+def _plain(value: Any) -> Any:
+    """As JSON-able values, without the inert fields."""
+    if dataclasses.is_dataclass(value):
+        return {
+            f.name: _plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not f.metadata.get("inert")
+        }
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if isinstance(value, int | float | str | None) else str(value)

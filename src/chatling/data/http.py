@@ -1,0 +1,241 @@
+"""One file over HTTP: resumed, retried, checked. A file bears its name only when it is whole."""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from huggingface_hub import get_session
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import hf_raise_for_status, httpx
+
+from chatling.errors import ChatlingError, DataError, Interrupted
+from chatling.run_dir import disk_errors, fsync_folder, sha256_file
+
+Result = TypeVar("Result")
+ATTEMPTS = 6  # in a row without a byte of progress
+LONGEST_PAUSE = 600.0  # seconds, however long a server asks for
+SILENCE = 30.0  # seconds without a byte after which a connection is given up
+WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)
+NETWORK = (
+    "Check the connection, or choose a mirror with HF_ENDPOINT; `--data.local FOLDER` reads files"
+    " that you have already."
+)
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file to be fetched. `sha256` is of its content; `git` is its id as a git blob, for small
+    files that have no checksum else.
+    """
+
+    label: str  # how messages call it
+    url: str
+    size: int | None = None
+    sha256: str | None = None
+    git: str | None = None
+
+    def matches(self, path: Path) -> bool:
+        """Whether a file on disk is this one, whole; reads all of it."""
+        if self.size is not None and path.stat().st_size != self.size:
+            return False
+        if self.sha256 is not None:
+            return sha256_file(path) == self.sha256
+        if self.git is None:
+            return True
+        digest = hashlib.sha1(
+            b"blob %d\0" % path.stat().st_size, usedforsecurity=False
+        )  # git's object id
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest() == self.git
+
+
+class Patience:
+    """Meets failures of the network: waits longer each time, as long as the server asks, and gives
+    up when nothing comes of it.
+    """
+
+    def __init__(self, pause: float = 1.0, note: Callable[[str], None] = lambda line: None):
+        """`pause` is the first wait, in seconds; each further one is twice as long."""
+        self.pause, self.note, self.stopped = pause, note, threading.Event()
+
+    def check(self) -> None:
+        """Raises Interrupted in threads whose work nobody waits for any more."""
+        if self.stopped.is_set():
+            raise Interrupted("The download was stopped.", "The same command goes on with it.")
+
+    def wait(self, failures: int, error: Exception, label: str) -> None:
+        """Before try `failures + 1`. Raises DataError when the error is not worth one, or has come
+        too often.
+        """
+        if not _may_pass(error) or failures >= ATTEMPTS:
+            raise explain(error, label) from error
+        seconds = min(_asked(error) or self.pause * 2 ** (failures - 1), LONGEST_PAUSE)
+        if failures > 2 or seconds > 5:
+            self.note(f"{label}: {_reason(error)}; trying again in {seconds:.0f} s")
+        self.stopped.wait(seconds)
+        self.check()
+
+    def persist(self, action: Callable[[], Result], label: str) -> Result:
+        """`action`, again and again until it works."""
+        for failures in range(1, ATTEMPTS + 1):
+            try:
+                return action()
+            except (httpx.HTTPError, OfflineModeIsEnabled) as error:
+                self.wait(failures, error, label)
+        raise AssertionError("the last wait raises")
+
+
+def download(
+    remote: Remote, part: Path, target: Path, headers: Mapping[str, str], patience: Patience
+) -> None:
+    """Bring a file to `target` by way of `part`, beside which an earlier try may have left its
+    beginning.
+
+    Raises DataError saying why when it cannot be had, or is not what it should be; then there is no
+    `target`.
+    """
+    failures, afresh = 0, False
+    with disk_errors(target):
+        for folder in (part.parent, target.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            have = file_size(part)
+            try:
+                if have != remote.size:
+                    _transfer(remote, part, headers, patience)
+            except (httpx.HTTPError, OfflineModeIsEnabled) as error:
+                failures = 1 if file_size(part) > have else failures + 1
+                patience.wait(failures, error, remote.label)
+                continue
+            if remote.matches(part):
+                break
+            part.unlink()
+            if afresh:
+                raise DataError(
+                    f"What came as {remote.label} does not have the checksum that it should have:"
+                    " damaged or changed on its way.",
+                    "Try again later, or another mirror with HF_ENDPOINT.",
+                )
+            afresh = True
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(part, target)
+        fsync_folder(target.parent)
+
+
+def _transfer(remote: Remote, part: Path, headers: Mapping[str, str], patience: Patience) -> None:
+    """Append what is missing to `part`, or begin anew where the server does not resume."""
+    have = file_size(part)
+    if remote.size is not None and have > remote.size:
+        part.unlink()
+        have = 0
+    asked = {
+        **headers,
+        "Accept-Encoding": "identity",
+        **({"Range": f"bytes={have}-"} if have else {}),
+    }
+    with get_session().stream("GET", remote.url, headers=asked, timeout=SILENCE) as response:
+        if (
+            response.status_code == 416
+        ):  # nothing stands behind what is here: whole, or not from this file
+            return
+        if response.status_code >= 400:
+            response.read()
+        hf_raise_for_status(response)
+        resumed = response.status_code == 206 and response.headers.get(
+            "Content-Range", ""
+        ).startswith(f"bytes {have}-")
+        with open(part, "ab" if resumed else "wb") as file:
+            for block in response.iter_bytes():
+                patience.check()
+                file.write(block)
+    if remote.size is not None and file_size(part) < remote.size:
+        raise httpx.RemoteProtocolError(f"{file_size(part)} of {remote.size} bytes came")
+
+
+def file_size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in WORTH_ANOTHER_TRY
+    return isinstance(error, httpx.TransportError)
+
+
+def _asked(error: Exception) -> float | None:
+    """Seconds that a server asks to wait, by its Retry-After header: a number or a date."""
+    value = (
+        error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+    )
+    if value.strip().isdigit():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, HfHubHTTPError):
+        code = error.response.status_code
+        return {429: "the server asks to come back later (429)"}.get(
+            code, f"the server answers {code}"
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return f"nothing came for {SILENCE:.0f} s"
+    if isinstance(error, httpx.ConnectError):
+        return "no connection"
+    return f"the connection broke ({str(error).partition(chr(10))[0] or type(error).__name__})"
+
+
+def explain(error: Exception, label: str) -> ChatlingError:
+    """The sentence for a failure. No header, so no token, and no signed address is ever part of
+    it.
+    """
+    if isinstance(error, OfflineModeIsEnabled):
+        return DataError(
+            f"There is no {label} in the cache, and HF_HUB_OFFLINE forbids to fetch it.",
+            "Unset HF_HUB_OFFLINE.",
+        )
+    if isinstance(error, GatedRepoError):
+        return DataError(
+            f"Access to {label} is gated.",
+            "Accept its terms on its page on the Hub, and set HF_TOKEN to a token of yours.",
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return DataError(f"There is no such revision of {label}.", "`main` is the newest.")
+    if isinstance(error, RepositoryNotFoundError):
+        return DataError(
+            f"There is no {label}, or it is private.",
+            "Check the spelling; for a private one set HF_TOKEN.",
+        )
+    if isinstance(error, HfHubHTTPError):
+        code = error.response.status_code
+        if code in (401, 403):
+            return DataError(
+                f"Access to {label} is refused ({code}).",
+                "Set HF_TOKEN to a token that may read it.",
+            )
+        if code == 404:
+            return DataError(
+                f"There is no {label} (404).",
+                "A mirror may lack it: choose another with HF_ENDPOINT, or unset that.",
+            )
+    return DataError(f"Could not fetch {label}: {_reason(error)}.", NETWORK)

@@ -1,0 +1,155 @@
+"""A corpus that is trained on while its later shards are still being fetched and tokenised by
+another process.
+
+Which rows come in which order depends on the finished corpus alone: where a shard is missing,
+training waits for it.
+
+    plan.json       the shards that there will be
+    .writing        locked by the process that writes them
+    failure.json    why it stopped, if it did
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chatling.data.corpus import HubFiles
+from chatling.data.shard_files import content_fault, damaged, map_shard, shard_fault
+from chatling.data.subprocesses import start
+from chatling.data.token_shards import (
+    CORPUS,
+    TokenShards,
+    is_finished,
+    shard_names,
+    text_fingerprints,
+    write_first_shards,
+    write_token_shards,
+)
+from chatling.errors import ChatlingError, DataError
+from chatling.run_dir import is_locked, read_json, waiting_lock, write_json
+from chatling.tokenizer.bpe import Tokenizer
+
+PLAN, FAILURE, WRITING = "plan.json", "failure.json", ".writing"
+LOOK_SECONDS = 0.5
+SILENCE = 60.0  # seconds without a writer after which no shard is expected any more
+
+
+class GrowingShards(TokenShards):
+    """Token shards of text whose later ones may not be there yet. Holds the shards taken so far."""
+
+    def __init__(self, folder: Path, checksums: bool = True):
+        """`checksums` as of `TokenShards.open`. Raises DataError when nobody ever planned shards
+        there.
+        """
+        plan = _read_plan(folder)
+        self._folder, self._checksums = folder, checksums
+        self._expected: list[tuple[str, str]] = list(
+            zip(shard_names(len(plan["fingerprints"])), plan["fingerprints"], strict=True)
+        )
+        super().__init__([], np.zeros(1, np.int64), plan["vocabulary"])
+
+    def available(self, documents: int) -> int:
+        while self.documents < documents and self._expected:
+            name, fingerprint = self._expected[0]
+            self._wait(self._folder / name, fingerprint)
+            if self._checksums and (fault := content_fault(self._folder / name, self.vocab_size)):
+                raise damaged(self._folder / name, fault)
+            part, offsets, _ = map_shard(self._folder / name, self.vocab_size)
+            self._expected.pop(0)
+            self._parts.append(part)
+            self._begins.append(self._begins[-1] + len(part))
+            self.offsets = np.concatenate((self.offsets, offsets[1:] + self.tokens))
+            self.lengths = np.diff(self.offsets)
+        return min(documents, self.documents)
+
+    def _wait(self, shard: Path, fingerprint: str) -> None:
+        """Raises DataError when the shard will not come."""
+        alone = time.monotonic()
+        while shard_fault(shard, fingerprint, checksums=False):
+            failure = self._folder / FAILURE
+            if failure.exists():
+                raise DataError(str(_field(failure, "error")))
+            if is_locked(self._folder / WRITING):
+                alone = time.monotonic()
+            elif time.monotonic() - alone > SILENCE:
+                what = f"The process that writes token shards ended before {shard.name} was there."
+                raise DataError(what, "Start the run again; it goes on.")
+            time.sleep(LOOK_SECONDS)
+
+
+def _read_plan(folder: Path) -> dict[str, Any]:
+    plan = {key: _field(folder / PLAN, key) for key in ("vocabulary", "fingerprints")}
+    if type(plan["vocabulary"]) is not int or not isinstance(plan["fingerprints"], list):
+        raise DataError(
+            f"{folder / PLAN} is damaged.", f"Delete {folder} and run again: it is written anew."
+        )
+    return plan
+
+
+def _field(path: Path, key: str) -> Any:
+    found = read_json(path)
+    if not isinstance(found, dict) or key not in found:
+        raise DataError(f"{path} is damaged: it has no {key}.", f"Delete {path} and run again.")
+    return found[key]
+
+
+def open_shards(folder: Path, checksums: bool = True) -> TokenShards:
+    """A finished corpus, or one that is being written. Raises DataError when it is neither, and as
+    `TokenShards.open`.
+    """
+    growing = (folder / PLAN).exists() and not (folder / CORPUS).exists()
+    return GrowingShards(folder, checksums) if growing else TokenShards.open(folder, checksums)
+
+
+def grow_token_shards(
+    folder: Path,
+    files: Sequence[Path],
+    tokenizer: Path,
+    column: str,
+    ahead: int,
+    note: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Bring token shards of `files` to `folder`: all of them when they are on this disk or `ahead`
+    at most, else the first `ahead`, and the others by a process of their own, which ends with this
+    one. `tokenizer` is a folder. Raises as `write_token_shards`.
+    """
+    words = Tokenizer.load(tokenizer)
+    marks = files.fingerprints if isinstance(files, HubFiles) else None
+    if not isinstance(files, HubFiles) or len(files) <= ahead:
+        write_token_shards(folder, files, words, column=column, marks=marks, note=note)
+        return
+    fingerprints = text_fingerprints(files, words, column, marks)
+    if is_finished(folder, words.vocab_size, False, fingerprints):
+        write_token_shards(
+            folder, files, words, column=column, marks=marks, note=note
+        )  # only looks
+        return
+    write_first_shards(folder, files, words, ahead, column=column, marks=marks, note=note)
+    (folder / FAILURE).unlink(missing_ok=True)
+    write_json(folder / PLAN, {"vocabulary": words.vocab_size, "fingerprints": fingerprints})
+    note(
+        f"{ahead} of {len(files)} shards of text are ready; the others are written while the"
+        " training runs."
+    )
+    start(_write_rest, folder, files, tokenizer, column)
+
+
+def _write_rest(folder: Path, files: HubFiles, tokenizer: Path, column: str) -> None:
+    with waiting_lock(folder / WRITING):
+        try:
+            write_token_shards(
+                folder, files, Tokenizer.load(tokenizer), column=column, marks=files.fingerprints
+            )
+        except ChatlingError as error:
+            write_json(folder / FAILURE, {"error": str(error)})
+        except Exception as error:
+            write_json(
+                folder / FAILURE,
+                {"error": f"Tokenising {folder.name} failed: {type(error).__name__}: {error}"},
+            )
+            raise

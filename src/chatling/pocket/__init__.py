@@ -1,9 +1,0 @@
-"""The built-in corpus: a seeded generator of a small true world, in the formats of the real
-data.
-"""
-
-from chatling.pocket.corpus import write_corpus
-from chatling.pocket.heldout import SKILLS, heldout, practice
-from chatling.pocket.world import WEIGHTS, conversations
-
-__all__ = ["SKILLS", "WEIGHTS", "conversations", "heldout", "practice", "write_corpus"]

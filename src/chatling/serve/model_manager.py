@@ -1,0 +1,222 @@
+"""The models that can be served: every finished stage of every run, loaded when asked for, a
+bounded number at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chatling.errors import ChatlingError, nearest
+from chatling.files import foreign_entry
+from chatling.inference.async_engine import EngineService
+from chatling.run_dir import MANIFEST, STAGES, RunFolder
+from chatling.serve.errors import ApiError, overloaded, shutting_down
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.train.checkpoint import model_shape
+
+LAST_REQUESTS = 3600.0  # seconds that the requests of a model that was trained anew may still take
+
+Load = Callable[[RunFolder, str], EngineService]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A finished model on disk. `mark` changes when it is trained anew."""
+
+    run: RunFolder
+    stage: str
+    mark: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.run.name}/{self.stage}"
+
+
+@dataclass(eq=False)
+class Loaded:
+    """A model in memory. `users` requests hold it; while there are any it stays."""
+
+    entry: Entry
+    service: EngineService
+    users: int = 0
+    fingerprint: str = ""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.service.engines[0].tokenizer
+
+    @property
+    def context(self) -> int:
+        return self.service.engines[0].context
+
+    @property
+    def vocabulary(self) -> int:
+        return self.tokenizer.vocab_size
+
+
+@dataclass
+class Shelf:
+    """Finds, loads and unloads. All but `folders`, `entries` and `find` belong to the event loop;
+    loading happens on a thread.
+
+    `runs` is the folder of all runs; `first`, the run and stage that is served by default, may lie
+    elsewhere.
+    """
+
+    runs: Path
+    load: Load
+    most: int
+    first: tuple[RunFolder, str] | None = None
+    loaded: dict[str, Loaded] = field(default_factory=dict)  # by id, the one used longest ago first
+    closing: bool = False
+    _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _retired: set[EngineService] = field(
+        default_factory=set
+    )  # out of the shelf, their last requests still running
+
+    def folders(self) -> list[RunFolder]:
+        """Every run, the one worked on last first."""
+        folders = [
+            RunFolder(path.parent) for path in sorted(self.runs.glob("*/state.json"), key=_age)
+        ]
+        if self.first is not None and all(folder.name != self.first[0].name for folder in folders):
+            folders.insert(0, self.first[0])
+        return folders
+
+    def entries(self) -> list[Entry]:
+        """What could be served now: the default, then the runs in order, each by its last stage
+        first.
+        """
+        found = []
+        for folder in self.folders():
+            if foreign_entry(folder.path):
+                continue  # the dashboard tells of it
+            for stage in reversed(STAGES):
+                if mark := _mark(folder, stage):
+                    found.append(Entry(folder, stage, mark))
+        default = None if self.first is None else f"{self.first[0].name}/{self.first[1]}"
+        return sorted(found, key=lambda entry: entry.id != default)
+
+    def find(self, name: str) -> Entry:
+        """A model by its id, or a run's last stage by the run's name. Raises ApiError 404 naming
+        the nearest there is.
+        """
+        entries = self.entries()
+        for entry in entries:
+            if name in (entry.id, entry.run.name):
+                return entry
+        known = (
+            nearest(name, [entry.id for entry in entries]) or "GET /v1/models lists what there is."
+        )
+        raise ApiError(
+            404, f"There is no model {name!r}. {known}", param="model", code="model_not_found"
+        )
+
+    @contextlib.asynccontextmanager
+    async def borrow(self, name: str) -> AsyncIterator[Loaded]:
+        """A model, loaded and kept so meanwhile. Raises ApiError: 404, 429 when no other may be
+        unloaded, 503 when it cannot be loaded.
+        """
+        known = self.loaded.get(name)
+        if known is not None and _mark(known.entry.run, known.entry.stage) == known.entry.mark:
+            entry = known.entry
+        else:
+            entry = await asyncio.to_thread(self.find, name)  # it looks through every run
+        model = self._ready(entry)
+        if model is None:
+            async with self._loading:
+                model = self._ready(entry) or await self._load(entry)
+        model.users += 1
+        try:
+            yield model
+        finally:
+            model.users -= 1
+
+    async def close(self, finish_within: float = 0.0) -> None:
+        """Take no more requests, give those that run so many seconds, and end the engines."""
+        self.closing = True
+        services = [*(model.service for model in self.loaded.values()), *self._retired]
+        await asyncio.gather(
+            *(asyncio.to_thread(service.close, finish_within) for service in services)
+        )
+
+    def card(self, entry: Entry) -> dict[str, Any]:
+        """How `/v1/models` describes it."""
+        model = self.loaded.get(entry.id)
+        context = model_shape(entry.run.model(entry.stage)).context
+        return {
+            "id": entry.id,
+            "object": "model",
+            "created": entry.mark // 10**9,
+            "owned_by": "chatling",
+            "run": entry.run.name,
+            "stage": entry.stage,
+            "context_length": context,
+            "loaded": model is not None and model.entry.mark == entry.mark,
+        }
+
+    def _ready(self, entry: Entry) -> Loaded | None:
+        if self.closing:
+            raise shutting_down()
+        model = self.loaded.get(entry.id)
+        if model is None or model.entry.mark != entry.mark:
+            return None
+        self.loaded[entry.id] = self.loaded.pop(entry.id)  # used last
+        return model
+
+    async def _load(self, entry: Entry) -> Loaded:
+        """Make room, then load."""
+        stale = self.loaded.get(entry.id)
+        idle = [model for model in self.loaded.values() if not model.users and model is not stale]
+        if stale is not None:
+            self._retire(stale)
+        elif len(self.loaded) >= self.most:
+            if not idle:
+                raise overloaded(f"All {self.most} models that fit in memory are busy.", 5)
+            self._retire(idle[0])
+        try:
+            service = await asyncio.to_thread(self.load, entry.run, entry.stage)
+        except ChatlingError as error:
+            raise ApiError(
+                503,
+                f"Model {entry.id!r} cannot be loaded: {error}",
+                param="model",
+                code="model_unavailable",
+            ) from error
+        fingerprint = hashlib.sha256(
+            (entry.run.model(entry.stage) / MANIFEST).read_bytes()
+        ).hexdigest()
+        model = self.loaded[entry.id] = Loaded(entry, service, fingerprint=f"fp_{fingerprint[:12]}")
+        if self.closing:
+            await asyncio.to_thread(service.close)
+            raise shutting_down()
+        return model
+
+    def _retire(self, model: Loaded) -> None:
+        """Out of the shelf; its engine ends when its last request has."""
+        del self.loaded[model.entry.id]
+        self._retired.add(model.service)
+        closing = asyncio.ensure_future(
+            asyncio.to_thread(model.service.close, LAST_REQUESTS if model.users else 0.0)
+        )
+        closing.add_done_callback(lambda _: self._retired.discard(model.service))
+
+
+def _mark(run: RunFolder, stage: str) -> int:
+    """When a finished model was written, in ns; 0 where there is none, or none that can be read."""
+    with contextlib.suppress(OSError, ChatlingError):
+        model_shape(run.model(stage))
+        return (run.model(stage) / MANIFEST).stat().st_mtime_ns
+    return 0
+
+
+def _age(state: Path) -> float:
+    with contextlib.suppress(OSError):
+        return -state.stat().st_mtime
+    return 0.0

@@ -1,0 +1,401 @@
+"""What requests may hold and responses do hold: the OpenAI API's types, and how its messages become
+a conversation.
+
+Fields of the API that change nothing here (`user`, `metadata`, …) are ignored; those that would
+change the answer and are not supported are refused by name (`faults.py` lists them). Our own
+additions to it: `top_k`, `min_p`, `repetition_penalty`, `truncation`, and assistant content parts
+of the types `python` and `output` (calculator calls), also as `parts` beside the content, as
+answers have them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from chatling.inference.sampling import MAX_ALTERNATIVES
+from chatling.messages import PART_KINDS, Conversation, Message, Part, PartKind, Role
+from chatling.serve.faults import (
+    FOREIGN_ROLES,
+    MESSAGE_FIELDS,
+    REQUEST_FIELDS,
+    refuse_unsupported,
+    wrong,
+)
+from chatling.tokenizer.bpe import valid_text
+
+MAX_STOPS = 16
+INT64 = 2**63
+
+Text = Annotated[str, AfterValidator(valid_text)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(valid_text)]
+TokenId = Annotated[int, Field(ge=0, lt=2**31)]
+ROLES: dict[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+}
+
+
+class Model(BaseModel):
+    """Numbers are numbers (no NaN, no strings for integers); what is not known is ignored."""
+
+    model_config = ConfigDict(allow_inf_nan=False, extra="ignore", strict=True)
+
+
+def _known_kind(kind: Any) -> Any:
+    if isinstance(kind, str) and kind not in PART_KINDS:
+        raise PydanticCustomError(
+            "unsupported",
+            "Content parts of type {kind} are not supported: messages are text",
+            {"kind": repr(kind)},
+        )
+    return kind
+
+
+def _known_role(role: Any) -> Any:
+    if role in FOREIGN_ROLES:
+        raise PydanticCustomError(
+            "unsupported",
+            "Messages of the role {role} are not supported: there are no tools",
+            {"role": repr(role)},
+        )
+    return role
+
+
+def _shape(value: Any) -> str | None:
+    """Which member of a union a JSON value can be, so that its errors are that member's alone: a
+    text, or a list by its first item.
+    """
+    if isinstance(value, str):
+        return "[text]"
+    if not isinstance(value, list):
+        return None
+    return (
+        "[lists]"
+        if value and isinstance(value[0], list)
+        else "[ids]"
+        if value and isinstance(value[0], int)
+        else "[texts]"
+    )
+
+
+def _text_or_list(value: Any) -> str | None:
+    return "[text]" if isinstance(value, str) else "[list]" if isinstance(value, list) else None
+
+
+def _union(shape: Any, message: str) -> Discriminator:
+    return Discriminator(shape, custom_error_type="wrong_type", custom_error_message=message)
+
+
+class ContentPart(Model):
+    type: Annotated[PartKind, BeforeValidator(_known_kind)]
+    text: Text
+
+
+Content = Annotated[
+    Annotated[Text, Tag("[text]")] | Annotated[list[ContentPart], Tag("[list]")],
+    _union(_text_or_list, "must be a text, or a list of parts"),
+]
+Stops = Annotated[
+    Annotated[Stop, Tag("[text]")]
+    | Annotated[list[Stop], Field(max_length=MAX_STOPS), Tag("[list]")],
+    _union(_text_or_list, "must be a text, or a list of texts"),
+]
+Prompt = Annotated[
+    Annotated[Text, Tag("[text]")]
+    | Annotated[list[Text], Field(min_length=1, max_length=1024), Tag("[texts]")]
+    | Annotated[list[TokenId], Field(min_length=1), Tag("[ids]")]
+    | Annotated[
+        list[Annotated[list[TokenId], Field(min_length=1)]],
+        Field(min_length=1, max_length=1024),
+        Tag("[lists]"),
+    ],
+    _union(_shape, "must be a text, a list of texts, a list of token ids, or a list of such lists"),
+]
+
+
+class ChatMessage(Model):
+    role: Annotated[
+        Literal["system", "developer", "user", "assistant"], BeforeValidator(_known_role)
+    ]
+    content: Content | None = Field(None, description="Only the assistant's may be null.")
+    parts: list[ContentPart] | None = Field(
+        None,
+        description="As answers have them: taken for content that they spell, or that is null.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, data: Any) -> Any:
+        return refuse_unsupported(data, MESSAGE_FIELDS)
+
+    @model_validator(mode="after")
+    def _has_content(self) -> ChatMessage:
+        if self.content is None and self.role != "assistant":
+            raise wrong("content is missing", "content")
+        return self
+
+    @property
+    def spoken(self) -> tuple[Part, ...]:
+        """The message's parts; of an assistant's with its calculator calls, if it has them."""
+        content = self.content
+        if (
+            self.parts
+            and self.role == "assistant"
+            and content in (None, "".join(part.text for part in self.parts if part.type == "text"))
+        ):
+            content = self.parts
+        if content is None or isinstance(content, str):
+            return (Part("text", content or ""),)
+        return tuple(Part(part.type, part.text) for part in content)
+
+
+class StreamOptions(Model):
+    include_usage: bool | None = None
+
+
+class SamplingFields(Model):
+    """What chat and plain completions share."""
+
+    model: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=256,
+            description="An id of /v1/models, or a run's name for its last stage.",
+        ),
+    ]
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=0, le=INT64)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
+    stop: Stops | None = None
+    logit_bias: (
+        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
+        | None
+    ) = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _supported(cls, data: Any) -> Any:
+        return refuse_unsupported(data, REQUEST_FIELDS)
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    @model_validator(mode="after")
+    def _streaming(self) -> SamplingFields:
+        if self.stream_options is not None and not self.stream:
+            raise wrong("stream_options needs stream to be true", "stream_options")
+        for key in self.logit_bias or {}:
+            if not (key.isascii() and key.isdigit() and len(key) < 10):
+                raise wrong(
+                    "The keys of logit_bias must be token ids, written as texts", "logit_bias"
+                )
+        return self
+
+
+class ChatRequest(SamplingFields):
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
+    truncation: Literal["auto", "disabled"] | None = Field(
+        None, description="auto leaves out the oldest turns where they do not fit."
+    )
+
+    @property
+    def most_tokens(self) -> int | None:
+        return self.max_completion_tokens or self.max_tokens
+
+    @model_validator(mode="after")
+    def _logprobs(self) -> ChatRequest:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise wrong("top_logprobs needs logprobs to be true", "top_logprobs")
+        return self
+
+
+class CompletionRequest(SamplingFields):
+    prompt: Prompt
+    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
+    echo: bool | None = None
+    best_of: Annotated[int, Field(ge=1)] | None = None
+
+    @property
+    def prompts(self) -> list[str | list[int]]:
+        if isinstance(self.prompt, str) or isinstance(self.prompt[0], int):
+            return [self.prompt]
+        return list(self.prompt)
+
+    @model_validator(mode="after")
+    def _choices(self) -> CompletionRequest:
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise wrong("best_of is supported only where it equals n", "best_of")
+        return self
+
+
+class RenderRequest(Model):
+    text: Text
+
+
+def conversation_of(messages: Iterable[ChatMessage]) -> Conversation:
+    """System and developer messages come first as one; neighbours of one role are joined by a blank
+    line.
+
+    Where the assistant or the system said nothing, nothing is left of it: an answer of ours may be
+    empty, and comes back in the history. Raises DataError where no order of turns can be made of
+    them: the assistant begins, a user's message is empty or holds tool parts.
+    """
+    kept = [
+        message
+        for message in messages
+        if message.role == "user" or any(part.text.strip() for part in message.spoken)
+    ]
+    gathered = sorted(kept, key=lambda message: ROLES[message.role] != "system")  # stable
+    turns = []
+    for role, group in groupby(gathered, key=lambda message: ROLES[message.role]):
+        turns.append(
+            Message(role, _joined([message.spoken for message in group], tools=role == "assistant"))
+        )
+    return Conversation(tuple(turns))
+
+
+def _joined(messages: list[tuple[Part, ...]], *, tools: bool) -> tuple[Part, ...]:
+    if tools:
+        between = (Part("text", "\n\n"),)
+        return tuple(
+            part for i, parts in enumerate(messages) for part in (between if i else ()) + parts
+        )
+    others = [part for parts in messages for part in parts if part.kind != "text"]
+    text = "\n\n".join("".join(part.text for part in parts) for parts in messages)
+    return (Part("text", text), *others)  # others: for Conversation to refuse
+
+
+# ---- responses: what the schema promises; the server writes them as plain dicts ----
+
+
+class ErrorBody(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorResponse(BaseModel):
+    error: ErrorBody
+
+
+class ModelCard(BaseModel):
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    run: str
+    stage: str
+    context_length: int
+    loaded: bool
+
+
+class ModelList(BaseModel):
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Alternative(BaseModel):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class TokenLogprob(Alternative):
+    top_logprobs: list[Alternative]
+
+
+class ChatLogprobs(BaseModel):
+    content: list[TokenLogprob]
+    refusal: None
+
+
+class Answer(BaseModel):
+    role: Literal["assistant"]
+    content: str
+    refusal: None
+    parts: list[ContentPart] | None = Field(
+        None, description="There when the calculator was used: text, expressions and results."
+    )
+
+
+class ChatChoice(BaseModel):
+    index: int
+    message: Answer
+    logprobs: ChatLogprobs | None
+    finish_reason: Literal["stop", "length"]
+
+
+class Body(BaseModel):
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+    usage: Usage
+
+
+class ChatCompletion(Body):
+    object: Literal["chat.completion"]
+    choices: list[ChatChoice]
+    dropped_messages: int | None = Field(
+        None, description="How many of the oldest messages `truncation` left out."
+    )
+
+
+class PlainLogprobs(BaseModel):
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
+    text_offset: list[int]
+
+
+class PlainChoice(BaseModel):
+    index: int
+    text: str
+    logprobs: PlainLogprobs | None
+    finish_reason: Literal["stop", "length"]
+
+
+class Completion(Body):
+    object: Literal["text_completion"]
+    choices: list[PlainChoice]
+
+
+class Rendered(BaseModel):
+    html: str

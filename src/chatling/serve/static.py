@@ -1,0 +1,87 @@
+"""The web page's files, Markdown rendering for it, health and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from starlette.staticfiles import StaticFiles
+
+from chatling.serve import protocol
+from chatling.serve.errors import ApiError
+from chatling.serve.markdown import MAX_MARKDOWN, render_markdown
+from chatling.serve.model_manager import Shelf
+from chatling.serve.openai import ERRORS
+
+UI = Path(__file__).parent / "ui"
+FRESH = {"Cache-Control": "no-cache"}  # kept, but asked about: the page always fits the server
+router = APIRouter()
+
+
+def files() -> StaticFiles:
+    """The page's scripts, styles and icon, under /ui."""
+    return StaticFiles(directory=UI)
+
+
+@router.get("/", include_in_schema=False)
+async def chat_page() -> FileResponse:
+    return FileResponse(UI / "index.html", headers=FRESH)
+
+
+@router.get("/runs", include_in_schema=False)
+async def runs_page() -> FileResponse:
+    return FileResponse(UI / "runs.html", headers=FRESH)
+
+
+@router.post("/api/render", response_model=protocol.Rendered, responses=ERRORS)
+async def render(body: protocol.RenderRequest) -> JSONResponse:
+    """Markdown to HTML that a page may show: no raw HTML, no scripts, no images, no styles."""
+    if len(body.text) > MAX_MARKDOWN:
+        raise ApiError(
+            400,
+            f"The text has {len(body.text):,} characters; at most {MAX_MARKDOWN:,} are rendered.",
+            param="text",
+        )
+    return JSONResponse({"html": await asyncio.to_thread(render_markdown, body.text)})
+
+
+@router.get("/health/live")
+async def live() -> dict[str, str]:
+    """The server answers."""
+    return {"status": "ok"}
+
+
+@router.get(
+    "/health/ready",
+    responses={503: {"description": "Not now: it is loading its model, or shutting down."}},
+)
+@router.get(
+    "/health",
+    responses={503: {"description": "Not now: it is loading its model, or shutting down."}},
+)
+async def ready(request: Request) -> JSONResponse:
+    """The server takes requests and has its model in memory (or no model of its own to load)."""
+    shelf: Shelf = request.app.state.service.shelf
+    status = (
+        "shutting down"
+        if shelf.closing
+        else "loading"
+        if shelf.first and not shelf.loaded
+        else "ok"
+    )
+    return JSONResponse(
+        {"status": status, "models": list(shelf.loaded)}, 200 if status == "ok" else 503
+    )
+
+
+@router.get("/metrics", response_class=PlainTextResponse)
+async def metrics(request: Request) -> PlainTextResponse:
+    """For Prometheus."""
+    service = request.app.state.service
+    models: dict[str, Any] = {
+        name: model.service.stats() for name, model in service.shelf.loaded.items()
+    }
+    return PlainTextResponse(service.metrics.render(models), media_type="text/plain; version=0.0.4")

@@ -1,0 +1,192 @@
+"""A conversation as tokens: which special token stands where, and which tokens the assistant learns
+from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from chatling.errors import DataError
+from chatling.messages import Conversation, Message, Part, PartKind
+
+if TYPE_CHECKING:
+    from chatling.tokenizer.bpe import Tokenizer
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids of a conversation; `mask` is True where the token is the assistant's own, to be
+    learnt.
+    """
+
+    ids: list[int]
+    mask: list[bool]
+
+
+def render(tokenizer: Tokenizer, conversation: Conversation) -> Rendered:
+    """The whole conversation: `<|bos|>`, then each turn between its own two special tokens.
+
+    The mask is True for the assistant's text, for its expressions with the python tokens around
+    them, and for
+    `<|assistant_end|>`; tool output is given, not learnt. A system message opens the first user
+    turn, a blank line after it.
+    """
+    out = Rendered([tokenizer.bos], [False])
+    for message in _turns(conversation):
+        if message.role == "user":
+            _append(
+                out,
+                [tokenizer.user_start, *tokenizer.encode(message.text), tokenizer.user_end],
+                False,
+            )
+            continue
+        _append(out, [tokenizer.assistant_start], False)
+        for part in merge_texts(message.parts):
+            ids = tokenizer.encode(part.text)
+            if part.kind == "python":
+                ids = [tokenizer.python_start, *ids, tokenizer.python_end]
+            elif part.kind == "output":
+                ids = [tokenizer.output_start, *ids, tokenizer.output_end]
+            _append(out, ids, part.kind != "output")
+        _append(out, [tokenizer.assistant_end], True)
+    return out
+
+
+def render_prompt(tokenizer: Tokenizer, conversation: Conversation) -> list[int]:
+    """Ids that ask for the next answer: the conversation, which ends on the user, then
+    `<|assistant_start|>`.
+    """
+    if conversation.messages[-1].role != "user":
+        raise DataError(
+            "A prompt has to end on a user message.", "Leave out the last assistant message."
+        )
+    return [*render(tokenizer, conversation).ids, tokenizer.assistant_start]
+
+
+def fit(tokenizer: Tokenizer, conversation: Conversation, room: int) -> tuple[Conversation, int]:
+    """A conversation that ends on the user without as many of its oldest turns as do not fit `room`
+    tokens, and how many those are.
+
+    The system message and the last question stay, whatever their length.
+    """
+    turns = [message for message in conversation.messages if message.role != "system"]
+    system = conversation.messages[: len(conversation.messages) - len(turns)]
+    for first in range(0, len(turns), 2):
+        kept = Conversation((*system, *turns[first:]))
+        if len(render_prompt(tokenizer, kept)) <= room:
+            break
+    return kept, first
+
+
+def parse_completion(tokenizer: Tokenizer, ids: Iterable[int]) -> tuple[Part, ...]:
+    """The parts of an assistant message from the ids after `<|assistant_start|>`; the inverse of
+    `render` on one message.
+
+    Any sequence is taken: a part that nothing closes ends where the next begins or the ids end, a
+    closing token with nothing to close is dropped, and `<|assistant_end|>` or a token of another
+    turn ends the message.
+    """
+    opens: dict[int, PartKind] = {
+        tokenizer.python_start: "python",
+        tokenizer.output_start: "output",
+    }
+    closes: dict[int, PartKind] = {tokenizer.python_end: "python", tokenizer.output_end: "output"}
+    parts: list[Part] = []
+    kind: PartKind = "text"
+    held: list[int] = []
+
+    def close(following: PartKind) -> None:
+        nonlocal kind, held
+        if held or kind != "text":
+            parts.append(Part(kind, tokenizer.decode(held)))
+        kind, held = following, []
+
+    for i in ids:
+        if i < tokenizer.bos:
+            held.append(i)
+        elif i in opens:
+            close(opens[i])
+        elif i not in closes:
+            break
+        elif closes[i] == kind:
+            close("text")
+    close("text")
+    return merge_texts(parts)
+
+
+def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Neighbouring text parts as one and empty ones left out: what the reader sees between specials
+    is encoded in one go.
+    """
+    merged: list[Part] = []
+    for is_text, group in groupby(parts, key=lambda part: part.kind == "text"):
+        if not is_text:
+            merged.extend(group)
+        elif text := "".join(part.text for part in group):
+            merged.append(Part("text", text))
+    return tuple(merged)
+
+
+def chat_template() -> str:
+    """`render` and `render_prompt` (`add_generation_prompt`) in Jinja, for transformers, vLLM and
+    the like.
+
+    Takes content as a string or as a list of `{"type", "text"}` parts. Equal token for token for
+    text that spells no special token; Jinja cannot tell such text from the tokens themselves.
+    """
+    return "".join(line.strip() for line in _CHAT_TEMPLATE.splitlines())
+
+
+def _turns(conversation: Conversation) -> tuple[Message, ...]:
+    """User and assistant messages, the system message merged into the first."""
+    first, *rest = conversation.messages
+    if first.role != "system":
+        return conversation.messages
+    return (Message.of("user", f"{first.text}\n\n{rest[0].text}"), *rest[1:])
+
+
+def _append(out: Rendered, ids: list[int], learnt: bool) -> None:
+    out.ids.extend(ids)
+    out.mask.extend([learnt] * len(ids))
+
+
+# Line ends and indentation are taken out, so only what stands in {{ }} is printed.
+_CHAT_TEMPLATE = r"""
+{%- macro plain(content) -%}
+    {%- if content is string -%}{{ content }}
+    {%- else -%}{%- for part in content -%}{{ part['text'] }}{%- endfor -%}
+    {%- endif -%}
+{%- endmacro -%}
+{%- if messages[0]['role'] == 'system' -%}
+    {%- set system = plain(messages[0]['content']) + '\n\n' -%}
+    {%- set turns = messages[1:] -%}
+{%- else -%}
+    {%- set system = '' -%}
+    {%- set turns = messages -%}
+{%- endif -%}
+{{ '<|bos|>' }}
+{%- for message in turns -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) or message['role'] not in ['user', 'assistant'] -%}
+        {{ raise_exception('Messages must be an optional system message, then user and assistant in turn.') }}
+    {%- endif -%}
+    {%- if message['role'] == 'user' -%}
+        {{ '<|user_start|>' + (system if loop.first else '') + plain(message['content']) + '<|user_end|>' }}
+    {%- else -%}
+        {{ '<|assistant_start|>' }}
+        {%- if message['content'] is string -%}{{ message['content'] }}
+        {%- else -%}
+            {%- for part in message['content'] -%}
+                {%- if part['type'] in ['python', 'output'] -%}
+                    {{ '<|' + part['type'] + '_start|>' + part['text'] + '<|' + part['type'] + '_end|>' }}
+                {%- else -%}{{ part['text'] }}
+                {%- endif -%}
+            {%- endfor -%}
+        {%- endif -%}
+        {{ '<|assistant_end|>' }}
+    {%- endif -%}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<|assistant_start|>' }}{%- endif -%}
+"""

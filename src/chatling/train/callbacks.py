@@ -1,0 +1,94 @@
+"""Looking at a model while it trains: samples at every evaluation, and CORE now and then in base
+training.
+
+Nothing in here may change training or end it: the weights are read from a copy that is not compiled
+(shapes of its own would use up the compiler's), the random state is put back, and what fails is
+told of and left out.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import TYPE_CHECKING
+
+import torch
+
+from chatling.evals.core import evaluate_core, write_core
+from chatling.evals.samples import CONTEXT, PROBES, sample
+from chatling.inference.engine import Engine, in_dtype
+from chatling.model.gpt import GPT
+from chatling.train.metrics import MetricsLog
+
+if TYPE_CHECKING:
+    from chatling.train.context import Context
+
+BASE = "base"  # the stage whose model goes on with texts rather than answers, and is scored on CORE
+
+
+class LiveEvals:
+    """The loop's watch over one stage. Writes `evals/<stage>-samples.jsonl`, one line an
+    evaluation: {"step", "samples"}.
+    """
+
+    def __init__(self, context: Context, stage: str, model: GPT):
+        self._context, self._stage, self._model = context, stage, model
+        self._samples = MetricsLog(context.run.evals / f"{stage}-samples.jsonl")
+
+    def look(self, step: int) -> dict[str, float]:
+        """Samples on the first rank; CORE, where it is due, on all of them."""
+        device = self._context.device
+        found: dict[str, float] = {}
+        try:
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                twin = in_dtype(self._model, self._context.execution.torch_dtype)
+                twin.set_kernel("sdpa")
+                if self._context.world.first:
+                    self._sample(twin, step)
+                if self._core_is_due(step):
+                    found = self._core(twin, step)
+        except Exception as error:
+            self._tell("evaluation", error)
+        gc.collect()  # the loop has turned the collector off, and an engine holds a cache
+        return found
+
+    def cut(self, step: int) -> None:
+        """Samples of the very step are kept: they were taken before it was saved."""
+        self._samples.cut(step + 1)
+
+    def _sample(self, twin: GPT, step: int) -> None:
+        try:
+            engine = Engine(twin, self._context.tokenizer, width=len(PROBES), context=CONTEXT)
+            found = sample(engine, chat=self._stage != BASE)
+            self._samples.append({"step": step, "samples": [each.to_dict() for each in found]})
+        except Exception as error:  # CORE comes next, and the other ranks wait for it
+            self._tell("samples", error)
+
+    def _core_is_due(self, step: int) -> bool:
+        """At the first evaluation after each `core_every` steps; what is due when training ends,
+        the eval stage does in full.
+        """
+        context, config = self._context, self._context.evals
+        if (
+            self._stage != BASE
+            or config is None
+            or context.core is None
+            or not (config.core_every and context.loop.evaluate_every)
+        ):
+            return False
+        return step // config.core_every > (step - context.loop.evaluate_every) // config.core_every
+
+    def _core(self, twin: GPT, step: int) -> dict[str, float]:
+        context, config = self._context, self._context.evals
+        assert context.core is not None
+        assert config is not None
+        result = evaluate_core(
+            twin, context.tokenizer, context.core, limit=config.core_examples, world=context.world
+        )
+        if context.world.first:
+            write_core(context.run, self._stage, result, step=step)
+        return {"core": result.core}
+
+    def _tell(self, what: str, error: Exception) -> None:
+        self._context.progress.message(
+            f"{self._stage}: {what} failed ({type(error).__name__}: {error}); training goes on."
+        )

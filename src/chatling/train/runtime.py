@@ -1,0 +1,195 @@
+"""How a run executes on its machine: dtype, attention kernel, compilation, threads, micro-batch.
+Chosen once by measuring, then frozen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, get_args
+
+import torch
+
+from chatling.errors import MachineError, RunError
+from chatling.fields import bounded, config
+from chatling.hardware.detect import Machine
+from chatling.model.attention import Kernel, attend
+from chatling.model.config import ModelConfig, activation_memory, logits_memory, model_memory
+
+DTypeName = Literal["float32", "bfloat16", "float64"]
+CPU_MICRO_TOKENS = (
+    8192  # enough to amortise each operation's overhead, little enough to stay near the caches
+)
+GPU_MICRO_TOKENS = 65_536
+COMPILE_PAYS_AFTER = 150  # steps
+Money = Annotated[float, bounded(ge=0, le=10**9)]  # or watts
+
+
+@config
+class MachineConfig:
+    """The `[machine]` table: what is otherwise chosen by measuring."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """What computes."""
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Of the matrix products."""
+    kernel: Literal["auto", "sdpa", "plain", "flex"] = "auto"
+    """Of attention."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the model is compiled."""
+    threads: Annotated[int, bounded(ge=0, le=1024)] = 0
+    """On a processor; 0: all cores."""
+    rows: Annotated[int, bounded(ge=0, le=2**20)] = 0
+    """Of a micro-batch; 0: as many as fit."""
+    watts: Money | None = None
+    """What the machine draws while it trains, for the report's energy."""
+    price_per_hour: Money | None = None
+    """What an hour of the machine costs, for the report."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The choices of one run, kept in its state.json: a resume reuses them, so that the bits stay
+    the same.
+    """
+
+    device: str
+    dtype: DTypeName
+    kernel: Kernel
+    compile: bool
+    threads: int
+    micro_tokens: int  # most tokens in a micro-batch
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> Execution:
+        """Raises RunError for what `to_dict` did not write."""
+        choices: dict[str, tuple[Any, ...]] = {
+            "device": ("cuda", "mps", "cpu"),
+            "dtype": get_args(DTypeName),
+            "kernel": get_args(Kernel),
+            "compile": (True, False),
+        }
+        odd = next((key for key, known in choices.items() if data.get(key) not in known), None)
+        counts = (
+            type(data.get(key)) is int and 0 < data[key] < 1 << 31
+            for key in ("threads", "micro_tokens")
+        )
+        if odd or not all(counts) or len(data) != 6 or type(data["compile"]) is not bool:
+            raise RunError(
+                "The run's state does not say how it was executed.",
+                "Choose another run with --run.",
+            )
+        return Execution(**data)
+
+    @property
+    def torch_dtype(self) -> torch.dtype:
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}[
+            self.dtype
+        ]
+
+    def micro_rows(self, row_tokens: int, rows_per_rank: int) -> int:
+        """The largest divisor of a rank's rows whose micro-batch stays within `micro_tokens`."""
+        most = max(1, min(rows_per_rank, self.micro_tokens // row_tokens))
+        return next(rows for rows in range(most, 0, -1) if rows_per_rank % rows == 0)
+
+
+def check_machine(config: MachineConfig, machine: Machine, steps: int) -> None:
+    """Raises MachineError for what the recipe asks for and this machine cannot do; memory is
+    another matter (`micro_tokens`).
+    """
+    device = machine.device if config.device == "auto" else config.device
+    if device != machine.device and device != "cpu":
+        raise MachineError(f"This machine has no {device} device.", "Leave machine.device at auto.")
+    if config.compile == "on" and device == "cpu" and not machine.compiler:
+        raise MachineError(
+            "machine.compile is on, but there is no C++ compiler.",
+            "Install g++ or clang, or set machine.compile to auto.",
+        )
+    if config.kernel == "flex" and not (device == "cuda" and compiles(config, machine, steps)):
+        raise MachineError(
+            "The flex kernel trains only compiled and on CUDA.",
+            "Leave machine.kernel at auto, or set it to sdpa.",
+        )
+    if device == "mps" and config.dtype == "float64":
+        raise MachineError(
+            "Apple's GPUs have no float64.",
+            "Set machine.device to cpu, or leave machine.dtype at auto.",
+        )
+
+
+def compiles(config: MachineConfig, machine: Machine, steps: int) -> bool:
+    """Whether so many steps are trained with compiled code."""
+    device = machine.device if config.device == "auto" else config.device
+    return config.compile == "on" or (
+        config.compile == "auto"
+        and device != "mps"
+        and machine.compiler
+        and steps >= COMPILE_PAYS_AFTER
+    )
+
+
+def choose_execution(
+    config: MachineConfig, machine: Machine, model: ModelConfig, steps: int
+) -> Execution:
+    """Decide what the recipe leaves open. Raises MachineError for what this machine cannot do."""
+    check_machine(config, machine, steps)
+    device = machine.device if config.device == "auto" else config.device
+    dtype: DTypeName = (
+        config.dtype
+        if config.dtype != "auto"
+        else "bfloat16"
+        if machine.bf16_is_fast
+        else "float32"
+    )
+    compiled = compiles(config, machine, steps)
+    kernel = (
+        fastest_kernel(device, getattr(torch, dtype), model)
+        if config.kernel == "auto"
+        else config.kernel
+    )
+    if config.kernel == "auto" and device == "cuda" and compiled and model.windows:
+        kernel = "flex"
+    micro = config.rows * model.context if config.rows else micro_tokens(machine, model)
+    return Execution(device, dtype, kernel, compiled, config.threads or machine.cores, micro)
+
+
+def micro_tokens(machine: Machine, model: ModelConfig) -> int:
+    """Tokens of the largest micro-batch that fits, a whole number of rows. Raises MachineError when
+    not even one row does.
+    """
+    fixed = model_memory(model, training=True)
+    row = activation_memory(model, rows=1, element_bytes=2 if machine.bf16_is_fast else 4)
+    fit = int((0.85 * machine.memory - fixed - logits_memory(model, rows=1)) // row)
+    if fit < 1:
+        raise MachineError(
+            f"Training this model needs about {(fixed + row) / 2**30:.1f} GiB, and"
+            f" {machine.memory / 2**30:.1f} GiB are there.",
+            "Choose a smaller model.depth or model.context.",
+        )
+    most = CPU_MICRO_TOKENS if machine.device == "cpu" else GPU_MICRO_TOKENS
+    return model.context * max(1, min(fit, most // model.context))
+
+
+def fastest_kernel(device: str, dtype: torch.dtype, model: ModelConfig) -> Kernel:
+    """Launch each attention kernel, forward and backward, at the model's shape; the fastest one
+    that runs wins.
+    """
+    times: dict[Kernel, float] = {}
+    candidates: tuple[Kernel, ...] = (
+        ("sdpa", "plain") if device == "cpu" and model.context <= 1024 else ("sdpa",)
+    )
+    rows = max(1, 4096 // model.context)
+    for kernel in candidates:
+        shape = (rows, model.context, model.heads, model.head_width)
+        q = torch.randn(shape, device=device).to(dtype).requires_grad_()
+        kv_shape = (rows, model.context, model.kv_heads, model.head_width)
+        k, v = (torch.randn(kv_shape, device=device).to(dtype).requires_grad_() for _ in range(2))
+        for _ in range(3):  # the last round counts: the first ones warm up
+            start = time.perf_counter()
+            attend(q, k, v, model.window(0), kernel).sum().backward()
+            times[kernel] = time.perf_counter() - start
+    return min(times, key=lambda kernel: times[kernel])

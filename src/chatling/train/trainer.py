@@ -1,0 +1,422 @@
+"""The one training loop: accumulate, reduce, guard, step, evaluate, log, save. Every stage brings
+its batches and its loss.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from chatling.data.loaders import Step, StepSource, prefetch
+from chatling.errors import DataError, Interrupted, RunError
+from chatling.fields import CountOrZero, bounded, config
+from chatling.hardware.detect import memory_errors
+from chatling.hardware.distributed import World, together, widest_float
+from chatling.model.gpt import GPT
+from chatling.optim.param_groups import Optimizer
+from chatling.optim.schedule import Schedule
+from chatling.run_dir import read_json, write_json
+from chatling.train.checkpoint import Checkpoints
+from chatling.train.metrics import MetricsLog
+from chatling.train.trackers import Tracker, TrackerName
+
+BAD_STEPS_IN_A_ROW = 3
+ROLLBACKS = 2
+COLLECT_EVERY = (
+    500  # steps between garbage collections, which otherwise stop the device at random moments
+)
+
+Loss = Callable[
+    ..., tuple[Tensor, Tensor]
+]  # called with a micro-batch's tensors by name; returns (sum, count)
+Evaluate = Callable[[], dict[str, float]]
+
+
+@config
+class LoopConfig:
+    """The `[loop]` table: when to save and evaluate."""
+
+    save_every: CountOrZero = field(default=500, metadata={"inert": True})
+    """Steps between checkpoints; 0: only at the end."""
+    evaluate_every: CountOrZero = field(default=250, metadata={"inert": True})
+    """Steps between validations; 0: only at the end."""
+    keep: Annotated[int, bounded(ge=1, le=10_000)] = field(default=2, metadata={"inert": True})
+    """Newest checkpoints kept; the best by validation is kept besides."""
+    tracker: TrackerName = field(default="none", metadata={"inert": True})
+    """Gets the lines of `metrics.jsonl` besides, offline."""
+
+
+class Progress(Protocol):
+    """Who is told how training goes; see terminal/progress.py."""
+
+    def start(self, stage: str, steps: int, done: int) -> None: ...
+    def step(self, metrics: dict[str, Any]) -> None: ...
+    def message(self, text: str) -> None: ...
+
+
+class Watch(Protocol):
+    """Looks at the model at every evaluation, and keeps files of its own; see callbacks.py."""
+
+    def look(self, step: int) -> dict[str, float]:
+        """After `step` steps; returns metrics that join the line. Every rank calls it."""
+
+    def cut(self, step: int) -> None:
+        """Training goes on after `step` steps: what was kept of later ones is void. The first rank
+        calls it.
+        """
+
+
+@dataclass
+class Position:
+    """Where the loop stands: all of its own state, as it is saved."""
+
+    step: int = 0
+    data: dict[str, Any] | None = None  # the batch source's state
+    seconds: float = 0.0
+    tokens: int = 0
+    best_step: int | None = None
+    best: float = math.inf
+
+    def to_dict(self) -> dict[str, Any]:
+        best = None if math.isinf(self.best) else self.best
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {"best": best}
+
+    def advance(self, data: dict[str, Any], tokens: int, seconds: float) -> None:
+        self.step += 1
+        self.data, self.tokens, self.seconds = data, self.tokens + tokens, self.seconds + seconds
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> Position:
+        """Raises DataError for what `to_dict` did not write."""
+        known = {
+            "step": (int,),
+            "data": (dict, type(None)),
+            "seconds": (float, int),
+            "tokens": (int,),
+            "best_step": (int, type(None)),
+            "best": (float, int, type(None)),
+        }
+        if data.keys() != known.keys() or any(
+            type(data[key]) not in kinds for key, kinds in known.items()
+        ):
+            raise DataError(
+                "A checkpoint's loop.json does not say where training stood.",
+                "Delete it; the one before it is used.",
+            )
+        return Position(**{**data, "best": math.inf if data["best"] is None else data["best"]})
+
+
+class Guard:
+    """Rows that gave a non-finite loss or gradient, and how often the run was rolled back; on disk,
+    so that a kill forgets neither.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        saved = read_json(path) if path.exists() else {"excluded": [], "rollbacks": 0}
+        excluded, rollbacks = (
+            (saved.get(key) for key in ("excluded", "rollbacks"))
+            if isinstance(saved, dict)
+            else (None, None)
+        )
+        if (
+            not isinstance(excluded, list)
+            or not all(isinstance(rows, str) for rows in excluded)
+            or type(rollbacks) is not int
+        ):
+            raise DataError(
+                f"{path} does not say which rows are left out.",
+                "Delete it; rows that are not finite are then found again.",
+            )
+        self.excluded: set[str] = set(excluded)
+        self.rollbacks: int = rollbacks
+        self.streak: list[str] = []
+
+    def bad(self, rows: str) -> bool:
+        """Note a bad step; True when it is time to roll back. Raises RunError when rolling back has
+        not helped.
+        """
+        self.streak.append(rows)
+        if len(self.streak) < BAD_STEPS_IN_A_ROW:
+            return False
+        if self.rollbacks == ROLLBACKS:
+            raise RunError(
+                f"The loss or its gradient was not finite {BAD_STEPS_IN_A_ROW} steps in a row,"
+                f" after {ROLLBACKS} rollbacks (last rows {rows}).",
+                "Lower the learning rates ([optim] matrix_lr, embedding_lr, head_lr) or look at the"
+                " data, then run again.",
+            )
+        self.excluded.update(self.streak)
+        self.rollbacks += 1
+        self.streak.clear()
+        return True
+
+    def write(self) -> None:
+        write_json(self.path, {"excluded": sorted(self.excluded), "rollbacks": self.rollbacks})
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[Callable[[], bool]]:
+    """Catch SIGTERM and SIGINT; the yielded function tells whether one came. A second SIGINT
+    interrupts at once.
+    """
+    received: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if received and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous = {
+        number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, old in previous.items():
+            signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def quiet_collector() -> Iterator[None]:
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+@dataclass
+class Trainer:
+    """What a training run is made of; everything is kept under `folder`.
+
+    `loss` is called with a micro-batch's tensors; `evaluate` returns metrics, of which `val_loss`
+    chooses the best checkpoint.
+    `prefetch=False` is for batches that depend on the weights, such as rollouts: each is made when
+    the step before it is done.
+    """
+
+    name: str
+    folder: Path
+    model: GPT
+    optimizer: Optimizer
+    schedule: Schedule
+    batches: StepSource
+    loss: Loss
+    evaluate: Evaluate
+    config: LoopConfig
+    world: World
+    progress: Progress
+    prefetch: bool = True
+    evaluate_first: bool = (
+        False  # also before the first step: a line of its own, with the event "start"
+    )
+    watch: Watch | None = None
+
+    def __post_init__(self) -> None:
+        self.checkpoints = Checkpoints(self.folder / "checkpoints", self.world, self.config.keep)
+        self.metrics = MetricsLog(self.folder / "metrics.jsonl")
+        run = self.folder.parent
+        name = self.config.tracker if self.world.first else "none"
+        self.tracker = Tracker(
+            name, run.name, self.name, run / "tracker" / self.name, self.progress.message
+        )
+        self.guard = Guard(self.folder / "guard.json")
+        self.device = next(self.model.parameters()).device
+        self.wide = widest_float(self.device)
+        self.position = Position()
+
+    def fit(self) -> Position:
+        """Train to the schedule's end, from the newest whole checkpoint or from the model as it is.
+
+        Saves and raises Interrupted on SIGTERM or SIGINT; raises RunError when training diverges
+        for good.
+        """
+        if not self._restore():
+            self._save()  # a rollback needs one, and a full disk shows now
+        self.progress.start(self.name, self.schedule.steps, self.position.step)
+        self.tracker.start(self.position.step)
+        closing = contextlib.closing(self.tracker)
+        with (
+            memory_errors(f"training {self.name!r}"),
+            stop_requests() as stopping,
+            quiet_collector(),
+            closing,
+        ):
+            if self.evaluate_first and self.position.step == 0:
+                self._log({"step": 0, "event": "start", **self._evaluate()})
+            while not self._run(stopping):
+                self._restore()
+                with together(self.world):
+                    if self.world.first:
+                        self.guard.write()
+                why = (
+                    f"{BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out"
+                )
+                self.progress.message(f"Rolled back to step {self.position.step}: {why}.")
+        return self.position
+
+    def _restore(self) -> bool:
+        """Go back to the newest whole checkpoint; False when there is none."""
+        saved = self.checkpoints.restore(self.model, self.optimizer, self.progress.message)
+        if saved:
+            self.position = Position.from_dict(saved)
+        with together(self.world):
+            if self.world.first:
+                self.metrics.cut(self.position.step)
+                if self.watch:
+                    self.watch.cut(self.position.step)
+        return saved is not None
+
+    def _save(self) -> None:
+        self.checkpoints.save(
+            self.position.step, self.model, self.optimizer, self.position.to_dict()
+        )
+
+    def _run(self, stopping: Callable[[], bool]) -> bool:
+        """Step until the end (True) or until a rollback is due (False)."""
+        position, schedule = self.position, self.schedule
+        if position.step == schedule.steps:
+            return True
+        steps = _on_host(self.batches.steps(position.data), self.device)
+        started = time.perf_counter()
+        with contextlib.closing(prefetch(steps) if self.prefetch else steps) as ahead:
+            for batch, micro_batches in ahead:
+                waited = time.perf_counter() - started
+                if batch.position in self.guard.excluded:
+                    continue
+                count, stop = self.world.sum_numbers(
+                    [float(batch.count), float(stopping())], self.device
+                )
+                if stop:
+                    self._save()
+                    saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
+                    raise Interrupted(saved, "Run the same command again to go on.")
+                mean, norm = self._gradients(
+                    micro_batches, max(count, 1.0)
+                )  # a step may hold nothing to learn
+                loss_value, norm_value = torch.stack(
+                    [mean, norm.to(self.wide)]
+                ).tolist()  # the step's one wait for the device
+                if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+                    self.model.zero_grad(set_to_none=True)
+                    self._log(
+                        {
+                            "step": position.step,
+                            "event": "not finite, skipped",
+                            "rows": batch.position,
+                        }
+                    )
+                    if self.guard.bad(batch.position):
+                        return False
+                    continue
+                self.guard.streak.clear()
+                rate = schedule.rate(position.step)
+                # without a gradient, momentum alone would still move the matrices by a whole step
+                if norm_value:
+                    self.optimizer.step(
+                        norm,
+                        rate,
+                        schedule.momentum(position.step),
+                        schedule.weight_decay(position.step),
+                    )
+                self.model.zero_grad(set_to_none=True)
+                seconds = time.perf_counter() - started
+                line = {
+                    "step": position.step,
+                    "loss": loss_value,
+                    "rate": rate,
+                    "gradient_norm": norm_value,
+                }
+                line |= {
+                    "tokens": batch.tokens,
+                    "seconds": round(seconds, 6),
+                    "batch_seconds": round(waited, 6),
+                    **batch.metrics,
+                }
+                position.advance(batch.state, batch.tokens, seconds)
+                if self._finish_step(line):
+                    return True
+                started = time.perf_counter()
+        raise RunError(
+            f"The training data of {self.name!r} ended before the last step.",
+            "Check the corpus of this stage.",
+        )
+
+    def _finish_step(self, line: dict[str, Any]) -> bool:
+        """Evaluate, log and save where it is time to; returns whether this was the last step."""
+        position, config = self.position, self.config
+        last = position.step == self.schedule.steps
+        if last or (config.evaluate_every and position.step % config.evaluate_every == 0):
+            line |= self._evaluate()
+        self._log(line)
+        self.progress.step(line)
+        if last or (config.save_every and position.step % config.save_every == 0):
+            if line.get("val_loss", math.inf) < position.best:
+                position.best, position.best_step = line["val_loss"], position.step
+            self._save()
+        if position.step % COLLECT_EVERY == 0:
+            gc.collect()
+        return last
+
+    def _evaluate(self) -> dict[str, float]:
+        return self.evaluate() | (self.watch.look(self.position.step) if self.watch else {})
+
+    def _log(self, line: dict[str, Any]) -> None:
+        if self.world.first:
+            self.metrics.append(line)
+            self.tracker.log(line)
+
+    def _gradients(
+        self, micro_batches: list[dict[str, Tensor]], count: float
+    ) -> tuple[Tensor, Tensor]:
+        """Accumulate the step's gradients, divided once by its global count; returns the mean loss
+        and the gradient norm, on the device.
+        """
+        total = torch.zeros((), dtype=self.wide, device=self.device)
+        for tensors in micro_batches:
+            value, _ = self.loss(
+                **{
+                    key: tensor.to(self.device, non_blocking=True)
+                    for key, tensor in tensors.items()
+                }
+            )
+            (value / count).backward()
+            total += value.detach()
+        if not micro_batches:  # this rank has nothing to learn from, others may have
+            for parameter in self.model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+        return self.world.sum(total) / count, self.optimizer.reduce_gradients()
+
+
+def _on_host(
+    steps: Iterator[Step], device: torch.device
+) -> Generator[tuple[Step, list[dict[str, Tensor]]]]:
+    """Micro-batches as (pinned) tensors; runs in the prefetch thread, where there is one."""
+    pin = device.type == "cuda"
+    if pin:
+        torch.cuda.set_device(
+            device
+        )  # each thread has its own current device, and pinning opens a context there
+    for step in steps:
+        micro_batches = []
+        for micro in step.micro:
+            tensors = {f.name: torch.from_numpy(getattr(micro, f.name)) for f in fields(micro)}
+            micro_batches.append(
+                {key: tensor.pin_memory() if pin else tensor for key, tensor in tensors.items()}
+            )
+        yield step, micro_batches

@@ -1,0 +1,221 @@
+"""Looking at a model while it trains: kept, exact on resume, without a trace in the weights, and
+never the end of a run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from chatling.data.loaders import PretrainBatches
+from chatling.data.packing import PackedRows
+from chatling.data.token_shards import write_conversation_shards
+from chatling.evals import samples
+from chatling.evals.config import EvalConfig
+from chatling.hardware.distributed import World
+from chatling.model.config import ModelRecipe
+from chatling.optim.param_groups import OptimConfig, resolve_rates
+from chatling.optim.schedule import Schedule
+from chatling.run_dir import RunFolder
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.chat_template import Rendered
+from chatling.toy.core_bundle import write_core_bundle
+from chatling.train import callbacks, context
+from chatling.train.checkpoint import load_model
+from chatling.train.context import Context, train_stage
+from chatling.train.metrics import read_metrics
+from chatling.train.runtime import Execution
+from chatling.train.trainer import LoopConfig, Trainer
+
+from .conftest import Silent
+
+
+class Died(Exception):
+    pass
+
+
+def train(
+    folder: Path,
+    name: str = "base",
+    *,
+    steps: int = 12,
+    die_at: int | None = None,
+    core: Path | None = None,
+    every: int = 4,
+) -> Context:
+    """A tiny stage that saves every 4 steps, evaluates every 2, and may die in the middle of a
+    step.
+    """
+    tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], digits=1)
+    ids = [[tokenizer.bos, *tokenizer.encode(f"{i} is one more than {i - 1}. ")] for i in range(60)]
+    documents = [Rendered(row, [True] * len(row)) for row in ids]
+    shards = write_conversation_shards(
+        folder / "shards", documents, tokenizer.vocab_size, fingerprint="test"
+    )
+    execution = Execution("cpu", "float32", "plain", False, 1, 128)
+    loop = LoopConfig(save_every=4, evaluate_every=2)
+    evals = EvalConfig(core=str(core), core_every=every, core_examples=5)
+    context = Context(
+        RunFolder(folder), 3, tokenizer, execution, World(), Silent(), loop, evals, core
+    )
+    model = ModelRecipe(depth=2, width=32, head_width=16, context=64).resolve(tokenizer.vocab_size)
+    batches = PretrainBatches(PackedRows(shards, 64, tokenizer.bos, 7), 4, 2, 0, 1)
+
+    class Dying:
+        def steps(self, state: dict[str, Any] | None = None) -> Any:
+            for count, step in enumerate(batches.steps(state)):
+                if count == die_at:
+                    raise Died
+                yield step
+
+    rates = resolve_rates(OptimConfig(), "classic", 32, 192, 1, 0)
+    train_stage(
+        context,
+        name,
+        model,
+        None,
+        rates,
+        Schedule(steps),
+        Dying() if die_at else batches,
+        batches.once(128),
+    )  # type: ignore[arg-type]
+    return context
+
+
+def kept(folder: Path, name: str = "base") -> list[dict[str, Any]]:
+    return [
+        json.loads(line)
+        for line in (folder / f"evals/{name}-samples.jsonl").read_text().splitlines()
+    ]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_model(folder / "base/model").state_dict()
+
+
+def test_samples_are_kept_at_every_evaluation_and_a_resume_leaves_the_same_file(
+    tmp_path: Path,
+) -> None:
+    train(tmp_path / "whole")
+    lines = kept(tmp_path / "whole")
+    assert [line["step"] for line in lines] == [2, 4, 6, 8, 10, 12]
+    assert [each["prompt"] for each in lines[0]["samples"]] == [
+        probe.opening for probe in samples.PROBES
+    ]
+    with pytest.raises(Died):
+        train(
+            tmp_path / "cut", die_at=7
+        )  # after the evaluation at 6, which step 4's checkpoint does not know of
+    assert [line["step"] for line in kept(tmp_path / "cut")] == [2, 4, 6]
+    train(tmp_path / "cut")
+    assert kept(tmp_path / "cut") == lines
+
+
+def test_a_chat_stage_is_asked_questions(tmp_path: Path) -> None:
+    train(tmp_path, "sft", steps=2)
+    assert [each["prompt"] for each in kept(tmp_path, "sft")[0]["samples"]] == [
+        probe.question for probe in samples.PROBES
+    ]
+
+
+def test_looking_leaves_no_trace_in_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = callbacks.sample
+
+    def careless(*args: Any, **options: Any) -> Any:
+        torch.rand(7)  # an evaluation that draws random numbers
+        return drawn(*args, **options)
+
+    monkeypatch.setattr(callbacks, "sample", careless)
+    torch.manual_seed(1)
+    train(tmp_path / "watched")
+    after = torch.get_rng_state()
+    torch.manual_seed(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(context, "LiveEvals", lambda *args: None)
+        train(tmp_path / "alone")
+    assert not (tmp_path / "alone/evals").exists()
+    assert torch.equal(torch.get_rng_state(), after)
+    watched, alone = weights(tmp_path / "watched"), weights(tmp_path / "alone")
+    assert all(torch.equal(watched[name], alone[name]) for name in alone)
+
+
+def test_a_failing_look_is_told_of_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: Any, **options: Any) -> Any:
+        raise ValueError("no such prompt")
+
+    monkeypatch.setattr(callbacks, "sample", broken)
+    context = train(tmp_path, steps=4)
+    told = [message for message in context.progress.messages if "samples failed" in message]  # type: ignore[attr-defined]
+    assert told == ["base: samples failed (ValueError: no such prompt); training goes on."] * 2
+    assert weights(tmp_path)
+    assert not (tmp_path / "evals/base-samples.jsonl").exists()
+
+
+def test_a_compiled_model_is_looked_at_uncompiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def look(engine: Any, **options: Any) -> list[Any]:
+        seen.append([block._compiled_call_impl for block in engine.model.layers])
+        return []
+
+    monkeypatch.setattr(callbacks, "sample", look)
+    made = Trainer.__post_init__
+
+    def spy(self: Trainer) -> None:
+        made(self)
+        for block in self.model.layers:
+            block._compiled_call_impl = block._call_impl  # as Module.compile leaves it
+        self.watch.look(0)  # type: ignore[union-attr]
+        raise Died
+
+    monkeypatch.setattr(Trainer, "__post_init__", spy)
+    with pytest.raises(Died):
+        train(tmp_path)
+    assert seen == [[None, None]]
+
+
+@pytest.mark.parametrize(
+    ("every", "due"), [(4, [3, 7, 11]), (5, [5, 9]), (1, [1, 3, 5, 7, 9, 11]), (0, [])]
+)
+def test_core_is_scored_at_the_evaluation_that_is_due(
+    tmp_path: Path, every: int, due: list[int]
+) -> None:
+    write_core_bundle(tmp_path / "bundle", 1)
+    train(tmp_path / "run", core=tmp_path / "bundle", every=every)
+    scored = {
+        line["step"]: line["core"]
+        for line in read_metrics(tmp_path / "run/base/metrics.jsonl")
+        if "core" in line
+    }
+    assert list(scored) == due
+    if due:
+        found = json.loads((tmp_path / "run/evals/base-core.json").read_text())
+        assert (found["step"], found["results"]["core"]) == (due[-1] + 1, scored[due[-1]])
+        assert {task["count"] for task in found["results"]["tasks"].values()} == {5}
+
+
+def test_core_is_of_base_alone(tmp_path: Path) -> None:
+    write_core_bundle(tmp_path / "bundle", 1)
+    train(tmp_path / "run", "mid", core=tmp_path / "bundle", every=2)
+    assert not any("core" in line for line in read_metrics(tmp_path / "run/mid/metrics.jsonl"))
+
+
+def test_a_broken_bundle_does_not_end_training(tmp_path: Path) -> None:
+    write_core_bundle(tmp_path / "bundle", 1)
+    (tmp_path / "bundle/eval_meta_data.csv").unlink()
+    context = train(tmp_path / "run", core=tmp_path / "bundle", every=6)
+    told = [message for message in context.progress.messages if "failed" in message]  # type: ignore[attr-defined]
+    assert len(told) == 2
+    assert "training goes on" in told[0]
+    assert len(read_metrics(tmp_path / "run/base/metrics.jsonl")) == 12
+    assert [line["step"] for line in kept(tmp_path / "run")] == [2, 4, 6, 8, 10, 12]

@@ -1,0 +1,347 @@
+"""The loop's promises: exact resume, fallback from damage, the guard against non-finite steps,
+clean stops.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable, Container, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from chatling.data.loaders import Step
+from chatling.errors import Interrupted, MachineError, RunError
+from chatling.train.checkpoint import load_model, save_model
+from chatling.train.metrics import read_metrics
+from chatling.train.trainer import LoopConfig, Trainer
+
+Make = Callable[..., Trainer]
+
+
+def weights(trainer: Trainer) -> list[Tensor]:
+    return [p.detach().clone() for p in trainer.model.parameters()]
+
+
+def same(a: Trainer, b: Trainer) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+def stop_after(trainer: Trainer, steps: int) -> Trainer:
+    """Make the trainer die (as by a bug) after some steps."""
+    inner, calls = trainer.loss, [0]
+
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        if calls[0] > steps * 4:  # four micro-batches a step
+            raise ZeroDivisionError
+        return inner(**tensors)
+
+    trainer.loss = loss
+    return trainer
+
+
+def test_it_learns(trainer: Make, tmp_path: Path) -> None:
+    done = trainer(tmp_path, steps=60)
+    done.fit()
+    losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert len(losses) == 60
+    assert losses[-1] < 0.6 * losses[0]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """A micro-batch with a field of its own."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    weight: np.ndarray
+
+
+class Reading:
+    """Batches that depend on the weights: each step notes the model's as it finds them, and some
+    steps hold nothing to learn.
+    """
+
+    def __init__(self, trainer: Trainer, empty: Container[int] = ()):
+        self.inner, self.model, self.empty = trainer.batches, trainer.model, empty
+        self.seen: list[float] = []
+
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
+        for step in self.inner.steps(state):
+            size = float(sum(p.detach().abs().sum() for p in self.model.parameters()))
+            self.seen.append(size)
+            micro = (
+                ()
+                if len(self.seen) in self.empty
+                else tuple(
+                    Weighted(m.inputs, m.targets, np.ones(1, np.float32)) for m in step.micro
+                )
+            )
+            yield replace(step, micro=micro, metrics={"size": size})
+
+
+def weighted(made: Trainer) -> Trainer:
+    made.loss = lambda inputs, targets, weight: tuple(
+        x * weight[0] for x in made.model.loss(inputs, targets)
+    )
+    return made
+
+
+def test_without_prefetching_each_batch_sees_the_step_before_it(
+    trainer: Make, tmp_path: Path
+) -> None:
+    made = weighted(trainer(tmp_path, prefetch=False))
+    made.batches = reading = Reading(made)
+    made.fit()
+    assert len(set(reading.seen)) == 12  # the weights as they were before each of the twelve steps
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["size"] for line in lines] == reading.seen
+    assert all(0 < line["batch_seconds"] < line["seconds"] for line in lines)
+
+
+def test_a_step_with_nothing_to_learn_leaves_the_weights(trainer: Make, tmp_path: Path) -> None:
+    made = weighted(trainer(tmp_path, prefetch=False))
+    made.batches = reading = Reading(made, empty=(5,))
+    made.fit()
+    assert reading.seen[5] == reading.seen[4]
+    assert len(set(reading.seen)) == 11
+    line = read_metrics(tmp_path / "metrics.jsonl")[4]
+    assert line["loss"] == line["gradient_norm"] == 0
+
+
+def test_an_evaluation_before_the_first_step_has_a_line_of_its_own(
+    trainer: Make, tmp_path: Path
+) -> None:
+    trainer(tmp_path, evaluate_first=True).fit()
+    trainer(tmp_path, evaluate_first=True).fit()  # resumed at the end: nothing more
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert lines[0] == {"step": 0, "event": "start", "val_loss": 1.0}
+    assert [line["step"] for line in lines[1:]] == list(range(12))
+
+
+@pytest.mark.parametrize("at", [1, 4, 5, 11])
+def test_a_broken_run_ends_with_the_same_bits(trainer: Make, tmp_path: Path, at: int) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    with pytest.raises(ZeroDivisionError):
+        stop_after(trainer(tmp_path / "broken"), at).fit()
+    resumed = trainer(tmp_path / "broken")
+    position = resumed.fit()
+    assert same(whole, resumed)
+    lines = read_metrics(tmp_path / "broken" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == list(range(12))
+    expected = read_metrics(tmp_path / "whole" / "metrics.jsonl")
+    assert [line["loss"] for line in lines] == [line["loss"] for line in expected]
+    assert position.tokens == whole.position.tokens
+
+
+def test_resume_at_the_very_last_step_does_nothing_more(trainer: Make, tmp_path: Path) -> None:
+    first = trainer(tmp_path)
+    first.fit()
+    again = stop_after(trainer(tmp_path), 0)  # any further step would raise
+    assert again.fit().step == 12
+    assert same(first, again)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "no manifest", "half-written"])
+def test_a_damaged_newest_checkpoint_falls_back(trainer: Make, tmp_path: Path, damage: str) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    with pytest.raises(ZeroDivisionError):
+        stop_after(trainer(tmp_path / "broken"), 9).fit()
+    newest = tmp_path / "broken/checkpoints/step_000008"
+    target = newest / "optimizer.safetensors"
+    if damage == "truncate":
+        os.truncate(target, 100)
+    elif damage == "flip":
+        data = bytearray(target.read_bytes())
+        data[-5] ^= 1
+        target.write_bytes(data)
+    elif damage == "no manifest":
+        (newest / "manifest.json").unlink()
+    else:
+        shutil.copytree(newest, newest.with_name(".step_000010.1.tmp"))
+    resumed = trainer(tmp_path / "broken")
+    resumed.fit()
+    assert same(whole, resumed)
+    if damage in ("truncate", "flip"):
+        assert any("step_000008 is damaged" in message for message in resumed.progress.messages)  # type: ignore[attr-defined]
+
+
+def test_checkpoints_keep_the_newest_and_the_best(trainer: Make, tmp_path: Path) -> None:
+    losses = iter([5.0, 1.0, 2.0, 3.0, 4.0, 4.0])
+    made = trainer(
+        tmp_path,
+        steps=12,
+        save_every=2,
+        evaluate=lambda: {"val_loss": next(losses)},
+        config=LoopConfig(2, 2, 2),
+    )
+    made.fit()
+    assert made.checkpoints.steps() == [4, 10, 12]
+
+
+def poison(trainer: Trainer, bad: Callable[[int], bool]) -> Trainer:
+    """Make the loss of some calls (counted over the trainer's life, four a step) not a number."""
+    inner, calls = trainer.loss, [0]
+
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        value, count = inner(**tensors)
+        return value * (float("nan") if bad((calls[0] - 1) // 4) else 1.0), count
+
+    trainer.loss = loss
+    return trainer
+
+
+def test_one_bad_step_is_skipped_and_recorded(trainer: Make, tmp_path: Path) -> None:
+    made = poison(trainer(tmp_path), lambda step: step == 3)
+    assert made.fit().step == 12
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    skipped = [line for line in lines if "event" in line]
+    assert [(line["step"], line["rows"]) for line in skipped] == [(3, "0:24")]
+    assert all(torch.isfinite(weight).all() for weight in weights(made))
+
+
+def test_three_bad_steps_roll_back_and_leave_the_rows_out(trainer: Make, tmp_path: Path) -> None:
+    made = poison(trainer(tmp_path, save_every=4), lambda step: step in (6, 7, 8))
+    seen: list[Any] = []
+    steps = made.batches.steps
+
+    def recording(state: dict[str, int] | None = None) -> Any:
+        for step in steps(state):
+            seen.append((state, step.position))
+            yield step
+
+    made.batches.steps = recording  # type: ignore[method-assign]
+    assert made.fit().step == 12
+    assert made.guard.excluded == {"0:48", "0:56", "0:64"}
+    assert any("Rolled back to step 4" in message for message in made.progress.messages)  # type: ignore[attr-defined]
+    assert [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")] == list(range(12))
+    # a kill now would not forget which rows are out
+    assert trainer(tmp_path).guard.excluded == made.guard.excluded
+
+
+def test_hopeless_divergence_stops_with_a_sentence(trainer: Make, tmp_path: Path) -> None:
+    with pytest.raises(
+        RunError, match=r"not finite 3 steps in a row, after 2 rollbacks.*Lower the learning rates"
+    ):
+        poison(trainer(tmp_path), lambda step: True).fit()
+
+
+def test_sigterm_saves_and_goes_on_to_the_same_bits(trainer: Make, tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    stopped = trainer(tmp_path / "stopped", save_every=0)
+    inner, calls = stopped.loss, [0]
+
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        if calls[0] == 4 * 5 + 2:  # in the middle of the sixth step
+            os.kill(os.getpid(), signal.SIGTERM)
+        return inner(**tensors)
+
+    stopped.loss = loss
+    with pytest.raises(Interrupted, match="Stopped at step 6 of 12; saved") as caught:
+        stopped.fit()
+    assert caught.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    resumed = trainer(tmp_path / "stopped", save_every=0)
+    resumed.fit()
+    assert same(whole, resumed)
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(
+    trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    import chatling.train.checkpoint as checkpoint
+
+    real, calls = checkpoint.save_file, [0]
+
+    def full(*arguments: Any) -> None:
+        calls[0] += 1
+        if calls[0] == 5:
+            Path(arguments[1]).write_bytes(b"half")
+            raise SafetensorError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            )  # as it really comes
+        real(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(MachineError, match="disk is full"):
+        trainer(tmp_path / "full").fit()
+    monkeypatch.undo()
+    resumed = trainer(tmp_path / "full")
+    resumed.fit()
+    assert same(whole, resumed)
+    assert not list((tmp_path / "full/checkpoints").glob(".*tmp"))
+
+
+def test_an_unwritable_folder_is_one_sentence(trainer: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(RunError, match="Cannot write"):
+        trainer(tmp_path / "file" / "run").fit()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_no_memory_is_one_sentence(trainer: Make, tmp_path: Path, error: Exception) -> None:
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        raise error
+
+    with pytest.raises(MachineError, match="Memory ran out while training 'base'"):
+        trainer(tmp_path, loss=loss).fit()
+
+
+def test_saving_clears_what_kills_and_damage_left(trainer: Make, tmp_path: Path) -> None:
+    first = trainer(tmp_path, steps=12, save_every=4)
+    first.fit()
+    folder = tmp_path / "checkpoints"
+    (folder / "step_000012" / "model.safetensors").write_bytes(b"damaged")
+    (folder / ".step_000012.99999.tmp").mkdir()
+    again = trainer(
+        tmp_path, steps=12, save_every=2, config=LoopConfig(save_every=2, evaluate_every=0, keep=1)
+    )
+    again._restore()
+    assert again.position.step == 8
+    again._save()
+    assert [path.name for path in folder.iterdir()] == ["step_000008"]
+
+
+def test_with_every_checkpoint_damaged_it_starts_anew_to_the_same_bits(
+    trainer: Make, tmp_path: Path
+) -> None:
+    whole = trainer(tmp_path / "run")
+    whole.fit()
+    for path in (tmp_path / "run" / "checkpoints").glob("*/model.safetensors"):
+        path.write_bytes(b"damaged")
+    again = trainer(tmp_path / "run")
+    assert not again._restore()
+    again.fit()
+    assert same(whole, again)
+    assert again.checkpoints.steps() == [8, 12]
+
+
+def test_a_bfloat16_model_keeps_its_rotary_tables(trainer: Make, tmp_path: Path) -> None:
+    model = trainer(tmp_path / "run").model
+    save_model(model, tmp_path / "model", {})
+    loaded = load_model(tmp_path / "model", dtype=torch.bfloat16)
+    assert {p.dtype for p in loaded.parameters()} == {torch.bfloat16}
+    assert torch.equal(loaded.cos, model.cos)
