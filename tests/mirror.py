@@ -43,7 +43,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestOptions:
     """A request that came."""
 
     method: str
@@ -60,7 +60,7 @@ class Mirror:
         self.gated: set[str] = set()  # repositories that want `token`
         self.token = "hf_" + "secret" * 5
         self.faults: list[Fault] = []
-        self.asked: list[Asked] = []
+        self.asked: list[RequestOptions] = []
         self.closed = False
         self.redirect = False  # large files come from another host, as the Hub's do
         self._lock = threading.Lock()
@@ -141,7 +141,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         path = unquote(urlsplit(self.path).path)
         self.hub.asked.append(
-            Asked(self.command, path, {name.lower(): value for name, value in self.headers.items()})
+            RequestOptions(
+                self.command, path, {name.lower(): value for name, value in self.headers.items()}
+            )
         )
         parts = path.strip("/").split("/")
         if parts[:2] == ["api", "datasets"]:

@@ -79,7 +79,7 @@ def test_what_of_a_folder_is_not_read_is_said(
 def test_tokens_are_those_of_a_run(
     corpus: Path, house: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tokenizer = train_tokenizer(iter(TEXTS), TokenizerConfig(vocabulary=300))
+    tokenizer = train_tokenizer(iter(TEXTS), TokenizerConfig(vocab_size=300))
     run = RunFolder(house / "runs" / "mine")
     run.write_state({"stages": {}, "execution": {}})
     tokenizer.save(run.tokenizer)

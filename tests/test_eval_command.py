@@ -32,7 +32,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     texts = [
         message.text for conversation in conversations(0, 500) for message in conversation.messages
     ]
-    tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocabulary=400))
+    tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocab_size=400))
     folder.path.mkdir(parents=True)
     tokenizer.save(folder.tokenizer)
     recipe = ModelRecipe(depth=2, width=32, head_width=16, context=64)
@@ -67,7 +67,7 @@ def test_the_tokenizer_alone_needs_no_model(
     assert re.search(r"validation +[\d,]+ +[\d,]+ +\d+\.\d\d ", capsys.readouterr().out)
     assert (run.evals / "tokenizer.png").is_file()
     assert {row["text"] for row in results(run, "tokenizer")["results"]} >= {
-        "news",
+        "event",
         "train",
         "validation",
     }  # type: ignore[attr-defined]

@@ -13,10 +13,10 @@ class ChatlingError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, mend: str | None = None):
-        """`what` says what was wrong and where; `mend` says what to do about it."""
-        self.what, self.mend = what, mend
-        super().__init__(f"{what} {mend}" if mend else what)
+    def __init__(self, what: str, hint: str | None = None):
+        """`what` says what was wrong and where; `hint` says what to do about it."""
+        self.what, self.hint = what, hint
+        super().__init__(f"{what} {hint}" if hint else what)
 
 
 class RecipeError(ChatlingError):

@@ -50,8 +50,8 @@ def home() -> Path:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path, mend: str | None = None) -> Iterator[None]:
-    """Turn the operating system's refusals to write into one clear sentence; `mend` says how to
+def disk_errors(path: Path, hint: str | None = None) -> Iterator[None]:
+    """Turn the operating system's refusals to write into one clear sentence; `hint` says how to
     choose another place.
     """
     try:
@@ -72,7 +72,7 @@ def disk_errors(path: Path, mend: str | None = None) -> Iterator[None]:
                 if ours
                 else "Choose another place."
             )
-            raise RunError(f"Cannot write {path}: {error.strerror}.", mend or default) from error
+            raise RunError(f"Cannot write {path}: {error.strerror}.", hint or default) from error
         raise
 
 
@@ -170,12 +170,12 @@ def sha256_file(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def building_folder(path: Path, mend: str | None = None) -> Iterator[Path]:
+def building_folder(path: Path, hint: str | None = None) -> Iterator[Path]:
     """Fill a temporary sibling folder; on success it gets a manifest, and replaces `path` in one
-    rename. `mend` as in `disk_errors`.
+    rename. `hint` as in `disk_errors`.
     """
     temporary = temporary_name(path)
-    with disk_errors(path, mend):
+    with disk_errors(path, hint):
         remove(temporary)
         temporary.mkdir(parents=True)
         try:

@@ -16,7 +16,7 @@ def test_ways_agree_and_save(tmp_path: Path) -> None:
     texts = [
         message.text for conversation in conversations(0, 500) for message in conversation.messages
     ]
-    tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocabulary=400))
+    tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocab_size=400))
     write_core_bundle(tmp_path / "bundle", seed=0)
     rows = measure_evals(
         any_model(tokenizer.vocab_size), tokenizer, tmp_path / "bundle", examples=3

@@ -43,7 +43,7 @@ def test_modern_is_refused() -> None:
 def test_decode_bench_reports_every_figure() -> None:
     rows = bench_decode(
         ModelRecipe(depth=1, width=32, head_width=16, context=64),
-        vocabulary=300,
+        vocab_size=300,
         tokens=8,
         width=2,
         repeats=1,

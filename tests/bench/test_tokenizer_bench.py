@@ -20,7 +20,7 @@ def shard(tmp_path: Path) -> Path:
 
 
 def test_encode_rows(shard: Path) -> None:
-    tokenizer = train_tokenizer(iter(TEXTS), TokenizerConfig(vocabulary=300))
+    tokenizer = train_tokenizer(iter(TEXTS), TokenizerConfig(vocab_size=300))
     rows = {row["measure"]: row["value"] for row in bench_encode([shard], tokenizer, repeats=1)}
     assert rows["encoding, ids unlike tiktoken's"] == 0
     assert float(rows["encoding"]) > 0
@@ -34,7 +34,7 @@ def test_training_rows_come_from_a_fresh_process(shard: Path) -> None:
     ballast = b"x" * 500_000_000
     rows = {
         row["measure"]: row["value"]
-        for row in bench_bpe_training([shard], TokenizerConfig(vocabulary=300))
+        for row in bench_bpe_training([shard], TokenizerConfig(vocab_size=300))
     }
     assert rows["BPE training, vocabulary"] == 300
     assert rows["BPE training, corpus"] == pytest.approx(sum(map(len, TEXTS)) / 1e6)

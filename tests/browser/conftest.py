@@ -75,7 +75,7 @@ class ScriptedService(EngineService):
             script = t.encode(answer)
         sequence = ticket.sequence
         script.append(t.assistant_end)
-        while sequence.completion.finish is None:
+        while sequence.completion.finish_reason is None:
             time.sleep(0.05 if asked == "slowly" else 0.001)
             if ticket.cancelled:
                 ticket.on_event(sequence.cancel())
@@ -90,7 +90,7 @@ class ScriptedService(EngineService):
         pass
 
     def stats(self) -> dict[str, int]:
-        running = sum(ticket.completion.finish is None for ticket in self.tickets)
+        running = sum(ticket.completion.finish_reason is None for ticket in self.tickets)
         return {"running": running, "waiting": 0, "rows": 1, "queue_limit": 1}
 
     def close(self, finish_within: float = 0.0) -> None:

@@ -314,7 +314,7 @@ def test_chinese_and_theme_are_kept(open_page: Open) -> None:
 
 
 def test_a_key_is_asked_for_and_kept(chromium: Any, server: Running) -> None:
-    with serving(server.shelf.runs, load=server.shelf.load, key="open sesame") as locked:
+    with serving(server.models.runs, load=server.models.load, key="open sesame") as locked:
         page = chromium.new_page()
         page.goto(locked.url)
         page.fill("#ask-input", "open sesame")

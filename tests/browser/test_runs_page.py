@@ -18,7 +18,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def live(server: Running) -> RunFolder:
-    run = RunFolder(server.shelf.runs / "tiny")
+    run = RunFolder(server.models.runs / "tiny")
     run.write_state(
         {
             "stages": {

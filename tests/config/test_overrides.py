@@ -38,7 +38,7 @@ BAD_OVERRIDES = [
     (["--model.preset", "modrn"], '"classic", "modern"'),
     (["depth=3"], "'depth=3'"),
     (["--mid.packed", "perhaps"], "true or false"),
-    (["--tokenizer.vocabulary", "12"], "12"),
+    (["--tokenizer.vocab_size", "12"], "12"),
     (["--base.steps", "0"], "base.steps"),
     (["--base.warmdown", "1.5"], "warmdown"),
     (["--sft.warmup", "-1"], "warmup"),

@@ -11,7 +11,7 @@ import pytest
 
 from chatling.cli import main
 from chatling.data.columns import iter_planned, left_behind, plan_file, plan_files, unused_prose
-from chatling.data.readers import Ledger
+from chatling.data.readers import RowErrors
 from chatling.errors import DataError
 from chatling.messages import Conversation, Message, Part
 from chatling.tasks.custom import JsonlConversations
@@ -86,7 +86,7 @@ def jsonl(path, rows):
 
 def read(path, **asked):
     plans = plan_files([path], **asked)
-    return list(iter_planned(plans, Ledger())), plans
+    return list(iter_planned(plans, RowErrors())), plans
 
 
 @pytest.mark.parametrize(("question", "answer"), PAIRS)
@@ -332,6 +332,6 @@ def test_columns_may_be_named(tmp_path):
 
 def test_rows_without_the_column_are_bad_ones_with_their_line(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", [{"text": TALE}] * 30 + [{"content": TALE}])
-    ledger = Ledger()
-    assert len(list(iter_planned(plan_files([path]), ledger))) == 30
-    assert ledger.examples == [f"{path} line 31: it has no 'text'; it has content"]
+    errors = RowErrors()
+    assert len(list(iter_planned(plan_files([path]), errors))) == 30
+    assert errors.examples == [f"{path} line 31: it has no 'text'; it has content"]

@@ -11,22 +11,22 @@ from hypothesis import strategies as st
 
 from chatling.data import csv_rows as module
 from chatling.data.csv_rows import DELIMITERS, csv_rows
-from chatling.data.readers import Ledger, iter_rows
+from chatling.data.readers import RowErrors, iter_rows
 from chatling.errors import DataError
 
 
-def read(path, text, ledger=None, **options):
+def read(path, text, errors=None, **options):
     path.write_text(text, encoding=options.get("encoding") or "utf-8", newline="")
-    return list(iter_rows(path, ledger or Ledger(), **options))
+    return list(iter_rows(path, errors or RowErrors(), **options))
 
 
-def parse(file, text, ledger=None, columns=None):
+def parse(file, text, errors=None, columns=None):
     """Without a file, which hypothesis would write by the hundred."""
     return list(
         csv_rows(
             file,
             io.TextIOWrapper(io.BytesIO(text.encode()), "utf-8", newline=""),
-            ledger or Ledger(),
+            errors or RowErrors(),
             columns,
         )
     )
@@ -72,10 +72,10 @@ def tables(draw):
 @given(tables())
 def test_what_a_writer_wrote_comes_back(tmp_path_factory, table):
     names, rows, header, text = table
-    ledger = Ledger()
-    found = parse(tmp_path_factory.getbasetemp() / "a.csv", header + text, ledger)
+    errors = RowErrors()
+    found = parse(tmp_path_factory.getbasetemp() / "a.csv", header + text, errors)
     assert found == [dict(zip(names, row, strict=True)) for row in rows]
-    assert (ledger.rows, ledger.bad) == (len(rows), 0)
+    assert (errors.rows, errors.bad) == (len(rows), 0)
 
 
 @settings(max_examples=200, deadline=None)
@@ -83,13 +83,13 @@ def test_what_a_writer_wrote_comes_back(tmp_path_factory, table):
 def test_a_stray_quote_costs_the_damaged_row_or_is_named(tmp_path_factory, table, data):
     names, rows, header, text = table
     at = data.draw(st.integers(0, len(text)))
-    ledger = Ledger(allow_bad=1)
+    errors = RowErrors(allow_bad=1)
     file = tmp_path_factory.getbasetemp() / "a.csv"
-    found = parse(file, header + text[:at] + '"' + text[at:], ledger)
+    found = parse(file, header + text[:at] + '"' + text[at:], errors)
     expected = [dict(zip(names, row, strict=True)) for row in rows]
     damaged = [row for row in expected if row not in found]
-    assert len(damaged) <= 1 or ledger.bad
-    assert all(example.startswith(f"{file} line ") for example in ledger.examples)
+    assert len(damaged) <= 1 or errors.bad
+    assert all(example.startswith(f"{file} line ") for example in errors.examples)
 
 
 @pytest.mark.parametrize("delimiter", DELIMITERS)
@@ -101,23 +101,23 @@ def test_only_the_damaged_row_is_lost(path, delimiter, damage, at, others):
         f"{i}{delimiter}{damage if i == at else others.format(i)}{delimiter}end" for i in range(50)
     ]
     text = "\n".join([delimiter.join(["id", "text", "z"]), *rows])
-    ledger = Ledger()
-    found = read(path, text, ledger)
+    errors = RowErrors()
+    found = read(path, text, errors)
     assert [row["id"] for row in found] == [str(i) for i in range(50) if i != at]
     line = 2 + at * (1 + others.count("\n"))
-    assert (ledger.bad, ledger.rows) == (1, 50)
-    assert ledger.examples[0].startswith(f"{path} line {line}: ")
-    assert "quote" in ledger.examples[0]
+    assert (errors.bad, errors.rows) == (1, 50)
+    assert errors.examples[0].startswith(f"{path} line {line}: ")
+    assert "quote" in errors.examples[0]
 
 
 def test_rows_of_the_wrong_width_and_blank_lines(path):
-    ledger = Ledger()
+    errors = RowErrors()
     found = read(
-        path, 'id,text\n\n1,one\n2\n  \n3,three,and more\n"4\n4",four,x\n5,five\n\n', ledger
+        path, 'id,text\n\n1,one\n2\n  \n3,three,and more\n"4\n4",four,x\n5,five\n\n', errors
     )
     assert [row["id"] for row in found] == ["1", "5"]
     widths = [(4, 1), (6, 3), (7, 3), (8, 3)]
-    assert ledger.examples == [
+    assert errors.examples == [
         f"{path} line {line}: a row of {width} values under a header of 2" for line, width in widths
     ]
 
@@ -216,16 +216,16 @@ def test_encodings(path, encoding):
 def test_rows_beyond_the_limit_are_named_and_those_after_them_read(path, monkeypatch):
     monkeypatch.setattr(module, "RECORD_CHARACTERS", 1000)
     long, lines = "x" * 5000, "line\n" * 400
-    ledger = Ledger(allow_bad=1)
+    errors = RowErrors(allow_bad=1)
     found = read(
         path,
         f'id,text\n1,{"y" * 990}\n2,{long}\n3,"{"z" * 990}"\n4,"open'
         f' {lines}5,five\n6,"{long}"\n7,seven',
-        ledger,
+        errors,
     )
     assert [row["id"] for row in found] == ["1", "3", "5", "7"]
-    assert [example.partition(": ")[2] for example in ledger.examples[:2]] == [
+    assert [example.partition(": ")[2] for example in errors.examples[:2]] == [
         "longer than 1,000 characters",
         "a quote that is not closed within 1,000 characters",
     ]
-    assert ledger.bad == 402
+    assert errors.bad == 402

@@ -13,7 +13,7 @@ from chatling.data.columns import iter_planned, plan_files
 from chatling.data.contamination import TestGrams, find_test_sets
 from chatling.data.inspect import garbled, inspect_data
 from chatling.data.parquet import iter_texts
-from chatling.data.readers import Ledger, find_files
+from chatling.data.readers import RowErrors, find_files
 from chatling.errors import DataError
 from chatling.messages import Conversation
 from chatling.tokenizer.chat_template import render
@@ -26,7 +26,7 @@ GOOD = [
 
 
 def inspect(items, **options):
-    return inspect_data(iter(items), Ledger(), **options)
+    return inspect_data(iter(items), RowErrors(), **options)
 
 
 def test_counts_of_texts():
@@ -44,7 +44,7 @@ def test_counts_of_texts():
 
 
 def test_tokens_are_counted_with_a_tokenizer():
-    tokenizer = train_tokenizer(iter(GOOD), TokenizerConfig(vocabulary=300))
+    tokenizer = train_tokenizer(iter(GOOD), TokenizerConfig(vocab_size=300))
     seen = inspect(GOOD, tokenizer=tokenizer)
     assert (seen.tokens, seen.counted) == (sum(len(tokenizer.encode(text)) for text in GOOD), True)
     talk = Conversation.of("One and one?", "Two.", system="Count.")
@@ -195,8 +195,8 @@ def test_rows_that_cannot_be_used_are_counted(tmp_path):
     (tmp_path / "a.jsonl").write_text(
         '{"text": "one whole sentence of some length"}\n' * 1 + "{\n" * 20
     )
-    ledger = Ledger(allow_bad=float("inf"))
+    errors = RowErrors(allow_bad=float("inf"))
     plans = plan_files(find_files(tmp_path).files)
-    seen = inspect_data(iter_planned(plans, ledger), ledger)
+    seen = inspect_data(iter_planned(plans, errors), errors)
     assert (seen.documents, seen.bad) == (1, 20)
     assert "20 of 21 rows cannot be used" in seen.warnings[0]

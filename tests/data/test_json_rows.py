@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chatling.data import json_rows
 from chatling.data.json_rows import json_lines, json_values
-from chatling.data.readers import Ledger
+from chatling.data.readers import RowErrors
 from chatling.errors import DataError
 
 FILE = Path("a.jsonl")
@@ -35,8 +35,8 @@ WAYS = {
 }
 
 
-def read(how, text, ledger=None):
-    return list(how(FILE, io.StringIO(text, newline=""), ledger or Ledger()))
+def read(how, text, errors=None):
+    return list(how(FILE, io.StringIO(text, newline=""), errors or RowErrors()))
 
 
 def wide(rows):
@@ -84,27 +84,27 @@ def test_a_list_of_messages_is_one_row(text, size, monkeypatch):
 
 
 def test_lines_are_named_and_bad_ones_skipped():
-    ledger = Ledger()
+    errors = RowErrors()
     text = '{"a": 1}\n\n{oops\n[1, 2]\n"text"\n[{"a": 2}, {"a": 3}]\n' + "[" * 5000 + '\n{"a": 4}'
     found, places = [], []
-    for row in json_lines(FILE, io.StringIO(text, newline=""), ledger):
+    for row in json_lines(FILE, io.StringIO(text, newline=""), errors):
         found.append(row)
-        places.append(ledger.place)
+        places.append(errors.place)
     assert found == [{"a": 1}, "text", {"a": 2}, {"a": 3}, {"a": 4}]
     assert places == ["line 1", "line 5", "line 6", "line 6", "line 8"]
-    assert [example.partition(":")[0] for example in ledger.examples] == [
+    assert [example.partition(":")[0] for example in errors.examples] == [
         f"{FILE} line {n}" for n in (3, 4, 7)
     ]
-    assert ledger.bad == 3
+    assert errors.bad == 3
 
 
 def test_a_line_that_is_too_long_is_a_bad_row(monkeypatch):
     monkeypatch.setattr(json_rows, "LINE_CHARACTERS", 100)
     monkeypatch.setattr(json_rows, "CHUNK_CHARACTERS", 10)
-    ledger = Ledger()
+    errors = RowErrors()
     text = "".join(json.dumps({"a": "x" * size}) + "\n" for size in (3, 500, 4))
-    assert read(json_lines, text, ledger) == [{"a": "xxx"}, {"a": "xxxx"}]
-    assert ledger.examples == [f"{FILE} line 2: longer than 100 characters"]
+    assert read(json_lines, text, errors) == [{"a": "xxx"}, {"a": "xxxx"}]
+    assert errors.examples == [f"{FILE} line 2: longer than 100 characters"]
     with pytest.raises(DataError, match="more than 100 characters"):
         read(json_values, text)
 

@@ -30,10 +30,10 @@ def rows_of(steps, width):
     T).
     """
     inputs = np.stack(
-        [np.concatenate([micro.inputs for micro in step.micro]) for step in steps], axis=1
+        [np.concatenate([micro.inputs for micro in step.micro_batches]) for step in steps], axis=1
     ).reshape(-1, width)
     targets = np.stack(
-        [np.concatenate([micro.targets for micro in step.micro]) for step in steps], axis=1
+        [np.concatenate([micro.targets for micro in step.micro_batches]) for step in steps], axis=1
     ).reshape(-1, width)
     return inputs, targets
 
@@ -58,12 +58,12 @@ def test_pretraining_steps_are_the_rows_in_order_for_any_number_of_processes(
         assert np.array_equal(targets, expected[:, 1:])
         assert np.array_equal(inputs, np.where(expected[:, :-1] == IGNORE, BOS, expected[:, :-1]))
         assert [step.count for step in steps] == [
-            sum((micro.targets != IGNORE).sum() for micro in step.micro) for step in steps
+            sum((micro.targets != IGNORE).sum() for micro in step.micro_batches) for step in steps
         ]
         assert len({(tuple(step.state.items()), step.position, step.tokens) for step in steps}) == 1
         assert steps[0].tokens == (expected[:, :-1] != IGNORE).sum()
-        assert all(micro.inputs.shape == (2, row_tokens) for micro in steps[0].micro)
-        assert {(micro.inputs.dtype, micro.targets.dtype) for micro in steps[0].micro} == {
+        assert all(micro.inputs.shape == (2, row_tokens) for micro in steps[0].micro_batches)
+        assert {(micro.inputs.dtype, micro.targets.dtype) for micro in steps[0].micro_batches} == {
             (np.dtype(np.int32), np.dtype(np.int64))
         }
 
@@ -86,7 +86,15 @@ def sources(world=1, rank=0, step=6):
     return {
         "packed": PretrainBatches(PackedRows(text, 32, BOS, 1), step, 1, rank, world),
         "conversations": ConversationBatches(
-            conversations(), step, 1, rank, world, bos=BOS, seed=1, max_tokens=64, bucket=16
+            conversations(),
+            step,
+            1,
+            rank,
+            world,
+            bos=BOS,
+            seed=1,
+            max_tokens=64,
+            pad_to_multiple_of=16,
         ),
     }
 
@@ -99,14 +107,14 @@ def same_step(a, b):
         b.tokens,
     ) and all(
         np.array_equal(x.inputs, y.inputs) and np.array_equal(x.targets, y.targets)
-        for x, y in zip(a.micro, b.micro, strict=True)
+        for x, y in zip(a.micro_batches, b.micro_batches, strict=True)
     )
 
 
 @pytest.mark.parametrize("kind", ["packed", "conversations"])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_once_brings_each_row_once_for_any_number_of_processes(kind, world):
-    learnt = [
+    loss_mask = [
         micro.targets
         for rank in range(world)
         for micro in sources(world, rank, step=12)[kind].once()
@@ -120,7 +128,7 @@ def test_once_brings_each_row_once_for_any_number_of_processes(kind, world):
         ]
     found, wanted = (
         np.sort(np.concatenate([part[part != IGNORE] for part in parts]))
-        for parts in (learnt, expected)
+        for parts in (loss_mask, expected)
     )
     assert np.array_equal(found, wanted)
 
@@ -155,7 +163,7 @@ def test_conversations_are_learnt_by_their_mask_once_an_epoch_by_any_number_of_p
     for world in (1, 2, 3):
         ranks = [
             ConversationBatches(
-                shards, 6, 1, rank, world, bos=BOS, seed=4, max_tokens=100, bucket=8
+                shards, 6, 1, rank, world, bos=BOS, seed=4, max_tokens=100, pad_to_multiple_of=8
             ).steps()
             for rank in range(world)
         ]
@@ -165,14 +173,14 @@ def test_conversations_are_learnt_by_their_mask_once_an_epoch_by_any_number_of_p
             learnt += [
                 t
                 for step in steps
-                for micro in step.micro
+                for micro in step.micro_batches
                 for t in micro.targets[micro.targets != IGNORE].tolist()
             ]
             # inputs are bos and all tokens but the last
             assert steps[0].tokens == sum(
                 (micro.inputs != BOS).sum() + len(micro.inputs)
                 for step in steps
-                for micro in step.micro
+                for micro in step.micro_batches
             )
         masked = [t for i in range(42) for t in shards.document(i)[shards.mask(i) == 1].tolist()]
         assert sorted(learnt) == sorted(masked)
@@ -182,10 +190,10 @@ def test_conversations_are_learnt_by_their_mask_once_an_epoch_by_any_number_of_p
 def test_conversations_come_in_another_order_each_epoch_and_seed():
     def firsts(seed, epoch):
         source = ConversationBatches(
-            conversations(), 1, 1, bos=BOS, seed=seed, max_tokens=100, bucket=100
+            conversations(), 1, 1, bos=BOS, seed=seed, max_tokens=100, pad_to_multiple_of=100
         )
         return [
-            step.micro[0].inputs[0, 1]
+            step.micro_batches[0].inputs[0, 1]
             for step in itertools.islice(source.steps({"epoch": epoch, "row": 0}), 40)
         ]
 
@@ -202,26 +210,40 @@ def test_a_conversation_row_is_bos_then_its_tokens_shifted_by_one():
         100,
         [np.array([0, 1, 1, 0, 1], np.uint8)],
     )
-    step = next(ConversationBatches(shards, 2, 2, bos=50, seed=0, max_tokens=10, bucket=4).steps())
-    assert step.micro[0].inputs.tolist() == [[50, 8, 50, 50], [50, 5, 6, 50]]  # sorted by length
-    assert step.micro[0].targets.tolist() == [[IGNORE, 9, IGNORE, IGNORE], [IGNORE, 6, 7, IGNORE]]
+    step = next(
+        ConversationBatches(
+            shards, 2, 2, bos=50, seed=0, max_tokens=10, pad_to_multiple_of=4
+        ).steps()
+    )
+    assert step.micro_batches[0].inputs.tolist() == [
+        [50, 8, 50, 50],
+        [50, 5, 6, 50],
+    ]  # sorted by length
+    assert step.micro_batches[0].targets.tolist() == [
+        [IGNORE, 9, IGNORE, IGNORE],
+        [IGNORE, 6, 7, IGNORE],
+    ]
     assert (step.count, step.tokens, step.position) == (3, 5, "0:0")
 
 
 def test_over_long_conversations_are_cropped_and_counted_and_widths_are_buckets():
     shards = conversations(60)
-    source = ConversationBatches(shards, 6, 2, bos=BOS, seed=0, max_tokens=50, bucket=16)
+    source = ConversationBatches(
+        shards, 6, 2, bos=BOS, seed=0, max_tokens=50, pad_to_multiple_of=16
+    )
     assert source.cropped == (shards.lengths > 50).sum() > 0
     widths = {
         micro.inputs.shape[1]
         for step in itertools.islice(source.steps(), 10)
-        for micro in step.micro
+        for micro in step.micro_batches
     }
     assert widths <= {16, 32, 48, 50}
     assert len(widths) > 1
-    fixed = ConversationBatches(shards, 6, 2, bos=BOS, seed=0, max_tokens=50, bucket=50)
+    fixed = ConversationBatches(shards, 6, 2, bos=BOS, seed=0, max_tokens=50, pad_to_multiple_of=50)
     assert {
-        micro.inputs.shape for step in itertools.islice(fixed.steps(), 10) for micro in step.micro
+        micro.inputs.shape
+        for step in itertools.islice(fixed.steps(), 10)
+        for micro in step.micro_batches
     } == {(2, 50)}
 
 
@@ -233,7 +255,9 @@ def test_a_step_that_does_not_divide_is_refused():
     with pytest.raises(RecipeError, match="0 rows"):
         PretrainBatches(sources()["packed"].rows, 0, 1)
     with pytest.raises(RecipeError, match="multiples of 0"):
-        ConversationBatches(conversations(), 6, 1, bos=BOS, seed=0, max_tokens=64, bucket=0)
+        ConversationBatches(
+            conversations(), 6, 1, bos=BOS, seed=0, max_tokens=64, pad_to_multiple_of=0
+        )
 
 
 def test_plain_text_is_no_food_for_sft():
@@ -302,10 +326,10 @@ class TestPrefetch:
 
 def test_what_is_learnt_of_a_conversation_is_what_the_assistant_says(tmp_path):
     """From conversation to targets through the real tokenizer and renderer: tool output, questions
-    and padding are not learnt.
+    and padding are not trained on.
     """
     text = "What is the capital of France? Paris. How much is 12 times 3? It is 36. " * 50
-    tokenizer = train_tokenizer(iter([text] * 5), TokenizerConfig(vocabulary=300))
+    tokenizer = train_tokenizer(iter([text] * 5), TokenizerConfig(vocab_size=300))
     tool = Conversation(
         (
             Message.of("user", "How much is 12 times 3?"),
@@ -329,12 +353,12 @@ def test_what_is_learnt_of_a_conversation_is_what_the_assistant_says(tmp_path):
     )
     step = next(
         ConversationBatches(
-            shards, 2, 1, bos=tokenizer.bos, seed=0, max_tokens=512, bucket=32
+            shards, 2, 1, bos=tokenizer.bos, seed=0, max_tokens=512, pad_to_multiple_of=32
         ).steps()
     )
     said = {
         tokenizer.decode(targets[targets != IGNORE])
-        for micro in step.micro
+        for micro in step.micro_batches
         for targets in micro.targets
     }
     assert said == {
@@ -344,5 +368,5 @@ def test_what_is_learnt_of_a_conversation_is_what_the_assistant_says(tmp_path):
     rendered = sorted((render(tokenizer, example).ids[:-1] for example in examples), key=len)
     assert [
         micro.inputs[0, : len(ids)].tolist()
-        for micro, ids in zip(step.micro, rendered, strict=True)
+        for micro, ids in zip(step.micro_batches, rendered, strict=True)
     ] == rendered

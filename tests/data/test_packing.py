@@ -181,18 +181,19 @@ def test_every_token_of_real_text_is_learnt_exactly_once_an_epoch(
     shards = write_token_shards(tmp_path / "shards", files, tokenizer)
     rows = PackedRows(shards, 512, tokenizer.bos, seed=11, block_documents=200)
     ranks = [PretrainBatches(rows, 12, 2, rank, world).steps() for rank in range(world)]
-    learnt = np.zeros(257, np.int64)
+    loss_mask = np.zeros(257, np.int64)
     left = rows.row_count
     while left > 0:
         steps = [next(rank) for rank in ranks]
         # back to the order of rows: rank r holds rows r, r + world, …
         targets = np.stack(
-            [np.concatenate([micro.targets for micro in step.micro]) for step in steps], axis=1
+            [np.concatenate([micro.targets for micro in step.micro_batches]) for step in steps],
+            axis=1,
         ).reshape(12, 512)[:left]
-        learnt += np.bincount(targets[targets != IGNORE], minlength=257)
+        loss_mask += np.bincount(targets[targets != IGNORE], minlength=257)
         left -= 12
     corpus = np.bincount(
         np.concatenate([shards.document(i) for i in range(shards.documents)]), minlength=257
     )
-    assert np.array_equal(learnt[:256], corpus[:256])
+    assert np.array_equal(loss_mask[:256], corpus[:256])
     assert corpus.sum() == shards.tokens > 1_000_000

@@ -299,7 +299,7 @@ def test_the_split_is_by_file_name_or_by_prompt(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer(
-        iter(["a question and its answers, good and bad"] * 20), TokenizerConfig(vocabulary=300)
+        iter(["a question and its answers, good and bad"] * 20), TokenizerConfig(vocab_size=300)
     )
 
 
@@ -342,7 +342,7 @@ def _batches(shards: TokenShards, tokenizer: Tokenizer, **changes: Any) -> Prefe
         "bos": tokenizer.bos,
         "seed": 3,
         "max_tokens": 256,
-        "bucket": 16,
+        "pad_to_multiple_of": 16,
     } | changes
     return PreferenceBatches(
         shards, 6, 256, settings.pop("rank", 0), settings.pop("world", 1), **settings
@@ -370,7 +370,7 @@ def test_every_pair_comes_once_an_epoch_with_both_answers_together(
         for _ in range(steps):
             step = next(source)
             assert step.count == 6 // world
-            for batch in step.micro:
+            for batch in step.micro_batches:
                 seen.update(_answers(batch, tokenizer))
     assert seen == {(pair.chosen.text, pair.rejected.text): 6 for pair in pairs}
 
@@ -389,7 +389,7 @@ def test_going_on_from_a_state_gives_the_same_steps(
             other.count,
             other.tokens,
         )
-        for a, b in zip(step.micro, other.micro, strict=True):
+        for a, b in zip(step.micro_batches, other.micro_batches, strict=True):
             np.testing.assert_array_equal(a.inputs, b.inputs)
             np.testing.assert_array_equal(a.targets, b.targets)
 

@@ -357,10 +357,10 @@ def test_where_nothing_can_be_written_is_one_sentence(place, tmp_path, monkeypat
 def test_a_refusal_in_the_midst_of_writing_is_one_sentence(code, tmp_path, monkeypatch, capsys):
     source = jsonl(tmp_path / "a.jsonl", [{"text": f"text {i}"} for i in range(9)])
 
-    def refuse(*args):
+    def fail(*args):
         raise OSError(code, os.strerror(code), "somewhere")
 
-    monkeypatch.setattr(prepare, "_write_texts", refuse)
+    monkeypatch.setattr(prepare, "_write_texts", fail)
     assert main(["data", "import", str(source), "--to", str(tmp_path / "out")]) == 1
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatling.data.readers import DOCUMENT_CHARACTERS, Ledger, find_files, iter_rows
+from chatling.data.readers import DOCUMENT_CHARACTERS, RowErrors, find_files, iter_rows
 from chatling.errors import DataError
 
 TEXTS = [
@@ -46,8 +46,8 @@ def write(path, rows=ROWS):
     return path
 
 
-def read(path, ledger=None, **options):
-    return list(iter_rows(path, ledger or Ledger(), **options))
+def read(path, errors=None, **options):
+    return list(iter_rows(path, errors or RowErrors(), **options))
 
 
 @pytest.mark.parametrize("packing", ["", ".gz", ".zst"])
@@ -122,11 +122,11 @@ def test_bad_lines_are_counted_shown_and_skipped(tmp_path):
     lines = [json.dumps(row) for row in ROWS * 200]
     lines[3:3] = ["{", "", "[1, 2]", "  "]
     path.write_text("\n".join(lines))
-    ledger = Ledger()
-    assert read(path, ledger) == ROWS * 200
-    assert (ledger.bad, ledger.rows) == (2, 1002)
-    assert ledger.examples[0].startswith(f"{path} line 4: not JSON")
-    assert ledger.examples[1].startswith(f"{path} line 6: a list")
+    errors = RowErrors()
+    assert read(path, errors) == ROWS * 200
+    assert (errors.bad, errors.rows) == (2, 1002)
+    assert errors.examples[0].startswith(f"{path} line 4: not JSON")
+    assert errors.examples[1].startswith(f"{path} line 6: a list")
 
 
 @pytest.mark.parametrize(
@@ -137,18 +137,18 @@ def test_above_the_limit_bad_lines_are_refused(bad, allowed, refused, tmp_path):
     path.write_text("\n".join([json.dumps(row) for row in ROWS * 200] + ["oops"] * bad))
     if refused:
         with pytest.raises(DataError, match=r"first is .*line 1001: not JSON.*--allow-bad"):
-            read(path, Ledger(allowed))
+            read(path, RowErrors(allowed))
     else:
-        assert len(read(path, Ledger(allowed))) == 1000
+        assert len(read(path, RowErrors(allowed))) == 1000
 
 
 def test_a_csv_row_of_too_many_values_is_skipped(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("id,text\n1,one\n2,two,three\n3,four\n")
-    ledger = Ledger()
-    assert [row["text"] for row in read(path, ledger)] == ["one", "four"]
-    assert ledger.bad == 1
-    assert "3 values under a header of 2" in ledger.examples[0]
+    errors = RowErrors()
+    assert [row["text"] for row in read(path, errors)] == ["one", "four"]
+    assert errors.bad == 1
+    assert "3 values under a header of 2" in errors.examples[0]
 
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
@@ -253,7 +253,7 @@ def test_utf16_and_utf32_without_a_mark_are_named_and_guessed(kind, encoding, se
     with pytest.raises(
         DataError, match=f"not in the encoding it was read in.*--encoding {encoding}"
     ):
-        read(path, Ledger(allow_bad=float("inf")))
+        read(path, RowErrors(allow_bad=float("inf")))
     expected = [text if kind == "txt" else {"text": text}]
     assert read(path, encoding=encoding) == expected
     path.write_bytes(("\ufeff" + body).encode(encoding))  # its mark tells, whatever is named
@@ -265,7 +265,7 @@ def test_nul_is_unreadable(kind, tmp_path):
     wrapped = {"txt": "{}", "jsonl": '{{"text": "a"}}\n{}\n', "csv": "text\n{}\n"}[kind]
     (tmp_path / f"a.{kind}").write_text(wrapped.format("N\0U\0L\0" * 100))
     with pytest.raises(DataError, match="characters are unreadable"):
-        read(tmp_path / f"a.{kind}", Ledger(allow_bad=float("inf")))
+        read(tmp_path / f"a.{kind}", RowErrors(allow_bad=float("inf")))
 
 
 @pytest.mark.parametrize("kind", ["txt", "jsonl", "json", "csv", "tsv"])
@@ -392,10 +392,10 @@ def test_what_an_import_wrote_is_not_read_again_but_for_itself(tmp_path):
 def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
     make(tmp_path, "a.txt", "locked/b.txt")
 
-    def refuse(path):
+    def fail(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr("pathlib.Path.iterdir", refuse)  # permissions do not bind root
+    monkeypatch.setattr("pathlib.Path.iterdir", fail)  # permissions do not bind root
     with pytest.raises(DataError, match="cannot be read: Permission denied"):
         find_files(tmp_path)
 

@@ -37,7 +37,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("words") / "tokenizer"
     train_tokenizer(
         iter(["some words and other words to learn pairs from"] * 20),
-        TokenizerConfig(vocabulary=280),
+        TokenizerConfig(vocab_size=280),
     ).save(folder)
     return folder
 
@@ -69,7 +69,7 @@ def plan(folder: Path, parts: list[Path], tokenizer: Tokenizer, ahead: int) -> N
     write_json(
         folder / streaming.PLAN,
         {
-            "vocabulary": tokenizer.vocab_size,
+            "vocab_size": tokenizer.vocab_size,
             "fingerprints": text_fingerprints(parts, tokenizer, "text", None),
         },
     )

@@ -146,12 +146,12 @@ def test_what_is_written_is_what_is_read(write_texts, tmp_path, tokenizer):
     assert done == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
-@pytest.mark.parametrize(("vocabulary", "dtype"), [(65_536, np.uint16), (65_537, np.uint32)])
-def test_ids_take_the_smaller_type_that_holds_the_vocabulary(tmp_path, vocabulary, dtype):
-    conversation = Conversation([1, vocabulary - 1, 0], [False, True, False])
-    shards = write_conversation_shards(tmp_path / "s", [conversation], vocabulary, fingerprint="x")
+@pytest.mark.parametrize(("vocab_size", "dtype"), [(65_536, np.uint16), (65_537, np.uint32)])
+def test_ids_take_the_smaller_type_that_holds_the_vocabulary(tmp_path, vocab_size, dtype):
+    conversation = Conversation([1, vocab_size - 1, 0], [False, True, False])
+    shards = write_conversation_shards(tmp_path / "s", [conversation], vocab_size, fingerprint="x")
     assert shards.document(0).dtype == dtype
-    assert shards.document(0).tolist() == [vocabulary - 1, 0]
+    assert shards.document(0).tolist() == [vocab_size - 1, 0]
 
 
 def test_a_token_outside_the_vocabulary_is_not_wrapped_around(tmp_path):
@@ -362,7 +362,7 @@ def test_an_index_that_is_not_of_the_shards_is_refused(write_texts, tmp_path, to
     for change in (
         {"tokens": 1},
         {"documents": 10**9},
-        {"vocabulary": 300},
+        {"vocab_size": 300},
         {"masked": True},
         {"shards": ["../x"]},
         {"counts": []},

@@ -25,7 +25,7 @@ TINY = [
         "16",
         "--model.context",
         "64",
-        "--tokenizer.vocabulary",
+        "--tokenizer.vocab_size",
         "400",
     ],
     *["--base.steps", "20", "--base.batch-tokens", "512", "--base.validation-tokens", "512"],

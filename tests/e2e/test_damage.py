@@ -22,7 +22,7 @@ from chatling.config.recipe import Recipe, load_recipe
 from chatling.data.token_shards import TokenShards
 from chatling.errors import ChatlingError, DataError
 from chatling.hardware.detect import Machine
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.pipeline import runner, stages
 from chatling.report.collect import collect
 from chatling.run_dir import RunFolder, manifest_fault, write_manifest
@@ -44,7 +44,7 @@ TINY = [
         "8",
         "--model.context",
         "64",
-        "--tokenizer.vocabulary",
+        "--tokenizer.vocab_size",
         "400",
     ],
     *[
@@ -160,7 +160,7 @@ def go_on(recipe: Recipe, run: Path) -> str:
             RunFolder(run),
             STAGES,
             Progress(console=Console(file=said, width=1000)),
-            World(),
+            DistContext(),
         )
     return said.getvalue()
 
@@ -348,7 +348,7 @@ def test_a_damaged_model_without_a_checkpoint_is_not_trained_again_unasked(
 
 
 def foreign_configs() -> Iterator[dict[str, object]]:
-    for key in ("depth", "width", "heads", "vocabulary", "context", "mlp_width"):
+    for key in ("depth", "width", "heads", "vocab_size", "context", "mlp_width"):
         yield from (
             {key: value} for value in (10**9, 10**18, 10**400, -1, 0, 1.5, "1", True, None, [1])
         )

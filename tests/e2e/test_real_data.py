@@ -15,7 +15,7 @@ import pytest
 from chatling.commands.common import load_engine
 from chatling.data.hub import Fetcher
 from chatling.inference.request import Request
-from chatling.inference.sampling import Sampling
+from chatling.inference.sampling import SamplingParams
 from chatling.messages import Conversation
 from chatling.run_dir import RunFolder, home
 from chatling.tasks.registry import load_task
@@ -32,7 +32,7 @@ SMALL = [
         "16",
         "--model.context",
         "256",
-        "--tokenizer.vocabulary",
+        "--tokenizer.vocab_size",
         "1024",
     ],
     *[
@@ -124,7 +124,7 @@ def test_spark_from_nothing_to_a_chat(mirror: Mirror, words: list[str]) -> None:
         "20",
         "--sft.learning-rate-fraction",
         "1",
-        "--sft.bucket",
+        "--sft.pad_to_multiple_of",
         "32",
         "--sft.batch-conversations",
         "8",
@@ -159,15 +159,17 @@ def test_spark_from_nothing_to_a_chat(mirror: Mirror, words: list[str]) -> None:
     }
 
     # the chat answers in format: a letter where a letter is asked for, and an end
-    engine = load_engine(run, "sft", width=8)
+    engine = load_engine(run, "sft", max_batch_size=8)
     arc = load_task("ARC-Easy", "train", Fetcher())
     prompts = [
         tuple(render_prompt(engine.tokenizer, Conversation(arc[i].messages[:-1]))) for i in range(8)
     ]
-    answers = engine.generate([Request(prompt, Sampling(max_tokens=32)) for prompt in prompts])
+    answers = engine.generate(
+        [Request(prompt, SamplingParams(max_tokens=32)) for prompt in prompts]
+    )
     assert (
         sum(
-            bool(re.fullmatch("[A-E]", answer.text)) and answer.finish == "stop"
+            bool(re.fullmatch("[A-E]", answer.text)) and answer.finish_reason == "stop"
             for answer in answers
         )
         >= 6

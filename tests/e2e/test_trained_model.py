@@ -16,7 +16,7 @@ from chatling.train.checkpoint import load_model
 def test_trained_logits_equal_transformers(trained: Callable[..., Path]) -> None:
     model = load_model(trained() / "sft/model")
     ids = torch.randint(
-        0, model.config.vocabulary, (2, 64), generator=torch.Generator().manual_seed(0)
+        0, model.config.vocab_size, (2, 64), generator=torch.Generator().manual_seed(0)
     )
     with torch.no_grad():
         ours, theirs = model.logits(model(ids)), to_transformers(model)(ids).logits

@@ -23,7 +23,7 @@ OVERRIDES = [
         "16",
         "--model.context",
         "64",
-        "--tokenizer.vocabulary",
+        "--tokenizer.vocab_size",
         "1000",
     ],
     *[

@@ -26,7 +26,7 @@ def tokenizer() -> Tokenizer:
     texts = [
         message.text for conversation in conversations(0, 2000) for message in conversation.messages
     ]
-    return train_tokenizer(iter(texts), TokenizerConfig(vocabulary=512))
+    return train_tokenizer(iter(texts), TokenizerConfig(vocab_size=512))
 
 
 @pytest.fixture(scope="session")

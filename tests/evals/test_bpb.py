@@ -58,10 +58,10 @@ def brute_force(
     for micro in rows:
         ids = torch.from_numpy(micro.inputs)
         with torch.no_grad():
-            chances = model.logits(model(ids)).double().softmax(-1)[0]
+            logprobs = model.logits(model(ids)).double().softmax(-1)[0]
         for place, target in enumerate(micro.targets[0].tolist()):
             if target != IGNORE:
-                loss = -math.log(chances[place, target].item())
+                loss = -math.log(logprobs[place, target].item())
                 length = len(tokenizer.decode_bytes([target]))
                 nats, byte_nats, size = nats + loss, byte_nats + loss * (length > 0), size + length
                 places[place].append(loss)

@@ -253,7 +253,7 @@ def test_the_six_tasks_of_the_reference(
         "ARC-Challenge",
         "MMLU",
     ]
-    engine = Engine(make_model(context=512, dtype=torch.float32), tokenizer, width=4)
+    engine = Engine(make_model(context=512, dtype=torch.float32), tokenizer, max_batch_size=4)
     found = evaluate_chat(
         engine, tokenizer, [task for task in tasks[:6] if task.name != "HumanEval"], max_tokens=4
     )

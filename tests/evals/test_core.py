@@ -32,7 +32,7 @@ from chatling.evals.core_bundle import (
     read_items,
 )
 from chatling.evals.loglikelihood import ModelScorer, SpanScore
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder, read_json
 from chatling.tokenizer.bpe import Tokenizer
@@ -169,7 +169,7 @@ def test_score_is_the_mean_of_centred_accuracies(
     assert written["results"]["limit"] == 20
 
 
-class Peers(World):
+class Peers(DistContext):
     """Two ranks one after the other: each one's `gather` gives what it was handed, and the
     other's.
     """

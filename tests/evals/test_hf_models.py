@@ -14,7 +14,7 @@ from chatling.bench.peers import to_transformers
 from chatling.errors import DataError
 from chatling.evals.core import evaluate_core, score_task
 from chatling.evals.core_bundle import read_bundle
-from chatling.evals.hf_models import HubScorer, HubTokenizer, load_hub_model
+from chatling.evals.hf_models import HFScorer, HFTokenizer, load_hub_model
 from chatling.evals.loglikelihood import ModelScorer, Question
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.toy.core_bundle import write_core_bundle
@@ -95,7 +95,7 @@ def test_our_weights_score_the_same_either_way(make_model: MakeModel) -> None:
     ]
     ours, theirs = (
         ModelScorer(model).score(questions),
-        HubScorer(to_transformers(model), batch_tokens=100).score(questions),
+        HFScorer(to_transformers(model), batch_tokens=100).score(questions),
     )
     for a, b in zip(
         (s for scores in ours for s in scores),
@@ -117,8 +117,8 @@ def test_a_tokenizer_needs_a_beginning(gpt2: Path) -> None:
     plain = AutoTokenizer.from_pretrained(gpt2)
     plain.bos_token = None
     assert (
-        HubTokenizer(plain).bos == plain.eos_token_id
+        HFTokenizer(plain).bos == plain.eos_token_id
     )  # as GPT-2's own, whose end of text begins one, too
     plain.eos_token = None
     with pytest.raises(DataError, match="no token that begins a text"):
-        HubTokenizer(plain)
+        HFTokenizer(plain)

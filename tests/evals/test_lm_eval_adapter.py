@@ -38,7 +38,7 @@ def both(
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
-    from chatling.evals.lm_eval_adapter import HarnessModel
+    from chatling.evals.lm_eval_adapter import LMEvalAdapter
 
     logging.disable(logging.WARNING)
     model = make_model(context=CONTEXT, dtype=torch.float32)
@@ -60,7 +60,7 @@ def both(
     exported.backend_tokenizer.post_processor = TemplateProcessing(
         single="<|bos|> $A", special_tokens=[("<|bos|>", tokenizer.bos)]
     )
-    yield HarnessModel(Engine(model, tokenizer, width=4)), peer
+    yield LMEvalAdapter(Engine(model, tokenizer, max_batch_size=4)), peer
     logging.disable(logging.NOTSET)  # of the whole process, which has other tests to run
 
 
@@ -130,9 +130,9 @@ def test_greedy_texts_up_to_a_stop(both: tuple[Any, Any]) -> None:
 
 
 def test_chat_puts_a_question_to_the_assistant(both: tuple[Any, Any]) -> None:
-    from chatling.evals.lm_eval_adapter import HarnessModel
+    from chatling.evals.lm_eval_adapter import LMEvalAdapter
 
-    ours = HarnessModel(both[0].engine, chat=True)
+    ours = LMEvalAdapter(both[0].engine, chat=True)
     request = ours._request("Who are you?", {"until": "x", "max_gen_toks": 5})
     assert list(request.prompt) == render_prompt(ours.tokenizer, Conversation.of("Who are you?"))
     assert request.sampling.stop == ("x",)
@@ -166,9 +166,9 @@ metric_list: [{{metric: acc}}]
         "loglikelihood",
         [(row["question"], f" {choice}") for row in rows for choice in row["choices"]],
     )
-    chances = [value for value, _ in ours.loglikelihood(asked)]
+    logprobs = [value for value, _ in ours.loglikelihood(asked)]
     right = [
         (no > yes) == bool(row["gold"])
-        for row, yes, no in zip(rows, chances[::2], chances[1::2], strict=True)
+        for row, yes, no in zip(rows, logprobs[::2], logprobs[1::2], strict=True)
     ]
     assert found["results"]["even"]["acc,none"] == sum(right) / 10

@@ -32,7 +32,7 @@ TEXT = ["the cat sat on the mat and the other cat sat on the other mat " * 5, "Ã
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
-    return train_tokenizer(iter(TEXT * 3), TokenizerConfig(vocabulary=280))
+    return train_tokenizer(iter(TEXT * 3), TokenizerConfig(vocab_size=280))
 
 
 class Words:
@@ -51,7 +51,7 @@ def test_counts_can_be_checked_by_hand(tokenizer: Tokenizer) -> None:
     assert report.texts == ("a",)
     assert report.tokenizers == (OURS, "words")
     row = report.row("a", "words")
-    assert (row.bytes, row.tokens, row.vocabulary) == (17, 6, 1024)
+    assert (row.bytes, row.tokens, row.vocab_size) == (17, 6, 1024)
     assert row.bytes_per_token == pytest.approx(17 / 6)
     assert row.bound == pytest.approx(10 * 6 / 17)
     ours = report.row("a")
@@ -176,7 +176,7 @@ def test_table_json_and_picture(tokenizer: Tokenizer, tmp_path: Path) -> None:
     assert f"{report.row('other').bytes_per_token:.2f}" in shown
     assert "Left out the rest." in shown
     read = json.loads(json.dumps(report.to_dict()))
-    fields = ("text", "tokenizer", "vocabulary", "bytes", "tokens")
+    fields = ("text", "tokenizer", "vocab_size", "bytes", "tokens")
     assert [Row(**{key: row[key] for key in fields}) for row in read["results"]] == [*report.rows]
     assert read["differences"]["GPT-0"]["cats"] == report.difference("cats", "GPT-0")
     figure = draw_tokenizer(report)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from chatling.hardware.distributed import PeerDied, World, peer_errors
+from chatling.hardware.distributed import DistContext, PeerDied, peer_errors
 
 SCRIPT = """
 import os, signal, sys
@@ -26,7 +26,7 @@ try:
         print("fault:", fault, len(looked), flush=True)
         if world.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        world.sum(torch.ones(8))
+        world.all_reduce(torch.ones(8))
 except ChatlingError as error:
     print("chatling:", error, file=sys.stderr)
     sys.exit(error.exit_code)
@@ -75,5 +75,5 @@ def test_what_the_libraries_say_of_a_dead_peer_is_understood(text: str) -> None:
 def test_other_errors_stay_as_they_are() -> None:
     with pytest.raises(RuntimeError, match="shape"), peer_errors():
         raise RuntimeError("The shape is wrong.")
-    assert World().first_fault(lambda: "odd") == "odd"
-    assert World().first_fault(lambda: None) is None
+    assert DistContext().first_fault(lambda: "odd") == "odd"
+    assert DistContext().first_fault(lambda: None) is None

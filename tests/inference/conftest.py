@@ -90,4 +90,4 @@ class ScriptedModel(torch.nn.Module):
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         said = [int(position) - self.prompt + 1 for position in hidden[:, 0]]
         goals = [self.script[at] if at < len(self.script) else 0 for at in said]
-        return torch.nn.functional.one_hot(torch.tensor(goals), self.config.vocabulary).float() * 50
+        return torch.nn.functional.one_hot(torch.tensor(goals), self.config.vocab_size).float() * 50

@@ -9,12 +9,12 @@ import pytest
 
 from chatling.errors import ChatlingError
 from chatling.inference.async_engine import EngineService, QueueFull, Ticket
-from chatling.inference.engine import Engine, Event, Request, Sampling
+from chatling.inference.engine import Engine, Event, Request, SamplingParams
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 
 Make = Callable[..., GPT]
-LONG = Request((1, 2, 3), Sampling(seed=1, max_tokens=100))
+LONG = Request((1, 2, 3), SamplingParams(seed=1, max_tokens=100))
 
 
 @contextmanager
@@ -38,7 +38,7 @@ class Reader:
     def __call__(self, event: Event) -> None:
         assert not self.ended.is_set()  # nothing comes after the end
         self.events.append(event)
-        if event.finish is not None:
+        if event.finish_reason is not None:
             self.ended.set()
 
     @property
@@ -47,7 +47,7 @@ class Reader:
 
     def wait(self) -> str | None:
         assert self.ended.wait(30)
-        return self.events[-1].finish
+        return self.events[-1].finish_reason
 
 
 def ask(service: EngineService, request: Request) -> tuple[Ticket, Reader]:
@@ -58,10 +58,13 @@ def ask(service: EngineService, request: Request) -> tuple[Ticket, Reader]:
 def test_many_threads_get_what_one_caller_gets(make_model: Make, tokenizer: Tokenizer) -> None:
     model = make_model()
     requests = [
-        Request((1, 2, *range(i % 7)), Sampling(seed=i, max_tokens=5 + i % 20)) for i in range(40)
+        Request((1, 2, *range(i % 7)), SamplingParams(seed=i, max_tokens=5 + i % 20))
+        for i in range(40)
     ]
-    expected = Engine(model, tokenizer, width=4).generate(requests)
-    with serving(Engine(model, tokenizer, width=4), Engine(model, tokenizer, width=4)) as service:
+    expected = Engine(model, tokenizer, max_batch_size=4).generate(requests)
+    with serving(
+        Engine(model, tokenizer, max_batch_size=4), Engine(model, tokenizer, max_batch_size=4)
+    ) as service:
         readers: dict[int, Reader] = {}
 
         def call(part: int) -> None:
@@ -74,7 +77,7 @@ def test_many_threads_get_what_one_caller_gets(make_model: Make, tokenizer: Toke
         for thread in threads:
             thread.join()
         assert [readers[i].wait() for i in range(40)] == [
-            completion.finish for completion in expected
+            completion.finish_reason for completion in expected
         ]
         assert [readers[i].text for i in range(40)] == [completion.text for completion in expected]
         stats = service.stats()
@@ -84,7 +87,7 @@ def test_many_threads_get_what_one_caller_gets(make_model: Make, tokenizer: Toke
 
 
 def test_cancel_running_and_waiting(make_model: Make, tokenizer: Tokenizer) -> None:
-    with serving(Engine(make_model(), tokenizer, width=1)) as service:
+    with serving(Engine(make_model(), tokenizer, max_batch_size=1)) as service:
         started = threading.Event()
         reader = Reader()
 
@@ -95,7 +98,7 @@ def test_cancel_running_and_waiting(make_model: Make, tokenizer: Tokenizer) -> N
 
         running = service.submit(LONG, slow)
         waiting, queued = ask(service, LONG)
-        last, other = ask(service, Request((4,), Sampling(max_tokens=3)))
+        last, other = ask(service, Request((4,), SamplingParams(max_tokens=3)))
         assert started.wait(30)
         waiting.cancel()
         running.cancel()
@@ -105,12 +108,12 @@ def test_cancel_running_and_waiting(make_model: Make, tokenizer: Tokenizer) -> N
         assert waiting.completion.ids == []
         assert other.wait() in ("length", "stop")
         last.cancel()  # too late to matter
-        assert last.completion.finish in ("length", "stop")
+        assert last.completion.finish_reason in ("length", "stop")
         assert service.stats()["cancelled"] == 2
 
 
 def test_full_queue_is_refused(make_model: Make, tokenizer: Tokenizer) -> None:
-    with serving(Engine(make_model(), tokenizer, width=2), queue_limit=3) as service:
+    with serving(Engine(make_model(), tokenizer, max_batch_size=2), queue_limit=3) as service:
         gate = threading.Event()
         readers = [Reader() for _ in range(5)]
 
@@ -135,11 +138,11 @@ def test_full_queue_is_refused(make_model: Make, tokenizer: Tokenizer) -> None:
 
 
 def test_a_failing_reader_ends_alone(make_model: Make, tokenizer: Tokenizer) -> None:
-    with serving(Engine(make_model(), tokenizer, width=3)) as service:
+    with serving(Engine(make_model(), tokenizer, max_batch_size=3)) as service:
         calls = []
 
         def broken(event: Event) -> None:
-            calls.append(event.finish)
+            calls.append(event.finish_reason)
             raise ValueError("gone")
 
         bad = service.submit(LONG, broken)
@@ -152,7 +155,7 @@ def test_a_failing_reader_ends_alone(make_model: Make, tokenizer: Tokenizer) -> 
 def test_a_failing_step_ends_its_requests_and_the_service_lives(
     make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(make_model(), tokenizer, width=3)
+    engine = Engine(make_model(), tokenizer, max_batch_size=3)
     decode, failing = engine._decode, [True]
 
     def flaky() -> object:
@@ -172,21 +175,21 @@ def test_a_failing_step_ends_its_requests_and_the_service_lives(
 def test_a_calculator_that_breaks_ends_its_request_alone(
     make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(make_model(), tokenizer, width=2)
+    engine = Engine(make_model(), tokenizer, max_batch_size=2)
     bad = engine.submit(LONG)
     good = engine.submit(LONG)
     monkeypatch.setattr(bad, "_calculator", lambda token: 1 / 0)
     while engine.busy:
         engine.step()
-    assert (bad.completion.finish, good.completion.finish) == (
+    assert (bad.completion.finish_reason, good.completion.finish_reason) == (
         "error",
-        engine.generate([LONG])[0].finish,
+        engine.generate([LONG])[0].finish_reason,
     )
 
 
 @pytest.mark.parametrize("patience", [0.0, 30.0])
 def test_close(make_model: Make, tokenizer: Tokenizer, patience: float) -> None:
-    service = EngineService([Engine(make_model(), tokenizer, width=2)])
+    service = EngineService([Engine(make_model(), tokenizer, max_batch_size=2)])
     readers = [ask(service, LONG)[1] for _ in range(6)]
     service.close(finish_within=patience)
     ends = [reader.wait() for reader in readers]

@@ -3,7 +3,7 @@ errors.
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, RequestState
 from typing import Any
 
 import pytest
@@ -11,16 +11,16 @@ import torch
 
 from chatling.errors import ChatlingError, MachineError
 from chatling.inference import cpu_kernels
-from chatling.inference.engine import Completion, Engine, Request, Sampling, in_dtype
-from chatling.inference.request import Sequence as Sequence_
+from chatling.inference.engine import Completion, Engine, Request, SamplingParams, in_dtype
+from chatling.inference.request import RequestState as Sequence_
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 
 Make = Callable[..., GPT]
-Scripted = Callable[[Sequence[int], int], GPT]
+Scripted = Callable[[RequestState[int], int], GPT]
 
 
-def some_requests(count: int, vocabulary: int, seed: int = 0) -> list[Request]:
+def some_requests(count: int, vocab_size: int, seed: int = 0) -> list[Request]:
     draw = random.Random(seed)
     settings: list[dict[str, Any]] = [
         {"temperature": 0.0},
@@ -32,10 +32,10 @@ def some_requests(count: int, vocabulary: int, seed: int = 0) -> list[Request]:
     return [
         Request(
             tuple(
-                draw.randrange(vocabulary)
+                draw.randrange(vocab_size)
                 for _ in range(draw.choice([1, 3, 20, 31, 32, 33, 64, 90]))
             ),
-            Sampling(
+            SamplingParams(
                 **draw.choice(settings),
                 seed=draw.randrange(10**12),
                 max_tokens=draw.choice([1, 2, 10, 60]),
@@ -45,8 +45,8 @@ def some_requests(count: int, vocabulary: int, seed: int = 0) -> list[Request]:
     ]
 
 
-def said(completions: Sequence[Completion]) -> list[tuple[list[int], str | None]]:
-    return [(completion.ids, completion.finish) for completion in completions]
+def said(completions: RequestState[Completion]) -> list[tuple[list[int], str | None]]:
+    return [(completion.ids, completion.finish_reason) for completion in completions]
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
 def test_batched_equals_single(
     make_model: Make, tokenizer: Tokenizer, threads: None, preset: str, dtype: torch.dtype
 ) -> None:
-    engine = Engine(make_model(preset), tokenizer, width=4, dtype=dtype)
+    engine = Engine(make_model(preset), tokenizer, max_batch_size=4, dtype=dtype)
     requests = some_requests(24, tokenizer.vocab_size)
     together = engine.generate(requests)
     alone = [engine.generate([request])[0] for request in requests]
@@ -105,20 +105,23 @@ def test_a_group_reads_its_prompt_once_and_a_turn_its_history_never_again(
     make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model("modern")
-    engine, other = Engine(model, tokenizer, width=8), Engine(model, tokenizer, width=8)
+    engine, other = (
+        Engine(model, tokenizer, max_batch_size=8),
+        Engine(model, tokenizer, max_batch_size=8),
+    )
     watched = Watched(engine, monkeypatch)
     draw = random.Random(3)
     prompt = tuple(draw.randrange(200) for _ in range(75))  # two whole blocks and a piece
-    group = [Request(prompt, Sampling(seed=seed, max_tokens=8)) for seed in range(20)]
+    group = [Request(prompt, SamplingParams(seed=seed, max_tokens=8)) for seed in range(20)]
     answers = engine.generate(group)
     assert watched.count() == 3
     assert said(answers) == said([other.generate([request])[0] for request in group])
-    longer = Request((*prompt, *answers[3].ids, *range(20)), Sampling(seed=4, max_tokens=8))
-    branch = Request((*prompt[:40], 7), Sampling(seed=4, max_tokens=8))
+    longer = Request((*prompt, *answers[3].ids, *range(20)), SamplingParams(seed=4, max_tokens=8))
+    branch = Request((*prompt[:40], 7), SamplingParams(seed=4, max_tokens=8))
     for request, blocks in ((longer, 2), (branch, 1), (group[5], 0), (longer, 0)):
         watched.blocks.clear()
         assert said(engine.generate([request])) == said(
-            Engine(model, tokenizer, width=8).generate([request])
+            Engine(model, tokenizer, max_batch_size=8).generate([request])
         )
         assert watched.count() == blocks
     engine.load_weights(make_model("modern", seed=5))
@@ -127,16 +130,16 @@ def test_a_group_reads_its_prompt_once_and_a_turn_its_history_never_again(
 
 
 def test_a_long_prompt_does_not_stall_the_others(make_model: Make, tokenizer: Tokenizer) -> None:
-    engine = Engine(make_model(context=1500), tokenizer, width=4)
+    engine = Engine(make_model(context=1500), tokenizer, max_batch_size=4)
     talking = engine.submit(
         Request(
             (1, 2),
-            Sampling(seed=1, max_tokens=200, logit_bias=((tokenizer.assistant_end, -100.0),)),
+            SamplingParams(seed=1, max_tokens=200, logit_bias=((tokenizer.assistant_end, -100.0),)),
         )
     )
     engine.step()
-    long = engine.submit(Request(tuple(i % 250 for i in range(1300)), Sampling(max_tokens=2)))
-    short = engine.submit(Request((5, 6, 7), Sampling(max_tokens=2)))
+    long = engine.submit(Request(tuple(i % 250 for i in range(1300)), SamplingParams(max_tokens=2)))
+    short = engine.submit(Request((5, 6, 7), SamplingParams(max_tokens=2)))
     steps = 0
     while not long.completion.ids:
         before = len(talking.completion.ids)
@@ -153,10 +156,10 @@ def test_a_long_prompt_does_not_stall_the_others(make_model: Make, tokenizer: To
 def test_an_unchosen_width_is_one_that_differs(
     make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine = Engine(make_model(), tokenizer, width=16)
+    engine = Engine(make_model(), tokenizer, max_batch_size=16)
     run = engine._run
 
-    def unlike(state: Sequence[tuple[int, int, int, int]], longest: int) -> Any:
+    def unlike(state: RequestState[tuple[int, int, int, int]], longest: int) -> Any:
         logits, summary = run(state, longest)
         return logits * (1 + 1e-6 * (len(state) == 4)), summary
 
@@ -182,11 +185,11 @@ def test_compiled(
         monkeypatch.setattr(cpu_kernels, "available", lambda: False)
     model, new = make_model("modern", context=300), make_model("modern", context=300, seed=1)
     engine, plain = (
-        Engine(model, tokenizer, width=width, dtype=dtype, compiled=compiled)
+        Engine(model, tokenizer, max_batch_size=width, dtype=dtype, compiled=compiled)
         for compiled in (True, False)
     )
     requests = some_requests(30, tokenizer.vocab_size)
-    requests.append(Request(tuple(range(100)), Sampling(0, max_tokens=190)))
+    requests.append(Request(tuple(range(100)), SamplingParams(0, max_tokens=190)))
     engine.build()
     together, expected = engine.generate(requests), plain.generate(requests)
     assert said([engine.generate([request])[0] for request in requests]) == said(together)
@@ -222,10 +225,10 @@ def test_compiled(
 
 def test_greedy_equals_the_model_without_cache(make_model: Make, tokenizer: Tokenizer) -> None:
     model = make_model("modern")
-    engine = Engine(model, tokenizer, width=3)
+    engine = Engine(model, tokenizer, max_batch_size=3)
     prompts = [tuple(range(5)), tuple(range(40, 110)), (7,)]
     completions = engine.generate(
-        [Request(prompt, Sampling(temperature=0.0, max_tokens=20)) for prompt in prompts]
+        [Request(prompt, SamplingParams(temperature=0.0, max_tokens=20)) for prompt in prompts]
     )
     for prompt, completion in zip(prompts, completions, strict=True):
         ids = list(prompt)
@@ -238,26 +241,28 @@ def test_greedy_equals_the_model_without_cache(make_model: Make, tokenizer: Toke
 
 
 def test_seed_decides(make_model: Make, tokenizer: Tokenizer) -> None:
-    engine = Engine(make_model(), tokenizer, width=2)
+    engine = Engine(make_model(), tokenizer, max_batch_size=2)
     answers = engine.generate(
-        [Request((1, 2, 3), Sampling(seed=seed, max_tokens=30)) for seed in (5, 5, 6)]
+        [Request((1, 2, 3), SamplingParams(seed=seed, max_tokens=30)) for seed in (5, 5, 6)]
     )
     assert answers[0].ids == answers[1].ids != answers[2].ids
 
 
 def run_script(
-    scripted: Scripted, tokenizer: Tokenizer, script: Sequence[int], **settings: Any
+    scripted: Scripted, tokenizer: Tokenizer, script: RequestState[int], **settings: Any
 ) -> tuple[Completion, list[int], str]:
     """What the engine makes of a model that says `script`; also what the model read back, and the
     streamed text.
     """
     prompt = (1, 2, 3)
     engine = Engine(scripted(script, len(prompt)), tokenizer)
-    request = Request(prompt, Sampling(temperature=0.0, **settings))
+    request = Request(prompt, SamplingParams(temperature=0.0, **settings))
     events = list(engine.stream(request))
     completion = engine.generate([request])[0]
     assert [event.token for event in events if event.token is not None] == completion.ids
-    assert [event.finish for event in events] == [None] * (len(events) - 1) + [completion.finish]
+    assert [event.finish_reason for event in events] == [None] * (len(events) - 1) + [
+        completion.finish_reason
+    ]
     text = "".join(event.text for event in events)
     assert text == completion.text
     return completion, engine.model.read, text  # type: ignore[return-value]
@@ -271,10 +276,10 @@ def test_calculator_result_is_put_in(scripted: Scripted, tokenizer: Tokenizer) -
     script = [*t.encode("a "), *call, *[0] * len(result), *t.encode("!"), t.assistant_end]
     completion, read, text = run_script(scripted, t, script)
     assert completion.ids == [*t.encode("a "), *call, *result, *t.encode("!")]
-    assert completion.forced == [False] * (2 + len(call)) + [True] * len(result) + [False]
+    assert completion.injected == [False] * (2 + len(call)) + [True] * len(result) + [False]
     assert read[: len(completion.ids)] == completion.ids
     assert text == "a 12+719!"
-    assert completion.finish == "stop"
+    assert completion.finish_reason == "stop"
 
 
 @pytest.mark.parametrize("expression", ["1/0", "import os", "", "<|python_start|>"])
@@ -283,7 +288,7 @@ def test_nonsense_gets_no_result(scripted: Scripted, tokenizer: Tokenizer, expre
     script = [t.python_start, *t.encode(expression), t.python_end, *t.encode("ok"), t.assistant_end]
     completion, _, _ = run_script(scripted, t, script)
     assert completion.ids == script[:-1]
-    assert not any(completion.forced)
+    assert not any(completion.injected)
 
 
 def test_stray_tool_tokens_do_nothing(scripted: Scripted, tokenizer: Tokenizer) -> None:
@@ -305,7 +310,7 @@ def test_stray_tool_tokens_do_nothing(scripted: Scripted, tokenizer: Tokenizer) 
         *t.encode("2"),
         t.output_end,
     ]  # the second start begins anew
-    assert completion.finish == "stop"
+    assert completion.finish_reason == "stop"
 
 
 def test_max_tokens_counts_sampled_tokens(scripted: Scripted, tokenizer: Tokenizer) -> None:
@@ -315,8 +320,8 @@ def test_max_tokens_counts_sampled_tokens(scripted: Scripted, tokenizer: Tokeniz
         scripted, t, [*call, *[0] * 3, *t.encode("abcdef")], max_tokens=len(call) + 2
     )
     assert completion.text == "1+12ab"
-    assert completion.finish == "length"
-    assert completion.forced.count(False) == len(call) + 2
+    assert completion.finish_reason == "length"
+    assert completion.injected.count(False) == len(call) + 2
 
 
 @pytest.mark.parametrize(
@@ -339,7 +344,7 @@ def test_stop_strings(
         scripted, tokenizer, [*tokenizer.encode(text), tokenizer.assistant_end], stop=stop
     )
     assert streamed == expected
-    assert completion.finish == "stop"
+    assert completion.finish_reason == "stop"
 
 
 def test_stream_keeps_characters_whole(scripted: Scripted, tokenizer: Tokenizer) -> None:
@@ -348,45 +353,50 @@ def test_stream_keeps_characters_whole(scripted: Scripted, tokenizer: Tokenizer)
     prompt = (1, 2, 3)
     script = [*emoji, *emoji[:2], t.python_start, 65, *emoji[:3], t.assistant_end]
     engine = Engine(scripted(script, 3), t)
-    events = list(engine.stream(Request(prompt, Sampling(temperature=0.0))))
+    events = list(engine.stream(Request(prompt, SamplingParams(temperature=0.0))))
     assert [event.text for event in events] == ["", "", "", "🎉", "", "", "�", "A", "", "", "", "�"]
 
 
 def test_context_ends_an_answer_and_bounds_a_prompt(make_model: Make, tokenizer: Tokenizer) -> None:
-    engine = Engine(make_model(context=40), tokenizer, width=2)
+    engine = Engine(make_model(context=40), tokenizer, max_batch_size=2)
     for length in (39, 40):
-        completion = engine.generate([Request((3,) * length, Sampling(seed=1, max_tokens=100))])[0]
+        completion = engine.generate(
+            [Request((3,) * length, SamplingParams(seed=1, max_tokens=100))]
+        )[0]
         assert len(completion.ids) == 41 - length  # the last token need not be read
-        assert completion.finish == "length"
+        assert completion.finish_reason == "length"
     with pytest.raises(ChatlingError, match=r"41 tokens.* 40"):
-        engine.generate([Request((3,), Sampling(max_tokens=2)), Request((3,) * 41)])
+        engine.generate([Request((3,), SamplingParams(max_tokens=2)), Request((3,) * 41)])
     assert not engine.busy
     with pytest.raises(ChatlingError, match="empty"):
         engine.submit(Request(()))
-    with pytest.raises(ChatlingError, match="vocabulary"):
+    with pytest.raises(ChatlingError, match="vocab_size"):
         engine.submit(Request((10**6,)))
 
 
 def test_cancel_frees_the_row(make_model: Make, tokenizer: Tokenizer) -> None:
-    engine = Engine(make_model(), tokenizer, width=1)
-    request = Request((1, 2), Sampling(seed=3, max_tokens=20))
+    engine = Engine(make_model(), tokenizer, max_batch_size=1)
+    request = Request((1, 2), SamplingParams(seed=3, max_tokens=20))
     whole = engine.generate([request])[0]
     stream = engine.stream(request)
     first = [next(stream).token for _ in range(5)]
     waiting = engine.submit(request)
     stream.close()
     assert first == whole.ids[:5]
-    while waiting.completion.finish is None:
+    while waiting.completion.finish_reason is None:
         engine.step()
     assert waiting.completion.ids == whole.ids
     engine.cancel(waiting)
-    assert waiting.completion.finish == whole.finish
+    assert waiting.completion.finish_reason == whole.finish_reason
     running = engine.submit(request)
     queued = engine.submit(request)
     engine.step()
     engine.cancel(queued)
     engine.cancel(running)
-    assert (running.completion.finish, queued.completion.finish) == ("cancelled", "cancelled")
+    assert (running.completion.finish_reason, queued.completion.finish_reason) == (
+        "cancelled",
+        "cancelled",
+    )
     assert not engine.busy
 
 
@@ -414,7 +424,9 @@ def test_weights_are_cast_once_and_the_model_is_left_alone(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_load_weights(make_model: Make, tokenizer: Tokenizer, dtype: torch.dtype) -> None:
     old, new = make_model("modern", seed=1), make_model("modern", seed=2)
-    engine, fresh = (Engine(model, tokenizer, width=2, dtype=dtype) for model in (old, new))
+    engine, fresh = (
+        Engine(model, tokenizer, max_batch_size=2, dtype=dtype) for model in (old, new)
+    )
     requests = some_requests(6, tokenizer.vocab_size)
     before = engine.generate(requests)
     engine.load_weights(new)
@@ -426,15 +438,15 @@ def test_load_weights(make_model: Make, tokenizer: Tokenizer, dtype: torch.dtype
 
 def test_alternatives_and_the_prompts_own_scores(make_model: Make, tokenizer: Tokenizer) -> None:
     model, prompt = make_model(), tuple(range(60, 100))
-    engine = Engine(model, tokenizer, width=2)
+    engine = Engine(model, tokenizer, max_batch_size=2)
     request = Request(
         prompt,
-        Sampling(
+        SamplingParams(
             seed=3, max_tokens=5, top_logprobs=3, logit_bias=((tokenizer.assistant_end, -100.0),)
         ),
         echo=True,
     )
-    other = engine.submit(Request((1,), Sampling(seed=2)))
+    other = engine.submit(Request((1,), SamplingParams(seed=2)))
     events = list(engine.stream(request))
     engine.cancel(other)
     done = engine.generate([request])[0]
@@ -446,17 +458,17 @@ def test_alternatives_and_the_prompts_own_scores(make_model: Make, tokenizer: To
     )
     for row, some in zip(
         expected,
-        [*done.prompt_alternatives, *[event.alternatives for event in events]],
+        [*done.prompt_top_logprobs, *[event.alternatives for event in events]],
         strict=False,
     ):
-        chances, ids = row.topk(3)
+        logprobs, ids = row.topk(3)
         assert [token for token, _ in some] == ids.tolist()
-        assert [chance for _, chance in some] == pytest.approx(chances.tolist(), abs=1e-4)
+        assert [chance for _, chance in some] == pytest.approx(logprobs.tolist(), abs=1e-4)
 
 
 def test_a_cache_beyond_the_memory_is_refused(make_model: Make, tokenizer: Tokenizer) -> None:
     with pytest.raises(MachineError, match=r"GB.*at most \d+ at once"):
-        Engine(make_model(), tokenizer, width=10**9)
+        Engine(make_model(), tokenizer, max_batch_size=10**9)
 
 
 def test_another_tokenizer_is_refused(make_model: Make) -> None:

@@ -51,7 +51,7 @@ def test_cached_equals_uncached(
     model = make_model(preset, kv_heads=kv_heads)
     cache = KVCache(model.config, slots, 100, torch.float32, CPU, compiled=cpp)
     assert cache.native == cpp
-    ids = torch.randint(model.config.vocabulary, (90,), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(model.config.vocab_size, (90,), generator=torch.Generator().manual_seed(1))
     expected = model.logits(model(ids[None]))[0]
     got = torch.full_like(expected, float("nan"))
     last, spare = slots - 1, slots

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from chatling.errors import MachineError
-from chatling.inference.engine import Engine, Request, Sampling
+from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.inference.quantize import HEAD, quantise
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
@@ -31,8 +31,8 @@ def test_a_weight_is_off_by_half_a_step_at_most(make_model: Callable[..., GPT]) 
 
 
 def test_an_engine_answers_with_it(make_model: Callable[..., GPT], tokenizer: Tokenizer) -> None:
-    engine = Engine(make_model(), tokenizer, width=4, dtype=torch.bfloat16)
-    request = Request((1, 2, 3), Sampling(0.0, max_tokens=3))
+    engine = Engine(make_model(), tokenizer, max_batch_size=4, dtype=torch.bfloat16)
+    request = Request((1, 2, 3), SamplingParams(0.0, max_tokens=3))
     before = engine.generate([request])[0]
     quantise(engine.model)
     engine.prefixes.forget()

@@ -1,4 +1,4 @@
-"""Sampling: the right distribution, filters, ties, and rows that do not see each other."""
+"""SamplingParams: the right distribution, filters, ties, and rows that do not see each other."""
 
 from collections import Counter
 from typing import Any
@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.errors import ChatlingError
-from chatling.inference.sampling import Sampler, Sampling, uniform
+from chatling.inference.sampling import Sampler, SamplingParams, uniform
 
 CPU = torch.device("cpu")
 
 
-def draw(logits: torch.Tensor, rows: list[Sampling], position: int = 0) -> list[int]:
+def draw(logits: torch.Tensor, rows: list[SamplingParams], position: int = 0) -> list[int]:
     return Sampler(rows, logits.shape[1], CPU)(logits, [position] * len(rows))[0].tolist()
 
 
@@ -39,7 +39,7 @@ def test_uniform_is_uniform_and_fixed() -> None:
 def test_frequencies_follow_the_softmax() -> None:
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]])
     for temperature in (1.0, 2.0):
-        sampler = Sampler([Sampling(temperature=temperature, seed=9)], 4, CPU)
+        sampler = Sampler([SamplingParams(temperature=temperature, seed=9)], 4, CPU)
         counts = Counter(int(sampler(logits, [i])[0]) for i in range(4000))
         for token, share in enumerate((logits[0] / temperature).softmax(-1).tolist()):
             assert counts[token] / 4000 == pytest.approx(share, abs=0.025)
@@ -64,7 +64,7 @@ def brute_force_filter(logits: np.ndarray, top_k: int, top_p: float) -> set[int]
 def test_filters(seed: int, top_k: int, top_p: float) -> None:
     logits = torch.tensor(np.random.default_rng(seed).normal(0, 2, (1, 12)), dtype=torch.float32)
     allowed = brute_force_filter(logits[0].double().numpy(), top_k, top_p)
-    sampler = Sampler([Sampling(top_k=top_k, top_p=top_p, seed=seed)], 12, CPU)
+    sampler = Sampler([SamplingParams(top_k=top_k, top_p=top_p, seed=seed)], 12, CPU)
     drawn = {int(sampler(logits, [i])[0]) for i in range(60)}
     assert drawn <= allowed
     if len(allowed) > 1 and top_p < 1:
@@ -77,9 +77,9 @@ def test_temperature_zero_is_argmax_and_ties_take_the_lowest() -> None:
     logits = torch.zeros(3, 50)
     logits[1, [7, 30]] = 2.0
     logits[2, 49] = 1e-6
-    assert draw(logits, [Sampling(temperature=0.0, seed=i) for i in range(3)]) == [0, 7, 49]
-    assert draw(logits, [Sampling(temperature=1e-30, seed=i) for i in range(3)]) == [0, 7, 49]
-    assert draw(logits * 1e4, [Sampling(temperature=1e-4, seed=i) for i in range(3)])[2] == 49
+    assert draw(logits, [SamplingParams(temperature=0.0, seed=i) for i in range(3)]) == [0, 7, 49]
+    assert draw(logits, [SamplingParams(temperature=1e-30, seed=i) for i in range(3)]) == [0, 7, 49]
+    assert draw(logits * 1e4, [SamplingParams(temperature=1e-4, seed=i) for i in range(3)])[2] == 49
 
 
 _kinds = st.sampled_from([{}, {"top_k": 3}, {"top_p": 0.5}, {"temperature": 0.0}, {"top_k": 10**9}])
@@ -89,7 +89,7 @@ _kinds = st.sampled_from([{}, {"top_k": 3}, {"top_p": 0.5}, {"temperature": 0.0}
 @given(st.integers(0, 10**6), st.lists(_kinds, min_size=2, max_size=6))
 def test_rows_are_independent(seed: int, kinds: list[dict[str, Any]]) -> None:
     logits = torch.randn(len(kinds), 300, generator=torch.Generator().manual_seed(seed)) * 3
-    rows = [Sampling(**kind, seed=seed + i) for i, kind in enumerate(kinds)]
+    rows = [SamplingParams(**kind, seed=seed + i) for i, kind in enumerate(kinds)]
     ids, logprobs = Sampler(rows, 300, CPU)(logits, [seed % 17] * len(rows))
     for i, row in enumerate(rows):
         token, logprob = Sampler([row], 300, CPU)(logits[i : i + 1], [seed % 17])
@@ -111,14 +111,14 @@ def test_rows_are_independent(seed: int, kinds: list[dict[str, Any]]) -> None:
 )
 def test_values_out_of_range_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ChatlingError, match=next(iter(bad))):
-        Sampling(**bad)
+        SamplingParams(**bad)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.floats(0, 1), st.floats(0.2, 3))
 def test_min_p(seed: int, min_p: float, temperature: float) -> None:
     logits = torch.from_numpy(np.random.default_rng(seed).normal(0, 2, (1, 12))).float()
-    rows = [Sampling(temperature=temperature, min_p=min_p, seed=draw) for draw in range(300)]
+    rows = [SamplingParams(temperature=temperature, min_p=min_p, seed=draw) for draw in range(300)]
     drawn = set(draw(logits.expand(300, -1), rows))
     shares = (logits[0] / temperature).softmax(-1)
     kept = {
@@ -136,11 +136,11 @@ def test_min_p(seed: int, min_p: float, temperature: float) -> None:
 def test_penalty_and_bias_move_one_row_alone() -> None:
     logits = torch.tensor([[2.0, 1.9, -1.0, -1.1]] * 4)
     rows = [
-        Sampling(0),
-        Sampling(0, repetition_penalty=1.5),
-        Sampling(0, logit_bias=((3, 5.0), (99, 1.0))),
+        SamplingParams(0),
+        SamplingParams(0, repetition_penalty=1.5),
+        SamplingParams(0, logit_bias=((3, 5.0), (99, 1.0))),
     ]
-    rows.append(Sampling(0, repetition_penalty=0.5))
+    rows.append(SamplingParams(0, repetition_penalty=0.5))
     sampler = Sampler(rows, 4, CPU, [(0,), (0,), (0,), (2,)])
     ids, logprobs = sampler(logits, [0] * 4)
     assert ids.tolist() == [0, 1, 3, 0]
@@ -168,4 +168,4 @@ def test_penalty_and_bias_move_one_row_alone() -> None:
 )
 def test_new_values_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ChatlingError, match=next(iter(wrong))):
-        Sampling(**wrong)
+        SamplingParams(**wrong)

@@ -19,12 +19,12 @@ from chatling.model.losses import (
 
 
 def draw(
-    rows: int, length: int, width: int, vocabulary: int, dtype: torch.dtype
+    rows: int, length: int, width: int, vocab_size: int, dtype: torch.dtype
 ) -> tuple[torch.Tensor, ...]:
     generator = torch.Generator().manual_seed(1)
     hidden = torch.randn(rows, length, width, generator=generator, dtype=dtype).requires_grad_()
-    weight = (torch.randn(vocabulary, width, generator=generator, dtype=dtype) * 2).requires_grad_()
-    targets = torch.randint(-1, vocabulary, (rows, length), generator=generator)
+    weight = (torch.randn(vocab_size, width, generator=generator, dtype=dtype) * 2).requires_grad_()
+    targets = torch.randint(-1, vocab_size, (rows, length), generator=generator)
     return hidden, weight, targets
 
 
@@ -135,7 +135,7 @@ def test_a_ratio_of_one_has_the_plain_gradient() -> None:
     [(0.0, False, 0.0), (0.1, False, 0.0), (0.0, True, 0.0), (0.2, True, 0.5)],
 )
 def test_the_preference_loss_is_the_closed_form(
-    smoothing: float, per_token: bool, imitation: float
+    smoothing: float, length_normalize: bool, sft_loss_weight: float
 ) -> None:
     generator = torch.Generator().manual_seed(6)
     targets = torch.randint(-1, 3, (8, 7), generator=generator)
@@ -148,13 +148,13 @@ def test_the_preference_loss_is_the_closed_form(
         for row in (pair, pair + 4):
             said = [logprobs[row, t].item() for t in range(7) if targets[row, t] != IGNORE]
             gain = sum(said) - reference[row].item()
-            gains.append(gain / len(said) if per_token else gain)
+            gains.append(gain / len(said) if length_normalize else gain)
             means.append(sum(said) / len(said))
         sigma = 1 / (1 + math.exp(-0.3 * (gains[0] - gains[1])))
         total += (
             -(1 - smoothing) * math.log(sigma)
             - smoothing * math.log(1 - sigma)
-            - imitation * means[0]
+            - sft_loss_weight * means[0]
         )
     value, count = preference_loss(
         logprobs,
@@ -162,8 +162,8 @@ def test_the_preference_loss_is_the_closed_form(
         reference,
         beta=0.3,
         label_smoothing=smoothing,
-        per_token=per_token,
-        imitation=imitation,
+        length_normalize=length_normalize,
+        sft_loss_weight=sft_loss_weight,
     )
     assert value.item() == pytest.approx(total, rel=1e-12)
     assert int(count) == 3
@@ -173,7 +173,7 @@ def test_a_pair_that_only_fills_up_has_no_gradient() -> None:
     targets = torch.full((2, 4), IGNORE)
     logprobs = torch.zeros(2, 4, requires_grad=True)
     value, count = preference_loss(
-        logprobs * (targets != IGNORE), targets, torch.zeros(2), beta=0.1, imitation=1.0
+        logprobs * (targets != IGNORE), targets, torch.zeros(2), beta=0.1, sft_loss_weight=1.0
     )
     value.backward()
     assert (value.item(), int(count)) == (0.0, 0)

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from chatling.errors import DataError
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings, orthogonalise
-from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_rates
+from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
 from chatling.optim.schedule import Schedule
 
 ONE = torch.ones(())
@@ -24,7 +24,9 @@ def test_muon_equals_torch(shape: tuple[int, int], decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     mine = [torch.randn(shape, generator=generator) for _ in range(3)]
     theirs = [torch.nn.Parameter(weight.clone()) for weight in mine]
-    group = MuonGroup(["a", "b", "c"], mine, MuonSettings(0.03, decay), World(), torch.bfloat16)
+    group = MuonGroup(
+        ["a", "b", "c"], mine, MuonSettings(0.03, decay), DistContext(), torch.bfloat16
+    )
     reference = torch.optim.Muon(
         theirs, lr=0.03, weight_decay=decay, momentum=0.9, nesterov=True, adjust_lr_fn="original"
     )
@@ -57,7 +59,7 @@ def test_orthogonalisation_brings_singular_values_near_one() -> None:
 
 def test_variance_reduction_evens_rows_and_keeps_the_norm() -> None:
     weights = [torch.zeros(8, 4)]
-    group = MuonGroup(["a"], weights, MuonSettings(1.0, beta2=0.5), World(), torch.float32)
+    group = MuonGroup(["a"], weights, MuonSettings(1.0, beta2=0.5), DistContext(), torch.float32)
     update = (
         torch.randn(1, 8, 4, generator=torch.Generator().manual_seed(0))
         * torch.arange(1, 9)[None, :, None]
@@ -70,7 +72,9 @@ def test_variance_reduction_evens_rows_and_keeps_the_norm() -> None:
 
 def test_cautious_decay_never_fights_the_update() -> None:
     weight = torch.tensor([[1.0, -1.0], [1.0, -1.0]])
-    group = MuonGroup(["a"], [weight], MuonSettings(0.1, 1.0, beta2=0.9), World(), torch.float32)
+    group = MuonGroup(
+        ["a"], [weight], MuonSettings(0.1, 1.0, beta2=0.9), DistContext(), torch.float32
+    )
     start = weight.clone()
     weight.grad = torch.eye(2)
     group.reduce_gradients()
@@ -91,7 +95,7 @@ def test_adamw_equals_torch(decay: float) -> None:
     generator = torch.Generator().manual_seed(0)
     mine = torch.randn(10, 6, generator=generator, dtype=torch.float64)
     theirs = torch.nn.Parameter(mine.clone())
-    group = AdamWGroup("w", mine, AdamWSettings(0.01, 0.8, 0.95, decay), World())
+    group = AdamWGroup("w", mine, AdamWSettings(0.01, 0.8, 0.95, decay), DistContext())
     reference = torch.optim.AdamW(
         [theirs], lr=0.01, betas=(0.8, 0.95), eps=1e-10, weight_decay=decay
     )
@@ -118,17 +122,17 @@ def test_schedule_is_a_trapezoid() -> None:
 
 
 def test_rates_follow_width_and_batch() -> None:
-    classic = resolve_rates(OptimConfig(), "classic", 768 * 4, 524_288, 1, 0)
+    classic = resolve_optim(OptimConfig(), "classic", 768 * 4, 524_288, 1, 0)
     assert (classic.embedding.learning_rate, classic.head.learning_rate) == pytest.approx(
         (0.1, 0.002)
     )
     assert (classic.matrix.learning_rate, classic.clip) == (0.02, 1.0)
-    modern = resolve_rates(OptimConfig(), "modern", 768, 524_288 // 4, 1000, 500)
+    modern = resolve_optim(OptimConfig(), "modern", 768, 524_288 // 4, 1000, 500)
     assert modern.matrix.learning_rate == pytest.approx(0.01)
     assert modern.matrix.weight_decay == pytest.approx(0.28 * 0.5 * 0.5)
     assert modern.clip == 0.0
     assert (
-        resolve_rates(OptimConfig(matrix_lr=0.5), "classic", 768, 1, 1, 0).matrix.learning_rate
+        resolve_optim(OptimConfig(matrix_lr=0.5), "classic", 768, 1, 1, 0).matrix.learning_rate
         == 0.5
     )
 
@@ -140,8 +144,8 @@ def _optimizer(preset: str) -> tuple[GPT, Optimizer]:
     model.initialise(torch.Generator().manual_seed(0))
     return model, Optimizer(
         model.named_parameters(),
-        resolve_rates(OptimConfig(), preset, 32, 1024, 1, 0),
-        World(),
+        resolve_optim(OptimConfig(), preset, 32, 1024, 1, 0),
+        DistContext(),
         torch.float32,
     )
 

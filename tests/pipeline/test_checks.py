@@ -25,7 +25,7 @@ width = 32
 head_width = 16
 context = 64
 [tokenizer]
-vocabulary = 400
+vocab_size = 400
 [data]
 source = "CORPUS"
 [base]
@@ -299,7 +299,7 @@ def test_the_data_are_counted(house: Path) -> None:
         ("--dpo.epochs 20", "dpo", "fewer dpo.epochs"),
         ("--base.warmup 20", "base", "base.warmup asks for 20 steps"),
         ("--data.shards 3", "base", "are for data sets of the Hub"),
-        ("--tokenizer.vocabulary 60000", "base", "too little for a vocabulary of 60,000"),
+        ("--tokenizer.vocab_size 60000", "base", "too little for a vocabulary of 60,000"),
     ],
 )
 def test_what_looks_wrong_is_a_warning(

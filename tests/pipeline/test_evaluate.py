@@ -12,7 +12,7 @@ import pytest
 from chatling.config.recipe import Recipe
 from chatling.errors import DataError, Interrupted
 from chatling.evals.config import EvalConfig
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.pipeline import evaluate
 from chatling.pipeline.runner import Job
 from chatling.run_dir import RunFolder
@@ -44,7 +44,9 @@ def noted() -> dict[str, Any]:
 def job(tmp_path: Path, told: Told, noted: dict[str, Any]) -> Job:
     """Of a run that has nothing yet."""
     recipe = Recipe(eval=EvalConfig(core=str(tmp_path / "nowhere")))
-    made = Job(recipe, RunFolder(tmp_path / "run"), World(), told, {}, noted.update, noted.update)
+    made = Job(
+        recipe, RunFolder(tmp_path / "run"), DistContext(), told, {}, noted.update, noted.update
+    )
     made.folder.write_state(
         {"stages": {"eval": {"status": "running", "seconds": 1.0, "resumes": 0}}, "execution": {}}
     )

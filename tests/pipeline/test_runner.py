@@ -22,7 +22,7 @@ from rich.console import Console
 from chatling.config.recipe import Recipe
 from chatling.data.config import DataConfig
 from chatling.errors import DataError, Interrupted, MachineError, RunError
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.pipeline import runner
 from chatling.pipeline.runner import Job, Stage, frozen_recipe
 from chatling.run_dir import RunFolder, building_folder
@@ -57,7 +57,7 @@ class Fake:
             self.ran.append(name)
             self.seen[name] = dict(job.execution)
             if not job.execution and name != "tokenizer":
-                job.freeze({"dtype": name})
+                job.save_runtime({"dtype": name})
             (job.folder.path / name).mkdir(exist_ok=True)
             (job.folder.path / name / "partial").write_text(name)
             self.failure(name)
@@ -67,13 +67,13 @@ class Fake:
         return do
 
     def stages(self) -> list[Stage]:
-        def stage(name: str, parts: Callable[[Recipe], Any], *needs: str) -> Stage:
+        def stage(name: str, fingerprint_inputs: Callable[[Recipe], Any], *requires: str) -> Stage:
             optional = name in ("mid", "sft")
             return Stage(
                 name,
                 self.work(name),
-                parts,
-                needs,
+                fingerprint_inputs,
+                requires,
                 (f"{name}/model",),
                 (name,),
                 remakes=lambda folder, entry: self.cheap,
@@ -91,7 +91,7 @@ class Fake:
     def run(self, recipe: Recipe = RECIPE, **options: Any) -> list[str]:
         self.ran.clear()
         progress = Progress(console=Console(file=self.text, width=200))
-        runner.run(recipe, self.folder, self.stages(), progress, World(), **options)
+        runner.run(recipe, self.folder, self.stages(), progress, DistContext(), **options)
         return list(self.ran)
 
     def entry(self, name: str) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def test_a_finished_run_is_skipped_and_says_so(fake: Fake) -> None:
 
 
 CHANGES = [
-    (replace(RECIPE, tokenizer=TokenizerConfig(vocabulary=999)), ALL),
+    (replace(RECIPE, tokenizer=TokenizerConfig(vocab_size=999)), ALL),
     (replace(RECIPE, base=BaseConfig(steps=11)), ["base", "mid", "sft"]),
     (replace(RECIPE, mid=replace(MID, epochs=2)), ["mid", "sft"]),
     (replace(RECIPE, sft=replace(MID, epochs=2)), ["sft"]),
@@ -409,7 +409,7 @@ with process_group(torch.device("cpu")) as world:
             # the first process alone writes products; every rank takes part in training stages
             for stage in fake.stages():
                 def work(job, work=stage.work):
-                    work(job) if job.world.first else fake.ran.append("peer")
+                    work(job) if job.world.is_main else fake.ran.append("peer")
                 yield runner.Stage(**{**vars(stage), "work": work})
         try:
             runner.run(RECIPE, folder, list(stages()), Progress(silent=True), world)

@@ -18,7 +18,7 @@ from chatling.cli import main
 from chatling.model.config import ModelConfig, flops_per_token
 from chatling.report.collect import collect
 from chatling.report.document import compose
-from chatling.report.elements import Answers, Figures, Report, Section, all_figures
+from chatling.report.elements import Figures, Report, SampleTable, Section, all_figures
 from chatling.report.render import to_html, to_markdown, write_report
 from chatling.report.tables import gpt2_scores
 from chatling.run_dir import RunFolder, manifest_fault, write_json
@@ -240,14 +240,14 @@ def test_gpt2_scores_are_the_published_ones(data_pack: Path) -> None:
 
 
 def test_answers_stand_side_by_side(make_run: Make) -> None:
-    def answers(made: Report) -> Answers:
+    def answers(made: Report) -> SampleTable:
         (section,) = [
             block
             for block in made.blocks
             if isinstance(block, Section) and block.title == "What it says"
         ]
         (found,) = section.blocks
-        assert isinstance(found, Answers)
+        assert isinstance(found, SampleTable)
         return found
 
     one = answers(report(make_run()))

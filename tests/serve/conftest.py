@@ -24,7 +24,7 @@ from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder
 from chatling.serve.app import create_app
 from chatling.serve.errors import Limits
-from chatling.serve.model_manager import Shelf
+from chatling.serve.model_manager import ModelManager
 from chatling.serve.server import Server, listen, server_config
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_model, save_model
@@ -33,8 +33,8 @@ CONTEXT = 192
 WIDTH = 4
 
 
-def random_model(vocabulary: int, seed: int, context: int = CONTEXT) -> GPT:
-    model = GPT(ModelConfig(2, 32, 2, 2, vocabulary, context, 64))
+def random_model(vocab_size: int, seed: int, context: int = CONTEXT) -> GPT:
+    model = GPT(ModelConfig(2, 32, 2, 2, vocab_size, context, 64))
     generator = torch.Generator().manual_seed(seed)
     model.initialise(generator)
     with torch.no_grad():
@@ -80,7 +80,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load_service(run: RunFolder, stage: str, queue_limit: int = 200) -> EngineService:
-    engine = Engine(load_model(run.model(stage)), Tokenizer.load(run.tokenizer), width=WIDTH)
+    engine = Engine(
+        load_model(run.model(stage)), Tokenizer.load(run.tokenizer), max_batch_size=WIDTH
+    )
     return EngineService([engine], queue_limit=queue_limit)
 
 
@@ -89,7 +91,7 @@ class Running:
     """A server in this process."""
 
     url: str
-    shelf: Shelf
+    models: ModelManager
     server: Server
 
     def client(self, **options: Any) -> openai.OpenAI:
@@ -102,7 +104,7 @@ class Running:
         return httpx.post(self.url + path, json=body, timeout=60, **more)
 
     def stats(self, model: str = "tiny/sft") -> dict[str, int]:
-        return self.shelf.loaded[model].service.stats()
+        return self.models.loaded[model].service.stats()
 
     def idle(self, within: float = 10.0) -> bool:
         """Whether every slot becomes free soon."""
@@ -110,7 +112,7 @@ class Running:
         while time.monotonic() < ends:
             if all(
                 not (s["running"] or s["waiting"])
-                for s in (model.service.stats() for model in self.shelf.loaded.values())
+                for s in (model.service.stats() for model in self.models.loaded.values())
             ):
                 return True
             time.sleep(0.02)
@@ -128,14 +130,14 @@ def serving(
 ) -> Iterator[Running]:
     limits = limits or Limits()
     listener = listen("127.0.0.1", 0)
-    shelf = Shelf(runs, load, limits.models, first)
-    server = Server(server_config(create_app(shelf, limits, **options)), shelf)
+    models = ModelManager(runs, load, limits.models, first)
+    server = Server(server_config(create_app(models, limits, **options)), models)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started:
         time.sleep(0.01)
     try:
-        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", shelf, server)
+        yield Running(f"http://127.0.0.1:{listener.getsockname()[1]}", models, server)
     finally:
         server.should_exit = True
         thread.join(20)

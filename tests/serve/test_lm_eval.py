@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow  # it imports transformers
 def test_loglikelihood_and_generation(server: Running) -> None:
     completions = pytest.importorskip("lm_eval.models.openai_completions")
     instance = pytest.importorskip("lm_eval.api.instance").Instance
-    run = RunFolder(server.shelf.runs / "tiny")
+    run = RunFolder(server.models.runs / "tiny")
     client = completions.LocalCompletionsAPI(
         base_url=f"{server.url}/v1/completions",
         model="tiny/sft",

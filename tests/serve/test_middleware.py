@@ -189,7 +189,7 @@ def test_not_ready_while_loading_and_while_shutting_down(runs: Path) -> None:
         gate.set()
         while httpx.get(server.url + "/health").status_code == 503:
             time.sleep(0.02)
-        server.shelf.closing = True
+        server.models.closing = True
         assert httpx.get(server.url + "/health/ready").json()["status"] == "shutting down"
         assert server.post(CHAT, BODY).status_code == 503
 
@@ -271,7 +271,7 @@ def test_a_full_queue_says_when_to_come_back(runs: Path) -> None:
             thread.start()
         ends = time.monotonic() + 10
         while (
-            not server.shelf.loaded or server.stats()["running"] + server.stats()["waiting"] < 5
+            not server.models.loaded or server.stats()["running"] + server.stats()["waiting"] < 5
         ) and time.monotonic() < ends:
             time.sleep(0.02)
         with pytest.raises(openai.RateLimitError) as caught:

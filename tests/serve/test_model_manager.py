@@ -13,7 +13,7 @@ from chatling.errors import DataError
 from chatling.inference.async_engine import EngineService
 from chatling.run_dir import RunFolder
 from chatling.serve.errors import ApiError
-from chatling.serve.model_manager import Shelf
+from chatling.serve.model_manager import ModelManager
 
 from .conftest import load_service, save_run
 
@@ -36,26 +36,26 @@ class Counting:
         return load_service(run, stage)
 
 
-def play(shelf: Shelf, work: Coroutine[Any, Any, None]) -> None:
+def play(models: ModelManager, work: Coroutine[Any, Any, None]) -> None:
     async def all_of_it() -> None:
         try:
             await work
         finally:
-            await shelf.close()
+            await models.close()
 
     asyncio.run(all_of_it())
 
 
 def test_what_there_is(folder: Path) -> None:
-    shelf = Shelf(folder, load_service, 2, first=(RunFolder(folder / "two"), "base"))
-    ids = [entry.id for entry in shelf.entries()]
+    models = ModelManager(folder, load_service, 2, first=(RunFolder(folder / "two"), "base"))
+    ids = [entry.id for entry in models.entries()]
     assert ids[0] == "two/base"
     assert [name for name in ids if name.startswith("one")] == ["one/sft", "one/mid", "one/base"]
-    assert shelf.find("one").id == "one/sft"
-    assert shelf.card(shelf.find("two/base"))["context_length"] == 192
+    assert models.find("one").id == "one/sft"
+    assert models.model_card(models.find("two/base"))["context_length"] == 192
     for name in ("three", "one/rl", "begun", "../one/sft", "", "one/sft/model"):
         with pytest.raises(ApiError) as caught:
-            shelf.find(name)
+            models.find(name)
         assert caught.value.status == 404
 
 
@@ -63,15 +63,15 @@ def test_a_run_elsewhere_is_served_too(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     run = save_run(tmp_path_factory.mktemp("away") / "far", "sft")
-    assert Shelf(folder, load_service, 2, first=(run, "sft")).entries()[0].id == "far/sft"
+    assert ModelManager(folder, load_service, 2, first=(run, "sft")).entries()[0].id == "far/sft"
 
 
 def test_loaded_once_and_unloaded_in_turn(folder: Path) -> None:
     load = Counting()
-    shelf = Shelf(folder, load, 2)
+    models = ModelManager(folder, load, 2)
 
     async def use(name: str) -> None:
-        async with shelf.borrow(name):
+        async with models.acquire(name):
             await asyncio.sleep(0.01)
 
     async def work() -> None:
@@ -80,29 +80,29 @@ def test_loaded_once_and_unloaded_in_turn(folder: Path) -> None:
         await use("one/sft")  # now mid was used longest ago
         await use("two/base")
         assert load.loads == ["one/sft", "one/mid", "two/base"]
-        assert list(shelf.loaded) == ["one/sft", "two/base"]
-        async with shelf.borrow("one/sft"), shelf.borrow("two/base"):
+        assert list(models.loaded) == ["one/sft", "two/base"]
+        async with models.acquire("one/sft"), models.acquire("two/base"):
             with pytest.raises(ApiError) as caught:
                 await use("one/mid")
         assert caught.value.status == 429
         await use("one/mid")
 
-    play(shelf, work())
+    play(models, work())
 
 
 def test_trained_anew_it_is_loaded_anew(folder: Path) -> None:
     load = Counting()
-    shelf = Shelf(folder, load, 2)
+    models = ModelManager(folder, load, 2)
 
     async def work() -> None:
-        async with shelf.borrow("two/base") as old:
+        async with models.acquire("two/base") as old:
             save_run(folder / "two", "base", seed=9)
-            async with shelf.borrow("two/base") as new:
+            async with models.acquire("two/base") as new:
                 assert new.service is not old.service
                 assert new.fingerprint != old.fingerprint
         assert load.loads == ["two/base"] * 2
 
-    play(shelf, work())
+    play(models, work())
 
 
 def test_what_cannot_be_loaded_is_said_and_may_work_later(folder: Path) -> None:
@@ -112,16 +112,16 @@ def test_what_cannot_be_loaded_is_said_and_may_work_later(folder: Path) -> None:
         return load_service(run, stage)
 
     broken = True
-    shelf = Shelf(folder, load, 1)
+    models = ModelManager(folder, load, 1)
 
     async def work() -> None:
         nonlocal broken
         with pytest.raises(ApiError, match="damaged") as caught:
-            async with shelf.borrow("one/sft"):
+            async with models.acquire("one/sft"):
                 pass
         assert caught.value.status == 503
         broken = False
-        async with shelf.borrow("one/sft"):
+        async with models.acquire("one/sft"):
             pass
 
-    play(shelf, work())
+    play(models, work())

@@ -112,12 +112,12 @@ def test_stop_strings_across_tokens(client: openai.OpenAI, stream: bool) -> None
         stop = text[start : start + 4]  # four characters are four or so tokens
         expected = text[: text.index(stop)]
         answer = complete(client, max_tokens=60, stop=["never said", stop], stream=stream)
-        said, finish = (
+        said, finish_reason = (
             (answer.choices[0].text, answer.choices[0].finish_reason)
             if not stream
             else ("".join(chunk.choices[0].text for chunk in answer), "stop")
         )
-        assert (said, finish) == (expected, "stop")
+        assert (said, finish_reason) == (expected, "stop")
     assert complete(client, stop="\U0001f600").choices[0].finish_reason == "length"
 
 

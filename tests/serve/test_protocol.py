@@ -18,7 +18,7 @@ from chatling.errors import DataError
 from chatling.messages import Conversation, Part
 from chatling.serve.formats import ChatFormat
 from chatling.serve.protocol import ChatMessage, conversation_of
-from chatling.serve.response_stream import Piece
+from chatling.serve.response_stream import Chunk
 from chatling.tokenizer.chat_template import merge_texts
 
 from .conftest import Running
@@ -114,7 +114,7 @@ def test_what_makes_no_conversation(messages: list[tuple[str, object]]) -> None:
 
 PIECES = st.lists(
     st.builds(
-        Piece, st.sampled_from(["text", "python", "output"]), st.text(max_size=5), st.just(())
+        Chunk, st.sampled_from(["text", "python", "output"]), st.text(max_size=5), st.just(())
     ),
     max_size=5,
 )
@@ -122,8 +122,8 @@ PIECES = st.lists(
 
 @given(PIECES, st.booleans())
 @example([], True)
-@example([Piece("text", " \n", ())], False)
-def test_whatever_the_server_says_comes_back(pieces: list[Piece], emptied: bool) -> None:
+@example([Chunk("text", " \n", ())], False)
+def test_whatever_the_server_says_comes_back(pieces: list[Chunk], emptied: bool) -> None:
     """As the message that it was, without its parts, with its parts as content, and with null for
     nothing.
     """
@@ -131,7 +131,7 @@ def test_whatever_the_server_says_comes_back(pieces: list[Piece], emptied: bool)
         index=0,
         pieces=pieces,
         text="".join(p.text for p in pieces if p.kind == "text"),
-        finish="stop",
+        finish_reason="stop",
     )
     message = ChatFormat(logprobs=False).whole(None, choice)["message"]  # type: ignore[arg-type]
     parts = tuple(Part(piece.kind, piece.text) for piece in pieces)
@@ -146,7 +146,7 @@ def test_whatever_the_server_says_comes_back(pieces: list[Piece], emptied: bool)
         found = conversation_of(
             [ChatMessage.model_validate(json.loads(json.dumps(each))) for each in history]
         )
-        visible = "".join(part.text for part in ChatMessage.model_validate(sent).spoken)
+        visible = "".join(part.text for part in ChatMessage.model_validate(sent).logprob_of_token)
         assert found.messages[-1].text == ("b" if visible.strip() else "a\n\nb")
     if any(part.text.strip() for part in parts):
         back = conversation_of(
@@ -172,4 +172,4 @@ def test_parts_that_the_content_does_not_spell_are_not_taken() -> None:
         message = ChatMessage.model_validate(
             {"role": "assistant", "content": content, "parts": parts}
         )
-        assert [part.kind for part in message.spoken] == kinds
+        assert [part.kind for part in message.logprob_of_token] == kinds

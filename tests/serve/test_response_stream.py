@@ -9,9 +9,15 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.inference.request import Event, Request, Sequence
-from chatling.inference.sampling import Sampling
-from chatling.serve.response_stream import Piece, Reader, Spoken, chat_logprobs, plain_logprobs
+from chatling.inference.request import Event, Request, RequestState
+from chatling.inference.sampling import SamplingParams
+from chatling.serve.response_stream import (
+    Chunk,
+    Reader,
+    TokenLogprob,
+    chat_logprobs,
+    plain_logprobs,
+)
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion
 
@@ -22,22 +28,24 @@ plain = st.sampled_from([*"ab12+ é".encode(), *range(256, T.vocab_size - 9)])
 tokens = st.lists(st.one_of(plain, st.sampled_from(T.specials[5:])), max_size=40)
 
 
-def events(script: list[int], stop: tuple[str, ...] = ()) -> tuple[list[Event], Sequence]:
+def events(script: list[int], stop: tuple[str, ...] = ()) -> tuple[list[Event], RequestState]:
     """What the engine says when the model says `script`, the calculator's own tokens included."""
-    sequence = Sequence(Request((1,), Sampling(max_tokens=1000, stop=stop)), TOKENIZER, 2000)
+    sequence = RequestState(
+        Request((1,), SamplingParams(max_tokens=1000, stop=stop)), TOKENIZER, 2000
+    )
     found: list[Event] = []
     script = [*script, T.assistant_end]
-    while sequence.completion.finish is None:
+    while sequence.completion.finish_reason is None:
         found.append(sequence.advance(0 if sequence.queue else script.pop(0), -0.5, ((65, -0.5),)))
     return found, sequence
 
 
-def read(found: list[Event]) -> list[Piece]:
+def read(found: list[Event]) -> list[Chunk]:
     reader = Reader(TOKENIZER)
     return [piece for event in found for piece in reader.read(event)]
 
 
-def text_of(pieces: list[Piece], kind: str = "text") -> str:
+def text_of(pieces: list[Chunk], kind: str = "text") -> str:
     return "".join(piece.text for piece in pieces if piece.kind == kind)
 
 
@@ -70,8 +78,8 @@ def test_stop_strings_end_the_pieces_where_they_end_the_text(
 @given(tokens)
 def test_tokens_spell_the_text(script: list[int]) -> None:
     pieces = read(events(script)[0])
-    spoken = [token for piece in pieces for token in piece.tokens]
-    data = b"".join(bytes(entry["bytes"]) for entry in chat_logprobs(TOKENIZER, spoken))
+    logprob_of_token = [token for piece in pieces for token in piece.tokens]
+    data = b"".join(bytes(entry["bytes"]) for entry in chat_logprobs(TOKENIZER, logprob_of_token))
     assert len(data) >= len(text_of(pieces).replace("\ufffd", "").encode())
     if "\ufffd" not in text_of(pieces):
         assert data.decode() == text_of(pieces)
@@ -91,14 +99,18 @@ def test_a_calculator_call() -> None:
 
 
 def test_logprobs_of_half_characters_and_certainty() -> None:
-    halves = [Spoken(byte, -0.1, ()) for byte in "é".encode()]
+    halves = [TokenLogprob(byte, -0.1, ()) for byte in "é".encode()]
     assert [entry["token"] for entry in chat_logprobs(TOKENIZER, halves)] == [
         "bytes:\\xc3",
         "bytes:\\xa9",
     ]
-    assert plain_logprobs(TOKENIZER, [*halves, Spoken(97, -0.2, ())], 5)["text_offset"] == [5, 5, 6]
+    assert plain_logprobs(TOKENIZER, [*halves, TokenLogprob(97, -0.2, ())], 5)["text_offset"] == [
+        5,
+        5,
+        6,
+    ]
     first = plain_logprobs(
-        TOKENIZER, [Spoken(97, math.nan, ()), Spoken(98, -math.inf, ((97, 0.0),))], 0
+        TOKENIZER, [TokenLogprob(97, math.nan, ()), TokenLogprob(98, -math.inf, ((97, 0.0),))], 0
     )
     assert first["token_logprobs"] == [None, -9999.0]
     assert first["top_logprobs"] == [None, {"a": 0.0, "b": -9999.0}]

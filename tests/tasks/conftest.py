@@ -28,4 +28,4 @@ def fetcher(data_pack: Path, tmp_path_factory: pytest.TempPathFactory) -> Fetche
 def letter_tokenizer(data_pack: Path) -> Tokenizer:
     """Trained on some real text."""
     texts = iter_texts([data_pack / "pretrain_en/shard_00005.parquet"])
-    return train_tokenizer(itertools.islice(texts, 300), TokenizerConfig(vocabulary=2048))
+    return train_tokenizer(itertools.islice(texts, 300), TokenizerConfig(vocab_size=2048))

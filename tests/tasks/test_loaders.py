@@ -14,7 +14,14 @@ import pytest
 
 from chatling.errors import DataError, RecipeError
 from chatling.messages import Conversation, Part
-from chatling.tasks.registry import CHAT_TASKS, HUB, MADE, expected_length, load_task, task_files
+from chatling.tasks.registry import (
+    CHAT_TASKS,
+    HUB,
+    SYNTHETIC_TASKS,
+    expected_length,
+    load_task,
+    task_files,
+)
 from chatling.tasks.rows import Rows
 from chatling.tasks.spelling import SHARES, split_words
 from chatling.tasks.task import Task
@@ -153,7 +160,7 @@ def test_subsets_and_splits_that_are_not_there_are_named(fetcher: Any) -> None:
 
 
 def test_files_behind_tasks(fetcher: Any) -> None:
-    for name in (*HUB, *MADE):
+    for name in (*HUB, *SYNTHETIC_TASKS):
         found = task_files(name, "test", fetcher)
         assert len(found) == (0 if name == "identity" else 1)
         assert all(path.is_file() for path in found)

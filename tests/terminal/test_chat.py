@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from chatling.errors import ChatlingError
-from chatling.inference.engine import Engine, Event, Request, Sampling
+from chatling.inference.engine import Engine, Event, Request, SamplingParams
 from chatling.messages import Conversation
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
@@ -37,7 +37,7 @@ def scripted_engine(*answers: str | list[int], context: int = 400) -> Engine:
         engine.waiting.clear()
         asked.append(request)
         script = iter([*scripts[min(len(asked), len(scripts)) - 1], tokenizer.assistant_end])
-        while sequence.completion.finish is None:
+        while sequence.completion.finish_reason is None:
             yield sequence.advance(0 if sequence.queue else next(script), -0.5)
 
     engine.stream = stream  # type: ignore[method-assign]
@@ -45,9 +45,9 @@ def scripted_engine(*answers: str | list[int], context: int = 400) -> Engine:
     return engine
 
 
-def talk(engine: Engine, *lines: str, sampling: Sampling | None = None) -> tuple[Chat, str]:
+def talk(engine: Engine, *lines: str, sampling: SamplingParams | None = None) -> tuple[Chat, str]:
     out = io.StringIO()
-    chat = Chat(engine, sampling or Sampling(), out=out)
+    chat = Chat(engine, sampling or SamplingParams(), out=out)
     chat.run(lines)
     return chat, out.getvalue()
 
@@ -71,7 +71,7 @@ def test_history_reset_and_exit() -> None:
 
 def test_regenerate_asks_again_with_another_seed() -> None:
     engine = scripted_engine("one", "two")
-    chat, out = talk(engine, "/regen", "count", "/regen", sampling=Sampling(seed=7))
+    chat, out = talk(engine, "/regen", "count", "/regen", sampling=SamplingParams(seed=7))
     assert out.splitlines() == ["There is nothing to answer again yet.", "one", "two"]
     assert prompts(engine)[0] == prompts(engine)[1]
     assert [request.sampling.seed for request in engine.asked] == [7, 8]  # type: ignore[attr-defined]
@@ -131,7 +131,7 @@ def test_oldest_turns_make_room(tmp_path: Path) -> None:
         *(f"{i} " + "b" * 40 for i in range(4)),
         "c" * 200,
         "d",
-        sampling=Sampling(max_tokens=30),
+        sampling=SamplingParams(max_tokens=30),
     )
     assert "no longer sees the first 2 messages" in out
     assert "0 b" not in prompts(engine)[-1]
@@ -186,13 +186,15 @@ def test_calls_are_shown(said: str, shown: str) -> None:
     specials = {"P": t.python_start, "p": t.python_end, "q": t.output_end, "Q": t.output_start}
     out = io.StringIO()
     engine = scripted_engine([specials.get(letter) or t.encode(letter)[0] for letter in said])
-    answer_once(engine, "?", Sampling(), out=out)
+    answer_once(engine, "?", SamplingParams(), out=out)
     assert out.getvalue() == shown + "\n"
 
 
 def test_answer_once_refuses_what_does_not_fit() -> None:
     with pytest.raises(ChatlingError, match="at most 160"):
-        answer_once(scripted_engine("x", context=160), "b" * 200, Sampling(), out=io.StringIO())
+        answer_once(
+            scripted_engine("x", context=160), "b" * 200, SamplingParams(), out=io.StringIO()
+        )
 
 
 def test_calls_are_dim_on_a_terminal() -> None:
@@ -217,7 +219,7 @@ def test_calls_are_dim_on_a_terminal() -> None:
 
 PROGRAM = """
 import sys, torch
-from chatling.inference.engine import Engine, Sampling
+from chatling.inference.engine import Engine, SamplingParams
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.terminal.chat import Chat
@@ -229,7 +231,7 @@ model = GPT(ModelConfig(1, 16, 1, 1, tokenizer.vocab_size, int(sys.argv[1]), 16)
 letters = torch.full((tokenizer.vocab_size,), -15.0)
 letters[97:123] = 15.0
 model.logits = lambda hidden: letters.expand(len(hidden), -1)
-Chat(Engine(model, tokenizer), Sampling(max_tokens=int(sys.argv[2]), temperature=1.0)).run()
+Chat(Engine(model, tokenizer), SamplingParams(max_tokens=int(sys.argv[2]), temperature=1.0)).run()
 print("left")
 """
 

@@ -28,7 +28,7 @@ def corpus() -> list[str]:
 
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
-    return train_tokenizer(iter(CORPUS * 3), TokenizerConfig(vocabulary=500))
+    return train_tokenizer(iter(CORPUS * 3), TokenizerConfig(vocab_size=500))
 
 
 @pytest.fixture(scope="session")

@@ -153,7 +153,7 @@ def test_real_text_agrees_with_tiktoken(data_pack: Path) -> None:
         data_pack / "pretrain_zh" / "shard_00001.parquet",
     ]
     texts = list(iter_texts(files))
-    tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocabulary=8192))
+    tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocab_size=8192))
     ids, offsets = tokenizer.encode_flat(texts)
     reference_ids, reference_offsets = Tokenizer(
         tokenizer.pieces, tokenizer.digits, backend="tiktoken"
@@ -179,7 +179,7 @@ def test_decoding_shows_specials_and_replaces_broken_bytes(tokenizer: Tokenizer)
 def test_digits_decide_how_numbers_split() -> None:
     for digits in (1, 2, 3):
         tokenizer = train_tokenizer(
-            iter(["1234 " * 50]), TokenizerConfig(vocabulary=265 + digits - 1, digits=digits)
+            iter(["1234 " * 50]), TokenizerConfig(vocab_size=265 + digits - 1, digits=digits)
         )
         assert max(len(piece) for piece in tokenizer.pieces if piece.isdigit()) == digits
         assert tokenizer.decode(tokenizer.encode("1234")[:1]) == "1234"[:digits]
@@ -283,9 +283,9 @@ def test_replayed_merges_are_those_of_the_definition(longer: list[bytes], text: 
 @given(
     st.lists(st.text("ab ", min_size=1, max_size=80), min_size=1, max_size=8), st.integers(266, 330)
 )
-def test_recovered_merges_are_those_of_the_definition(texts: list[str], vocabulary: int) -> None:
+def test_recovered_merges_are_those_of_the_definition(texts: list[str], vocab_size: int) -> None:
     with warnings.catch_warnings(action="ignore"):
-        pieces = train_tokenizer(iter(texts), TokenizerConfig(vocabulary)).pieces
+        pieces = train_tokenizer(iter(texts), TokenizerConfig(vocab_size)).pieces
     ranks = {piece: rank for rank, piece in enumerate(pieces)}
     merges = recover_merges(pieces)
     assert [a + b for a, b in merges] == list(pieces[256:])

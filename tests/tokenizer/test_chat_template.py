@@ -85,7 +85,7 @@ def test_layout_and_mask_by_hand(tokenizer: Tokenizer) -> None:
     ]
     rendered = render(tokenizer, EXAMPLE)
     assert rendered.ids == [i for ids, _ in pieces for i in ids]
-    assert rendered.mask == [learnt for ids, learnt in pieces for _ in ids]
+    assert rendered.mask == [loss_mask for ids, loss_mask in pieces for _ in ids]
 
 
 def test_prompt_ends_where_the_answer_begins(tokenizer: Tokenizer) -> None:

@@ -10,7 +10,7 @@ from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 
 def test_same_corpus_gives_the_same_tokenizer(corpus: list[str]) -> None:
     first, second = (
-        train_tokenizer(iter(corpus), TokenizerConfig(vocabulary=400)) for _ in range(2)
+        train_tokenizer(iter(corpus), TokenizerConfig(vocab_size=400)) for _ in range(2)
     )
     assert first.fingerprint == second.fingerprint
 
@@ -19,21 +19,21 @@ def test_merges_are_the_most_frequent_pairs() -> None:
     # By hand: "ab" 60 times, then " ab" 59, "cd" 40, " cd" 39; no merge crosses a space between
     # words.
     tokenizer = train_tokenizer(
-        iter(["ab " * 60, "cd " * 40]), TokenizerConfig(vocabulary=256 + 4 + 9)
+        iter(["ab " * 60, "cd " * 40]), TokenizerConfig(vocab_size=256 + 4 + 9)
     )
     assert tokenizer.pieces[256:] == (b"ab", b" ab", b"cd", b" cd")
 
 
 def test_small_corpus_gives_a_smaller_vocabulary_and_says_so() -> None:
     with pytest.warns(UserWarning, match=r"vocabulary of 269, not 1,000"):
-        tokenizer = train_tokenizer(iter(["hello"]), TokenizerConfig(vocabulary=1000))
+        tokenizer = train_tokenizer(iter(["hello"]), TokenizerConfig(vocab_size=1000))
     assert tokenizer.vocab_size == 269
     assert tokenizer.encode("hello") == [259]
     assert tokenizer.bos == 260
 
 
 def test_vocabulary_of_bytes_alone(corpus: list[str]) -> None:
-    tokenizer = train_tokenizer(iter(corpus), TokenizerConfig(vocabulary=265))
+    tokenizer = train_tokenizer(iter(corpus), TokenizerConfig(vocab_size=265))
     assert tokenizer.encode("hé") == [
         tokenizer.pieces.index(bytes([byte])) for byte in "hé".encode()
     ]
@@ -42,12 +42,12 @@ def test_vocabulary_of_bytes_alone(corpus: list[str]) -> None:
 @pytest.mark.parametrize("texts", [[], [""], ["", ""]])
 def test_empty_corpus(texts: list[str]) -> None:
     with pytest.raises(DataError, match="no text"):
-        train_tokenizer(iter(texts), TokenizerConfig(vocabulary=300))
+        train_tokenizer(iter(texts), TokenizerConfig(vocab_size=300))
 
 
 def test_surrogates_in_the_corpus_are_replaced() -> None:
     tokenizer = train_tokenizer(
-        iter(["a\ud800b " * 20, "a\ud800b " * 20]), TokenizerConfig(vocabulary=268)
+        iter(["a\ud800b " * 20, "a\ud800b " * 20]), TokenizerConfig(vocab_size=268)
     )
     assert tokenizer.pieces[-1] == "\ufffdb".encode()
 
@@ -58,7 +58,7 @@ def test_error_of_the_corpus_passes_through() -> None:
         raise DataError("shard_00001.parquet is damaged.")
 
     with pytest.raises(DataError, match=r"shard_00001\.parquet"):
-        train_tokenizer(broken(), TokenizerConfig(vocabulary=300))
+        train_tokenizer(broken(), TokenizerConfig(vocab_size=300))
 
 
 def test_reading_stops_at_the_limits() -> None:
@@ -70,7 +70,7 @@ def test_reading_stops_at_the_limits() -> None:
             yield "word " * 20 + "unseen" * 50
 
     tokenizer = train_tokenizer(
-        endless(), TokenizerConfig(vocabulary=267, characters=1000, document_characters=100)
+        endless(), TokenizerConfig(vocab_size=267, characters=1000, document_characters=100)
     )
     assert len(taken) == 10
     assert not any(b"un" in piece for piece in tokenizer.pieces)
@@ -79,7 +79,7 @@ def test_reading_stops_at_the_limits() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"vocabulary": 264},
+        {"vocab_size": 264},
         {"digits": 0},
         {"digits": 4},
         {"characters": 0},

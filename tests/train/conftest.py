@@ -13,10 +13,10 @@ import torch
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards, write_conversation_shards
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_rates
+from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
 from chatling.optim.schedule import Schedule
 from chatling.tokenizer.chat_template import Rendered
 from chatling.train.trainer import LoopConfig, Trainer
@@ -79,10 +79,10 @@ def trainer(corpus: TokenShards) -> Callable[..., Trainer]:
         )
         model.initialise(torch.Generator().manual_seed(0))
         model.to(dtype)
-        world = changes.get("world", World())
+        world = changes.get("world", DistContext())
         optimizer = Optimizer(
             model.named_parameters(),
-            resolve_rates(OptimConfig(), "classic", 32, 192, 1, 0),
+            resolve_optim(OptimConfig(), "classic", 32, 192, 1, 0),
             world,
             torch.float32,
         )

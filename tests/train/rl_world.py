@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from chatling.data.token_shards import write_conversation_shards
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine
 from chatling.messages import Conversation, Part
 from chatling.model.config import ModelRecipe
@@ -35,15 +35,15 @@ from chatling.train.datasets import MixtureEntry
 from chatling.train.finetune import FinetuneConfig
 from chatling.train.replay import Replay
 from chatling.train.rollouts import RLConfig
-from chatling.train.runtime import Execution
+from chatling.train.runtime import RuntimeConfig
 from chatling.train.trainer import LoopConfig
 
 CONFIG = RLConfig(
     questions_per_step=3,
     samples=5,
     max_tokens=10,
-    rows=8,
-    bucket=8,
+    max_batch_size=8,
+    pad_to_multiple_of=8,
     learning_rate_fraction=1.0,
     steps=6,
     evaluate_every=3,
@@ -117,23 +117,26 @@ def known(folder: Path) -> Replay:
     if not shards.exists():
         write_conversation_shards(shards, shown, tokenizer.vocab_size, fingerprint="known")
     table = FinetuneConfig(
-        mixture=(MixtureEntry("pocket", count=5),), packed=False, batch_conversations=2, bucket=8
+        mixture=(MixtureEntry("pocket", count=5),),
+        packed=False,
+        batch_conversations=2,
+        pad_to_multiple_of=8,
     )
     return Replay(table, shards)
 
 
-def context(folder: Path, world: World | None = None, dtype: str = "float32") -> Context:
+def context(folder: Path, world: DistContext | None = None, dtype: str = "float32") -> Context:
     """A run whose SFT is the tiny model."""
     run, tokenizer = RunFolder(folder), tiny_tokenizer()
     if not run.tokenizer.exists():
         tokenizer.save(run.tokenizer)
         save_model(tiny_model(tokenizer), run.model("sft"), {})
         known(folder)
-    execution = Execution("cpu", dtype, "plain", False, 1, 64)  # type: ignore[arg-type]
-    return Context(run, 11, tokenizer, execution, world or World(), Silent(), LoopConfig())
+    execution = RuntimeConfig("cpu", dtype, "plain", False, 1, 64)  # type: ignore[arg-type]
+    return Context(run, 11, tokenizer, execution, world or DistContext(), Silent(), LoopConfig())
 
 
-def train(folder: Path, config: RLConfig = CONFIG, world: World | None = None) -> None:
+def train(folder: Path, config: RLConfig = CONFIG, world: DistContext | None = None) -> None:
     rl.train_rl(
         context(folder, world),
         "sft",
@@ -150,7 +153,7 @@ def train(folder: Path, config: RLConfig = CONFIG, world: World | None = None) -
 def train_as(rank: int, folder: Path) -> None:
     """As one of two processes."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    train(folder, replace(CONFIG, questions_per_step=4, replay=0.5), World(rank, 2))
+    train(folder, replace(CONFIG, questions_per_step=4, replay=0.5), DistContext(rank, 2))
     dist.destroy_process_group()
 
 

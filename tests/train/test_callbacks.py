@@ -16,9 +16,9 @@ from chatling.data.packing import PackedRows
 from chatling.data.token_shards import write_conversation_shards
 from chatling.evals import samples
 from chatling.evals.config import EvalConfig
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
-from chatling.optim.param_groups import OptimConfig, resolve_rates
+from chatling.optim.param_groups import OptimConfig, resolve_optim
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
@@ -28,7 +28,7 @@ from chatling.train import callbacks, context
 from chatling.train.checkpoint import load_model
 from chatling.train.context import Context, train_stage
 from chatling.train.metrics import read_metrics
-from chatling.train.runtime import Execution
+from chatling.train.runtime import RuntimeConfig
 from chatling.train.trainer import LoopConfig, Trainer
 
 from .conftest import Silent
@@ -56,11 +56,11 @@ def train(
     shards = write_conversation_shards(
         folder / "shards", documents, tokenizer.vocab_size, fingerprint="test"
     )
-    execution = Execution("cpu", "float32", "plain", False, 1, 128)
+    execution = RuntimeConfig("cpu", "float32", "plain", False, 1, 128)
     loop = LoopConfig(save_every=4, evaluate_every=2)
     evals = EvalConfig(core=str(core), core_every=every, core_examples=5)
     context = Context(
-        RunFolder(folder), 3, tokenizer, execution, World(), Silent(), loop, evals, core
+        RunFolder(folder), 3, tokenizer, execution, DistContext(), Silent(), loop, evals, core
     )
     model = ModelRecipe(depth=2, width=32, head_width=16, context=64).resolve(tokenizer.vocab_size)
     batches = PretrainBatches(PackedRows(shards, 64, tokenizer.bos, 7), 4, 2, 0, 1)
@@ -72,7 +72,7 @@ def train(
                     raise Died
                 yield step
 
-    rates = resolve_rates(OptimConfig(), "classic", 32, 192, 1, 0)
+    rates = resolve_optim(OptimConfig(), "classic", 32, 192, 1, 0)
     train_stage(
         context,
         name,
@@ -164,18 +164,18 @@ def test_a_compiled_model_is_looked_at_uncompiled(
 ) -> None:
     seen = []
 
-    def look(engine: Any, **options: Any) -> list[Any]:
+    def record(engine: Any, **options: Any) -> list[Any]:
         seen.append([block._compiled_call_impl for block in engine.model.layers])
         return []
 
-    monkeypatch.setattr(callbacks, "sample", look)
+    monkeypatch.setattr(callbacks, "sample", record)
     made = Trainer.__post_init__
 
     def spy(self: Trainer) -> None:
         made(self)
         for block in self.model.layers:
             block._compiled_call_impl = block._call_impl  # as Module.compile leaves it
-        self.watch.look(0)  # type: ignore[union-attr]
+        self.callback.on_eval(0)  # type: ignore[union-attr]
         raise Died
 
     monkeypatch.setattr(Trainer, "__post_init__", spy)

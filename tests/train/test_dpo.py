@@ -1,5 +1,5 @@
-"""DPO as a stage: preferences are learnt, the reference is computed once and means what it says,
-kills and options.
+"""DPO as a stage: preferences are trained on, the reference is computed once and means what it
+says, kills and options.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.numpy import load_file
 
 from chatling.data.preferences import Preference
 from chatling.errors import DataError, RecipeError
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.optim.param_groups import OptimConfig
 from chatling.tasks.identity import IdentityConfig
@@ -40,7 +40,7 @@ CONFIG = DPOConfig(
     data="pairs",
     learning_rate_fraction=0.5,
     batch_pairs=6,
-    bucket=8,
+    pad_to_multiple_of=8,
     epochs=4,
     warmdown=0.5,
     evaluate_every=5,
@@ -61,10 +61,10 @@ def pair_file(folder: Path) -> Path:
     return path
 
 
-def train(folder: Path, config: DPOConfig = CONFIG, world: World | None = None) -> None:
+def train(folder: Path, config: DPOConfig = CONFIG, world: DistContext | None = None) -> None:
     run = context(folder, world)
     shards = run.run.data / "dpo-train", run.run.data / "dpo-validation"
-    if run.world.first:
+    if run.world.is_main:
         config = replace(config, data=str(pair_file(folder)))
         sources = Sources(
             lambda: pytest.fail("nothing is to be fetched"), IdentityConfig(), run.seed
@@ -84,12 +84,12 @@ def test_the_better_answers_become_likelier(whole: Path) -> None:
     lines = read_metrics(whole / "dpo" / "metrics.jsonl")
     scored = [line for line in lines if "val_accuracy" in line]
     first, last = scored[0], scored[-1]
-    assert first["val_margin"] == pytest.approx(0, abs=1e-4)  # nothing has moved yet
+    assert first["val_rewards/margin"] == pytest.approx(0, abs=1e-4)  # nothing has moved yet
     assert first["val_loss"] == pytest.approx(np.log(2), abs=1e-4)
     assert last["val_accuracy"] == 1.0
     assert last["val_loss"] < 0.6
-    assert last["val_margin"] == pytest.approx(
-        last["val_chosen_drift"] - last["val_rejected_drift"], abs=1e-3
+    assert last["val_rewards/margin"] == pytest.approx(
+        last["val_rewards/chosen"] - last["val_rewards/rejected"], abs=1e-3
     )
 
 
@@ -127,7 +127,7 @@ def _as_rank(rank: int, folder: str) -> None:
     import torch.distributed as dist
 
     dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    train(Path(folder), world=World(rank, 2))
+    train(Path(folder), world=DistContext(rank, 2))
     dist.destroy_process_group()
 
 

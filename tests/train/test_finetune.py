@@ -19,7 +19,7 @@ from chatling.train.finetune import FinetuneConfig, prepare_finetune, source_fac
     "changes",
     [
         {"mixture": ()},
-        {"bucket": 0},
+        {"pad_to_multiple_of": 0},
         {"batch_conversations": 0},
         {"batch_tokens": -1},
         {"validation_conversations": 0},
@@ -46,7 +46,7 @@ class Counting(Sources):
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return train_tokenizer(
-        iter(["a b c train validation 0 1 2 3?"] * 50), TokenizerConfig(vocabulary=300)
+        iter(["a b c train validation 0 1 2 3?"] * 50), TokenizerConfig(vocab_size=300)
     )
 
 

@@ -24,8 +24,8 @@ from chatling.data.loaders import BatchSource, Step
 from chatling.data.shuffle import seeded_order
 from chatling.errors import DataError, RecipeError
 from chatling.evals.pass_at_k import judge
-from chatling.hardware.distributed import World
-from chatling.inference.engine import Completion, Engine, Request, Sampling
+from chatling.hardware.distributed import DistContext
+from chatling.inference.engine import Completion, Engine, Request, SamplingParams
 from chatling.messages import Conversation, Message, Part
 from chatling.model.gpt import GPT
 from chatling.tasks.gsm8k import GSM8K
@@ -51,10 +51,10 @@ def tokenizer() -> Tokenizer:
 def batches_of(
     model: GPT, tokenizer: Tokenizer, config: RLConfig = CONFIG, **changes: Any
 ) -> RolloutBatches:
-    engine = Engine(model, tokenizer, width=config.rows)
+    engine = Engine(model, tokenizer, max_batch_size=config.max_batch_size)
     parts: dict[str, Any] = {
         "task": Digits(),
-        "world": World(),
+        "world": DistContext(),
         "seed": 11,
         "micro_tokens": 64,
         **changes,
@@ -78,7 +78,7 @@ def first(batches: RolloutBatches) -> Step:
 def gradients(model: GPT, config: RLConfig, step: Step) -> list[torch.Tensor]:
     """As the loop accumulates them."""
     model.zero_grad()
-    for micro in step.micro:
+    for micro in step.micro_batches:
         tensors = {name: torch.from_numpy(array) for name, array in vars(micro).items()}
         value, _ = rl.policy_loss(model, config, **tensors)
         (value / step.count).backward()
@@ -95,12 +95,12 @@ def objective(
     """
     total, count = torch.zeros((), dtype=torch.float64), 0
     for prompt, answer, advantage in answers:
-        said = list(zip(answer.ids, answer.forced, strict=True)) + (
+        said = list(zip(answer.ids, answer.injected, strict=True)) + (
             [(answer.closing, False)] if answer.closing is not None else []
         )
         read = list(prompt)
-        for token, forced in said:
-            if not forced:
+        for token, injected in said:
+            if not injected:
                 logits = model.logits(model(torch.tensor([read])))[0, -1]
                 total = total - advantage * logits.log_softmax(-1)[token]
                 count += 1
@@ -111,19 +111,21 @@ def objective(
 def test_the_gradient_is_that_of_the_objective_in_float64(tokenizer: Tokenizer) -> None:
     model = tiny_model(tokenizer, torch.float64)
     step = first(batches_of(model, tokenizer))
-    assert len(step.micro) > 2
+    assert len(step.micro_batches) > 2
     ours = gradients(model, CONFIG, step)
     # the same answers once more, alone in an engine of their own
-    single = Engine(model, tokenizer, width=1)
+    single = Engine(model, tokenizer, max_batch_size=1)
     batches = batches_of(model, tokenizer)
     answers, calls = [], 0
     for place in range(3):
         question = Digits()[batches.question(place)]
         prompt = tuple(render_prompt(tokenizer, question.prompt))
-        ways = [Sampling(1.0, 6, seed=sample_seed(11, place, j), max_tokens=10) for j in range(5)]
+        ways = [
+            SamplingParams(1.0, 6, seed=sample_seed(11, place, j), max_tokens=10) for j in range(5)
+        ]
         completions = [single.generate([Request(prompt, way)])[0] for way in ways]
         rewards = [judge(tokenizer, Digits(), question, each) for each in completions]
-        calls += sum(any(each.forced) for each in completions)
+        calls += sum(any(each.injected) for each in completions)
         answers += [
             (prompt, each, reward - sum(rewards) / 5)
             for each, reward in zip(completions, rewards, strict=True)
@@ -166,11 +168,11 @@ def test_a_batched_rollout_is_the_single_one_token_for_token(
     model = tiny_model(tokenizer, dtype)
     batches = batches_of(model, tokenizer)
     groups, _ = batches._roll_out(4)
-    alone = Engine(model, tokenizer, width=CONFIG.rows)
+    alone = Engine(model, tokenizer, max_batch_size=CONFIG.rows)
     for place, group in zip(range(4, 7), groups, strict=True):
         prompt = tuple(render_prompt(tokenizer, Digits()[batches.question(place)].prompt))
         for sample, found in enumerate(group):
-            way = Sampling(1.0, 6, seed=sample_seed(11, place, sample), max_tokens=10)
+            way = SamplingParams(1.0, 6, seed=sample_seed(11, place, sample), max_tokens=10)
             answer = alone.generate([Request(prompt, way)])[0]
             assert found.ids == [
                 *prompt,
@@ -186,7 +188,7 @@ def test_prompt_and_tool_output_are_not_learnt() -> None:
     )
     found = rollout((1, 2), answer, 0.5, 1.0)
     assert found.ids == [1, 2, 5, 6, 7, 8, 9]
-    assert found.learnt == [False, False, True, False, False, True, True]
+    assert found.loss_mask == [False, False, True, False, False, True, True]
     assert rollout((1, 2), replace(answer, closing=None), 0.5, 1.0).ids == [1, 2, 5, 6, 7, 8]
 
 
@@ -212,7 +214,7 @@ def test_equal_groups_are_counted_but_not_passed_through(tokenizer: Tokenizer) -
     plain, equal = (
         first(batches_of(model, tokenizer, config, task=task)) for task in (Digits(), Equal())
     )
-    rows = [sum(len(micro.inputs) for micro in step.micro) for step in (plain, equal)]
+    rows = [sum(len(micro.inputs) for micro in step.micro_batches) for step in (plain, equal)]
     assert rows == [35, 30]
     assert plain.count == equal.count  # the denominator keeps their tokens
     assert equal.metrics["equal_groups"] == pytest.approx(1 / 7)
@@ -221,17 +223,17 @@ def test_equal_groups_are_counted_but_not_passed_through(tokenizer: Tokenizer) -
             model, tokenizer, replace(config, kl=0.1), task=Equal(), reference=tiny_model(tokenizer)
         )
     )
-    assert sum(len(micro.inputs) for micro in leashed.micro) == 35
+    assert sum(len(micro.inputs) for micro in leashed.micro_batches) == 35
 
 
 def test_micro_batches_hold_answers_alike_in_length_and_fit(tokenizer: Tokenizer) -> None:
     step = first(batches_of(tiny_model(tokenizer), tokenizer))
-    widths = [micro.inputs.shape[1] for micro in step.micro]
+    widths = [micro.inputs.shape[1] for micro in step.micro_batches]
     assert widths == sorted(widths, reverse=True)
-    assert all(micro.inputs.size <= 64 or len(micro.inputs) == 1 for micro in step.micro)
-    assert sum(int((micro.targets != IGNORE).sum()) for micro in step.micro) <= step.count
+    assert all(micro.inputs.size <= 64 or len(micro.inputs) == 1 for micro in step.micro_batches)
+    assert sum(int((micro.targets != IGNORE).sum()) for micro in step.micro_batches) <= step.count
     same = first(batches_of(tiny_model(tokenizer), tokenizer, one_shape=True, micro_tokens=192))
-    assert len({micro.inputs.shape for micro in same.micro}) == 1
+    assert len({micro.inputs.shape for micro in same.micro_batches}) == 1
 
 
 def final(folder: Path) -> dict[str, torch.Tensor]:
@@ -332,7 +334,7 @@ def test_from_any_state_the_next_step_is_the_same(tokenizer: Tokenizer) -> None:
             after.count,
             after.tokens,
         )
-        for mine, theirs in zip(again.micro, after.micro, strict=True):
+        for mine, theirs in zip(again.micro_batches, after.micro_batches, strict=True):
             assert all(
                 np.array_equal(array, vars(theirs)[name]) for name, array in vars(mine).items()
             )
@@ -379,16 +381,16 @@ def test_two_ranks_share_the_questions(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_left_out_or_refused(tokenizer: Tokenizer) -> None:
     model = tiny_model(tokenizer)
-    engine = Engine(model, tokenizer, width=8, context=20)
-    some = RolloutBatches(model, engine, Digits(), CONFIG, World(), 11, 64)
+    engine = Engine(model, tokenizer, max_batch_size=8, context=20)
+    some = RolloutBatches(model, engine, Digits(), CONFIG, DistContext(), 11, 64)
     assert 0 < some.left_out < 7
     assert {some.question(place) for place in range(20)} == set(some.usable)
     with pytest.raises(DataError, match="No question of Digits fits"):
         RolloutBatches(
-            model, Engine(model, tokenizer, context=5), Digits(), CONFIG, World(), 11, 64
+            model, Engine(model, tokenizer, context=5), Digits(), CONFIG, DistContext(), 11, 64
         )
     with pytest.raises(RecipeError, match="do not divide over 2 processes"):
-        batches_of(model, tokenizer, world=World(0, 2))
+        batches_of(model, tokenizer, world=DistContext(0, 2))
 
 
 @pytest.mark.parametrize(
@@ -454,15 +456,15 @@ def test_replayed_conversations_count_by_their_mean_loss(
         total, count = torch.zeros((), dtype=torch.float64), 0
         for one in shown[2 * at : 2 * at + 2]:
             scores = model.logits(model(torch.tensor([one.ids[:-1]])))[0].log_softmax(-1)
-            for place, (token, learnt) in enumerate(zip(one.ids[1:], one.mask[1:], strict=True)):
-                total = total - scores[place, token] * learnt
-                count += learnt
+            for place, (token, loss_mask) in enumerate(zip(one.ids[1:], one.mask[1:], strict=True)):
+                total = total - scores[place, token] * loss_mask
+                count += loss_mask
         (0.5 * total / count).backward()
         added = [
             parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None
         ]
         model.zero_grad()
-        for micro in step.micro:
+        for micro in step.micro_batches:
             value, _ = loss(
                 **{name: torch.from_numpy(array) for name, array in vars(micro).items()}
             )

@@ -7,7 +7,7 @@ import pytest
 from chatling.errors import MachineError
 from chatling.hardware.detect import Machine
 from chatling.model.config import ModelRecipe
-from chatling.train.runtime import MachineConfig, choose_execution
+from chatling.train.runtime import MachineConfig, choose_runtime
 
 MODEL = ModelRecipe(preset="modern", depth=12, context=256).resolve(512)
 CPU = Machine("cpu", "test", 2, 8 << 30, False, True, 0.1, 0.1)
@@ -31,8 +31,8 @@ GPU = replace(CPU, device="cuda", bf16_tflops=1.0)
 )
 def test_what_the_machine_cannot_do(config: MachineConfig, machine: Machine, match: str) -> None:
     with pytest.raises(MachineError, match=match):
-        choose_execution(config, machine, MODEL, 1000)
+        choose_runtime(config, machine, MODEL, 1000)
 
 
 def test_compiled_windows_on_a_gpu_use_flex() -> None:
-    assert choose_execution(MachineConfig(kernel="flex"), GPU, MODEL, 1000).kernel == "flex"
+    assert choose_runtime(MachineConfig(kernel="flex"), GPU, MODEL, 1000).kernel == "flex"

@@ -83,10 +83,11 @@ class Reading:
                 ()
                 if len(self.seen) in self.empty
                 else tuple(
-                    Weighted(m.inputs, m.targets, np.ones(1, np.float32)) for m in step.micro
+                    Weighted(m.inputs, m.targets, np.ones(1, np.float32))
+                    for m in step.micro_batches
                 )
             )
-            yield replace(step, micro=micro, metrics={"size": size})
+            yield replace(step, micro_batches=micro, metrics={"size": size})
 
 
 def weighted(made: Trainer) -> Trainer:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 
 from chatling.bench.peers import to_transformers
-from chatling.inference.engine import Engine, Request, Sampling
+from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.model.config import ModelRecipe, parameter_counts
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
@@ -24,7 +24,7 @@ LENGTH = 40  # of the prompts
 
 def bench_decode(
     recipe: ModelRecipe | None = None,
-    vocabulary: int = 8192,
+    vocab_size: int = 8192,
     *,
     tokens: int = 200,
     width: int = 32,
@@ -39,8 +39,8 @@ def bench_decode(
     `transformers` is not installed.
     """
     model, tokenizer = (
-        random_model(recipe or ModelRecipe(depth=4, context=512), vocabulary, device),
-        _any_tokenizer(vocabulary),
+        random_model(recipe or ModelRecipe(depth=4, context=512), vocab_size, device),
+        _any_tokenizer(vocab_size),
     )
     peers = {name: to_transformers(model, dtype) for name, dtype in DTYPES.items()}
     figures: Rows = []
@@ -52,7 +52,7 @@ def bench_decode(
             )
             for kind in ("eager", "compiled"):
                 engine = Engine(
-                    model, tokenizer, dtype=dtype, width=rows, compiled=kind == "compiled"
+                    model, tokenizer, dtype=dtype, max_batch_size=rows, compiled=kind == "compiled"
                 )
                 contestants[f"{name}, {kind}"] = functools.partial(_ours, engine, tokens, rows)
         speed, unlike = _race(contestants, tokens * rows, repeats)
@@ -147,7 +147,7 @@ def _prompts(turn: int, rows: int) -> list[tuple[int, ...]]:
 
 
 def _ours(engine: Engine, tokens: int, rows: int, turn: int) -> list[list[int]]:
-    sampling = Sampling(temperature=0.0, max_tokens=tokens)
+    sampling = SamplingParams(temperature=0.0, max_tokens=tokens)
     return [
         completion.ids
         for completion in engine.generate(
@@ -168,8 +168,8 @@ def _theirs(
     return ids
 
 
-def random_model(recipe: ModelRecipe, vocabulary: int, device: str) -> GPT:
-    model = GPT(recipe.resolve(vocabulary))
+def random_model(recipe: ModelRecipe, vocab_size: int, device: str) -> GPT:
+    model = GPT(recipe.resolve(vocab_size))
     generator = torch.Generator().manual_seed(0)
     model.initialise(generator)
     with torch.no_grad():
@@ -184,11 +184,11 @@ def random_model(recipe: ModelRecipe, vocabulary: int, device: str) -> GPT:
     return model.to(device)
 
 
-def _any_tokenizer(vocabulary: int) -> Tokenizer:
+def _any_tokenizer(vocab_size: int) -> Tokenizer:
     """A tokenizer of the right size: all single bytes, then numbers of three bytes."""
     longer = map(bytes, itertools.product(range(256), repeat=3))
     pieces = [bytes([byte]) for byte in range(256)]
     return Tokenizer(
-        [*pieces, *itertools.islice(longer, vocabulary - len(pieces) - len(SPECIAL_TOKENS))],
+        [*pieces, *itertools.islice(longer, vocab_size - len(pieces) - len(SPECIAL_TOKENS))],
         digits=2,
     )

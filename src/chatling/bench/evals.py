@@ -180,13 +180,13 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def any_model(vocabulary: int) -> GPT:
+def any_model(vocab_size: int) -> GPT:
     """A model of depth 4, width 256, context 512 with random weights, for where there is no run to
     measure.
     """
     from chatling.model.config import ModelRecipe
 
-    model = GPT(ModelRecipe(depth=4, context=512).resolve(vocabulary))
+    model = GPT(ModelRecipe(depth=4, context=512).resolve(vocab_size))
     generator = torch.Generator().manual_seed(0)
     model.initialise(generator)
     with torch.no_grad():
@@ -212,7 +212,7 @@ def bench_evals(files: Sequence[Path], run: str | None = None, bundle: Path | No
     from chatling.train.checkpoint import load_model
 
     if run is None:
-        tokenizer = train_tokenizer(iter_texts(files), TokenizerConfig(vocabulary=8192))
+        tokenizer = train_tokenizer(iter_texts(files), TokenizerConfig(vocab_size=8192))
         model = any_model(tokenizer.vocab_size)
     else:
         folder = RunFolder.open(run)

@@ -34,7 +34,7 @@ def to_transformers(model: GPT, dtype: torch.dtype = torch.float32) -> NanoChatF
         c.width,
         c.heads,
         c.kv_heads,
-        c.vocabulary,
+        c.vocab_size,
         c.context,
         c.mlp_width,
         c.rope_theta,
@@ -47,7 +47,7 @@ def to_transformers(model: GPT, dtype: torch.dtype = torch.float32) -> NanoChatF
             " features beyond it."
         )
     config = NanoChatConfig(
-        vocab_size=c.vocabulary,
+        vocab_size=c.vocab_size,
         hidden_size=c.width,
         intermediate_size=c.mlp_width,
         num_hidden_layers=c.depth,

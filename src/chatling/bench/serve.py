@@ -101,7 +101,7 @@ async def _measure(title: str, port: int, streams: int, tokens: int, rounds: int
             },
         )
 
-    async def together(count: int, times: int) -> tuple[float, list[Answer]]:
+    async def main_process_first(count: int, times: int) -> tuple[float, list[Answer]]:
         """(tokens a second, answers) of `count` clients that each ask `times` times."""
 
         async def client() -> list[Answer]:
@@ -115,12 +115,12 @@ async def _measure(title: str, port: int, streams: int, tokens: int, rounds: int
         ]
         return sum(answer.tokens for answer in answers) / (time.perf_counter() - start), answers
 
-    await together(streams, 1)  # warms up
+    await main_process_first(streams, 1)  # warms up
     best = {1: 0.0, streams: 0.0}
     firsts: dict[int, list[float]] = {1: [], streams: []}
     for _ in range(rounds):
         for count, times in ((1, 4), (streams, 2)):
-            rate, answers = await together(count, times)
+            rate, answers = await main_process_first(count, times)
             best[count] = max(best[count], rate)
             firsts[count] += [answer.first for answer in answers]
     rows: Rows = []

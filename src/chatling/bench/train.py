@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from chatling.hardware.detect import detect
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelConfig, ModelRecipe, flops_per_token
 from chatling.model.gpt import GPT
 from chatling.model.losses import next_token_loss
 from chatling.optim.muon import MuonGroup
-from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_rates
-from chatling.train.runtime import Execution, MachineConfig, choose_execution
+from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
+from chatling.train.runtime import MachineConfig, RuntimeConfig, choose_runtime
 
 Rows = list[dict[str, str | float]]
 
@@ -53,7 +53,7 @@ def step_products(config: ModelConfig, rows: int, micro_rows: int) -> list[Produ
     shapes += [
         ("mlp up", c.width, c.mlp_width, c.depth),
         ("mlp down", c.mlp_width, c.width, c.depth),
-        ("head", c.width, c.vocabulary, 1),
+        ("head", c.width, c.vocab_size, 1),
     ]
     products = []
     for name, inputs, outputs, count in shapes:
@@ -125,7 +125,7 @@ def synchronize(device: torch.device) -> None:
 
 def measure_training(
     recipe: ModelRecipe | None = None,
-    vocabulary: int = 8192,
+    vocab_size: int = 8192,
     rows: int = 16,
     machine: MachineConfig | None = None,
 ) -> Rows:
@@ -133,8 +133,8 @@ def measure_training(
     this machine would be.
     """
     recipe = recipe or ModelRecipe(depth=4, width=256, head_width=128, context=512)
-    config = recipe.resolve(vocabulary)
-    execution = choose_execution(machine or MachineConfig(), detect(), config, steps=1_000_000)
+    config = recipe.resolve(vocab_size)
+    execution = choose_runtime(machine or MachineConfig(), detect(), config, steps=1_000_000)
     device, dtype = torch.device(execution.device), execution.torch_dtype
     if device.type == "cpu":
         torch.set_num_threads(execution.threads)
@@ -198,7 +198,7 @@ def measure_training(
 
 
 def _step(
-    recipe: ModelRecipe, config: ModelConfig, execution: Execution, rows: int
+    recipe: ModelRecipe, config: ModelConfig, execution: RuntimeConfig, rows: int
 ) -> tuple[Callable[[], None], Optimizer, int]:
     """A training step as the loop does it, its optimizer, and the rows of a micro-batch."""
     device = torch.device(execution.device)
@@ -207,11 +207,11 @@ def _step(
     model.to(device)
     if execution.compile:
         model.compile_training()
-    rates = resolve_rates(OptimConfig(), recipe.preset, config.width, rows * config.context, 1, 0)
-    optimizer = Optimizer(model.named_parameters(), rates, World(), execution.torch_dtype)
+    rates = resolve_optim(OptimConfig(), recipe.preset, config.width, rows * config.context, 1, 0)
+    optimizer = Optimizer(model.named_parameters(), rates, DistContext(), execution.torch_dtype)
     micro = execution.micro_rows(config.context, rows)
     ids = torch.randint(
-        0, config.vocabulary, (rows, config.context + 1), generator=torch.Generator().manual_seed(1)
+        0, config.vocab_size, (rows, config.context + 1), generator=torch.Generator().manual_seed(1)
     ).to(device)
     inputs, targets = ids[:, :-1].int().contiguous(), ids[:, 1:].contiguous()
     count = targets.numel()
@@ -228,7 +228,7 @@ def _step(
 
 
 def measure_loss_memory(
-    vocabulary: int = 65_536, rows: int = 8, context: int = 2048, width: int = 64
+    vocab_size: int = 65_536, rows: int = 8, context: int = 2048, width: int = 64
 ) -> Rows:
     """Peak memory of the loss, forward and backward, chunked as in training and at once, by the
     allocator's own count.
@@ -239,8 +239,8 @@ def measure_loss_memory(
     peaks = {}
     for name in ("chunked", "at once"):
         hidden = torch.randn(rows, context, width).requires_grad_()
-        weight = torch.randn(vocabulary, width).requires_grad_()
-        targets = torch.randint(0, vocabulary, (rows, context))
+        weight = torch.randn(vocab_size, width).requires_grad_()
+        targets = torch.randint(0, vocab_size, (rows, context))
 
         def work(
             hidden: Tensor = hidden,
@@ -258,7 +258,7 @@ def measure_loss_memory(
         peaks[name] = peak_bytes(work)
     figures: Rows = [
         {
-            "measure": f"loss memory, {name}, vocabulary {vocabulary:,}, {rows} x {context:,}",
+            "measure": f"loss memory, {name}, vocabulary {vocab_size:,}, {rows} x {context:,}",
             "value": peak / 2**20,
             "unit": "MiB",
         }

@@ -28,13 +28,13 @@ def run(command: Command, words: list[str]) -> None:
     folder = open_run(given.run)
     stage = stage_of(folder, given.stage)
 
-    from chatling.inference.sampling import Sampling
+    from chatling.inference.sampling import SamplingParams
     from chatling.terminal.chat import Chat, answer_once
 
-    sampling = Sampling(
+    sampling = SamplingParams(
         given.temperature, given.top_k, seed=given.seed, max_tokens=given.max_tokens
     )
-    engine = load_engine(folder, stage, width=1)
+    engine = load_engine(folder, stage, max_batch_size=1)
     if given.prompt is not None:
         answer_once(engine, given.prompt, sampling)
     else:

@@ -110,7 +110,7 @@ def _check_run(name: str) -> None:
     try:
         find_run(name)
     except RunError as error:
-        raise UsageError(f"Argument --run: {error.what}", error.mend) from None
+        raise UsageError(f"Argument --run: {error.what}", error.hint) from None
 
 
 def _frozen(run: str) -> str | None:
@@ -135,7 +135,12 @@ def open_run(name: str | None) -> RunFolder:
 
 
 def load_engine(
-    folder: RunFolder, stage: str, width: int, gpu: int | None = None, *, compiled: bool = False
+    folder: RunFolder,
+    stage: str,
+    max_batch_size: int,
+    gpu: int | None = None,
+    *,
+    compiled: bool = False,
 ) -> Engine:
     """The finished model of a stage on this machine's device (of several GPUs: on number `gpu`), in
     the dtype it was trained in if that is fast here.
@@ -156,10 +161,10 @@ def load_engine(
         folder.model(stage), device=place, dtype=torch.bfloat16 if in_bf16 else torch.float32
     )
     tokenizer = Tokenizer.load(folder.tokenizer)
-    if tokenizer.vocab_size != model.config.vocabulary:
-        sizes = f"{model.config.vocabulary} tokens, its tokenizer {tokenizer.vocab_size}"
+    if tokenizer.vocab_size != model.config.vocab_size:
+        sizes = f"{model.config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}"
         raise DataError(f"The {stage} model of run {folder.name!r} has {sizes}.")
-    return Engine(model, tokenizer, width=width, compiled=compiled)
+    return Engine(model, tokenizer, max_batch_size=max_batch_size, compiled=compiled)
 
 
 def stage_of(folder: RunFolder, name: str | None) -> str:

@@ -205,7 +205,7 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     )
     from chatling.data.contamination import TestGrams, find_test_sets
     from chatling.data.inspect import inspect_data
-    from chatling.data.readers import Ledger
+    from chatling.data.readers import RowErrors
     from chatling.data.token_shards import CORPUS, TokenShards
     from chatling.terminal.data import passed_over, reading, show_inspection
     from chatling.tokenizer.bpe import Tokenizer
@@ -232,12 +232,12 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
             "They are files with 'test' in the name, and a CORE bundle's.",
         )
     against = TestGrams(tests) if tests else None
-    ledger = Ledger(allow_bad=float("inf"))
+    errors = RowErrors(allow_bad=float("inf"))
     if shards:
         assert tokenizer
         corpus = TokenShards.open(path)
         items = (tokenizer.decode(corpus.document(i)) for i in range(corpus.documents))
-        seen = inspect_data(items, ledger, tokenizer=tokenizer, against=against)
+        seen = inspect_data(items, errors, tokenizer=tokenizer, against=against)
     else:
         found = _source(str(path), None)
         if found.passed:
@@ -251,8 +251,8 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
                 progress(done[0], total)
 
             seen = inspect_data(
-                iter_planned(plans, ledger, given.encoding, tick),
-                ledger,
+                iter_planned(plans, errors, given.encoding, tick),
+                errors,
                 tokenizer=tokenizer,
                 against=against,
             )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from chatling.config.recipe import Recipe
     from chatling.data.hub import Fetcher
-    from chatling.hardware.distributed import World
+    from chatling.hardware.distributed import DistContext
 
 EVAL_WIDTH = 64  # questions answered together
 ALL = "all"
@@ -27,7 +27,7 @@ HUB_PREFIX = "hf:"
 POCKET_TOKENS, TASK_TOKENS = 128, 512  # that an answer may have
 
 Models = Sequence[tuple[RunFolder, str]]  # with the stage
-Evaluation = Callable[[Models, argparse.Namespace, "World", "Console"], None]
+Evaluation = Callable[[Models, argparse.Namespace, "DistContext", "Console"], None]
 
 
 def run(command: Command, words: list[str]) -> None:
@@ -59,7 +59,7 @@ def run(command: Command, words: list[str]) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(local_rank())
     with process_group(device) as world:
-        console = Console(width=max(120, 40 * (len(models) + 2)), quiet=not world.first)
+        console = Console(width=max(120, 40 * (len(models) + 2)), quiet=not world.is_main)
         given.hub = hub
         EVALUATIONS[evaluation](models, given, world, console)
 
@@ -158,7 +158,7 @@ def _parse(command: Command, words: list[str]) -> argparse.Namespace:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1.")
     if given.samples > 1 and given.temperature == 0:
         raise UsageError(
-            "Several samples at temperature 0 are all the same.",
+            "Sequence samples at temperature 0 are all the same.",
             "Leave --temperature out, or --samples.",
         )
     return given
@@ -190,7 +190,7 @@ def _fetcher(recipe: Recipe) -> Callable[[], Fetcher]:
     return functools.partial(open_fetcher, recipe, print)
 
 
-def _chat(models: Models, given: argparse.Namespace, world: World, console: Console) -> None:
+def _chat(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
     from chatling.data.config import POCKET
     from chatling.errors import MachineError
     from chatling.evals.chat import Result, evaluate_chat, open_chat_tasks, write_chat
@@ -206,7 +206,7 @@ def _chat(models: Models, given: argparse.Namespace, world: World, console: Cons
             given.questions,
             _fetcher(recipe),
         )
-        engine = load_engine(folder, stage, width=EVAL_WIDTH)
+        engine = load_engine(folder, stage, max_batch_size=EVAL_WIDTH)
         temperature = float(given.samples > 1) if given.temperature is None else given.temperature
         found: list[Result] = []
         for task in tasks:
@@ -228,7 +228,7 @@ def _chat(models: Models, given: argparse.Namespace, world: World, console: Cons
                 if given.tasks is not None:
                     raise
                 console.print(f"{task.name} is left out: {error}", markup=False)
-        if world.first:
+        if world.is_main:
             facts = {
                 "seed": recipe.seed,
                 "questions": given.questions,
@@ -242,13 +242,13 @@ def _chat(models: Models, given: argparse.Namespace, world: World, console: Cons
     show_results(results, console, together=len({folder.path for folder, _ in models}) > 1)
 
 
-def _core(models: Models, given: argparse.Namespace, world: World, console: Console) -> None:
+def _core(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
     from chatling.data.config import POCKET
     from chatling.evals.config import FULL
     from chatling.evals.core import CoreResult, evaluate_core, write_core
     from chatling.evals.core_bundle import open_bundle
     from chatling.hardware.detect import find_device
-    from chatling.hardware.distributed import together
+    from chatling.hardware.distributed import main_process_first
     from chatling.terminal.evals import show_core
 
     def note(line: str) -> None:
@@ -262,15 +262,15 @@ def _core(models: Models, given: argparse.Namespace, world: World, console: Cons
             or (recipe.eval.core if recipe.eval else None)
             or (POCKET if recipe.data.source == POCKET else FULL)
         )
-        with together(world):
-            if world.first:
+        with main_process_first(world):
+            if world.is_main:
                 open_bundle(name, folder, recipe.seed, _fetcher(recipe))
         bundle = open_bundle(name, folder, recipe.seed, _fetcher(recipe))
-        engine = load_engine(folder, stage, width=1)
+        engine = load_engine(folder, stage, max_batch_size=1)
         result = evaluate_core(
             engine.model, engine.tokenizer, bundle, limit=given.questions, world=world, note=note
         )
-        if world.first:
+        if world.is_main:
             write_core(folder, stage, result)
         results[f"{folder.name} {stage}"] = result
     for name in given.hub:
@@ -282,21 +282,21 @@ def _core(models: Models, given: argparse.Namespace, world: World, console: Cons
         results[name] = evaluate_core(
             scorer, tokenizer, Path(given.bundle), limit=given.questions, world=world, note=note
         )
-        if world.first and given.output is not None:
+        if world.is_main and given.output is not None:
             write_json(
                 given.output, {"model": name, "eval": "core", "results": results[name].to_dict()}
             )
     show_core(results, console)
 
 
-def _bpb(models: Models, given: argparse.Namespace, world: World, console: Console) -> None:
+def _bpb(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
     from chatling.data.token_shards import TokenShards
     from chatling.evals.bpb import TokenScores, score_shards, write_bpb
     from chatling.terminal.evals import show_bpb
 
     results: dict[str, dict[str, TokenScores]] = {}
     for folder, stage in models:
-        recipe, engine = _recipe(folder, given), load_engine(folder, stage, width=1)
+        recipe, engine = _recipe(folder, given), load_engine(folder, stage, max_batch_size=1)
         context = given.context or engine.model.config.context
         tokens = given.tokens or recipe.base.validation_tokens
         scores = {}
@@ -311,13 +311,15 @@ def _bpb(models: Models, given: argparse.Namespace, world: World, console: Conso
                 seed=recipe.seed,
                 world=world,
             )
-        if world.first:
+        if world.is_main:
             write_bpb(folder, stage, scores, context)
         results[f"{folder.name} {stage}"] = scores
     show_bpb(results, console)
 
 
-def _harness(models: Models, given: argparse.Namespace, world: World, console: Console) -> None:
+def _harness(
+    models: Models, given: argparse.Namespace, world: DistContext, console: Console
+) -> None:
     from chatling.errors import MachineError
     from chatling.terminal.evals import show_harness
 
@@ -331,14 +333,16 @@ def _harness(models: Models, given: argparse.Namespace, world: World, console: C
             "The harness evaluation runs on one process.", "Start it without torchrun."
         )
     try:
-        from chatling.evals.lm_eval_adapter import HarnessModel, run_harness
+        from chatling.evals.lm_eval_adapter import LMEvalAdapter, run_harness
     except ImportError as error:
         raise MachineError(
             "lm-eval is not installed.", "pip install 'chatling[harness]'"
         ) from error
     results = {}
     for folder, stage in models:
-        model = HarnessModel(load_engine(folder, stage, width=EVAL_WIDTH), chat=given.as_chat)
+        model = LMEvalAdapter(
+            load_engine(folder, stage, max_batch_size=EVAL_WIDTH), chat=given.as_chat
+        )
         found = run_harness(model, given.tasks, shots=given.shots, limit=given.questions)
         facts = {
             "stage": stage,

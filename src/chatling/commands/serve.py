@@ -98,7 +98,7 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.inference.async_engine import EngineService
     from chatling.inference.quantize import quantise
     from chatling.serve.app import create_app
-    from chatling.serve.model_manager import Shelf
+    from chatling.serve.model_manager import ModelManager
     from chatling.serve.server import is_loopback, listen, serve
 
     if given.compile and not (find_device() == "cpu" and has_compiler()):
@@ -132,9 +132,9 @@ def run(command: Command, words: list[str]) -> None:
             " others out.",
             file=sys.stderr,
         )
-    shelf = Shelf(home() / "runs", load, limits.models, first)
+    models = ModelManager(home() / "runs", load, limits.models, first)
     app = create_app(
-        shelf,
+        models,
         limits,
         key=key,
         origins=given.cors,
@@ -156,7 +156,7 @@ def run(command: Command, words: list[str]) -> None:
     logging.getLogger("chatling.access").setLevel(logging.INFO)
     if given.open:
         _open_when_listening(address)
-    serve(app, shelf, listener)
+    serve(app, models, listener)
 
 
 def read_key(given: str | None) -> str | None:

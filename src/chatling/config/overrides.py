@@ -32,13 +32,13 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
         name = _name(option)
         if name not in flags:
             leaf = [flag for flag in flags if flag.split(".")[-1] == name.split(".")[-1]]
-            mend = (
+            hint = (
                 f"Did you mean {'--' + leaf[0]!r}?"
                 if leaf
                 else nearest(option, [f"--{flag}" for flag in flags])
             )
             raise RecipeError(
-                f"Unknown option {cut(repr(option))}.", mend or f"`{prog} --help` lists them."
+                f"Unknown option {cut(repr(option))}.", hint or f"`{prog} --help` lists them."
             )
         if not values:
             raise RecipeError(f"Option {option!r} needs a value: {describe(flags[name])}.")

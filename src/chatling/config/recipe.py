@@ -112,8 +112,8 @@ def find_recipe(name_or_path: str) -> Path:
         return Path(path)
     if name_or_path and os.path.isdir(path):
         raise RecipeError(f"{name_or_path!r} is a folder; a recipe is one TOML file.")
-    mend = nearest(name_or_path, ready) or f"Ready ones: {', '.join(ready)}."
-    raise RecipeError(f"There is no recipe {cut(repr(name_or_path))}, by name or as a file.", mend)
+    hint = nearest(name_or_path, ready) or f"Ready ones: {', '.join(ready)}."
+    raise RecipeError(f"There is no recipe {cut(repr(name_or_path))}, by name or as a file.", hint)
 
 
 def load_recipe(
@@ -200,7 +200,7 @@ def _build(kind: type[T], table: Mapping[str, Any], file: str, text: str) -> T:
     except ValidationError as error:
         raise _wrong(find_fault(error, kind), file, text) from None
     except RecipeError as error:
-        raise RecipeError(f"{file}: {error.what}", error.mend) from None
+        raise RecipeError(f"{file}: {error.what}", error.hint) from None
 
 
 def _wrong(fault: Fault, file: str, text: str) -> RecipeError:

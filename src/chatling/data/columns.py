@@ -31,7 +31,7 @@ from chatling.data.names import (
     plain,
     role_of,
 )
-from chatling.data.readers import Ledger, Row, file_format, iter_rows
+from chatling.data.readers import Row, RowErrors, file_format, iter_rows
 from chatling.errors import DataError
 from chatling.messages import Conversation, kind_of, shown
 
@@ -92,14 +92,14 @@ def plan_file(
     texts. Raises DataError when there is no such column, none of text, or no row that can be used,
     and for preference pairs.
     """
-    ledger = Ledger(allow_bad=math.inf)
-    rows = list(islice(iter_rows(file, ledger, encoding=encoding), PEEKED_ROWS))
-    if not rows and ledger.bad:
+    errors = RowErrors(allow_bad=math.inf)
+    rows = list(islice(iter_rows(file, errors, encoding=encoding), PEEKED_ROWS))
+    if not rows and errors.bad:
         reasons = "; ".join(
-            example.removeprefix(f"{file} ").rstrip(".") for example in ledger.examples[:2]
+            example.removeprefix(f"{file} ").rstrip(".") for example in errors.examples[:2]
         )
         raise DataError(
-            f"None of the {ledger.bad:,} rows of {file} can be used: {reasons}.",
+            f"None of the {errors.bad:,} rows of {file} can be used: {reasons}.",
             MENDS.get(file_format(file) or ""),
         )
     named = [row for row in rows if not isinstance(row, str)]
@@ -202,23 +202,23 @@ def unused_prose(plans: Sequence[Plan]) -> list[str]:
 
 def iter_planned(
     plans: Sequence[Plan],
-    ledger: Ledger,
+    errors: RowErrors,
     encoding: str | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> Iterator[str | Conversation]:
-    """The texts or conversations of planned files; rows without one go to the ledger."""
+    """The texts or conversations of planned files; rows without one go to the errors."""
     for plan in plans:
         only = list(plan.columns.used) if plan.asked or plan.kind == "text" else []
-        begin, ledger.place = ledger.rows, ""
+        begin, errors.place = errors.rows, ""
         in_batches = file_format(plan.file) in ("csv", "parquet")
         for number, row in enumerate(
-            iter_rows(plan.file, ledger, columns=only or None, encoding=encoding, tick=tick), 1
+            iter_rows(plan.file, errors, columns=only or None, encoding=encoding, tick=tick), 1
         ):
             try:
                 yield _item(row, plan)
             except DataError as error:
-                place = ledger.place or f"row {number if in_batches else ledger.rows - begin:,}"
-                ledger.refuse(f"{plan.file} {place}", error.what)
+                place = errors.place or f"row {number if in_batches else errors.rows - begin:,}"
+                errors.add(f"{plan.file} {place}", error.what)
 
 
 def _item(row: Row, plan: Plan) -> str | Conversation:
@@ -354,7 +354,7 @@ def _refuse_marked_answers(file: Path, rows: Sequence[Mapping[str, Any]]) -> Non
     if label is not None and _most(rows, lambda row: isinstance(row.get(label), bool)):
         raise DataError(
             f"{file} has answers that its column {label!r} calls good or bad; bad ones are not to"
-            " be learnt.",
+            " be trained on.",
             "Keep the good ones in a file of their own, or take all of them with --question COL"
             " --answer COL.",
         )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chatling.data.names import CONTEXT, QUESTION, TEXT, plain
-from chatling.data.readers import Ledger, file_format, iter_rows
+from chatling.data.readers import RowErrors, file_format, iter_rows
 from chatling.errors import DataError
 
 GRAM = 13
@@ -84,7 +84,7 @@ class TestGrams:
         for number, files in enumerate(sets.values()):
             size = rows = 0
             for file in files:
-                for row in iter_rows(file, Ledger(allow_bad=math.inf)):
+                for row in iter_rows(file, RowErrors(allow_bad=math.inf)):
                     texts = [row] if isinstance(row, str) else _item_texts(row)
                     found = np.concatenate([_grams(_words(text)) for text in texts] or [_grams([])])
                     grams.append(found)

@@ -15,7 +15,7 @@ from chatling.data.decoding import PACKED
 from chatling.errors import DataError
 
 if TYPE_CHECKING:
-    from chatling.data.readers import Ledger
+    from chatling.data.readers import RowErrors
 
 DELIMITERS = ",\t;|"
 SPREADSHEET = re.compile(
@@ -158,10 +158,10 @@ class _Records:
 
 
 def csv_rows(
-    file: Path, text: io.TextIOWrapper, ledger: Ledger, columns: Sequence[str] | None
+    file: Path, text: io.TextIOWrapper, errors: RowErrors, columns: Sequence[str] | None
 ) -> Iterator[dict[str, str]]:
     """The rows below the header as {column: value}; `text` must keep its line ends. What is damaged
-    goes to the ledger by its line.
+    goes to the errors by its line.
 
     Raises DataError for a header that cannot be used, or that lacks one of `columns`.
     """
@@ -185,11 +185,11 @@ def csv_rows(
                 records.retreat()
                 raise Damaged(f"a row of {len(values)} values under a header of {len(names)}")
         except Damaged as damage:
-            ledger.rows += 1
-            ledger.refuse(f"{file} line {records.begin}", str(damage))
+            errors.rows += 1
+            errors.add(f"{file} line {records.begin}", str(damage))
         else:
-            ledger.rows += 1
-            ledger.place = f"line {records.begin}"
+            errors.rows += 1
+            errors.place = f"line {records.begin}"
             yield {name: values[i] for name, i in wanted}
 
 

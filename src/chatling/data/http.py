@@ -65,7 +65,7 @@ class Remote:
         return digest.hexdigest() == self.git
 
 
-class Patience:
+class RetryPolicy:
     """Meets failures of the network: waits longer each time, as long as the server asks, and gives
     up when nothing comes of it.
     """
@@ -102,7 +102,7 @@ class Patience:
 
 
 def download(
-    remote: Remote, part: Path, target: Path, headers: Mapping[str, str], patience: Patience
+    remote: Remote, part: Path, target: Path, headers: Mapping[str, str], patience: RetryPolicy
 ) -> None:
     """Bring a file to `target` by way of `part`, beside which an earlier try may have left its
     beginning.
@@ -139,7 +139,9 @@ def download(
         fsync_folder(target.parent)
 
 
-def _transfer(remote: Remote, part: Path, headers: Mapping[str, str], patience: Patience) -> None:
+def _transfer(
+    remote: Remote, part: Path, headers: Mapping[str, str], patience: RetryPolicy
+) -> None:
     """Append what is missing to `part`, or begin anew where the server does not resume."""
     have = file_size(part)
     if remote.size is not None and have > remote.size:

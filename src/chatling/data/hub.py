@@ -28,7 +28,7 @@ from urllib.parse import quote
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.utils import build_hf_headers
 
-from chatling.data.http import Patience, Remote, download, file_size
+from chatling.data.http import Remote, RetryPolicy, download, file_size
 from chatling.data.token_shards import file_fingerprint
 from chatling.errors import DataError, MachineError
 from chatling.run_dir import disk_errors, free_bytes, home, read_json, waiting_lock, write_json
@@ -81,7 +81,7 @@ class _Wanted:
 
 
 class Fetcher:
-    """Brings files into the cache. Several may work at once, in threads or processes: each file
+    """Brings files into the cache. Sequence may work at once, in threads or processes: each file
     comes once, and all get it.
     """
 
@@ -219,7 +219,7 @@ class Fetcher:
     def _ask(self, repo: str, revision: str) -> dict[str, Any]:
         api = HfApi(endpoint=self.endpoint, token=get_token() or False)
         label = f"data set {repo}" + (f" at {revision}" if revision != "main" else "")
-        patience = Patience(self._pause, self._note)
+        patience = RetryPolicy(self._pause, self._note)
         info = patience.persist(
             lambda: api.dataset_info(repo, revision=revision, files_metadata=True, timeout=60),
             label,
@@ -258,7 +258,7 @@ class Fetcher:
                 "Free some space, ask for fewer shards with --data.shards, or put the cache"
                 " elsewhere with CHATLING_HOME.",
             )
-        patience, begun = Patience(self._pause, self._note), time.monotonic()
+        patience, begun = RetryPolicy(self._pause, self._note), time.monotonic()
         headers = build_hf_headers(token=get_token() or False)
         with ThreadPoolExecutor(min(AT_ONCE, len(missing)), "chatling-fetch") as pool:
             ahead = {pool.submit(self._one, each, headers, patience) for each in missing}
@@ -281,7 +281,7 @@ class Fetcher:
         got = sum(file_size(each.path) for each in missing) - had
         self._note(f"Fetched {files}: {got / 1e6:,.1f} MB in {time.monotonic() - begun:.0f} s")
 
-    def _one(self, wanted: _Wanted, headers: Mapping[str, str], patience: Patience) -> None:
+    def _one(self, wanted: _Wanted, headers: Mapping[str, str], patience: RetryPolicy) -> None:
         plain = (
             {} if not wanted.remote.url.startswith(self.endpoint + "/") else headers
         )  # the token is for the Hub alone

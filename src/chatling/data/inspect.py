@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from chatling.data.contamination import Overlap, TestGrams
 from chatling.data.decoding import is_unreadable
 from chatling.data.prepare import text_hash
-from chatling.data.readers import Ledger
+from chatling.data.readers import RowErrors
 from chatling.messages import Conversation
 from chatling.tokenizer.bpe import Tokenizer, valid_text
 from chatling.tokenizer.chat_template import render
@@ -72,12 +72,12 @@ class Inspection:
 
 def inspect_data(
     items: Iterable[str | Conversation],
-    ledger: Ledger,
+    errors: RowErrors,
     *,
     tokenizer: Tokenizer | None = None,
     against: TestGrams | None = None,
 ) -> Inspection:
-    """Read all of `items` once; `ledger` is theirs, and says what could not be used. Raises what
+    """Read all of `items` once; `errors` is theirs, and says what could not be used. Raises what
     reading them raises.
     """
     seen = Inspection(counted=tokenizer is not None)
@@ -105,8 +105,8 @@ def inspect_data(
             text = shown = valid_text(item)
             block.append(text)
         size = len(text)
-        bucket = size.bit_length() - 1
-        seen.histogram[bucket] = seen.histogram.get(bucket, 0) + 1
+        pad_to_multiple_of = size.bit_length() - 1
+        seen.histogram[pad_to_multiple_of] = seen.histogram.get(pad_to_multiple_of, 0) + 1
         seen.shortest = min(seen.shortest, size) if seen.documents else size
         seen.longest = max(seen.longest, size)
         seen.documents += 1
@@ -123,10 +123,10 @@ def inspect_data(
     count_tokens()
     if not tokenizer:
         seen.tokens = round(seen.bytes / BYTES_PER_TOKEN)
-    seen.samples, seen.bad, seen.examples = samples.texts(), ledger.bad, ledger.examples
+    seen.samples, seen.bad, seen.examples = samples.texts(), errors.bad, errors.examples
     seen.overlap = against.result() if against else {}
     seen.warnings = [
-        *_bad_rows(seen, ledger),
+        *_bad_rows(seen, errors),
         *copies.warnings(seen),
         *suspects.warnings(seen),
         *_overlap_warnings(seen),
@@ -272,11 +272,11 @@ def garbled(text: str) -> tuple[str, str] | None:
     return None
 
 
-def _bad_rows(seen: Inspection, ledger: Ledger) -> list[str]:
-    if not ledger.bad:
+def _bad_rows(seen: Inspection, errors: RowErrors) -> list[str]:
+    if not errors.bad:
         return []
     return [
-        f"{ledger.bad:,} of {ledger.rows:,} rows cannot be used; the first is {ledger.examples[0]}"
+        f"{errors.bad:,} of {errors.rows:,} rows cannot be used; the first is {errors.examples[0]}"
     ]
 
 

@@ -16,7 +16,7 @@ from chatling.errors import DataError
 from chatling.messages import kind_of, shown
 
 if TYPE_CHECKING:
-    from chatling.data.readers import Ledger, Row
+    from chatling.data.readers import Row, RowErrors
 
 LINE_CHARACTERS = 1 << 26  # a longer line of jsonl, or value of json, is broken: bounds the memory
 BETWEEN = re.compile(r"[\s,\ufeff]*")
@@ -24,32 +24,32 @@ DECODER = json.JSONDecoder()
 EXPECTED = "where an object with named values is expected"
 
 
-def json_lines(file: Path, text: IO[str], ledger: Ledger) -> Iterator[Row]:
+def json_lines(file: Path, text: IO[str], errors: RowErrors) -> Iterator[Row]:
     """The rows of a file with a value a line. One that is a list, or has values over several lines,
     is read as `json_values` reads it.
     """
     head = text.read(CHUNK_CHARACTERS)
     if not is_lines(head):
-        yield from _values(file, text, ledger, head)
+        yield from _values(file, text, errors, head)
         return
     for number, line in enumerate(_lines(head, text), 1):
         if not line or line.isspace():
             continue
-        ledger.rows += 1
-        ledger.place = f"line {number}"
+        errors.rows += 1
+        errors.place = f"line {number}"
         try:
             if len(line) >= LINE_CHARACTERS and not line.endswith("\n"):
                 raise DataError(f"longer than {LINE_CHARACTERS:,} characters")
             yield from line_rows(line)
         except DataError as error:
-            ledger.refuse(f"{file} line {number}", error.what)
+            errors.add(f"{file} line {number}", error.what)
 
 
-def json_values(file: Path, text: IO[str], ledger: Ledger) -> Iterator[Row]:
+def json_values(file: Path, text: IO[str], errors: RowErrors) -> Iterator[Row]:
     """The rows of a json list, or of values one after the other, as they come. Raises DataError
     naming the line that is no JSON.
     """
-    yield from _values(file, text, ledger, "")
+    yield from _values(file, text, errors, "")
 
 
 def is_lines(head: str) -> bool:
@@ -161,7 +161,7 @@ class _Buffer:
                 return self.held[self.at : self.at + 1]
 
 
-def _values(file: Path, text: IO[str], ledger: Ledger, head: str) -> Iterator[Row]:
+def _values(file: Path, text: IO[str], errors: RowErrors, head: str) -> Iterator[Row]:
     buffer, inside = _Buffer(text, head), False
     while character := buffer.skip():
         if character == "]" and inside:
@@ -171,14 +171,14 @@ def _values(file: Path, text: IO[str], ledger: Ledger, head: str) -> Iterator[Ro
             buffer.at, inside = buffer.at + 1, True
             continue
         value = _next_value(file, buffer)
-        alone = not inside and not ledger.rows and isinstance(value, dict) and not buffer.skip()
+        alone = not inside and not errors.rows and isinstance(value, dict) and not buffer.skip()
         for each in _only_list(value) if alone else (value,):
-            ledger.rows += 1
-            ledger.place = f"value {ledger.rows}"
+            errors.rows += 1
+            errors.place = f"value {errors.rows}"
             try:
                 yield row_of(each)
             except DataError as error:
-                ledger.refuse(f"{file} value {ledger.rows}", error.what)
+                errors.add(f"{file} value {errors.rows}", error.what)
     if inside:
         raise DataError(
             f"{file} is not a readable json file (it ends before its list does).",

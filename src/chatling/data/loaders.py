@@ -43,8 +43,8 @@ class Step:
 
     # dataclasses of numpy arrays, whose fields the loss takes by name; a MicroBatch for next-token
     # stages
-    micro: tuple[Any, ...]
-    count: int  # targets that are learnt, on this rank
+    micro_batches: tuple[Any, ...]
+    count: int  # targets that are trained on, on this rank
     state: dict[
         str, Any
     ]  # JSON to go on after this step: {"epoch", "row"}, and what else the source needs
@@ -149,8 +149,8 @@ class ConversationBatches:
     """Whole conversations in a seeded order of each epoch, learnt where their mask says so.
 
     A rank's share of a step is sorted by length and cut into micro batches, each padded to its
-    longest conversation, rounded up to a multiple of `bucket` (at most `max_tokens`): `bucket =
-    max_tokens` gives every micro batch the same shape.
+    longest conversation, rounded up to a multiple of `pad_to_multiple_of` (at most `max_tokens`):
+    `pad_to_multiple_of = max_tokens` gives every micro batch the same shape.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class ConversationBatches:
         bos: int,
         seed: int,
         max_tokens: int,
-        bucket: int = 64,
+        pad_to_multiple_of: int = 64,
     ):
         """`conversations_per_step` counts all ranks. Raises RecipeError when it is not a multiple
         of micro_rows times world, and DataError when the shards hold no conversations with masks.
@@ -175,9 +175,10 @@ class ConversationBatches:
                 "SFT needs token shards of conversations with masks; these hold none.",
                 "`chatling run` writes them.",
             )
-        if bucket < 1 or max_tokens < 1:
+        if pad_to_multiple_of < 1 or max_tokens < 1:
             raise RecipeError(
-                f"Conversations of {max_tokens} tokens cannot be padded to multiples of {bucket}.",
+                f"Conversations of {max_tokens} tokens cannot be padded to multiples of"
+                f" {pad_to_multiple_of}.",
                 "Make both at least 1.",
             )
         self.shards, self.rows_per_step, self.micro_rows, self.rank, self.world = (
@@ -187,7 +188,12 @@ class ConversationBatches:
             rank,
             world,
         )
-        self.bos, self.seed, self.max_tokens, self.bucket = bos, seed, max_tokens, bucket
+        self.bos, self.seed, self.max_tokens, self.pad_to_multiple_of = (
+            bos,
+            seed,
+            max_tokens,
+            pad_to_multiple_of,
+        )
         self.cropped = int(
             (shards.lengths > max_tokens).sum()
         )  # conversations whose end is cut off, per epoch
@@ -241,7 +247,9 @@ class ConversationBatches:
             epoch, row = epoch + 1, 0
 
     def _micro(self, share: Sequence[tuple[int, int]]) -> MicroBatch:
-        width = min(-(-share[-1][0] // self.bucket) * self.bucket, self.max_tokens)
+        width = min(
+            -(-share[-1][0] // self.pad_to_multiple_of) * self.pad_to_multiple_of, self.max_tokens
+        )
         inputs = np.full((len(share), width), self.bos, np.int32)
         targets = np.full((len(share), width), IGNORE, np.int64)
         for b, (length, document) in enumerate(share):
@@ -267,14 +275,14 @@ def _filled(micro: MicroBatch, rows: int, bos: int) -> MicroBatch:
 
 
 def _step(
-    micro: tuple[MicroBatch, ...],
+    micro_batches: tuple[MicroBatch, ...],
     count: int,
     first: tuple[int, int],
     after: tuple[int, int],
     tokens: int,
 ) -> Step:
     return Step(
-        micro, count, {"epoch": after[0], "row": after[1]}, f"{first[0]}:{first[1]}", tokens
+        micro_batches, count, {"epoch": after[0], "row": after[1]}, f"{first[0]}:{first[1]}", tokens
     )
 
 

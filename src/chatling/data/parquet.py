@@ -33,17 +33,17 @@ def list_parquet(folder: Path) -> tuple[list[Path], list[Path]]:
     files = sorted(folder.glob("*.parquet"))
     if len(files) < 2:
         why = "training needs at least two (the last one is for validation)"
-        mend = (
+        hint = (
             f"Point [data] source at a folder of parquet files; `chatling data import {folder}`"
             " makes one of other files."
         )
         if not folder.exists():
-            why, mend = "there is no such folder", "Correct [data] source."
+            why, hint = "there is no such folder", "Correct [data] source."
         elif not folder.is_dir():
             why = "it is a file, not a folder"
         elif not os.access(folder, os.R_OK | os.X_OK):
             why = "it cannot be looked into (permission denied)"
-        raise DataError(f"{folder} holds {len(files)} parquet files; {why}.", mend)
+        raise DataError(f"{folder} holds {len(files)} parquet files; {why}.", hint)
     for file in files:
         if not file.is_file():
             raise DataError(

@@ -28,7 +28,7 @@ from chatling.data.chat_formats import (
 )
 from chatling.data.loaders import Step
 from chatling.data.names import plain
-from chatling.data.readers import Ledger, find_files, iter_rows
+from chatling.data.readers import RowErrors, find_files, iter_rows
 from chatling.data.shuffle import seeded_order
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
@@ -212,11 +212,11 @@ def read_preferences(files: Sequence[Path], note: Callable[[str], None]) -> list
     """The pairs of some files. Rows that are none are counted, noted and skipped, and so are ties,
     which are no fault; DataError when bad rows are many, or nothing is left.
     """
-    ledger, found, ties = Ledger(), list[Preference](), list[str]()
+    errors, found, ties = RowErrors(), list[Preference](), list[str]()
     for file in files:
-        ledger.place = ""
-        for number, row in enumerate(iter_rows(file, ledger), 1):
-            where = f"{file} {ledger.place or f'row {number}'}"
+        errors.place = ""
+        for number, row in enumerate(iter_rows(file, errors), 1):
+            where = f"{file} {errors.place or f'row {number}'}"
             try:
                 if isinstance(row, str):
                     raise DataError("it is text, not a row with a prompt and two answers")
@@ -224,19 +224,19 @@ def read_preferences(files: Sequence[Path], note: Callable[[str], None]) -> list
             except NoPreference as error:
                 ties.append(f"{where}: {error.what}")
             except DataError as error:
-                ledger.refuse(where, error.what)
-    if ledger.bad:
+                errors.add(where, error.what)
+    if errors.bad:
         note(
-            f"preferences: {ledger.bad:,} of {ledger.rows:,} rows were skipped; the first is"
-            f" {ledger.examples[0]}"
+            f"preferences: {errors.bad:,} of {errors.rows:,} rows were skipped; the first is"
+            f" {errors.examples[0]}"
         )
     if ties:
         note(
-            f"preferences: {len(ties):,} of {ledger.rows:,} rows prefer neither answer and were"
+            f"preferences: {len(ties):,} of {errors.rows:,} rows prefer neither answer and were"
             f" left out; the first is {ties[0]}"
         )
     if not found:
-        reason = next(iter([*ledger.examples, *ties]), None)
+        reason = next(iter([*errors.examples, *ties]), None)
         raise DataError(
             "There are no preference pairs in"
             f" {', '.join(map(str, files)) or 'no files'}{f'; {reason}' if reason else ''}.",
@@ -328,7 +328,7 @@ class PreferenceBatches:
         bos: int,
         seed: int,
         max_tokens: int,
-        bucket: int,
+        pad_to_multiple_of: int,
         one_shape: bool = False,
     ):
         """Pairs with an answer beyond `max_tokens` are left out: cut short, it would not be the
@@ -351,7 +351,7 @@ class PreferenceBatches:
             seed,
             max_tokens,
         )
-        self.bucket = max_tokens if one_shape else bucket
+        self.pad_to_multiple_of = max_tokens if one_shape else pad_to_multiple_of
         self.one_shape = one_shape
         self.lengths = np.asarray(shards.lengths).reshape(-1, 2).max(axis=1)
         self.usable = np.flatnonzero(self.lengths <= max_tokens)
@@ -395,7 +395,8 @@ class PreferenceBatches:
         left = sorted(pairs, key=lambda pair: (-self.lengths[pair], pair))
         while left:
             width = min(
-                -(-int(self.lengths[left[0]]) // self.bucket) * self.bucket, self.max_tokens
+                -(-int(self.lengths[left[0]]) // self.pad_to_multiple_of) * self.pad_to_multiple_of,
+                self.max_tokens,
             )
             count = max(1, self.micro_tokens // (2 * width))
             yield (

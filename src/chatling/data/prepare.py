@@ -28,7 +28,7 @@ from chatling.data.columns import (
     used_columns,
 )
 from chatling.data.decoding import PACKED, is_unreadable
-from chatling.data.readers import Found, Ledger, file_format
+from chatling.data.readers import Found, RowErrors, file_format
 from chatling.errors import DataError, MachineError
 from chatling.files import sweep_beside
 from chatling.messages import Conversation
@@ -113,7 +113,11 @@ def import_data(
                 f" {free_bytes(target) / 1e9:,.1f} GB are free.",
                 "Free some space, or choose another folder with --to.",
             )
-        ledger, done, total = Ledger(allow_bad), 0, sum(plan.file.stat().st_size for plan in plans)
+        errors, done, total = (
+            RowErrors(allow_bad),
+            0,
+            sum(plan.file.stat().st_size for plan in plans),
+        )
 
         def tick(count: int) -> None:
             nonlocal done
@@ -132,12 +136,12 @@ def import_data(
         )
         sweep_beside(target)
         with building_folder(target, NOWHERE) as building:
-            items = iter_planned(plans, ledger, encoding, tick)
+            items = iter_planned(plans, errors, encoding, tick)
             if counts.kind == "text":
                 _write_texts(_kept(items, counts), building, expected, counts)
             else:
                 _write_conversations(items, building, counts)
-            counts.bad, counts.examples = ledger.bad, ledger.examples
+            counts.bad, counts.examples = errors.bad, errors.examples
             if counts.documents - counts.validation < 1:
                 raise DataError(
                     f"{source} holds {counts.documents} different {counts.what} that can be used;"

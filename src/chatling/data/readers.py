@@ -53,7 +53,7 @@ JOINERS = "\u200d\ufe0e\ufe0f"  # belong to the character before, and the first 
 
 
 @dataclass
-class Ledger:
+class RowErrors:
     """What reading met: rows, and those that could not be used, which are shown, skipped and, above
     a share, refused.
     """
@@ -66,7 +66,7 @@ class Ledger:
         ""  # of the row that was read last, such as "line 3"; "" where the reader cannot tell
     )
 
-    def refuse(self, where: str, why: str) -> None:
+    def add(self, where: str, why: str) -> None:
         """Note a row that cannot be used. Raises DataError when it makes more than 10 and more than
         the share allowed.
         """
@@ -175,7 +175,7 @@ def _is_import(folder: Path) -> bool:
 
 def iter_rows(
     file: Path,
-    ledger: Ledger,
+    errors: RowErrors,
     *,
     columns: Sequence[str] | None = None,
     encoding: str | None = None,
@@ -187,7 +187,7 @@ def iter_rows(
     Invalid bytes become U+FFFD. A byte order mark tells the encoding, else `encoding`, else it is
     UTF-8. `tick(n)` is told of every n bytes of the file that are done. Raises DataError naming the
     file when it is damaged, or so full of U+FFFD and NUL that its encoding must be another; rows
-    that cannot be used go to the ledger.
+    that cannot be used go to the errors.
     """
     kind = file_format(file)
     tick = tick or (lambda done: None)
@@ -195,18 +195,18 @@ def iter_rows(
         check_encoding(encoding)
     try:
         if kind == "parquet":
-            yield from _parquet_rows(file, ledger, columns, tick)
+            yield from _parquet_rows(file, errors, columns, tick)
             return
         # a text file's lines may end as on any system; in jsonl only \n ends one, and csv keeps
         # those inside of quotes
         newline = {"text": None, "csv": ""}.get(kind or "text", "\n")
         with open_text(file, tick, encoding, newline) as text:
             if kind == "csv":
-                yield from csv_rows(file, text, ledger, columns)
+                yield from csv_rows(file, text, errors, columns)
             else:
                 yield from {"text": _documents, "jsonl": json_lines, "json": json_values}[
                     kind or "text"
-                ](file, text, ledger)
+                ](file, text, errors)
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (pa.ArrowException, OSError, UnicodeError) as error:
@@ -220,7 +220,7 @@ def iter_rows(
         ) from error
 
 
-def _documents(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[str]:
+def _documents(file: Path, text: io.TextIOWrapper, errors: RowErrors) -> Iterator[str]:
     """A text file as one document, or cut into pieces of 5,000 to 10,000 characters, which joined
     are the file.
     """
@@ -232,12 +232,12 @@ def _documents(file: Path, text: io.TextIOWrapper, ledger: Ledger) -> Iterator[s
         # is one of at least half
         while len(held) - begin > (DOCUMENT_CHARACTERS * 3 // 2 if chunk else DOCUMENT_CHARACTERS):
             end = _cut(held, begin)
-            ledger.rows += 1
+            errors.rows += 1
             yield held[begin:end]
             begin = end
         held = held[begin:]
     if held:
-        ledger.rows += 1
+        errors.rows += 1
         yield held
 
 
@@ -260,7 +260,7 @@ def _cut(text: str, begin: int) -> int:
 
 
 def _parquet_rows(
-    file: Path, ledger: Ledger, columns: Sequence[str] | None, tick: Tick
+    file: Path, errors: RowErrors, columns: Sequence[str] | None, tick: Tick
 ) -> Iterator[Row]:
     size = file.stat().st_size
     with tempfile.TemporaryFile() as plain:
@@ -277,7 +277,7 @@ def _parquet_rows(
                 batch_size=PARQUET_ROWS, columns=None if columns is None else list(columns)
             ):
                 done += batch.num_rows
-                ledger.rows += batch.num_rows
+                errors.rows += batch.num_rows
                 yield from _decoded_rows(file, batch)
                 tick(size * done // total - told)
                 told = size * done // total

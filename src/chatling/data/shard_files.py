@@ -198,7 +198,7 @@ def index_fields(index: Any, folder: Path) -> dict[str, Any]:
     """A corpus's index, of the right shape. Raises DataError."""
     shape = {
         "fingerprint": str,
-        "vocabulary": int,
+        "vocab_size": int,
         "masked": bool,
         "documents": int,
         "tokens": int,

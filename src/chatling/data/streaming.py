@@ -51,7 +51,7 @@ class GrowingShards(TokenShards):
         self._expected: list[tuple[str, str]] = list(
             zip(shard_names(len(plan["fingerprints"])), plan["fingerprints"], strict=True)
         )
-        super().__init__([], np.zeros(1, np.int64), plan["vocabulary"])
+        super().__init__([], np.zeros(1, np.int64), plan["vocab_size"])
 
     def available(self, documents: int) -> int:
         while self.documents < documents and self._expected:
@@ -83,8 +83,8 @@ class GrowingShards(TokenShards):
 
 
 def _read_plan(folder: Path) -> dict[str, Any]:
-    plan = {key: _field(folder / PLAN, key) for key in ("vocabulary", "fingerprints")}
-    if type(plan["vocabulary"]) is not int or not isinstance(plan["fingerprints"], list):
+    plan = {key: _field(folder / PLAN, key) for key in ("vocab_size", "fingerprints")}
+    if type(plan["vocab_size"]) is not int or not isinstance(plan["fingerprints"], list):
         raise DataError(
             f"{folder / PLAN} is damaged.", f"Delete {folder} and run again: it is written anew."
         )
@@ -131,7 +131,7 @@ def grow_token_shards(
         return
     write_first_shards(folder, files, words, ahead, column=column, marks=marks, note=note)
     (folder / FAILURE).unlink(missing_ok=True)
-    write_json(folder / PLAN, {"vocabulary": words.vocab_size, "fingerprints": fingerprints})
+    write_json(folder / PLAN, {"vocab_size": words.vocab_size, "fingerprints": fingerprints})
     note(
         f"{ahead} of {len(files)} shards of text are ready; the others are written while the"
         " training runs."

@@ -1,11 +1,12 @@
 """A corpus tokenised once: memory-mapped shards of token ids with document offsets, written so that
 a kill costs at most one shard.
 
-    corpus.json     written last: fingerprint, vocabulary, tokens, documents, what was replaced and
+    corpus.json     written last: fingerprint, vocab_size, tokens, documents, what was replaced and
     dropped, the shards in order
     shard_00000/    tokens.bin (uint16, or uint32 above 65,536 tokens), offsets.bin (int64,
     documents + 1), meta.json, manifest.json;
-                    shards of conversations also hold mask.bin (uint8, 1 where the token is learnt)
+                    shards of conversations also hold mask.bin (uint8, 1 where the token is
+                    trained on)
 
 Documents are stored without `<|bos|>`; packing and batching put it in front.
 """
@@ -72,7 +73,7 @@ class TextTokenizer(Protocol):
 
 
 class MaskedTokens(Protocol):
-    """A rendered conversation: `ids` begin with bos, `mask` is true where a token is learnt."""
+    """A rendered conversation: `ids` begin with bos, `mask` is true where a token is trained on."""
 
     @property
     def ids(self) -> Sequence[int]: ...
@@ -189,7 +190,7 @@ class TokenShards:
         corpus = index_fields(read_json(folder / CORPUS), folder)
         names, vocab_size, masked = (
             shard_names(len(corpus["fingerprints"])),
-            corpus["vocabulary"],
+            corpus["vocab_size"],
             corpus["masked"],
         )
         later = _checked_later(folder, names)
@@ -385,7 +386,7 @@ def _index(
     }
     return {
         "fingerprint": _digest(vocab_size, masked, *fingerprints),
-        "vocabulary": vocab_size,
+        "vocab_size": vocab_size,
         "masked": masked,
         "documents": documents,
         "tokens": sum(meta.tokens for meta in metas),

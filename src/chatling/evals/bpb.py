@@ -16,7 +16,7 @@ from chatling.data import IGNORE
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards
-from chatling.hardware.distributed import World, widest_float
+from chatling.hardware.distributed import DistContext, widest_float
 from chatling.model.attention import rotary_tables
 from chatling.model.gpt import GPT
 from chatling.model.losses import token_losses
@@ -50,7 +50,7 @@ def score_tokens(
     model: GPT,
     batches: Iterable[tuple[Tensor, Tensor]],
     token_bytes: Tensor,
-    world: World,
+    world: DistContext,
     *,
     positions: int = 0,
 ) -> TokenScores:
@@ -69,22 +69,22 @@ def score_tokens(
         losses, hits = token_losses(
             model(inputs), model.lm_head.weight, targets, model.config.softcap
         )
-        learnt = targets != IGNORE
-        lengths = torch.where(learnt, token_bytes[targets.clamp_min(0)], 0)
+        loss_mask = targets != IGNORE
+        lengths = torch.where(loss_mask, token_bytes[targets.clamp_min(0)], 0)
         byte_losses = (losses * (lengths > 0)).sum(dtype=wide)
         sums += torch.stack(
             [
                 losses.sum(dtype=wide),
                 hits.sum(dtype=wide),
-                learnt.sum().to(wide),
+                loss_mask.sum().to(wide),
                 byte_losses,
                 lengths.sum(dtype=wide),
             ]
         )
         if positions:
-            places += torch.stack([losses.sum(dim=0, dtype=wide), learnt.sum(dim=0).to(wide)])
-    nats, hits_total, tokens, byte_nats, bytes_total = world.sum(sums).tolist()
-    by_place = zip(*world.sum(places).tolist(), strict=True) if positions else ()
+            places += torch.stack([losses.sum(dim=0, dtype=wide), loss_mask.sum(dim=0).to(wide)])
+    nats, hits_total, tokens, byte_nats, bytes_total = world.all_reduce(sums).tolist()
+    by_place = zip(*world.all_reduce(places).tolist(), strict=True) if positions else ()
     return TokenScores(
         loss=nats / tokens if tokens else math.nan,
         accuracy=hits_total / tokens if tokens else math.nan,
@@ -103,7 +103,7 @@ def score_shards(
     context: int | None = None,
     tokens: int | None = None,
     seed: int = 0,
-    world: World | None = None,
+    world: DistContext | None = None,
 ) -> TokenScores:
     """Score a corpus in rows of `context` tokens (default: the model's), each document token once;
     or the first `tokens` of them.
@@ -111,7 +111,7 @@ def score_shards(
     The context may be longer than what the model was trained on. Every rank calls it, and has the
     result.
     """
-    world = world or World()
+    world = world or DistContext()
     length = context or model.config.context
     device = model.embed_tokens.weight.device
     model = model if length <= model.config.context else stretched(model, length)

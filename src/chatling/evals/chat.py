@@ -14,8 +14,8 @@ import numpy as np
 from chatling.data.config import POCKET
 from chatling.errors import DataError
 from chatling.evals.loglikelihood import ModelScorer, Question, Scorer, crop
-from chatling.hardware.distributed import World
-from chatling.inference.engine import Completion, Request, Sampling
+from chatling.hardware.distributed import DistContext
+from chatling.inference.engine import Completion, Request, SamplingParams
 from chatling.messages import Conversation, Part
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder, write_json
@@ -32,7 +32,7 @@ ALL = "all"
 ORDER_SEED = 1337  # of a task's questions, before a part of them is taken
 POCKET_QUESTIONS = 400  # of each skill
 Z_95 = 1.959963984540054  # standard normal quantile at 0.975
-GREEDY = Sampling(temperature=0.0, max_tokens=128)
+GREEDY = SamplingParams(temperature=0.0, max_tokens=128)
 SEED_STRIDE = 1_000_003  # from one question's seeds to the next one's
 
 
@@ -85,7 +85,7 @@ class Result:
         """95 % confidence interval of the accuracy (Wilson 1927: sound at the ends, where the
         normal approximation is not).
 
-        Several answers to one question do not count as several questions.
+        Sequence answers to one question do not count as several questions.
         """
         if not self.total:
             return 0.0, 1.0
@@ -128,8 +128,8 @@ def answer_task(
     engine: Generator,
     tokenizer: Tokenizer,
     task: Task,
-    draws: Sequence[Sampling] = (GREEDY,),
-    world: World | None = None,
+    draws: Sequence[SamplingParams] = (GREEDY,),
+    world: DistContext | None = None,
 ) -> list[Answer]:
     """Every question of a generative task, answered once with each of `draws`, and judged: question
     by question, draw by draw.
@@ -137,7 +137,7 @@ def answer_task(
     The ranks take every so manieth question, and each of them returns its own. Draws are seeded by
     question.
     """
-    world = world or World()
+    world = world or DistContext()
     share = [(i, task[i]) for i in range(world.rank, len(task), world.size)]
     prompts = [tuple(render_prompt(tokenizer, example.prompt)) for _, example in share]
     fits = [len(prompt) < engine.context for prompt in prompts]
@@ -157,7 +157,7 @@ def answer_task(
 
 
 def choose_answers(
-    scorer: Scorer, tokenizer: Tokenizer, task: Task, world: World | None = None
+    scorer: Scorer, tokenizer: Tokenizer, task: Task, world: DistContext | None = None
 ) -> tuple[list[bool], int]:
     """For each question of a categorical task, whether the right letter is the likeliest of those
     in play; and how many were cropped.
@@ -166,7 +166,7 @@ def choose_answers(
     the context, the beginning is left out. The ranks take every so manieth question, and each
     returns its own. Raises DataError when a letter is not one token.
     """
-    world = world or World()
+    world = world or DistContext()
     questions, right, cropped = [], [], 0
     for i in range(world.rank, len(task), world.size):
         example = task[i]
@@ -223,7 +223,7 @@ def evaluate_chat(
     temperature: float = 0.0,
     top_k: int = 0,
     seed: int = 0,
-    world: World | None = None,
+    world: DistContext | None = None,
 ) -> list[Result]:
     """The result of each task, in order, on every rank. Generative tasks are answered `samples`
     times with at most `max_tokens` tokens.
@@ -231,9 +231,9 @@ def evaluate_chat(
     Whether a task can be judged here is found out before its questions are answered: HumanEval
     raises MachineError without a sandbox.
     """
-    world = world or World()
+    world = world or DistContext()
     draws = [
-        Sampling(temperature=temperature, top_k=top_k, max_tokens=max_tokens, seed=seed + i)
+        SamplingParams(temperature=temperature, top_k=top_k, max_tokens=max_tokens, seed=seed + i)
         for i in range(samples)
     ]
     return [
@@ -246,7 +246,7 @@ def evaluate_chat(
     ]
 
 
-def _chosen(model: GPT, tokenizer: Tokenizer, task: Task, world: World) -> Result:
+def _chosen(model: GPT, tokenizer: Tokenizer, task: Task, world: DistContext) -> Result:
     verdicts, cropped = choose_answers(ModelScorer(model), tokenizer, task, world)
     gathered = world.gather((sum(verdicts), len(verdicts), cropped))
     correct, total, too_long = (sum(numbers) for numbers in zip(*gathered, strict=True))
@@ -254,7 +254,11 @@ def _chosen(model: GPT, tokenizer: Tokenizer, task: Task, world: World) -> Resul
 
 
 def _written(
-    engine: Generator, tokenizer: Tokenizer, task: Task, draws: Sequence[Sampling], world: World
+    engine: Generator,
+    tokenizer: Tokenizer,
+    task: Task,
+    draws: Sequence[SamplingParams],
+    world: DistContext,
 ) -> Result:
     if len(task):
         task.score(task[0], task[0].messages[-1].parts)

@@ -25,7 +25,7 @@ from chatling.evals.loglikelihood import (
     common_suffix,
     crop,
 )
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder, write_json
 
@@ -91,7 +91,7 @@ def evaluate_core(
     bundle: Path,
     *,
     limit: int | None = None,
-    world: World | None = None,
+    world: DistContext | None = None,
     note: Callable[[str], None] | None = None,
 ) -> CoreResult:
     """Score a model on every task of a bundle, at most `limit` examples of each. Every rank calls
@@ -103,7 +103,7 @@ def evaluate_core(
     tasks, problems = read_bundle(bundle)
     scores: dict[str, TaskScore] = {}
     for task in tasks:
-        outcomes, faults = score_task(scorer, tokenizer, task, limit, world or World())
+        outcomes, faults = score_task(scorer, tokenizer, task, limit, world or DistContext())
         problems += faults
         accuracy = sum(outcome.correct for outcome in outcomes) / len(outcomes)
         centered = (accuracy - task.baseline) / (1 - task.baseline)
@@ -137,12 +137,12 @@ def score_task(
     tokenizer: CoreTokenizer,
     task: CoreTask,
     limit: int | None = None,
-    world: World | None = None,
+    world: DistContext | None = None,
 ) -> tuple[list[Outcome], list[str]]:
     """The outcome of each example in the shuffled order, and what was odd about some. The ranks
     take every so manieth.
     """
-    world = world or World()
+    world = world or DistContext()
     items = list(task.items)
     random.Random(ORDER_SEED).shuffle(items)
     items = items[:limit]

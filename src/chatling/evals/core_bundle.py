@@ -76,7 +76,7 @@ def read_bundle(folder: Path) -> tuple[list[CoreTask], list[str]]:
     Rows that cannot be used are left out; repeated ones stay, as in the reference. Raises DataError
     when a file is missing or unreadable, a table lacks a task, or a file has no usable row.
     """
-    mend = "Fetch the bundle again, or name another folder."
+    hint = "Fetch the bundle again, or name another folder."
     try:
         entries = yaml.safe_load((folder / "core.yaml").read_text(encoding="utf-8-sig"))[
             "icl_tasks"
@@ -88,10 +88,10 @@ def read_bundle(folder: Path) -> tuple[list[CoreTask], list[str]]:
             }
     except OSError as error:
         raise DataError(
-            f"There is no CORE bundle in {folder}: {error.strerror} ({error.filename}).", mend
+            f"There is no CORE bundle in {folder}: {error.strerror} ({error.filename}).", hint
         ) from None
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"The CORE bundle in {folder} is damaged: {error!r}.", mend) from None
+        raise DataError(f"The CORE bundle in {folder} is damaged: {error!r}.", hint) from None
     tasks, problems = [], []
     files: dict[tuple[Path, Kind], tuple[Item, ...]] = {}  # HellaSwag's is used twice
     for entry in entries:
@@ -107,7 +107,7 @@ def read_bundle(folder: Path) -> tuple[list[CoreTask], list[str]]:
             raise DataError(
                 f"core.yaml in {folder} has an entry that cannot be used ({error!r}):"
                 f" {str(entry)[:80]}.",
-                mend,
+                hint,
             ) from None
         if kind not in get_args(Kind):
             raise DataError(

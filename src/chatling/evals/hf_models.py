@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class HubScorer:
+class HFScorer:
     """Scores with a causal model of `transformers`: every sequence a row of its own, length-sorted
     and padded at the end.
     """
@@ -70,7 +70,7 @@ class HubScorer:
         return [tuple(each) for each in scores]
 
 
-class HubTokenizer:
+class HFTokenizer:
     """What CORE needs of a tokenizer, from one of `transformers`."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase):
@@ -96,7 +96,7 @@ class HubTokenizer:
 
 def load_hub_model(
     name: str, device: str = "cpu", dtype: torch.dtype = torch.float32
-) -> tuple[HubScorer, HubTokenizer]:
+) -> tuple[HFScorer, HFTokenizer]:
     """A model of the Hub, or in a folder, with its tokenizer.
 
     Raises MachineError without `transformers`, DataError when it cannot be had.
@@ -116,4 +116,4 @@ def load_hub_model(
             f"Cannot load the model {name!r}: {reason}",
             "Check its name, or name a folder that holds it.",
         ) from error
-    return HubScorer(model.to(device).eval()), HubTokenizer(tokenizer)
+    return HFScorer(model.to(device).eval()), HFTokenizer(tokenizer)

@@ -14,7 +14,7 @@ from lm_eval.api.model import LM
 
 from chatling.errors import DataError
 from chatling.evals.loglikelihood import ModelScorer, Question, SpanScore, crop
-from chatling.inference.engine import Engine, Request, Sampling
+from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.messages import Conversation
 from chatling.tokenizer.chat_template import render_prompt
 
@@ -23,7 +23,7 @@ MAX_GENERATED = 256  # tokens, where a task does not say
 Pair = tuple[Sequence[int], Sequence[int]]  # what is read, what is scored
 
 
-class HarnessModel(LM):
+class LMEvalAdapter(LM):
     """Every text begins with `<|bos|>`, as in training. A context's trailing spaces belong to what
     follows, as in lm-eval's own models.
 
@@ -104,12 +104,17 @@ class HarnessModel(LM):
         prompt = asked or [self.tokenizer.bos, *self.tokenizer.encode(context)]
         room = max(1, self.engine.context - most)
         return Request(
-            tuple(prompt[-room:]), Sampling(temperature=temperature, max_tokens=most, stop=stop)
+            tuple(prompt[-room:]),
+            SamplingParams(temperature=temperature, max_tokens=most, stop=stop),
         )
 
 
 def run_harness(
-    model: HarnessModel, tasks: Sequence[str], *, shots: int | None = None, limit: int | None = None
+    model: LMEvalAdapter,
+    tasks: Sequence[str],
+    *,
+    shots: int | None = None,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """lm-eval's results for its tasks: {"task": {"metric": value}}. Raises DataError for an unknown
     task or data that cannot be had.

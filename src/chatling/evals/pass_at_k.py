@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chatling.evals.chat import Z_95, pass_at_k
-from chatling.hardware.distributed import World
-from chatling.inference.engine import Completion, Engine, Request, Sampling
+from chatling.hardware.distributed import DistContext
+from chatling.inference.engine import Completion, Engine, Request, SamplingParams
 from chatling.messages import Conversation
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
@@ -59,7 +59,7 @@ def paired_difference(before: Sequence[bool], after: Sequence[bool]) -> Differen
 
 
 def sampled_scores(
-    engine: Engine, task: Task, sampling: Sequence[Sampling], world: World
+    engine: Engine, task: Task, sampling: Sequence[SamplingParams], world: DistContext
 ) -> dict[str, float]:
     """Each question answered greedily and once with each of `sampling`: `val_accuracy` (greedy) and
     `pass@1` to as many as there are.
@@ -70,7 +70,7 @@ def sampled_scores(
     examples = [task[i] for i in range(world.rank, len(task), world.size)]
     prompts = [tuple(render_prompt(engine.tokenizer, example.prompt)) for example in examples]
     fits = [len(prompt) < engine.context for prompt in prompts]
-    ways = [Sampling(temperature=0.0, max_tokens=limit), *sampling]
+    ways = [SamplingParams(temperature=0.0, max_tokens=limit), *sampling]
     asked = [
         Request(prompt, way)
         for prompt, fit in zip(prompts, fits, strict=True)
@@ -89,7 +89,7 @@ def sampled_scores(
             sums[1] += greedy
             for k in range(1, len(sampling) + 1):
                 sums[1 + k] += pass_at_k(len(drawn), sum(drawn), k)
-    count, right, *passed = world.sum_numbers(sums, engine.device)
+    count, right, *passed = world.all_reduce_scalars(sums, engine.device)
     return {"val_accuracy": right / count} | {
         f"pass@{k}": value / count for k, value in enumerate(passed, 1)
     }

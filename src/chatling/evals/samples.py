@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from chatling.inference.engine import Engine, Request, Sampling
+from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.messages import Conversation, Message
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
@@ -66,7 +66,9 @@ def sample(engine: Engine, *, chat: bool, probes: Sequence[Probe] = PROBES) -> l
             if chat
             else [tokenizer.bos, *tokenizer.encode(prompt)]
         )
-        requests.append(Request(tuple(ids), Sampling(temperature=0.0, max_tokens=MOST_TOKENS)))
+        requests.append(
+            Request(tuple(ids), SamplingParams(temperature=0.0, max_tokens=MOST_TOKENS))
+        )
     done = engine.generate(requests)
     return [
         Sample(probe.topic, prompt, _shown(tokenizer, each.ids))

@@ -41,7 +41,7 @@ class Row:
 
     text: str
     tokenizer: str
-    vocabulary: int  # V, special tokens included
+    vocab_size: int  # V, special tokens included
     bytes: int  # of UTF-8
     tokens: int
 
@@ -54,7 +54,7 @@ class Row:
         """Bits per byte of a model that finds all V tokens equally likely: log2(V) · tokens /
         bytes. Where training starts.
         """
-        return math.log2(self.vocabulary) * self.tokens / self.bytes if self.bytes else math.nan
+        return math.log2(self.vocab_size) * self.tokens / self.bytes if self.bytes else math.nan
 
 
 @dataclass(frozen=True)
@@ -222,7 +222,7 @@ def draw_tokenizer(report: TokenizerReport) -> Figure:
             places,
             [row.bytes_per_token for row in rows],
             width * 0.92,
-            label=f"{name} ({rows[0].vocabulary:,} tokens)",
+            label=f"{name} ({rows[0].vocab_size:,} tokens)",
         )
         above.bar_label(bars, fmt="%.1f", fontsize=7)
         below.bar(places, [row.bound for row in rows], width * 0.92)

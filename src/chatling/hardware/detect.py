@@ -150,11 +150,11 @@ def memory_errors(doing: str) -> Iterator[None]:
         if isinstance(
             error, MemoryError | torch.OutOfMemoryError
         ) or "can't allocate memory" in str(error):
-            mend = (
+            hint = (
                 "End what else uses it and go on with the same command, or choose a smaller"
                 " model.depth or model.context."
             )
-            raise MachineError(f"Memory ran out while {doing}.", mend) from error
+            raise MachineError(f"Memory ran out while {doing}.", hint) from error
         raise
 
 

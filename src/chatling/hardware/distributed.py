@@ -53,7 +53,7 @@ def peer_errors() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class World:
+class DistContext:
     """This process among its peers. A world of one needs no process group, and every operation is
     the identity.
     """
@@ -62,7 +62,7 @@ class World:
     size: int = 1
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     @property
@@ -79,18 +79,18 @@ class World:
         faults = self.gather(find() if self.checks_files else None)
         return next((fault for fault in faults if fault is not None), None)
 
-    def sum(self, tensor: Tensor) -> Tensor:
+    def all_reduce(self, tensor: Tensor) -> Tensor:
         """All-reduce in place."""
         if self.size > 1:
             with peer_errors():
                 dist.all_reduce(tensor)
         return tensor
 
-    def sum_numbers(self, values: list[float], device: torch.device) -> list[float]:
+    def all_reduce_scalars(self, values: list[float], device: torch.device) -> list[float]:
         """Each value summed over the ranks; without others, no device is asked."""
         if self.size == 1:
             return values
-        summed: list[float] = self.sum(
+        summed: list[float] = self.all_reduce(
             torch.tensor(values, dtype=widest_float(device), device=device)
         ).tolist()
         return summed
@@ -124,7 +124,7 @@ class World:
             dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, value: Any) -> Any:
+    def broadcast_object(self, value: Any) -> Any:
         """Rank 0's value, on every rank. Plain data only."""
         if self.size == 1:
             return value
@@ -135,7 +135,7 @@ class World:
 
 
 @contextmanager
-def together(world: World) -> Iterator[None]:
+def main_process_first(world: DistContext) -> Iterator[None]:
     """What fails on the first process fails on all, instead of leaving the others to wait. The body
     works on the first one only.
     """
@@ -145,7 +145,7 @@ def together(world: World) -> Iterator[None]:
     except BaseException as error:
         failure = error
     try:
-        told = world.from_first(str(failure) if failure else None)
+        told = world.broadcast_object(str(failure) if failure else None)
     except PeerDied:
         if (
             failure is not None
@@ -177,10 +177,10 @@ def local_rank() -> int:
 
 
 @contextmanager
-def process_group(device: torch.device) -> Iterator[World]:
+def process_group(device: torch.device) -> Iterator[DistContext]:
     """Join the launcher's process group (NCCL on CUDA, else gloo) and leave it in the end."""
     if launched_size() == 1:
-        yield World()
+        yield DistContext()
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     own = (
@@ -191,7 +191,7 @@ def process_group(device: torch.device) -> Iterator[World]:
     try:
         # a GPU's collectives tell of a peer's death later, wherever their results are waited for
         with peer_errors():
-            yield World(launched_rank(), launched_size())
+            yield DistContext(launched_rank(), launched_size())
     finally:
         with contextlib.suppress(RuntimeError):  # there may be nobody left to part from
             dist.destroy_process_group()

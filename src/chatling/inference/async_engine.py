@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable
-from collections.abc import Sequence as Several
+from collections.abc import Callable, Sequence
 from typing import get_args
 
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Engine
-from chatling.inference.request import Completion, Event, Finish, Request, Sequence
+from chatling.inference.request import Completion, Event, FinishReason, Request, RequestState
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +23,7 @@ class Ticket:
     """A request handed to the service. `completion` grows until its `finish` is set."""
 
     def __init__(
-        self, service: EngineService, sequence: Sequence, on_event: Callable[[Event], None]
+        self, service: EngineService, sequence: RequestState, on_event: Callable[[Event], None]
     ):
         self.sequence, self.on_event, self.cancelled, self._service = (
             sequence,
@@ -39,7 +38,7 @@ class Ticket:
 
     @property
     def error(self) -> Exception | None:
-        """Why `completion.finish` is "error"."""
+        """Why `completion.finish_reason` is "error"."""
         return self.sequence.error
 
     def cancel(self) -> None:
@@ -60,12 +59,12 @@ class EngineService:
     error and the others go on.
     """
 
-    def __init__(self, engines: Several[Engine], *, queue_limit: int = 256):
+    def __init__(self, engines: Sequence[Engine], *, queue_limit: int = 256):
         """Engines of one model and tokenizer, no longer to be used by others. At most `queue_limit`
         requests wait beyond the free rows.
         """
         self.engines, self.queue_limit = list(engines), queue_limit
-        self.rows = sum(engine.width for engine in self.engines)
+        self.rows = sum(engine.max_batch_size for engine in self.engines)
         self._changed = threading.Condition()  # guards what follows
         self._waiting: deque[Ticket] = deque()
         self._running: set[Ticket] = set()
@@ -105,7 +104,13 @@ class EngineService:
         with self._changed:
             ever = {
                 name: self._counts[name]
-                for name in ("requests", "refused", "prompt_tokens", "tokens", *get_args(Finish))
+                for name in (
+                    "requests",
+                    "refused",
+                    "prompt_tokens",
+                    "tokens",
+                    *get_args(FinishReason),
+                )
             }
             now = {"running": len(self._running), "waiting": len(self._waiting)}
             return {**now, "rows": self.rows, "queue_limit": self.queue_limit, **ever}
@@ -129,7 +134,7 @@ class EngineService:
 
     def _work(self, engine: Engine) -> None:
         """An engine's thread, for as long as the service lives."""
-        mine: dict[Sequence, Ticket] = {}
+        mine: dict[RequestState, Ticket] = {}
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: mine or self._waiting or self._stopping)
@@ -141,7 +146,7 @@ class EngineService:
                     if ticket.cancelled or self._stopping
                 ]
                 taken = [ticket for ticket in self._waiting if ticket not in gone][
-                    : engine.width - len(mine)
+                    : engine.max_batch_size - len(mine)
                 ]
                 for ticket in (*gone, *taken):
                     if ticket in self._waiting:
@@ -154,7 +159,7 @@ class EngineService:
                 self._end(engine, mine, ticket)
             self._step(engine, mine)
 
-    def _step(self, engine: Engine, mine: dict[Sequence, Ticket]) -> None:
+    def _step(self, engine: Engine, mine: dict[RequestState, Ticket]) -> None:
         """One step for all, each told what came of it. What breaks the step breaks all that ran in
         it, and nothing else.
         """
@@ -171,29 +176,31 @@ class EngineService:
                 self._tell(engine, mine, mine[sequence], event)
 
     def _tell(
-        self, engine: Engine, mine: dict[Sequence, Ticket], ticket: Ticket, event: Event
+        self, engine: Engine, mine: dict[RequestState, Ticket], ticket: Ticket, event: Event
     ) -> None:
-        if event.finish is not None:
-            self._leave(mine, ticket, event.finish)
+        if event.finish_reason is not None:
+            self._leave(mine, ticket, event.finish_reason)
         try:
             ticket.on_event(event)
         except Exception as error:
             log.exception("A request's reader failed; its request ends.")
             ticket.sequence.error = ticket.sequence.error or error
-            if event.finish is None:
+            if event.finish_reason is None:
                 self._end(engine, mine, ticket)
 
-    def _end(self, engine: Engine, mine: dict[Sequence, Ticket], ticket: Ticket) -> None:
+    def _end(self, engine: Engine, mine: dict[RequestState, Ticket], ticket: Ticket) -> None:
         """Before its time: because it was cancelled, or for its error."""
         event = engine.cancel(ticket.sequence)
         if event is not None:
             self._tell(engine, mine, ticket, event)
 
-    def _leave(self, mine: dict[Sequence, Ticket], ticket: Ticket, finish: Finish) -> None:
+    def _leave(
+        self, mine: dict[RequestState, Ticket], ticket: Ticket, finish_reason: FinishReason
+    ) -> None:
         del mine[ticket.sequence]
         with self._changed:
             self._running.remove(ticket)
-            self._counts[finish] += 1
+            self._counts[finish_reason] += 1
             self._counts["tokens"] += len(ticket.completion.ids)
             self._counts["prompt_tokens"] += len(ticket.sequence.request.prompt)
             self._changed.notify_all()

@@ -11,8 +11,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections import deque
-from collections.abc import Callable, Iterator
-from collections.abc import Sequence as Several
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -21,28 +20,36 @@ from chatling.errors import ChatlingError, MachineError
 from chatling.hardware.detect import device_memory, has_compiler, memory_errors
 from chatling.inference.compiled import compiled_step
 from chatling.inference.kv_cache import KVCache, Pass, bytes_per_slot
-from chatling.inference.prefix_cache import BLOCK, Prefixes
-from chatling.inference.request import Completion, Event, Finish, Request, Sequence
+from chatling.inference.prefix_cache import BLOCK, PrefixCache
+from chatling.inference.request import Completion, Event, FinishReason, Request, RequestState
 from chatling.inference.sampling import (
-    Alternatives,
     Sampler,
-    Sampling,
+    SamplingParams,
     Summary,
-    alternatives,
+    TopLogprobs,
     log_probability,
     summarise,
+    top_logprobs_of,
 )
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 
-__all__ = ["Completion", "Engine", "Event", "Finish", "Request", "Sampling", "Sequence"]
+__all__ = [
+    "Completion",
+    "Engine",
+    "Event",
+    "FinishReason",
+    "Request",
+    "RequestState",
+    "SamplingParams",
+]
 
 PREFILL_BLOCKS = 8  # blocks of prompts read at once, at most
 PATIENCE = 4  # decoding steps that a prompt waits for others to be read with
 PROBED_ROUNDINGS = (
     1 << 18
 )  # rounded numbers that must be equal before two widths are taken to agree
-_FREE = Sampling(temperature=0.0)
+_FREE = SamplingParams(temperature=0.0)
 
 
 def in_dtype(model: GPT, dtype: torch.dtype) -> GPT:
@@ -55,11 +62,11 @@ def in_dtype(model: GPT, dtype: torch.dtype) -> GPT:
         id(p): nn.Parameter(_laid_out(w) if id(p) in matrices else w, requires_grad=False)
         for p, w in weights
     }
-    twin = copy.deepcopy(
+    clone = copy.deepcopy(
         model, cast
     )  # the memo stands in for each parameter, so no fp32 copy is made on the way
-    twin.compute_dtype = dtype
-    return twin.eval()
+    clone.compute_dtype = dtype
+    return clone.eval()
 
 
 def _laid_out(weight: torch.Tensor) -> torch.Tensor:
@@ -92,13 +99,13 @@ class Engine:
         model: GPT,
         tokenizer: Tokenizer,
         *,
-        width: int = 1,
+        max_batch_size: int = 1,
         context: int | None = None,
         dtype: torch.dtype | None = None,
         compiled: bool = False,
     ):
-        """At most `width` rows are decoded together; more requests wait. `context` (default: the
-        model's) bounds prompt and answer.
+        """At most `max_batch_size` rows are decoded together; more requests wait. `context`
+        (default: the model's) bounds prompt and answer.
 
         `compiled` builds decoding steps and the reading of prompts, in half a minute, at first use
         or by `build`: several times faster.
@@ -111,31 +118,31 @@ class Engine:
                 "There is no C++ compiler to compile the decoding step.",
                 "Install g++ or clang, or do not compile.",
             )
-        if model.config.vocabulary != tokenizer.vocab_size:
+        if model.config.vocab_size != tokenizer.vocab_size:
             what = (
-                f"The model knows {model.config.vocabulary:,} tokens, the tokenizer"
+                f"The model knows {model.config.vocab_size:,} tokens, the tokenizer"
                 f" {tokenizer.vocab_size:,}."
             )
             raise ChatlingError(what, "Load both from one run.")
         self.model = in_dtype(model, dtype or model.compute_dtype)
         self.device = self.model.embed_tokens.weight.device
-        self.tokenizer, self.width, self.compiled = tokenizer, width, compiled
+        self.tokenizer, self.max_batch_size, self.compiled = tokenizer, max_batch_size, compiled
         self.context = min(context or model.config.context, model.config.context)
         self._check_memory()
-        with memory_errors(f"making room for {width} answers of {self.context:,} tokens"):
+        with memory_errors(f"making room for {max_batch_size} answers of {self.context:,} tokens"):
             self.cache = KVCache(
                 model.config,
-                width,
+                max_batch_size,
                 self.context,
                 self.model.compute_dtype,
                 self.device,
                 compiled=compiled,
             )
-        self.prefill_blocks = max(2, min(width, PREFILL_BLOCKS))
-        self.slots: list[Sequence | None] = [None] * width
-        self.waiting: deque[Sequence] = deque()
-        self.reading: list[Sequence] = []  # in slots, their prompts not read to the end yet
-        self.prefixes = Prefixes(width)
+        self.prefill_blocks = max(2, min(max_batch_size, PREFILL_BLOCKS))
+        self.slots: list[RequestState | None] = [None] * max_batch_size
+        self.waiting: deque[RequestState] = deque()
+        self.reading: list[RequestState] = []  # in slots, their prompts not read to the end yet
+        self.prefixes = PrefixCache(max_batch_size)
         self.frozen = True  # the weights stay as they are, until new ones are loaded
         self._steps: dict[int, Step] = {}
         self._widths: list[int] = []
@@ -145,8 +152,8 @@ class Engine:
         )
 
     def _check_memory(self) -> None:
-        """The cache is set up once and admits no more than it holds. Asked for too much, a system
-        may promise it and fail later.
+        """The cache is set up once and admits no more than it holds. RequestOptions for too much, a
+        system may promise it and fail later.
         """
         each = bytes_per_slot(
             self.model.config,
@@ -156,11 +163,11 @@ class Engine:
             compiled=self.compiled,
         )
         memory, _ = device_memory(self.device.type)  # type: ignore[arg-type]
-        needed = each * (self.width + 1)  # one slot is for padding
+        needed = each * (self.max_batch_size + 1)  # one slot is for padding
         if needed > memory:
             what = (
-                f"{self.width} answers of {self.context:,} tokens take {needed / 1e9:.1f} GB; there"
-                f" are {memory / 1e9:.1f}."
+                f"{self.max_batch_size} answers of {self.context:,} tokens take"
+                f" {needed / 1e9:.1f} GB; there are {memory / 1e9:.1f}."
             )
             raise MachineError(
                 what,
@@ -187,19 +194,19 @@ class Engine:
             self._steps.clear()
             self.__dict__.pop("widths", None)  # to be seen anew, with the new steps
 
-    def prepare(self, request: Request) -> Sequence:
+    def prepare(self, request: Request) -> RequestState:
         """A request ready to be queued. Raises ChatlingError when its prompt cannot be read. Any
         thread may call it.
         """
-        return Sequence(request, self.tokenizer, self.context)
+        return RequestState(request, self.tokenizer, self.context)
 
-    def submit(self, request: Request | Sequence) -> Sequence:
+    def submit(self, request: Request | RequestState) -> RequestState:
         """Queue a request. Raises ChatlingError when its prompt cannot be read."""
-        sequence = request if isinstance(request, Sequence) else self.prepare(request)
+        sequence = request if isinstance(request, RequestState) else self.prepare(request)
         self.waiting.append(sequence)
         return sequence
 
-    def cancel(self, sequence: Sequence) -> Event | None:
+    def cancel(self, sequence: RequestState) -> Event | None:
         """Take a request out, running or waiting, and return its last event; one that has ended
         stays as it is.
         """
@@ -207,14 +214,14 @@ class Engine:
             self.waiting.remove(sequence)
         elif sequence in self.slots:
             self._free(sequence)
-        return sequence.cancel() if sequence.completion.finish is None else None
+        return sequence.cancel() if sequence.completion.finish_reason is None else None
 
     @property
     def busy(self) -> bool:
         return bool(self.waiting) or any(self.slots)
 
     @torch.no_grad()
-    def step(self) -> list[tuple[Sequence, Event]]:
+    def step(self) -> list[tuple[RequestState, Event]]:
         """Read some blocks of prompts where it pays, then decode one token for every row. The
         device is waited for once in each.
 
@@ -227,7 +234,7 @@ class Engine:
                 events += self._decode()
         return events
 
-    def generate(self, requests: Several[Request]) -> list[Completion]:
+    def generate(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer all requests, in their order. Raises ChatlingError, before any work, when one of
         them cannot be read.
         """
@@ -252,7 +259,7 @@ class Engine:
         """
         sequence = self.submit(request)
         try:
-            while sequence.completion.finish is None:
+            while sequence.completion.finish_reason is None:
                 for owner, event in self.step():
                     if owner is sequence:
                         yield event
@@ -272,7 +279,7 @@ class Engine:
             slot = self.prefixes.choose([slot for slot in free if slot < bucket], sequence.blocks)
             self.slots[slot] = sequence
             self.reading.append(sequence)
-            held = self.prefixes.take(slot, () if sequence.request.echo else sequence.blocks)
+            held = self.prefixes.allocate(slot, () if sequence.request.echo else sequence.blocks)
             sequence.read = min(held, len(sequence.blocks) - 1) * BLOCK
             self._sampler = None
 
@@ -292,7 +299,7 @@ class Engine:
         self._patience = PATIENCE if worth else self._patience
         return worth
 
-    def _prefill(self) -> list[tuple[Sequence, Event]]:
+    def _prefill(self) -> list[tuple[RequestState, Event]]:
         """Take over what other slots have read, read blocks of the rest, and give those that are
         through their first token.
         """
@@ -308,7 +315,7 @@ class Engine:
         logits = torch.stack(list(ends.values()))
         return self._advance(list(ends), logits, self._sampler_for(list(ends)))
 
-    def _share(self) -> dict[Sequence, torch.Tensor]:
+    def _share(self) -> dict[RequestState, torch.Tensor]:
         """Copy blocks that some slot holds; returns the logits (V,) after the prompts that are
         whole now.
         """
@@ -320,7 +327,7 @@ class Engine:
                 copies.append(
                     (
                         row,
-                        self.prefixes.holder(row.blocks[blocks - 1]),
+                        self.prefixes.owner(row.blocks[blocks - 1]),
                         self.slots.index(row),
                         blocks,
                         stop,
@@ -335,13 +342,13 @@ class Engine:
         ):  # only now: a source has what it is said to have
             self.prefixes.add(target, row.blocks[:count])
             row.read = stop
-        return {row: self.prefixes.ends[row.blocks[-1]] for row in rows if row.decoding}
+        return {row: self.prefixes.last_logits[row.blocks[-1]] for row in rows if row.decoding}
 
-    def _plan(self) -> list[tuple[Sequence, int]]:
+    def _plan(self) -> list[tuple[RequestState, int]]:
         """Which blocks to read now, as (row, first token): one of each prompt in turn, so that a
         long one holds up nobody.
         """
-        plan: list[tuple[Sequence, int]] = []
+        plan: list[tuple[RequestState, int]] = []
         planned: set[bytes] = set()
         reading = {row: row.read for row in self.reading if not row.decoding}
         while reading and len(plan) < self.prefill_blocks:
@@ -359,7 +366,7 @@ class Engine:
                     del reading[row]
         return plan
 
-    def _read(self, plan: list[tuple[Sequence, int]]) -> dict[Sequence, torch.Tensor]:
+    def _read(self, plan: list[tuple[RequestState, int]]) -> dict[RequestState, torch.Tensor]:
         """Read blocks; returns the logits (V,) after the prompts that are whole now."""
         empty = self.prefill_blocks - len(plan)
         parts = [row.request.prompt[start : start + BLOCK] for row, start in plan]
@@ -367,7 +374,7 @@ class Engine:
             [[*part, *[0] * (BLOCK - len(part))] for part in [*parts, *[()] * empty]],
             device=self.device,
         )
-        slots = [self.slots.index(row) for row, _ in plan] + [self.width] * empty
+        slots = [self.slots.index(row) for row, _ in plan] + [self.max_batch_size] * empty
         starts = [start for _, start in plan] + [0] * empty
         lengths = [len(part) for part in parts] + [0] * empty
         before = [row.request.prompt[start - 1] if start else -1 for row, start in plan] + [
@@ -397,7 +404,7 @@ class Engine:
         ends = {
             row: logits[i].clone() for row, i in last
         }  # a copy, or it would keep the others' alive
-        self.prefixes.ends.update((row.blocks[-1], end) for row, end in ends.items())
+        self.prefixes.last_logits.update((row.blocks[-1], end) for row, end in ends.items())
         return ends
 
     @functools.cached_property
@@ -414,7 +421,7 @@ class Engine:
 
         return compiled_step(read, frozen=False, varies=2) if self.compiled else read
 
-    def _echo(self, sequence: Sequence, start: int, hidden: torch.Tensor) -> None:
+    def _echo(self, sequence: RequestState, start: int, hidden: torch.Tensor) -> None:
         """A block's own scores from its hidden states (T, D)."""
         goals, done = sequence.request.prompt[start + 1 : start + BLOCK + 1], sequence.completion
         logits = self.model.logits(hidden)[: len(goals)]
@@ -422,9 +429,9 @@ class Engine:
             done.prompt_logprobs += log_probability(
                 logits, torch.tensor(goals, device=logits.device)
             ).tolist()
-            done.prompt_alternatives += alternatives(logits, sequence.sampling.top_logprobs)
+            done.prompt_top_logprobs += top_logprobs_of(logits, sequence.sampling.top_logprobs)
 
-    def _decode(self) -> list[tuple[Sequence, Event]]:
+    def _decode(self) -> list[tuple[RequestState, Event]]:
         """One token for every row that has read its prompt; those that have not, and free slots,
         are padding.
         """
@@ -441,7 +448,7 @@ class Engine:
         return self._advance(rows, logits, self._sampler, summary)
 
     def _run(
-        self, state: Several[tuple[int, int, int, int]], longest: int
+        self, state: Sequence[tuple[int, int, int, int]], longest: int
     ) -> tuple[torch.Tensor, Summary]:
         """The decoding step for as many rows as `state` has, built when it is first needed."""
         width = len(state)
@@ -478,20 +485,20 @@ class Engine:
         Another order of summation shows in few of bf16's roundings, so enough rows are looked at
         that these are many. Below four rows products are made by other kernels altogether.
         """
-        fewer = [4] if self.compiled else [4 << i for i in range(self.width.bit_length())]
+        fewer = [4] if self.compiled else [4 << i for i in range(self.max_batch_size.bit_length())]
         config, longest = self.model.config, min(self.context, 100)
         agreeing = []
-        for rows in (rows for rows in fewer if rows < self.width):
+        for rows in (rows for rows in fewer if rows < self.max_batch_size):
             rounds = -(-PROBED_ROUNDINGS // (rows * config.depth * config.width * 12))
             states = [
                 [
                     (
-                        token % config.vocabulary,
-                        7 * token % config.vocabulary,
+                        token % config.vocab_size,
+                        7 * token % config.vocab_size,
                         13 * token % longest,
                         1,
                     )
-                    for token in range(31 * part, 31 * part + self.width)
+                    for token in range(31 * part, 31 * part + self.max_batch_size)
                 ]
                 for part in range(rounds)
             ]
@@ -502,7 +509,7 @@ class Engine:
                 for state in states
             ):
                 agreeing.append(rows)
-        return [*agreeing, self.width]
+        return [*agreeing, self.max_batch_size]
 
     @torch.no_grad()
     def build(self) -> None:
@@ -511,25 +518,25 @@ class Engine:
         """
         for width in self.widths:
             self._run([(0, -1, 0, 0)] * width, 1)
-        self.generate([Request((0,), Sampling(max_tokens=1))])
+        self.generate([Request((0,), SamplingParams(max_tokens=1))])
         self.prefixes.forget()
 
-    def _sampler_for(self, rows: Several[Sequence | None]) -> Sampler:
+    def _sampler_for(self, rows: Sequence[RequestState | None]) -> Sampler:
         settings = [_FREE if row is None else row.sampling for row in rows]
         return Sampler(
             settings,
-            self.model.config.vocabulary,
+            self.model.config.vocab_size,
             self.device,
             [() if row is None else row.tokens for row in rows],
         )
 
     def _advance(
         self,
-        rows: Several[Sequence | None],
+        rows: Sequence[RequestState | None],
         logits: torch.Tensor,
         sampler: Sampler,
         summary: Summary | None = None,
-    ) -> list[tuple[Sequence, Event]]:
+    ) -> list[tuple[RequestState, Event]]:
         """Sample (B, V) logits and give each row its token; rows that end leave."""
         ids, logprobs = sampler(
             logits, [0 if row is None else len(row.completion.ids) for row in rows], summary
@@ -541,14 +548,16 @@ class Engine:
         ):
             if row is not None:
                 events.append((row, self._advance_one(row, token, chance, some)))
-                if row.completion.finish is not None:
+                if row.completion.finish_reason is not None:
                     self._free(row)
         sampler.saw(
             [0 if row is None or not row.completion.ids else row.next_input for row in rows]
         )
         return events
 
-    def _advance_one(self, row: Sequence, token: int, logprob: float, some: Alternatives) -> Event:
+    def _advance_one(
+        self, row: RequestState, token: int, logprob: float, some: TopLogprobs
+    ) -> Event:
         """A request that fails on its own token (its calculator, its text) ends alone."""
         try:
             return row.advance(token, logprob, some)
@@ -556,7 +565,7 @@ class Engine:
             row.error = error
             return row.cancel()
 
-    def _free(self, sequence: Sequence) -> None:
+    def _free(self, sequence: RequestState) -> None:
         self.slots[self.slots.index(sequence)] = None
         if sequence in self.reading:
             self.reading.remove(sequence)

@@ -24,15 +24,15 @@ def block_keys(prompt: Sequence[int]) -> tuple[bytes, ...]:
     return tuple(keys)
 
 
-class Prefixes:
+class PrefixCache:
     """The blocks of prompts that each slot holds, from its beginning on. Only what was read as
     prompt counts, not what was decoded: equal blocks then have equal bits, whoever read them.
     """
 
     def __init__(self, slots: int):
-        self.held: list[list[bytes]] = [[] for _ in range(slots)]
+        self.blocks: list[list[bytes]] = [[] for _ in range(slots)]
         self.holders: dict[bytes, set[int]] = {}
-        self.ends: dict[bytes, Tensor] = {}  # logits (V,) after a prompt's last block
+        self.last_logits: dict[bytes, Tensor] = {}  # logits (V,) after a prompt's last block
         self.used = [0] * slots  # when each slot was last taken
         self.clock = 0
 
@@ -41,41 +41,43 @@ class Prefixes:
         logits are known.
         """
         known = next((i for i, key in enumerate(keys) if key not in self.holders), len(keys))
-        return known - 1 if known == len(keys) and keys[-1] not in self.ends else known
+        return known - 1 if known == len(keys) and keys[-1] not in self.last_logits else known
 
-    def holder(self, key: bytes) -> int:
+    def owner(self, key: bytes) -> int:
         return min(self.holders[key])
 
     def add(self, slot: int, keys: Sequence[bytes]) -> None:
         """The slot now holds these first blocks of a prompt; those that it held before are among
         them.
         """
-        for key in keys[len(self.held[slot]) :]:
-            self.held[slot].append(key)
+        for key in keys[len(self.blocks[slot]) :]:
+            self.blocks[slot].append(key)
             self.holders.setdefault(key, set()).add(slot)
 
-    def take(self, slot: int, keys: Sequence[bytes]) -> int:
+    def allocate(self, slot: int, keys: Sequence[bytes]) -> int:
         """Begin a prompt in a slot; returns how many of its first blocks the slot holds already.
         The rest of what it held is forgotten.
         """
         self.clock += 1
         self.used[slot] = self.clock
-        same = _common(self.held[slot], keys)
-        for key in self.held[slot][same:]:
+        same = _common(self.blocks[slot], keys)
+        for key in self.blocks[slot][same:]:
             self.holders[key].discard(slot)
             if not self.holders[key]:
                 del self.holders[key]
-                self.ends.pop(key, None)
-        del self.held[slot][same:]
+                self.last_logits.pop(key, None)
+        del self.blocks[slot][same:]
         return same
 
     def choose(self, free: Sequence[int], keys: Sequence[bytes]) -> int:
         """The free slot to take: one that holds little but what the prompt begins with, else the
         one unused for longest.
         """
-        shared = {slot: _common(self.held[slot], keys) for slot in free}
+        shared = {slot: _common(self.blocks[slot], keys) for slot in free}
         continued = [
-            slot for slot, blocks in shared.items() if blocks and blocks >= len(self.held[slot]) - 1
+            slot
+            for slot, blocks in shared.items()
+            if blocks and blocks >= len(self.blocks[slot]) - 1
         ]
         return max(
             continued,
@@ -85,8 +87,8 @@ class Prefixes:
 
     def forget(self) -> None:
         """All of it: the weights have changed."""
-        for slot in range(len(self.held)):
-            self.take(slot, ())
+        for slot in range(len(self.blocks)):
+            self.allocate(slot, ())
 
 
 def _common(left: Sequence[bytes], right: Sequence[bytes]) -> int:

@@ -11,11 +11,11 @@ from typing import Literal, NamedTuple
 
 from chatling.errors import ChatlingError
 from chatling.inference.prefix_cache import block_keys
-from chatling.inference.sampling import Alternatives, Sampling
+from chatling.inference.sampling import SamplingParams, TopLogprobs
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.calculator import calculate
 
-Finish = Literal["stop", "length", "cancelled", "error"]
+FinishReason = Literal["stop", "length", "cancelled", "error"]
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Request:
     """
 
     prompt: tuple[int, ...]
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: SamplingParams = field(default_factory=SamplingParams)
     echo: bool = False
 
 
@@ -33,16 +33,17 @@ class Event(NamedTuple):  # one is made for every token, and a tuple is made fas
     """One step of an answer. `text` is what became certain to be said: whole characters, nothing
     that a stop string could still take back.
 
-    The last event has `finish` set; its token is None when the answer ended on a closing token.
+    The last event has `finish_reason` set; its token is None when the answer ended on a closing
+    token.
     """
 
     token: int | None
-    forced: bool  # put in by the calculator, not sampled
+    injected: bool  # put in by the calculator, not sampled
     text: str
     logprob: float  # of the token under the model; 0 when forced
-    finish: Finish | None = None
-    # the likeliest tokens in its place, as many as `Sampling.top_logprobs`; none when forced
-    alternatives: Alternatives = ()
+    finish_reason: FinishReason | None = None
+    # the likeliest tokens in its place, as many as `SamplingParams.top_logprobs`; none when forced
+    top_logprobs: TopLogprobs = ()
 
 
 @dataclass
@@ -55,12 +56,12 @@ class Completion:
     """
 
     ids: list[int] = field(default_factory=list)
-    forced: list[bool] = field(default_factory=list)
+    injected: list[bool] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     text: str = ""
-    finish: Finish | None = None
+    finish_reason: FinishReason | None = None
     prompt_logprobs: list[float] = field(default_factory=list)
-    prompt_alternatives: list[Alternatives] = field(default_factory=list)
+    prompt_top_logprobs: list[TopLogprobs] = field(default_factory=list)
     closing: int | None = None  # the sampled token that ended it, where one did
 
 
@@ -101,7 +102,7 @@ def _overlap(text: str, stop: str) -> int:
     )
 
 
-class Sequence:
+class RequestState:
     """A request with its state. `advance` takes one step's sampled token and says what came of
     it.
     """
@@ -160,34 +161,34 @@ class Sequence:
         """Whether its whole prompt is in the cache."""
         return self.read == len(self.request.prompt)
 
-    def advance(self, token: int, logprob: float, alternatives: Alternatives = ()) -> Event:
+    def advance(self, token: int, logprob: float, top_logprobs: TopLogprobs = ()) -> Event:
         """Take the token that was sampled, unless the calculator has one to put in, whose turn it
         then is.
         """
-        forced = bool(self.queue)
-        if forced:
-            token, logprob, alternatives = self.queue.popleft(), 0.0, ()
+        injected = bool(self.queue)
+        if injected:
+            token, logprob, top_logprobs = self.queue.popleft(), 0.0, ()
         else:
             self.sampled += 1
             if token in (self.tokenizer.assistant_end, self.tokenizer.bos):
                 self.completion.closing = token
                 return self._event(
-                    None, False, self.stream.push(b"", flush=True), logprob, "stop", alternatives
+                    None, False, self.stream.push(b"", flush=True), logprob, "stop", top_logprobs
                 )
             self._calculator(token)
         done = self.completion
         done.ids.append(token)
-        done.forced.append(forced)
+        done.injected.append(injected)
         done.logprobs.append(logprob)
         data = self.tokenizer.decode_bytes([token])
         text = self.stream.push(data) if data else self._special()
-        finish: Finish | None = None
+        finish_reason: FinishReason | None = None
         if self.stream.stopped:
-            finish = "stop"
+            finish_reason = "stop"
         elif self.sampled >= self.sampling.max_tokens or self.position >= self.context:
-            finish = "length"
+            finish_reason = "length"
             text += self.stream.push(b"", flush=True)
-        return self._event(token, forced, text, logprob, finish, alternatives)
+        return self._event(token, injected, text, logprob, finish_reason, top_logprobs)
 
     def cancel(self) -> Event:
         """End here, for its error if it has one; what was held back comes out."""
@@ -202,15 +203,15 @@ class Sequence:
     def _event(
         self,
         token: int | None,
-        forced: bool,
+        injected: bool,
         text: str,
         logprob: float,
-        finish: Finish | None,
-        alternatives: Alternatives = (),
+        finish_reason: FinishReason | None,
+        top_logprobs: TopLogprobs = (),
     ) -> Event:
         self.completion.text += text
-        self.completion.finish = finish
-        return Event(token, forced, text, logprob, finish, alternatives)
+        self.completion.finish_reason = finish_reason
+        return Event(token, injected, text, logprob, finish_reason, top_logprobs)
 
     def _special(self) -> str:
         """A special token has no text, and half a character before it stays half."""

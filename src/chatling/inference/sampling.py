@@ -16,11 +16,11 @@ GREEDY_BELOW = 1e-5  # a temperature under this would overflow; it means the sam
 MAX_BIAS, MAX_ALTERNATIVES = 100, 20  # as in the OpenAI API
 
 Summary = tuple[Tensor, Tensor, Tensor]
-Alternatives = tuple[tuple[int, float], ...]  # (token id, log-probability), likeliest first
+TopLogprobs = tuple[tuple[int, float], ...]  # (token id, log-probability), likeliest first
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingParams:
     """How one request's tokens are chosen, and when it stops.
 
     temperature 0 takes the most likely token (the lowest id on a tie); top_k 0, top_p 1, min_p 0
@@ -93,8 +93,8 @@ class Sampler:
 
     def __init__(
         self,
-        rows: Sequence[Sampling],
-        vocabulary: int,
+        rows: Sequence[SamplingParams],
+        vocab_size: int,
         device: torch.device,
         read: Sequence[Sequence[int]] | None = None,
     ):
@@ -105,9 +105,9 @@ class Sampler:
         self.all_greedy = all(row.greedy for row in rows)
         self.greedy = torch.tensor([row.greedy for row in rows], device=self.device)
         self.temperature = self._column([1.0 if row.greedy else row.temperature for row in rows])
-        limits = [row.top_k if 0 < row.top_k < vocabulary else vocabulary for row in rows]
+        limits = [row.top_k if 0 < row.top_k < vocab_size else vocab_size for row in rows]
         filtered = [
-            not row.greedy and (limit < vocabulary or row.top_p < 1)
+            not row.greedy and (limit < vocab_size or row.top_p < 1)
             for row, limit in zip(rows, limits, strict=True)
         ]
         self.ranked = max(
@@ -119,13 +119,13 @@ class Sampler:
             self._column([row.min_p for row in rows]),
         )
         self.cuts = bool(self.ranked) or any(row.min_p for row in rows)
-        self.alternatives = max((row.top_logprobs for row in rows), default=0)
+        self.top_logprobs = max((row.top_logprobs for row in rows), default=0)
         self.bias, self.penalty = (
-            self._biases(vocabulary),
+            self._biases(vocab_size),
             self._column([row.repetition_penalty for row in rows]),
         )
         self.seen = (
-            self._seen(vocabulary, read)
+            self._seen(vocab_size, read)
             if any(row.repetition_penalty != 1 for row in rows)
             else None
         )
@@ -142,10 +142,10 @@ class Sampler:
         inverts the cumulative distribution in vocabulary order: no row depends on its neighbours.
         """
         logits = logits.to(self.device)
-        ids, chances, totals = (part.to(self.device) for part in summary or summarise(logits))
+        ids, logprobs, totals = (part.to(self.device) for part in summary or summarise(logits))
         wanted = self._penalised(logits)
         if self.all_greedy and wanted is logits:
-            return ids, chances
+            return ids, logprobs
         if wanted is not logits:
             ids = wanted.argmax(dim=-1)
         if not self.all_greedy:
@@ -157,13 +157,13 @@ class Sampler:
         if self.seen is not None:
             self.seen.scatter_(1, torch.tensor(tokens, device=self.device)[:, None], True)
 
-    def likeliest(self, logits: Tensor) -> list[Alternatives]:
-        """Each row's alternatives, as many as it asked for, by the logits (B, V) as they came; one
+    def likeliest(self, logits: Tensor) -> list[TopLogprobs]:
+        """Each row's top_logprobs, as many as it asked for, by the logits (B, V) as they came; one
         synchronisation if there are any.
         """
-        if not self.alternatives:
+        if not self.top_logprobs:
             return [()] * len(self.rows)
-        found = alternatives(logits.to(self.device), self.alternatives)
+        found = top_logprobs_of(logits.to(self.device), self.top_logprobs)
         return [some[: row.top_logprobs] for row, some in zip(self.rows, found, strict=True)]
 
     def _penalised(self, logits: Tensor) -> Tensor:
@@ -209,24 +209,24 @@ class Sampler:
         nucleus = ranked.masked_fill(~kept, float("inf")).amin(dim=-1, keepdim=True)
         return torch.maximum(least, torch.where(self.filtered, nucleus, 0.0))
 
-    def _biases(self, vocabulary: int) -> Tensor | None:
+    def _biases(self, vocab_size: int) -> Tensor | None:
         """(B, V), or None where no row has any."""
         pairs = [
             (i, token, bias)
             for i, row in enumerate(self.rows)
             for token, bias in row.logit_bias
-            if token < vocabulary
+            if token < vocab_size
         ]
         if not pairs:
             return None
         at, tokens, biases = zip(*pairs, strict=True)
-        bias = torch.zeros(len(self.rows), vocabulary)
+        bias = torch.zeros(len(self.rows), vocab_size)
         bias[at, tokens] = torch.tensor(biases, dtype=torch.float32)
         return bias.to(self.device)
 
-    def _seen(self, vocabulary: int, read: Sequence[Sequence[int]] | None) -> Tensor:
+    def _seen(self, vocab_size: int, read: Sequence[Sequence[int]] | None) -> Tensor:
         """(B, V) bool: which tokens each row has read."""
-        seen = torch.zeros(len(self.rows), vocabulary, dtype=torch.bool)
+        seen = torch.zeros(len(self.rows), vocab_size, dtype=torch.bool)
         for row, tokens in zip(seen, read or (), strict=False):
             row[list(tokens)] = True
         return seen.to(self.device)
@@ -251,10 +251,10 @@ def log_probability(logits: Tensor, ids: Tensor) -> Tensor:
     return logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(dim=-1)
 
 
-def alternatives(logits: Tensor, count: int) -> list[Alternatives]:
+def top_logprobs_of(logits: Tensor, count: int) -> list[TopLogprobs]:
     """The `count` likeliest tokens of each row of logits (B, V)."""
-    chances, ids = logits.log_softmax(dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
+    logprobs, ids = logits.log_softmax(dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
     return [
         tuple(zip(some, theirs, strict=True))
-        for some, theirs in zip(ids.tolist(), chances.tolist(), strict=True)
+        for some, theirs in zip(ids.tolist(), logprobs.tolist(), strict=True)
     ]

@@ -33,7 +33,7 @@ class ModelConfig:
     width: int
     heads: int
     kv_heads: int
-    vocabulary: int
+    vocab_size: int
     context: int
     mlp_width: int
     rope_theta: float = 10_000.0
@@ -65,7 +65,7 @@ class ModelConfig:
                 f"Head width {self.head_width} is odd; rotary embeddings need an even one.",
                 "Change model.head_width.",
             )
-        if min(self.depth, self.width, self.vocabulary, self.context) < 1:
+        if min(self.depth, self.width, self.vocab_size, self.context) < 1:
             raise RecipeError("model.depth, width, vocabulary and context must all be positive.")
 
     @property
@@ -159,7 +159,7 @@ class ModelRecipe:
     sees all. Empty: classic "L", modern "SSSL".
     """
 
-    def resolve(self, vocabulary: int) -> ModelConfig:
+    def resolve(self, vocab_size: int) -> ModelConfig:
         """The full shape for a tokenizer's vocabulary."""
         if min(self.depth, self.head_width, self.context) < 1:
             raise RecipeError("model.depth, head_width and context must all be positive.")
@@ -182,7 +182,7 @@ class ModelRecipe:
             width=width,
             heads=heads,
             kv_heads=heads if self.kv_heads is None else self.kv_heads,
-            vocabulary=vocabulary,
+            vocab_size=vocab_size,
             context=self.context,
             mlp_width=4 * width,
             rope_theta=self.rope_theta or (100_000.0 if modern else 10_000.0),
@@ -225,10 +225,10 @@ def parameter_counts(config: ModelConfig) -> dict[str, int]:
     scalars += gate_inputs(c, SMEAR_GATE_INPUTS) + 1 if c.smear else 0
     scalars += 1 if c.backout else 0
     counts = {
-        "embedding": c.vocabulary * c.width,
-        "head": c.vocabulary * c.width,
+        "embedding": c.vocab_size * c.width,
+        "head": c.vocab_size * c.width,
         "matrices": c.depth * per_layer,
-        "value_embeddings": value_layers * c.vocabulary * kv_width,
+        "value_embeddings": value_layers * c.vocab_size * kv_width,
         "scalars": scalars,
     }
     return counts | {"total": sum(counts.values())}
@@ -260,9 +260,9 @@ def counted_at_depth_12(config: ModelConfig, preset: str) -> float:
     depth, width, share = REFERENCE_DEPTH, REFERENCE_WIDTH, config.kv_heads / config.heads
     matrices = depth * width * width * (2 + 2 * share + 8)
     if preset != "modern":
-        return matrices + 2 * config.vocabulary * width
+        return matrices + 2 * config.vocab_size * width
     gates = depth / 2 * width / config.head_width * share * VALUE_GATE_INPUTS
-    return matrices + gates + config.vocabulary * width
+    return matrices + gates + config.vocab_size * width
 
 
 def flops_per_token(config: ModelConfig, context: int | None = None) -> float:
@@ -304,4 +304,4 @@ def logits_memory(config: ModelConfig, rows: int) -> int:
     """Bytes of the loss's logits and what is made of them, three fp32 tensors for one chunk of a
     micro-batch's tokens.
     """
-    return 3 * 4 * min(LOGITS_CHUNK, config.vocabulary * config.context * rows)
+    return 3 * 4 * min(LOGITS_CHUNK, config.vocab_size * config.context * rows)

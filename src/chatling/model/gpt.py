@@ -125,13 +125,13 @@ class GPT(nn.Module):
         super().__init__()
         self.config, self.compute_dtype = config, compute_dtype
         self.loss_chunk: ChunkLoss = softcapped_chunk
-        self.embed_tokens = nn.Embedding(config.vocabulary, config.width)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
         self.layers = nn.ModuleList(Block(config, layer, kernel) for layer in range(config.depth))
-        self.lm_head = Linear(config.width, config.vocabulary)
+        self.lm_head = Linear(config.width, config.vocab_size)
         kv_width = config.kv_heads * config.head_width
         self.value_embeds = nn.ModuleDict(
             {
-                str(i): nn.Embedding(config.vocabulary, kv_width)
+                str(i): nn.Embedding(config.vocab_size, kv_width)
                 for i in range(config.depth)
                 if config.has_value_embedding(i)
             }

@@ -34,7 +34,7 @@ def softcapped_chunk(
     """
     logits = hidden @ weight.T
     squashed = torch.tanh(logits.to(torch.promote_types(logits.dtype, torch.float32)) / softcap)
-    learnt = targets != IGNORE
+    loss_mask = targets != IGNORE
     index = targets.clamp_min(0)[:, None]
     exponentials = torch.exp(squashed * softcap)
     totals = exponentials.sum(dim=-1, keepdim=True)
@@ -43,10 +43,10 @@ def softcapped_chunk(
     gradient = (
         (exponentials / totals - (classes == index).to(totals.dtype))
         * (1 - squashed * squashed)
-        * learnt[:, None]
+        * loss_mask[:, None]
     )
     gradient = gradient.to(hidden.dtype)
-    return (losses[:, 0] * learnt).sum(), gradient @ weight, gradient.T @ hidden
+    return (losses[:, 0] * loss_mask).sum(), gradient @ weight, gradient.T @ hidden
 
 
 class _SoftcappedCrossEntropy(torch.autograd.Function):
@@ -199,8 +199,8 @@ def policy_gradient_loss(
     return (each * sampled).sum(), sampled.sum()
 
 
-def preference_gains(
-    logprobs: Tensor, targets: Tensor, reference: Tensor, per_token: bool
+def implicit_rewards(
+    logprobs: Tensor, targets: Tensor, reference: Tensor, length_normalize: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """How much likelier each answer became than it was under the reference model: chosen (P,),
     rejected (P,), and which pairs are real.
@@ -209,12 +209,12 @@ def preference_gains(
     rejected ones; reference (2 P,). With `per_token`, the mean over an answer's tokens instead of
     the sum.
     """
-    learnt = targets != IGNORE
-    gains = logprobs.sum(dim=1) - reference
-    if per_token:
-        gains = gains / learnt.sum(dim=1).clamp_min(1)
-    chosen, rejected = gains.chunk(2)
-    return chosen, rejected, learnt.any(dim=1).chunk(2)[0]
+    loss_mask = targets != IGNORE
+    rewards = logprobs.sum(dim=1) - reference
+    if length_normalize:
+        rewards = rewards / loss_mask.sum(dim=1).clamp_min(1)
+    chosen, rejected = rewards.chunk(2)
+    return chosen, rejected, loss_mask.any(dim=1).chunk(2)[0]
 
 
 def preference_loss(
@@ -224,8 +224,8 @@ def preference_loss(
     *,
     beta: float,
     label_smoothing: float = 0.0,
-    per_token: bool = False,
-    imitation: float = 0.0,
+    length_normalize: bool = False,
+    sft_loss_weight: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Summed DPO loss -log sigmoid(beta (gain of the chosen - gain of the rejected)) and the number
     of pairs (arXiv 2305.18290).
@@ -233,14 +233,14 @@ def preference_loss(
     With `label_smoothing` e, that share of the labels is taken to be wrong (cDPO). With `imitation`
     comes that many times the mean next-token loss of the chosen answer (arXiv 2404.19733), for
     answers that the model would never give by itself. Other arguments as of
-    `preference_gains`.
+    `implicit_rewards`.
     """
-    chosen, rejected, real = preference_gains(logprobs, targets, reference, per_token)
+    chosen, rejected, real = implicit_rewards(logprobs, targets, reference, length_normalize)
     margin = beta * (chosen - rejected)
     each = -(1 - label_smoothing) * logsigmoid(margin) - label_smoothing * logsigmoid(-margin)
-    if imitation:
+    if sft_loss_weight:
         lengths = (targets != IGNORE).sum(dim=1).clamp_min(1)
-        each = each - imitation * (logprobs.sum(dim=1) / lengths).chunk(2)[0]
+        each = each - sft_loss_weight * (logprobs.sum(dim=1) / lengths).chunk(2)[0]
     return (each * real).sum(), real.sum()
 
 
@@ -258,9 +258,9 @@ def token_losses(
     for part, goal in zip(flat.split(rows), goals.split(rows), strict=True):
         logits = capped_logits(part, weight, softcap)
         chosen = logits.gather(1, goal.clamp_min(0)[:, None])[:, 0]
-        learnt = goal != IGNORE
-        losses.append((logits.logsumexp(dim=-1) - chosen) * learnt)
-        hits.append((logits.argmax(dim=-1) == goal) & learnt)
+        loss_mask = goal != IGNORE
+        losses.append((logits.logsumexp(dim=-1) - chosen) * loss_mask)
+        hits.append((logits.argmax(dim=-1) == goal) & loss_mask)
     return torch.cat(losses).view_as(targets), torch.cat(hits).view_as(targets)
 
 

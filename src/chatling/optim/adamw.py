@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class AdamWGroup:
     all.
     """
 
-    def __init__(self, name: str, parameter: Tensor, settings: AdamWSettings, world: World):
+    def __init__(self, name: str, parameter: Tensor, settings: AdamWSettings, world: DistContext):
         self.name, self.parameter, self.settings = name, parameter, settings
         self.sharded = parameter.ndim > 1 and parameter.shape[0] % world.size == 0
         self.world = world
@@ -45,7 +45,7 @@ class AdamWGroup:
         if self.sharded:
             self.gradient = self.world.reduce_scatter(self.parameter.grad)
             return self.gradient.square().sum()
-        self.gradient = self.world.sum(self.parameter.grad)
+        self.gradient = self.world.all_reduce(self.parameter.grad)
         return self.gradient.square().sum() / self.world.size  # every rank holds all of it
 
     @torch.no_grad()

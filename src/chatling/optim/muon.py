@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 
 Coefficients = tuple[tuple[float, float, float], ...]
 
@@ -63,7 +63,7 @@ class MuonGroup:
         names: Sequence[str],
         parameters: Sequence[Tensor],
         settings: MuonSettings,
-        world: World,
+        world: DistContext,
         dtype: torch.dtype,
     ):
         self.names, self.parameters, self.settings, self.world, self.dtype = (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from chatling.errors import DataError
 from chatling.fields import Flag, Rate, bounded, config
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.config import REFERENCE_WIDTH
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings
@@ -50,7 +50,7 @@ class OptimConfig:
 
 
 @dataclass(frozen=True)
-class Rates:
+class OptimSettings:
     """An OptimConfig with every choice made, for one width, batch and number of tokens."""
 
     modern: bool
@@ -64,16 +64,16 @@ class Rates:
     clip: float
 
 
-def resolve_rates(
+def resolve_optim(
     config: OptimConfig,
     preset: str,
     width: int,
     batch_tokens: int,
     tokens: float,
     tokens_d12: float,
-) -> Rates:
-    """Rates as functions of width (embeddings and head by (width / 768)^-0.5), batch (square root)
-    and tokens (weight decay).
+) -> OptimSettings:
+    """OptimSettings as functions of width (embeddings and head by (width / 768)^-0.5), batch
+    (square root) and tokens (weight decay).
 
     `tokens` and `tokens_d12` are what this model and one of depth 12, where modern's weight decay
     is tuned, train on at one ratio of
@@ -97,7 +97,7 @@ def resolve_rates(
     matrix_lr = pick(config.matrix_lr, 0.02, 0.02) * batch_factor
     if not modern:
         table, head = AdamWSettings(embedding_lr), AdamWSettings(head_lr)
-        return Rates(
+        return OptimSettings(
             False,
             MuonSettings(matrix_lr, decay),
             table,
@@ -108,7 +108,7 @@ def resolve_rates(
             table,
             pick(config.clip, 1.0, 0.0),
         )
-    return Rates(
+    return OptimSettings(
         modern=True,
         matrix=MuonSettings(matrix_lr, decay, beta2=0.9, polar_express=True),
         embedding=AdamWSettings(embedding_lr, 0.8, 0.995, 0.001),
@@ -129,8 +129,8 @@ class Optimizer:
     def __init__(
         self,
         named_parameters: Iterable[tuple[str, Tensor]],
-        rates: Rates,
-        world: World,
+        rates: OptimSettings,
+        world: DistContext,
         dtype: torch.dtype,
     ):
         """`dtype` is that of the orthogonalisation; float64 parameters are orthogonalised in
@@ -155,7 +155,7 @@ class Optimizer:
         tensor, the same on each).
         """
         squares = torch.stack([group.reduce_gradients() for group in self.groups]).sum()
-        return self.world.sum(squares).sqrt()
+        return self.world.all_reduce(squares).sqrt()
 
     def step(self, norm: Tensor, rate: float, momentum: float, decay: float) -> None:
         """Apply the reduced gradients, clipped to the preset's largest norm. `rate` and `decay`
@@ -184,14 +184,14 @@ class Optimizer:
             ) from error
 
 
-def is_matrix(name: str, rates: Rates) -> bool:
+def is_matrix(name: str, rates: OptimSettings) -> bool:
     """Whether Muon updates a parameter: the matrices of the blocks, as against embeddings, head and
     scales.
     """
     return isinstance(_settings(name, rates), MuonSettings)
 
 
-def _settings(name: str, rates: Rates) -> MuonSettings | AdamWSettings:
+def _settings(name: str, rates: OptimSettings) -> MuonSettings | AdamWSettings:
     if name.startswith("embed_tokens"):
         return rates.embedding
     if name.startswith("lm_head"):

@@ -17,7 +17,7 @@ from chatling.evals.config import FULL
 from chatling.evals.core_bundle import read_bundle
 from chatling.hardware.detect import detect
 from chatling.model.config import ModelConfig
-from chatling.optim.param_groups import resolve_rates
+from chatling.optim.param_groups import resolve_optim
 from chatling.pipeline.downloads import open_fetcher, open_sources
 from chatling.pipeline.epochs import available, epoch_warnings, own_tokens, taken
 from chatling.pipeline.plan import Plan, plan
@@ -61,7 +61,7 @@ def check(recipe: Recipe, stages: Collection[str] = EVERY_STAGE, *, processes: i
     outline = plan(recipe)
     model, preset = outline.model, recipe.model.preset
     base_rates(recipe.base, recipe.optim, model, preset)
-    resolve_rates(
+    resolve_optim(
         recipe.optim, preset, model.width, base_batch(recipe.base, model, preset), 1, 0
     )  # of the stages after it
     _check_division(recipe, model, stages, processes)
@@ -241,11 +241,11 @@ def _text_notes(recipe: Recipe, survey: Survey) -> Iterator[str]:
             f" {recipe.data.source} are read."
         )
     if (
-        survey.text is not None and survey.text.bytes < recipe.tokenizer.vocabulary
+        survey.text is not None and survey.text.bytes < recipe.tokenizer.vocab_size
     ):  # each merge needs a place of its own
         yield (
             f"The text in {recipe.data.source} is too little for a vocabulary of"
-            f" {recipe.tokenizer.vocabulary:,}: it will be smaller."
+            f" {recipe.tokenizer.vocab_size:,}: it will be smaller."
         )
 
 
@@ -265,7 +265,7 @@ def _mixture_notes(recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterat
                 continue
             what = (
                 f"No answer in {entry.task} begins within the context of {model.context} tokens, so"
-                " none would be learnt."
+                " none would be trained on."
             )
             yield from _fit_notes(held.shortest, model, recipe, what)
 
@@ -297,11 +297,11 @@ def _fit_notes(size: int, model: ModelConfig, recipe: Recipe, what: str) -> Iter
     """Raises DataError when `size` bytes surely are more tokens than the context; yields a warning
     when they seem to be.
     """
-    mend = "Choose a longer model.context, or shorter texts."
+    hint = "Choose a longer model.context, or shorter texts."
     if size / LONGEST_TOKEN > model.context:
-        raise DataError(what, mend)
-    if own_tokens(size, recipe.tokenizer.vocabulary) > model.context:
-        yield f"It seems that: {what} {mend}"
+        raise DataError(what, hint)
+    if own_tokens(size, recipe.tokenizer.vocab_size) > model.context:
+        yield f"It seems that: {what} {hint}"
 
 
 def _check_evaluations(recipe: Recipe) -> Iterator[str]:

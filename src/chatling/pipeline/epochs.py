@@ -47,15 +47,15 @@ class Use:
     epochs: float
 
 
-def own_tokens(size: float, vocabulary: int) -> float:
+def own_tokens(size: float, vocab_size: int) -> float:
     """About how many tokens so many bytes of text are: 4.8 bytes each at 32,768 tokens and above,
     0.4 fewer at each half of that.
     """
-    return size / max(1.0, CHARACTERS_PER_TOKEN + min(0.0, 0.4 * math.log2(vocabulary / 32_768)))
+    return size / max(1.0, CHARACTERS_PER_TOKEN + min(0.0, 0.4 * math.log2(vocab_size / 32_768)))
 
 
-def _talk_tokens(held: Held, vocabulary: int) -> float:
-    return own_tokens(held.bytes, vocabulary) + SPECIAL_TOKENS * held.items
+def _talk_tokens(held: Held, vocab_size: int) -> float:
+    return own_tokens(held.bytes, vocab_size) + SPECIAL_TOKENS * held.items
 
 
 def available(entry: MixtureEntry, survey: Survey) -> int | None:
@@ -74,22 +74,22 @@ def taken(entry: MixtureEntry, survey: Survey) -> int:
     return (OWN_CONVERSATIONS if found is None else found) * entry.epochs
 
 
-def mixture_size(config: FinetuneConfig, survey: Survey, vocabulary: int) -> tuple[int, float]:
+def mixture_size(config: FinetuneConfig, survey: Survey, vocab_size: int) -> tuple[int, float]:
     """(conversations, tokens) that a fine-tuning stage goes through in all, as its mixture says."""
     conversations, tokens = 0, 0.0
     for entry in config.mixture:
         count, held = taken(entry, survey) * config.epochs, survey.talks.get(entry.task)
         each = TOKENS_PER_CONVERSATION.get(entry.task, OTHER_TOKENS_PER_CONVERSATION)
         conversations += count
-        tokens += count * (_talk_tokens(held, vocabulary) / max(1, held.items) if held else each)
+        tokens += count * (_talk_tokens(held, vocab_size) / max(1, held.items) if held else each)
     return conversations, tokens
 
 
 def uses_of(recipe: Recipe, survey: Survey, base_tokens: int) -> Iterator[Use]:
     """How often each stage goes through the data that were looked into."""
-    vocabulary = recipe.tokenizer.vocabulary
+    vocab_size = recipe.tokenizer.vocab_size
     if survey.text is not None:
-        tokens = own_tokens(survey.text.bytes, vocabulary)
+        tokens = own_tokens(survey.text.bytes, vocab_size)
         yield Use(
             "base",
             recipe.data.source,
@@ -101,7 +101,7 @@ def uses_of(recipe: Recipe, survey: Survey, base_tokens: int) -> Iterator[Use]:
     for name, config in (("mid", recipe.mid), ("sft", recipe.sft)):
         if config is None:
             continue
-        conversations, tokens = mixture_size(config, survey, vocabulary)
+        conversations, tokens = mixture_size(config, survey, vocab_size)
         share = (
             config.batch_tokens / max(1.0, tokens)
             if config.packed
@@ -115,21 +115,21 @@ def uses_of(recipe: Recipe, survey: Survey, base_tokens: int) -> Iterator[Use]:
                     entry.task,
                     "conversations",
                     held,
-                    _talk_tokens(held, vocabulary),
+                    _talk_tokens(held, vocab_size),
                     times * max(1.0, share),
                 )
     if recipe.dpo is not None and survey.pairs is not None:
-        tokens = own_tokens(survey.pairs.bytes, vocabulary)
+        tokens = own_tokens(survey.pairs.bytes, vocab_size)
         yield Use("dpo", recipe.dpo.data, "pairs", survey.pairs, tokens, recipe.dpo.epochs)
 
 
 def epoch_warnings(uses: Sequence[Use], base_steps: int) -> list[str]:
     """What to know of data that are gone through too often."""
-    mend = {"base": "fewer steps (--base.steps {})", "dpo": "fewer dpo.epochs"}
+    hint = {"base": "fewer steps (--base.steps {})", "dpo": "fewer dpo.epochs"}
     found = []
     for use in uses:
         if use.epochs > MANY_EPOCHS:
-            fewer = mend.get(use.stage, "a smaller count or fewer epochs in the mixture")
+            fewer = hint.get(use.stage, "a smaller count or fewer epochs in the mixture")
             fewer = fewer.format(max(1, int(base_steps * MANY_EPOCHS / use.epochs)))
             found.append(
                 f"{use.stage} goes about {use.epochs:,.0f} times through {use.name}: above"

@@ -29,7 +29,7 @@ from chatling.run_dir import MANIFEST, STAGES, write_json
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.callbacks import BASE
 from chatling.train.checkpoint import load_model
-from chatling.train.runtime import Execution
+from chatling.train.runtime import RuntimeConfig
 
 WIDTH = 64  # questions answered together
 MOST_TOKENS = 256  # of an answer
@@ -40,11 +40,11 @@ def core_bundle(job: Job) -> Path | None:
     is none, which is told.
     """
     config, found = job.recipe.eval, None
-    if config is not None and config.core is not None and job.world.first:
+    if config is not None and config.core is not None and job.world.is_main:
         with _left_out(job, "CORE"):
             fetcher = functools.partial(open_fetcher, job.recipe, job.progress.message)
             found = str(open_bundle(config.core, job.folder, job.recipe.seed, fetcher))
-    found = job.world.from_first(found)
+    found = job.world.broadcast_object(found)
     return None if found is None else Path(found)
 
 
@@ -53,7 +53,7 @@ def evaluate_run(job: Job) -> None:
     chats. Every rank calls it.
     """
     problems: list[str] = []
-    if job.world.first:
+    if job.world.is_main:
         with _left_out(job, "the tokenizer's evaluation", problems):
             tokenizer = Tokenizer.load(job.folder.tokenizer)
             found = evaluate_tokenizer(tokenizer, evaluation_texts(job.folder, tokenizer))
@@ -70,7 +70,7 @@ def evaluate_run(job: Job) -> None:
         ):
             with _left_out(job, f"the chat evaluation of {stage}", problems):
                 _chat(job, stage, problems)
-    job.note({"problems": problems})
+    job.record({"problems": problems})
 
 
 def report_run(job: Job) -> None:
@@ -84,7 +84,7 @@ def _core(job: Job, bundle: Path) -> None:
     result = evaluate_core(
         _model(job, BASE), Tokenizer.load(job.folder.tokenizer), bundle, world=job.world
     )
-    if job.world.first:
+    if job.world.is_main:
         write_core(job.folder, BASE, result)
     job.progress.message(f"CORE of {BASE}: {result.core:.4f} over {len(result.tasks)} tasks")
 
@@ -94,14 +94,14 @@ def _chat(job: Job, stage: str, problems: list[str]) -> None:
     assert config is not None
     fetcher = functools.partial(open_fetcher, job.recipe, job.progress.message)
     tasks = open_chat_tasks(config.chat, job.recipe.seed, config.questions, fetcher)
-    engine = Engine(_model(job, stage), Tokenizer.load(job.folder.tokenizer), width=WIDTH)
+    engine = Engine(_model(job, stage), Tokenizer.load(job.folder.tokenizer), max_batch_size=WIDTH)
     results: list[Result] = []
     for task in tasks:
         with _left_out(job, f"{task.name} of {stage}", problems):
             results += evaluate_chat(
                 engine, engine.tokenizer, [task], MOST_TOKENS, seed=job.recipe.seed, world=job.world
             )
-    if job.world.first:
+    if job.world.is_main:
         facts = {
             "seed": job.recipe.seed,
             "questions": config.questions,
@@ -117,7 +117,7 @@ def _chat(job: Job, stage: str, problems: list[str]) -> None:
 
 def _model(job: Job, stage: str) -> GPT:
     """As it was trained: on the run's device, in its dtype."""
-    execution = Execution.from_dict(job.execution)
+    execution = RuntimeConfig.from_dict(job.execution)
     if execution.device == "cpu":
         torch.set_num_threads(max(1, execution.threads // job.world.size))
     return load_model(

@@ -136,7 +136,7 @@ def plan(recipe: Recipe, *, micro_rows: int = 1, survey: Survey = NOTHING_SEEN) 
     data of one's own hold, which is guessed otherwise. Raises RecipeError for shapes that do not
     fit together.
     """
-    model = recipe.model.resolve(recipe.tokenizer.vocabulary)
+    model = recipe.model.resolve(recipe.tokenizer.vocab_size)
     per_token = flops_per_token(model)
     steps = base_steps(recipe.base, model, recipe.model.preset)
     base = steps * base_batch(recipe.base, model, recipe.model.preset)
@@ -159,11 +159,11 @@ def plan(recipe: Recipe, *, micro_rows: int = 1, survey: Survey = NOTHING_SEEN) 
     written = min(int(text.characters / CHARACTERS_PER_TOKEN) if text else base_tokens, 10**13)
     # A checkpoint holds weights and optimizer state but no gradients.
     disk = _disk(
-        recipe, stages, training - weights, weights, written, 2 if model.vocabulary <= 65_536 else 4
+        recipe, stages, training - weights, weights, written, 2 if model.vocab_size <= 65_536 else 4
     )
     own = survey.text
     each = (
-        own.characters / max(1.0, own_tokens(own.bytes, model.vocabulary))
+        own.characters / max(1.0, own_tokens(own.bytes, model.vocab_size))
         if own
         else CHARACTERS_PER_TOKEN
     )
@@ -194,7 +194,7 @@ def _disk(
     is written.
     """
     pocket = recipe.data.source == POCKET
-    disk = {"tokenizer": 200 * recipe.tokenizer.vocabulary + (POCKET_CORPUS if pocket else 0)}
+    disk = {"tokenizer": 200 * recipe.tokenizer.vocab_size + (POCKET_CORPUS if pocket else 0)}
     for stage in stages:
         disk[stage.name] = (
             checkpoint * (recipe.loop.keep + 1) + weights
@@ -209,7 +209,7 @@ def _disk(
 
 def text_characters(recipe: Recipe) -> float:
     """How much text to have for a recipe's tokenizer and base stage."""
-    model, preset = recipe.model.resolve(recipe.tokenizer.vocabulary), recipe.model.preset
+    model, preset = recipe.model.resolve(recipe.tokenizer.vocab_size), recipe.model.preset
     tokens = base_steps(recipe.base, model, preset) * base_batch(recipe.base, model, preset)
     return max(tokens * CHARACTERS_PER_TOKEN * SPARE_TEXT, recipe.tokenizer.characters)
 
@@ -230,7 +230,7 @@ def _corpus_plan(recipe: Recipe) -> CorpusPlan | None:
 def _finetune_plan(
     name: str, config: FinetuneConfig, per_token: float, model: ModelConfig, survey: Survey
 ) -> StagePlan:
-    conversations, tokens = mixture_size(config, survey, model.vocabulary)
+    conversations, tokens = mixture_size(config, survey, model.vocab_size)
     steps = max(
         1,
         (
@@ -260,7 +260,7 @@ def _dpo_plan(config: DPOConfig, per_token: float, model: ModelConfig, survey: S
         * TOKENS_PER_CONVERSATION.get(config.data, OTHER_TOKENS_PER_CONVERSATION)
     )
     if survey.pairs:
-        tokens = own_tokens(survey.pairs.bytes, model.vocabulary) * config.epochs
+        tokens = own_tokens(survey.pairs.bytes, model.vocab_size) * config.epochs
     flops = tokens * per_token * (1 + 1 / (3 * config.epochs))
     return StagePlan(
         "dpo",

@@ -19,7 +19,7 @@ from typing import Any
 
 from chatling.config.recipe import Recipe, fingerprint, from_toml, read_text, to_toml
 from chatling.errors import ChatlingError, Interrupted, MachineError, RunError
-from chatling.hardware.distributed import World, together
+from chatling.hardware.distributed import DistContext, main_process_first
 from chatling.run_dir import (
     STATE,
     RunFolder,
@@ -38,18 +38,18 @@ DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
 class Job:
     """What a stage's work is given.
 
-    `execution` holds the choices made by measuring, once `freeze` has stored them; `note` adds
-    facts to the stage's entry in the state, and
-    to this attempt's there.
+    `execution` holds the choices made by measuring, once `save_runtime` has stored them; `note`
+    adds
+    facts to the stage's entry in the state, and to this attempt's there.
     """
 
     recipe: Recipe
     folder: RunFolder
-    world: World
+    world: DistContext
     progress: Progress
     execution: Mapping[str, Any]
-    freeze: Callable[[Mapping[str, Any]], None]
-    note: Callable[[Mapping[str, Any]], None]
+    save_runtime: Callable[[Mapping[str, Any]], None]
+    record: Callable[[Mapping[str, Any]], None]
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,11 @@ class Stage:
 
     name: str
     work: Callable[[Job], None]
-    parts: Callable[[Recipe], Any]  # what its result depends on, besides the stages before it
-    needs: tuple[str, ...] = ()  # those of them that are enabled count
-    products: tuple[
+    fingerprint_inputs: Callable[
+        [Recipe], Any
+    ]  # what its result depends on, besides the stages before it
+    requires: tuple[str, ...] = ()  # those of them that are enabled count
+    outputs: tuple[
         str, ...
     ] = ()  # folders with a manifest, relative to the run, that exist when it is done
     scratch: tuple[str, ...] = ()  # what else it writes there
@@ -107,8 +109,8 @@ def schedule(
             continue
         prints[stage.name] = fingerprint(
             stage.name,
-            stage.parts(recipe),
-            [prints[name] for name in stage.needs if name in prints],
+            stage.fingerprint_inputs(recipe),
+            [prints[name] for name in stage.requires if name in prints],
         )
         entry = state["stages"].get(stage.name, {})
         status = entry.get("status") if entry.get("fingerprint") == prints[stage.name] else None
@@ -116,7 +118,7 @@ def schedule(
         if status == DONE:
             faults = (
                 manifest_fault(folder.path / product, checksums=checksums)
-                for product in stage.products
+                for product in stage.outputs
             )
             fault = next((fault for fault in faults if fault), None)
         steps.append(Step(stage, prints[stage.name], status, fault))
@@ -137,7 +139,7 @@ def run(
     folder: RunFolder,
     stages: Sequence[Stage],
     progress: Progress,
-    world: World,
+    world: DistContext,
     *,
     disk: Mapping[str, int] | None = None,
 ) -> None:
@@ -153,8 +155,8 @@ def run(
         stack.enter_context(signals_as_interrupted())
         state: dict[str, Any] = {"stages": {}, "execution": {}}
         steps: list[Step] = []
-        with together(world):
-            if world.first:
+        with main_process_first(world):
+            if world.is_main:
                 stack.enter_context(folder.lock())
                 state = folder.read_state()
                 steps = schedule(recipe, folder, state, stages, checksums=True)
@@ -165,7 +167,7 @@ def run(
                 with disk_errors(folder.path):
                     write_atomic(folder.path / "recipe.toml", to_toml(recipe))
         # Only names and statuses travel: the stages themselves hold functions.
-        decided = world.from_first(
+        decided = world.broadcast_object(
             [(step.stage.name, step.fingerprint, step.status, step.fault) for step in steps]
         )
         by_name = {stage.name: stage for stage in stages}
@@ -175,7 +177,7 @@ def run(
             if status == DONE and fault is None:
                 progress.message(f"{name}: done before, skipped")
                 continue
-            state = world.from_first(state)
+            state = world.broadcast_object(state)
             _run_stage(
                 step,
                 Job(recipe, folder, world, progress, {}, _nothing, _nothing),
@@ -188,8 +190,8 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> 
     """`anew`: if the stage starts from nothing, what was chosen by measuring is chosen again."""
     folder, world, progress = given.folder, given.world, given.progress
     name, entry = step.stage.name, state["stages"].get(step.stage.name, {})
-    with together(world):
-        if world.first:
+    with main_process_first(world):
+        if world.is_main:
             if step.status is None:
                 if entry:
                     progress.message(f"{name}: changed, runs again")
@@ -210,25 +212,27 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> 
             entry.pop("error", None)
             state["stages"][name] = entry
             folder.write_state(state)
-    state = world.from_first(state)
+    state = world.broadcast_object(state)
     entry = state["stages"][name]
 
     def keep(tables: Sequence[dict[str, Any]], facts: Mapping[str, Any]) -> None:
         for table in tables:
             table.update(facts)
-        if world.first:
+        if world.is_main:
             folder.write_state(state)
 
     attempt = entry["attempts"][-1]
-    freeze, note = (
+    save_runtime, record = (
         functools.partial(keep, [state["execution"]]),
         functools.partial(keep, [entry, attempt]),
     )
-    job = dataclasses.replace(given, execution=dict(state["execution"]), freeze=freeze, note=note)
+    job = dataclasses.replace(
+        given, execution=dict(state["execution"]), save_runtime=save_runtime, record=record
+    )
     begun = time.monotonic()
     try:
-        with together(world):
-            if world.first:
+        with main_process_first(world):
+            if world.is_main:
                 for work in (
                     step.stage.prepare,
                     None if step.stage.every_rank else step.stage.work,
@@ -247,7 +251,7 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> 
     finally:
         entry["seconds"] = round(entry.get("seconds", 0.0) + time.monotonic() - begun, 3)
         attempt |= {"ended": _now(), "status": entry["status"]}  # a killed one has neither
-        if world.first:
+        if world.is_main:
             # A full disk must not hide the error that is on its way.
             with (
                 contextlib.suppress(ChatlingError)
@@ -288,7 +292,7 @@ def _check_damage(folder: RunFolder, steps: Sequence[Step], state: Mapping[str, 
                 f"Put the file back from a copy, {again}",
             )
         known = step.stage.name in state["stages"]
-        if not known and step.stage.every_rank and step.stage.products and path.exists():
+        if not known and step.stage.every_rank and step.stage.outputs and path.exists():
             raise RunError(
                 f"{path} holds results that {folder.path / STATE} knows nothing of.",
                 f"Put back {STATE} as it was, move that folder away, or choose another run with"
@@ -301,7 +305,7 @@ def _set_aside(stage: Stage, folder: RunFolder, mark: str) -> None:
     in `previous/`.
     """
     with disk_errors(folder.path):
-        for name in (*stage.products, *stage.scratch):
+        for name in (*stage.outputs, *stage.scratch):
             path = folder.path / name
             if path.name == "model" and path.exists():
                 kept = folder.path / "previous" / f"{stage.name}-{mark[:8]}"
@@ -334,7 +338,7 @@ def still_to_write(folder: RunFolder, steps: Sequence[Step], disk: Mapping[str, 
 
 def _outputs(stage: Stage) -> set[str]:
     """Without those inside of others."""
-    names = {*stage.products, *stage.scratch, *stage.data}
+    names = {*stage.outputs, *stage.scratch, *stage.data}
     return {name for name in names if not any(name.startswith(f"{other}/") for other in names)}
 
 

@@ -16,7 +16,7 @@ from chatling.data.parquet import iter_texts
 from chatling.data.streaming import grow_token_shards
 from chatling.errors import MachineError, RunError
 from chatling.hardware.detect import Machine, detect
-from chatling.hardware.distributed import together
+from chatling.hardware.distributed import main_process_first
 from chatling.model.config import flops_per_token
 from chatling.pipeline.downloads import AHEAD, open_corpus, open_sources
 from chatling.pipeline.evaluate import core_bundle, evaluate_run, report_run
@@ -36,7 +36,7 @@ from chatling.train.finetune import prepare_finetune, source_facts, train_finetu
 from chatling.train.pretrain import base_batch, train_base
 from chatling.train.replay import Replay
 from chatling.train.rl import open_task, train_rl
-from chatling.train.runtime import Execution, MachineConfig, choose_execution
+from chatling.train.runtime import MachineConfig, RuntimeConfig, choose_runtime
 
 
 def chatling_stages() -> tuple[Stage, ...]:
@@ -49,12 +49,12 @@ def chatling_stages() -> tuple[Stage, ...]:
         Stage(
             name="tokenizer",
             work=_make_tokenizer,
-            parts=lambda r: (
+            fingerprint_inputs=lambda r: (
                 r.seed,
                 POCKET if r.data.source == POCKET else corpus_mark(r.data),
                 r.tokenizer,
             ),
-            products=("tokenizer",),
+            outputs=("tokenizer",),
             scratch=("corpus",),
         ),
         _training(
@@ -112,8 +112,8 @@ def _training(
     name: str,
     work: Callable[[Job], None],
     prepare: Callable[[Job], None],
-    parts: Callable[[Recipe], Any],
-    needs: tuple[str, ...],
+    fingerprint_inputs: Callable[[Recipe], Any],
+    requires: tuple[str, ...],
     enabled: Callable[[Recipe], bool] = lambda recipe: True,
 ) -> Stage:
     looked_at = (
@@ -126,8 +126,8 @@ def _training(
     return Stage(
         name,
         work,
-        parts,
-        needs,
+        fingerprint_inputs,
+        requires,
         (f"{name}/model",),
         scratch,
         data,
@@ -195,7 +195,7 @@ def _make_tokenizer(job: Job) -> None:
             f"Put {job.folder.tokenizer} back from a copy, or choose another run with --run.",
         )
     tokenizer.save(job.folder.tokenizer)
-    job.note({"tokenizer": tokenizer.fingerprint})
+    job.record({"tokenizer": tokenizer.fingerprint})
 
 
 def _prepare_base(job: Job) -> None:
@@ -336,10 +336,10 @@ class _Noted:
     """
 
     progress: Progress
-    note: Callable[[Mapping[str, Any]], None]
+    record: Callable[[Mapping[str, Any]], None]
 
     def start(self, stage: str, steps: int, done: int) -> None:
-        self.note({"steps": steps, "begun_at": done})
+        self.record({"steps": steps, "begun_at": done})
         self.progress.start(stage, steps, done)
 
     def step(self, metrics: dict[str, Any]) -> None:
@@ -357,31 +357,31 @@ def _context(job: Job) -> Context:
     tokenizer = Tokenizer.load(job.folder.tokenizer)
     model = recipe.model.resolve(tokenizer.vocab_size)
     machine: Machine | None = None
-    with together(job.world):
-        if job.world.first:  # the others would disturb the measurement
+    with main_process_first(job.world):
+        if job.world.is_main:  # the others would disturb the measurement
             machine = detect(device="cpu" if recipe.machine.device == "cpu" else None)
-    machine = job.world.from_first(machine)
+    machine = job.world.broadcast_object(machine)
     assert machine is not None
     stored: dict[str, Any] | None = dict(job.execution) or None
-    with together(job.world):
-        if job.world.first:
+    with main_process_first(job.world):
+        if job.world.is_main:
             if stored:
-                check_execution(stored, recipe.machine, machine, job.folder.name)
+                check_runtime(stored, recipe.machine, machine, job.folder.name)
             else:
-                stored = choose_execution(
+                stored = choose_runtime(
                     recipe.machine, machine, model, plan(recipe).steps
                 ).to_dict()
-    stored = job.world.from_first(stored)
+    stored = job.world.broadcast_object(stored)
     assert stored is not None
-    job.freeze(stored)
-    job.note({"machine": machine.to_dict(), "processes": job.world.size})
+    job.save_runtime(stored)
+    job.record({"machine": machine.to_dict(), "processes": job.world.size})
     job.progress.machine(flops_per_token(model), machine.tflops * 1e12)
-    noted = _Noted(job.progress, job.note)
+    noted = _Noted(job.progress, job.record)
     return Context(
         job.folder,
         recipe.seed,
         tokenizer,
-        Execution.from_dict(stored),
+        RuntimeConfig.from_dict(stored),
         job.world,
         noted,
         recipe.loop,
@@ -389,21 +389,21 @@ def _context(job: Job) -> Context:
     )
 
 
-def check_execution(
+def check_runtime(
     stored: Mapping[str, Any], config: MachineConfig, machine: Machine, run: str
 ) -> None:
     """Raises MachineError when a run cannot go on with the choices that it began with, since others
     would change its bits.
     """
-    Execution.from_dict(stored)
-    mend = "Go on where it began, or start another with --run."
+    RuntimeConfig.from_dict(stored)
+    hint = "Go on where it began, or start another with --run."
     if stored["device"] not in (machine.device, "cpu"):
         raise MachineError(
-            f"Run {run!r} began on {stored['device']}, and this machine has {machine.device}.", mend
+            f"Run {run!r} began on {stored['device']}, and this machine has {machine.device}.", hint
         )
     if stored["compile"] and stored["device"] == "cpu" and not machine.compiler:
         raise MachineError(
-            f"Run {run!r} began with compiled code, and here is no C++ compiler.", mend
+            f"Run {run!r} began with compiled code, and here is no C++ compiler.", hint
         )
     asked = {
         "device": config.device,
@@ -417,5 +417,5 @@ def check_execution(
             raise MachineError(
                 f"Run {run!r} began with {key} {stored[key]}, so machine.{key} {value} would change"
                 " it midway.",
-                mend,
+                hint,
             )

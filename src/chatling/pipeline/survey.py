@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from chatling.data.corpus import parquet_characters
 from chatling.data.parquet import iter_texts, list_parquet
 from chatling.data.preferences import Preference, split_preferences
-from chatling.data.readers import Ledger, iter_rows
+from chatling.data.readers import RowErrors, iter_rows
 from chatling.errors import DataError
 from chatling.messages import Conversation
 from chatling.tasks.custom import Conversations, JsonlConversations
@@ -167,14 +167,14 @@ def _pair_bytes(pair: Preference) -> int:
 
 
 def _first_pairs(file: Path) -> list[Preference]:
-    found, ledger = [], Ledger()
-    for row in islice(iter_rows(file, ledger), SAMPLED_ROWS):
+    found, errors = [], RowErrors()
+    for row in islice(iter_rows(file, errors), SAMPLED_ROWS):
         try:
             if not isinstance(row, str):
                 found.append(Preference.from_row(row))
         except DataError as error:
             if type(error) is DataError:  # a kind of its own is no fault
-                ledger.refuse(str(file), error.what)
+                errors.add(str(file), error.what)
     return found
 
 

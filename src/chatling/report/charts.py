@@ -43,9 +43,9 @@ CHARTS = (
     Chart("bpb", "Bits per byte, validation", (("val_bpb", "bits per byte", True),)),
     Chart("core", "CORE", (("core", "CORE", True),)),
     Chart(
-        "margin",
+        "rewards/margin",
         "Margin of the preferred answer",
-        (("margin", "training", False), ("val_margin", "validation", True)),
+        (("rewards/margin", "training", False), ("val_rewards/margin", "validation", True)),
     ),
     Chart("rate", "Learning rate, share of its peak", (("rate", "rate", False),)),
     Chart("gradient", "Gradient norm", (("gradient_norm", "norm", False),), clip=True),
@@ -55,7 +55,7 @@ ONLY = {"reward": ("rl",), "right": ("rl",)}  # charts that say something of som
 
 
 def curve_sections(runs: Sequence[RunReport]) -> list[Block]:
-    """A section a stage. Several runs share the figures, over tokens, since their steps may differ
+    """A section a stage. Sequence runs share the figures, over tokens, since their steps may differ
     in size.
     """
     sections: list[Block] = []

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from chatling.report.charts import curve_sections
 from chatling.report.collect import RunReport, StageReport
-from chatling.report.elements import Answers, Block, List, Report, Section, Table, Text, Tiles
+from chatling.report.elements import Block, List, Report, SampleTable, Section, Table, Text, Tiles
 from chatling.report.labels import MISSING, large, memory, number, percent, series
 from chatling.report.provenance import differences, made_of
 from chatling.report.tables import chat_mean, core_score, score_blocks
@@ -138,8 +138,8 @@ def _comparison(runs: Sequence[RunReport]) -> Table:
 
 
 def _answers(runs: Sequence[RunReport]) -> tuple[Block, ...]:
-    """One run: each stage's answers side by side, and how they came about. Several: each run's last
-    ones.
+    """One run: each stage's answers side by side, and how they came about. Sequence: each run's
+    last ones.
     """
     alone = len(runs) == 1
     sources = [
@@ -158,7 +158,8 @@ def _answers(runs: Sequence[RunReport]) -> tuple[Block, ...]:
                 elif alone:
                     earlier.append((f"{who}, step {line['step']:,}", each["prompt"], each["text"]))
     return tuple(
-        Answers(topic, tuple(latest), tuple(earlier)) for topic, (latest, earlier) in found.items()
+        SampleTable(topic, tuple(latest), tuple(earlier))
+        for topic, (latest, earlier) in found.items()
     )
 
 

@@ -51,9 +51,9 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What several models, or one as it learnt, made of a prompt: (who, prompt, text), and earlier
-    ones, oldest first.
+class SampleTable:
+    """What several models, or one as it learned, made of a prompt: (who, prompt, text), and
+    earlier ones, oldest first.
     """
 
     topic: str
@@ -81,7 +81,7 @@ class Folded:
     blocks: tuple[Block, ...]
 
 
-Block = Section | Text | Tiles | Table | Figures | Answers | List | Code | Folded
+Block = Section | Text | Tiles | Table | Figures | SampleTable | List | Code | Folded
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from pathlib import Path
 
 from chatling import __version__
 from chatling.report.elements import (
-    Answers,
     Block,
     Code,
     Figures,
     Folded,
     List,
     Report,
+    SampleTable,
     Section,
     Table,
     Text,
@@ -80,7 +80,7 @@ def _html(block: Block) -> str:
             return _html_table(block)
         case Figures(figures):
             return f'<div class="figures">\n{chr(10).join(map(_html_figure, figures))}\n</div>'
-        case Answers():
+        case SampleTable():
             return _html_answers(block)
         case List(items):
             return "<ul>\n" + "\n".join(f"<li>{_inline(item)}</li>" for item in items) + "\n</ul>"
@@ -123,7 +123,7 @@ def _html_figure(figure: Figure) -> str:
     return f"<figure>\n<figcaption>{escape(figure.title)}</figcaption>\n{drawing}\n</figure>"
 
 
-def _html_answers(answers: Answers) -> str:
+def _html_answers(answers: SampleTable) -> str:
     cards = "\n".join(_html_card(*each) for each in answers.latest)
     earlier = "".join(
         f"<li><b>{escape(who)}</b> {_said(text)}</li>" for who, _, text in answers.earlier
@@ -175,7 +175,7 @@ def _markdown(block: Block) -> str:
             return "\n".join(
                 f"![{_safe(figure.alt)}](figures/{figure.name}.svg)" for figure in figures
             )
-        case Answers(topic, latest, earlier):
+        case SampleTable(topic, latest, earlier):
             rows = tuple((who, prompt, text.strip()) for who, prompt, text in (*earlier, *latest))
             return f"### {_safe(topic)}\n\n" + _markdown_table(("", "prompt", "text"), rows)
         case List(items):

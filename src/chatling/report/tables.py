@@ -93,7 +93,7 @@ def score_blocks(runs: Sequence[RunReport]) -> list[Block]:
 
 
 def _chat(runs: Sequence[RunReport]) -> Scores | None:
-    """One run: its stages side by side. Several: the most advanced stage of each."""
+    """One run: its stages side by side. Sequence: the most advanced stage of each."""
     columns: list[tuple[str, dict[str, Mapping[str, Any]]]] = []
     chatcores: list[tuple[str, float]] = []
     for run in runs:

@@ -23,15 +23,15 @@ from chatling.serve.completion import Service
 from chatling.serve.errors import ApiError, Limits
 from chatling.serve.faults import fault
 from chatling.serve.metrics import Metrics
-from chatling.serve.middleware import Gate
-from chatling.serve.model_manager import Shelf
+from chatling.serve.middleware import SecurityMiddleware
+from chatling.serve.model_manager import ModelManager
 from chatling.tokenizer.bpe import valid_text
 
 log = logging.getLogger(__name__)
 
 
 def create_app(
-    shelf: Shelf,
+    models: ModelManager,
     limits: Limits,
     *,
     key: str | None = None,
@@ -48,14 +48,20 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = Service(shelf, limits, metrics, log_text)
-        warming = asyncio.ensure_future(_warm(shelf))
+        app.state.service = Service(models, limits, metrics, log_text)
+        warming = asyncio.ensure_future(_warm(models))
         yield
         warming.cancel()
-        await shelf.close()
+        await models.close()
 
     middleware = [
-        Middleware(Gate, metrics=metrics, most_bytes=limits.body, key=key, local_only=local_only)
+        Middleware(
+            SecurityMiddleware,
+            metrics=metrics,
+            most_bytes=limits.body,
+            key=key,
+            local_only=local_only,
+        )
     ]
     if origins:  # outside the gate: a browser asks before it sends the key
         allowed: dict[str, Any] = {
@@ -81,13 +87,13 @@ def create_app(
     return app
 
 
-async def _warm(shelf: Shelf) -> None:
+async def _warm(models: ModelManager) -> None:
     """Load the default model before anybody asks for it."""
-    if shelf.first is None:
+    if models.first is None:
         return
-    run, stage = shelf.first
+    run, stage = models.first
     try:
-        async with shelf.borrow(f"{run.name}/{stage}"):
+        async with models.acquire(f"{run.name}/{stage}"):
             pass
     except ApiError as error:
         log.warning("%s", error.message)

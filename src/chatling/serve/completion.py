@@ -17,12 +17,12 @@ from typing import Any
 
 from chatling.inference.async_engine import Ticket
 from chatling.inference.request import Event, Request
-from chatling.inference.sampling import Sampling
+from chatling.inference.sampling import SamplingParams
 from chatling.serve.errors import ApiError, Limits, too_many
 from chatling.serve.metrics import Metrics
-from chatling.serve.model_manager import Loaded, Shelf
+from chatling.serve.model_manager import Loaded, ModelManager
 from chatling.serve.protocol import ChatRequest, SamplingFields
-from chatling.serve.response_stream import Answers, Piece, Post, Reader, Spoken
+from chatling.serve.response_stream import Chunk, EventBridge, Reader, ResponseStream, TokenLogprob
 from chatling.tokenizer.bpe import Tokenizer
 
 Read = Callable[[Loaded], list[list[int]]]  # prompts for a model
@@ -35,11 +35,11 @@ CHOICE_STRIDE = 0x9E3779B97F4A7C15  # seeds of a request's further choices lie t
 class Service:
     """What the routes work with. Made inside the running event loop."""
 
-    shelf: Shelf
+    models: ModelManager
     limits: Limits
     metrics: Metrics
     log_text: bool = False
-    post: Post = field(default_factory=Post)
+    post: EventBridge = field(default_factory=EventBridge)
 
 
 @dataclass
@@ -55,18 +55,20 @@ class Choice:
     ticket: Ticket
     echo_from: int = 0
     silent: bool = False
-    pieces: list[Piece] = field(default_factory=list)
-    finish: str | None = None
+    pieces: list[Chunk] = field(default_factory=list)
+    finish_reason: str | None = None
     written: int = 0  # characters that a stream has sent
 
-    def take(self, event: Event) -> list[Piece]:
+    def take(self, event: Event) -> list[Chunk]:
         """What became certain with the event."""
         request = self.ticket.sequence.request
         fresh = [] if self.silent else self.reader.read(event)
         if request.echo and not self.pieces:
             fresh = [_echo(self.ticket, self.reader.tokenizer, self.echo_from), *fresh]
         self.pieces += fresh
-        self.finish = "length" if self.silent and event.finish else event.finish
+        self.finish_reason = (
+            "length" if self.silent and event.finish_reason else event.finish_reason
+        )
         return fresh
 
     @property
@@ -74,19 +76,19 @@ class Choice:
         return "".join(piece.text for piece in self.pieces if piece.kind == "text")
 
 
-def _echo(ticket: Ticket, tokenizer: Tokenizer, echo_from: int) -> Piece:
+def _echo(ticket: Ticket, tokenizer: Tokenizer, echo_from: int) -> Chunk:
     """The prompt as a piece; its very first token has no score (NaN)."""
     done, prompt = ticket.completion, ticket.sequence.request.prompt
-    others = done.prompt_alternatives or [()] * (len(prompt) - 1)
+    others = done.prompt_top_logprobs or [()] * (len(prompt) - 1)
     scores = [(math.nan, ()), *zip(done.prompt_logprobs, others, strict=True)]
-    tokens = [Spoken(token, *score) for token, score in zip(prompt, scores, strict=True)]
-    return Piece(
+    tokens = [TokenLogprob(token, *score) for token, score in zip(prompt, scores, strict=True)]
+    return Chunk(
         "text", tokenizer.decode_bytes(prompt).decode("utf-8", "replace"), tuple(tokens[echo_from:])
     )
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestOptions:
     """What chat and plain completions word differently."""
 
     tokens: int | None  # at most so many new ones; None: as many as fit
@@ -95,7 +97,7 @@ class Asked:
     echo_from: int = 0
 
 
-class Exchange:
+class CompletionJob:
     """A client's request from its model to its answers. `close` gives everything back; it has to be
     called.
     """
@@ -109,17 +111,19 @@ class Exchange:
         self.created = int(time.time())
         self.dropped = 0
 
-    async def open(self, body: SamplingFields, asked: Asked, characters: int, read: Read) -> None:
+    async def open(
+        self, body: SamplingFields, asked: RequestOptions, characters: int, read: Read
+    ) -> None:
         """Load the model, have `read` make prompts for it, and submit them, each `n` times. Raises
         ApiError, ChatlingError.
         """
-        self.model = await self.held.enter_async_context(self.service.shelf.borrow(body.model))
+        self.model = await self.held.enter_async_context(self.service.models.acquire(body.model))
         self.facts["model"] = self.model.entry.id
         self.prompts = (
             await asyncio.to_thread(read, self.model) if characters > LONG else read(self.model)
         )
         requests = self._requests(body, asked)
-        self.answers = Answers(
+        self.answers = ResponseStream(
             self.service.post, self.model.service, requests, self.service.limits.seconds
         )
         self.held.callback(self.answers.close)
@@ -129,7 +133,7 @@ class Exchange:
         ]
         self.facts["prompt_tokens"] = self.prompt_tokens
 
-    def _requests(self, body: SamplingFields, asked: Asked) -> list[Request]:
+    def _requests(self, body: SamplingFields, asked: RequestOptions) -> list[Request]:
         n, limits, tokens = body.n or 1, self.service.limits, asked.tokens
         if len(self.prompts) * n > limits.choices:
             raise too_many(
@@ -146,10 +150,10 @@ class Exchange:
                 "max_tokens",
             )
         bias = tuple((int(token), value) for token, value in (body.logit_bias or {}).items())
-        if any(token >= self.model.vocabulary for token, _ in bias):
+        if any(token >= self.model.vocab_size for token, _ in bias):
             raise ApiError(
                 400,
-                f"logit_bias names a token outside the vocabulary of {self.model.vocabulary:,}.",
+                f"logit_bias names a token outside the vocabulary of {self.model.vocab_size:,}.",
                 param="logit_bias",
             )
         for prompt in self.prompts:
@@ -158,9 +162,9 @@ class Exchange:
                     f"This model's maximum context length is {self.model.context:,} tokens, but the"
                     f" prompt has {len(prompt):,}."
                 )
-                mend, param = "Shorten it.", "prompt"
+                hint, param = "Shorten it.", "prompt"
                 if isinstance(body, ChatRequest):
-                    mend, param = (
+                    hint, param = (
                         (
                             'Shorten it, or send "truncation": "auto", which leaves out the oldest'
                             " messages."
@@ -168,11 +172,11 @@ class Exchange:
                         "messages",
                     )
                 raise ApiError(
-                    400, f"{message} {mend}", param=param, code="context_length_exceeded"
+                    400, f"{message} {hint}", param=param, code="context_length_exceeded"
                 )
         seed = secrets.randbits(63) if body.seed is None else body.seed
         samplings = [
-            Sampling(
+            SamplingParams(
                 temperature=1.0 if body.temperature is None else body.temperature,
                 top_k=body.top_k or 0,
                 top_p=1.0 if body.top_p is None else body.top_p,
@@ -194,7 +198,7 @@ class Exchange:
             for sampling in samplings
         ]
 
-    async def batches(self) -> AsyncIterator[list[tuple[Choice, list[Piece]]]]:
+    async def batches(self) -> AsyncIterator[list[tuple[Choice, list[Chunk]]]]:
         """What became certain, for each choice that anything did for, in the order of the
         choices.
         """
@@ -204,7 +208,7 @@ class Exchange:
                 first = False
                 self.service.metrics.first_token.add(seconds := time.perf_counter() - self.start)
                 self.facts["first_token"] = round(seconds, 4)
-            fresh: dict[int, list[Piece]] = {}
+            fresh: dict[int, list[Chunk]] = {}
             for index, event in batch:
                 fresh.setdefault(index, []).extend(self.choices[index].take(event))
             yield [(self.choices[index], pieces) for index, pieces in fresh.items()]
@@ -237,7 +241,7 @@ class Exchange:
 
     async def close(self) -> None:
         if self.choices:
-            ends = Counter(choice.finish or "cut off" for choice in self.choices)
+            ends = Counter(choice.finish_reason or "cut off" for choice in self.choices)
             self.facts |= {"completion_tokens": self.sampled, "finish": dict(ends)}
             if self.service.log_text:
                 self.facts["answers"] = [choice.text for choice in self.choices]

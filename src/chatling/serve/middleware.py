@@ -53,7 +53,7 @@ OPEN_PATHS = (
 
 
 @dataclass(frozen=True)
-class Gate:
+class SecurityMiddleware:
     """ASGI middleware.
 
     `most_bytes` bounds a request's body. `key` is the bearer key that everything but the page's own

@@ -56,12 +56,12 @@ class Loaded:
         return self.service.engines[0].context
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         return self.tokenizer.vocab_size
 
 
 @dataclass
-class Shelf:
+class ModelManager:
     """Finds, loads and unloads. All but `folders`, `entries` and `find` belong to the event loop;
     loading happens on a thread.
 
@@ -78,7 +78,7 @@ class Shelf:
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _retired: set[EngineService] = field(
         default_factory=set
-    )  # out of the shelf, their last requests still running
+    )  # out of the models, their last requests still running
 
     def folders(self) -> list[RunFolder]:
         """Every run, the one worked on last first."""
@@ -119,7 +119,7 @@ class Shelf:
         )
 
     @contextlib.asynccontextmanager
-    async def borrow(self, name: str) -> AsyncIterator[Loaded]:
+    async def acquire(self, name: str) -> AsyncIterator[Loaded]:
         """A model, loaded and kept so meanwhile. Raises ApiError: 404, 429 when no other may be
         unloaded, 503 when it cannot be loaded.
         """
@@ -146,7 +146,7 @@ class Shelf:
             *(asyncio.to_thread(service.close, finish_within) for service in services)
         )
 
-    def card(self, entry: Entry) -> dict[str, Any]:
+    def model_card(self, entry: Entry) -> dict[str, Any]:
         """How `/v1/models` describes it."""
         model = self.loaded.get(entry.id)
         context = model_shape(entry.run.model(entry.stage)).context
@@ -175,11 +175,11 @@ class Shelf:
         stale = self.loaded.get(entry.id)
         idle = [model for model in self.loaded.values() if not model.users and model is not stale]
         if stale is not None:
-            self._retire(stale)
+            self._evict(stale)
         elif len(self.loaded) >= self.most:
             if not idle:
                 raise overloaded(f"All {self.most} models that fit in memory are busy.", 5)
-            self._retire(idle[0])
+            self._evict(idle[0])
         try:
             service = await asyncio.to_thread(self.load, entry.run, entry.stage)
         except ChatlingError as error:
@@ -198,8 +198,8 @@ class Shelf:
             raise shutting_down()
         return model
 
-    def _retire(self, model: Loaded) -> None:
-        """Out of the shelf; its engine ends when its last request has."""
+    def _evict(self, model: Loaded) -> None:
+        """Out of the models; its engine ends when its last request has."""
         del self.loaded[model.entry.id]
         self._retired.add(model.service)
         closing = asyncio.ensure_future(

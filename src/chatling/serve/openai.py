@@ -13,7 +13,7 @@ from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
 from chatling.serve import protocol
-from chatling.serve.completion import Asked, Exchange, Read
+from chatling.serve.completion import CompletionJob, Read, RequestOptions
 from chatling.serve.errors import ApiError, Limits, too_many
 from chatling.serve.formats import ChatFormat, Format, PlainFormat
 from chatling.serve.model_manager import Loaded
@@ -32,23 +32,23 @@ router = APIRouter(prefix="/v1", responses=ERRORS)
 @router.get("/models", response_model=protocol.ModelList)
 async def models(request: Request) -> JSONResponse:
     """Every finished stage of every run, the one that is served by default first."""
-    shelf = request.app.state.service.shelf
-    entries = await asyncio.to_thread(shelf.entries)
-    return JSONResponse({"object": "list", "data": [shelf.card(entry) for entry in entries]})
+    models = request.app.state.service.models
+    entries = await asyncio.to_thread(models.entries)
+    return JSONResponse({"object": "list", "data": [models.model_card(entry) for entry in entries]})
 
 
 @router.get("/models/{name:path}", response_model=protocol.ModelCard)
 async def model(name: str, request: Request) -> JSONResponse:
     """One of them."""
-    shelf = request.app.state.service.shelf
-    return JSONResponse(shelf.card(await asyncio.to_thread(shelf.find, name)))
+    models = request.app.state.service.models
+    return JSONResponse(models.model_card(await asyncio.to_thread(models.find, name)))
 
 
 @router.post("/chat/completions", response_model=protocol.ChatCompletion, responses=STREAMS)
 async def chat(body: protocol.ChatRequest, request: Request) -> Response:
     """The assistant's next message in a conversation."""
-    exchange = Exchange(request.app.state.service, request.state.facts)
-    limits = exchange.service.limits
+    job = CompletionJob(request.app.state.service, request.state.facts)
+    limits = job.service.limits
     if len(body.messages) > limits.messages:
         raise too_many(
             f"The conversation has {len(body.messages):,} messages",
@@ -56,33 +56,35 @@ async def chat(body: protocol.ChatRequest, request: Request) -> Response:
             "messages",
             "messages",
         )
-    characters = sum(len(part.text) for message in body.messages for part in message.spoken)
+    characters = sum(
+        len(part.text) for message in body.messages for part in message.logprob_of_token
+    )
     check_characters(characters, limits, "messages")
     conversation = protocol.conversation_of(body.messages)
-    if exchange.service.log_text:
-        exchange.facts["messages"] = conversation.to_dict()["messages"]
+    if job.service.log_text:
+        job.facts["messages"] = conversation.to_dict()["messages"]
 
     def read(model: Loaded) -> list[list[int]]:
         kept = conversation
         if body.truncation == "auto":
             room = model.context - min(body.most_tokens or model.context, model.context // 4)
-            kept, exchange.dropped = fit(model.tokenizer, conversation, room)
+            kept, job.dropped = fit(model.tokenizer, conversation, room)
         return [render_prompt(model.tokenizer, kept)]
 
-    asked = Asked(body.most_tokens, body.top_logprobs or 0)
+    asked = RequestOptions(body.most_tokens, body.top_logprobs or 0)
     return await _answer(
-        exchange, ChatFormat(logprobs=bool(body.logprobs)), request, body, asked, characters, read
+        job, ChatFormat(logprobs=bool(body.logprobs)), request, body, asked, characters, read
     )
 
 
 @router.post("/completions", response_model=protocol.Completion, responses=STREAMS)
 async def completions(body: protocol.CompletionRequest, request: Request) -> Response:
     """How a text goes on. Text is read as a document of its own; token ids are read as they are."""
-    exchange = Exchange(request.app.state.service, request.state.facts)
+    job = CompletionJob(request.app.state.service, request.state.facts)
     characters = sum(map(len, body.prompts))
-    check_characters(characters, exchange.service.limits, "prompt")
-    if exchange.service.log_text:
-        exchange.facts["prompts"] = body.prompts
+    check_characters(characters, job.service.limits, "prompt")
+    if job.service.log_text:
+        job.facts["prompts"] = body.prompts
 
     def read(model: Loaded) -> list[list[int]]:
         t = model.tokenizer
@@ -92,11 +94,11 @@ async def completions(body: protocol.CompletionRequest, request: Request) -> Res
         ]
 
     tokens = DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
-    asked = Asked(
+    asked = RequestOptions(
         tokens, body.logprobs or 0, bool(body.echo), int(isinstance(body.prompts[0], str))
     )
     return await _answer(
-        exchange,
+        job,
         PlainFormat(logprobs=body.logprobs is not None),
         request,
         body,
@@ -115,26 +117,26 @@ def check_characters(count: int, limits: Limits, param: str) -> None:
 
 
 class AnswerStream(EventSourceResponse):
-    """Server-sent events of an exchange, which is closed however they end."""
+    """Server-sent events of a job, which is closed however they end."""
 
-    def __init__(self, exchange: Exchange, form: Format, *, usage: bool):
+    def __init__(self, job: CompletionJob, form: Format, *, usage: bool):
         super().__init__(
-            _events(exchange, form, usage),
+            _events(job, form, usage),
             headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
         )
-        self.exchange = exchange
+        self.job = job
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self.exchange.close()
+            await self.job.close()
 
 
-async def _events(exchange: Exchange, form: Format, usage: bool) -> AsyncIterator[bytes]:
-    head: dict[str, Any] = exchange.head(form.chunk) | ({"usage": None} if usage else {})
-    if exchange.dropped:
-        head["dropped_messages"] = exchange.dropped
+async def _events(job: CompletionJob, form: Format, usage: bool) -> AsyncIterator[bytes]:
+    head: dict[str, Any] = job.head(form.chunk) | ({"usage": None} if usage else {})
+    if job.dropped:
+        head["dropped_messages"] = job.dropped
     before = json.dumps(head, ensure_ascii=False)[:-1] + ', "choices": ['  # the same in every chunk
 
     def chunks(choices: list[dict[str, Any]]) -> bytes:
@@ -144,16 +146,16 @@ async def _events(exchange: Exchange, form: Format, usage: bool) -> AsyncIterato
         )
 
     try:
-        if opening := form.opening(exchange):
+        if opening := form.opening(job):
             yield chunks(opening)
-        async for batch in exchange.batches():
+        async for batch in job.batches():
             if fresh := [
-                delta for choice, pieces in batch for delta in form.deltas(exchange, choice, pieces)
+                delta for choice, pieces in batch for delta in form.deltas(job, choice, pieces)
             ]:
                 yield chunks(fresh)
         if usage:
             yield format_sse_event(
-                data_str=json.dumps({**head, "choices": [], "usage": exchange.usage()})
+                data_str=json.dumps({**head, "choices": [], "usage": job.usage()})
             )
     except (
         ApiError
@@ -163,37 +165,37 @@ async def _events(exchange: Exchange, form: Format, usage: bool) -> AsyncIterato
 
 
 async def _answer(
-    exchange: Exchange,
+    job: CompletionJob,
     form: Format,
     request: Request,
     body: protocol.SamplingFields,
-    asked: Asked,
+    asked: RequestOptions,
     characters: int,
     read: Read,
 ) -> Response:
     try:
-        await exchange.open(body, asked, characters, read)
+        await job.open(body, asked, characters, read)
     except BaseException:
-        await exchange.close()
+        await job.close()
         raise
     if body.stream:
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        return AnswerStream(exchange, form, usage=usage)
+        return AnswerStream(job, form, usage=usage)
 
     async def finished() -> None:
-        async for _ in exchange.batches():
+        async for _ in job.batches():
             pass
 
     try:
         if not await _while_there(request, finished()):
             return Response(status_code=GONE)
-        content = exchange.head(form.kind) | {
-            "choices": [form.whole(exchange, choice) for choice in exchange.choices]
+        content = job.head(form.kind) | {
+            "choices": [form.whole(job, choice) for choice in job.choices]
         }
-        extra = {"dropped_messages": exchange.dropped} if exchange.dropped else {}
-        return JSONResponse(content | extra | {"usage": exchange.usage()})
+        extra = {"dropped_messages": job.dropped} if job.dropped else {}
+        return JSONResponse(content | extra | {"usage": job.usage()})
     finally:
-        await exchange.close()
+        await job.close()
 
 
 async def _while_there(request: Request, work: Coroutine[Any, Any, None]) -> bool:

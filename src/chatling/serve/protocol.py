@@ -152,7 +152,7 @@ class ChatMessage(Model):
         return self
 
     @property
-    def spoken(self) -> tuple[Part, ...]:
+    def logprob_of_token(self) -> tuple[Part, ...]:
         """The message's parts; of an assistant's with its calculator calls, if it has them."""
         content = self.content
         if (
@@ -273,13 +273,16 @@ def conversation_of(messages: Iterable[ChatMessage]) -> Conversation:
     kept = [
         message
         for message in messages
-        if message.role == "user" or any(part.text.strip() for part in message.spoken)
+        if message.role == "user" or any(part.text.strip() for part in message.logprob_of_token)
     ]
     gathered = sorted(kept, key=lambda message: ROLES[message.role] != "system")  # stable
     turns = []
     for role, group in groupby(gathered, key=lambda message: ROLES[message.role]):
         turns.append(
-            Message(role, _joined([message.spoken for message in group], tools=role == "assistant"))
+            Message(
+                role,
+                _joined([message.logprob_of_token for message in group], tools=role == "assistant"),
+            )
         )
     return Conversation(tuple(turns))
 
@@ -337,12 +340,12 @@ class Alternative(BaseModel):
     bytes: list[int]
 
 
-class TokenLogprob(Alternative):
+class ChatTokenLogprob(Alternative):
     top_logprobs: list[Alternative]
 
 
 class ChatLogprobs(BaseModel):
-    content: list[TokenLogprob]
+    content: list[ChatTokenLogprob]
     refusal: None
 
 

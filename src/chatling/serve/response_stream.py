@@ -15,7 +15,7 @@ from typing import Any
 
 from chatling.inference.async_engine import EngineService, QueueFull
 from chatling.inference.request import Event, Request
-from chatling.inference.sampling import Alternatives
+from chatling.inference.sampling import TopLogprobs
 from chatling.messages import PartKind
 from chatling.serve.errors import ApiError, overloaded, shutting_down
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
@@ -23,17 +23,17 @@ from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 Batch = list[tuple[int, Event]]  # (which of the requests, event)
 
 
-class Post:
+class EventBridge:
     """Carries events to the event loop, waking it once for all that arrived meanwhile: a wake-up
     costs more than an event.
     """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.arrived: deque[tuple[Answers, int, Event]] = deque()
+        self.arrived: deque[tuple[ResponseStream, int, Event]] = deque()
         self.coming = False
 
-    def put(self, answers: Answers, index: int, event: Event) -> None:
+    def put(self, answers: ResponseStream, index: int, event: Event) -> None:
         """From any thread."""
         self.arrived.append((answers, index, event))
         if not self.coming:
@@ -50,10 +50,10 @@ class Post:
         while self.arrived:
             answers, index, event = self.arrived.popleft()
             answers.batch.append((index, event))
-            answers.news.set()
+            answers.event.set()
 
 
-class Answers:
+class ResponseStream:
     """The requests of one client under way. Iterating gives their events in batches: the slower the
     client, the larger.
 
@@ -61,13 +61,13 @@ class Answers:
     """
 
     def __init__(
-        self, post: Post, service: EngineService, requests: Sequence[Request], seconds: float
+        self, post: EventBridge, service: EngineService, requests: Sequence[Request], seconds: float
     ):
         """Hands all requests to the service, or none. Raises ApiError 429 when its queue is full,
         ChatlingError when one cannot be read.
         """
         self.batch: Batch = []
-        self.news = asyncio.Event()
+        self.event = asyncio.Event()
         self.ends = post.loop.time() + seconds
         self.seconds = seconds
         self.left = len(requests)
@@ -89,58 +89,58 @@ class Answers:
         while self.left:
             try:
                 async with asyncio.timeout_at(self.ends):
-                    await self.news.wait()
+                    await self.event.wait()
             except TimeoutError:
                 raise ApiError(
                     408,
                     f"The request took longer than {self.seconds:g} seconds.",
                     code="request_timeout",
                 ) from None
-            self.news.clear()
+            self.event.clear()
             batch, self.batch = self.batch, []
             for index, event in batch:
-                if event.finish is None:
+                if event.finish_reason is None:
                     continue
                 self.left -= 1
-                if event.finish == "error":
+                if event.finish_reason == "error":
                     raise ApiError(
                         500, f"The answer failed: {self.tickets[index].error}", code="engine_error"
                     )
-                if event.finish == "cancelled":
+                if event.finish_reason == "cancelled":
                     raise shutting_down()
             yield batch
 
     def close(self) -> None:
         for ticket in self.tickets:
-            if ticket.completion.finish is None:
+            if ticket.completion.finish_reason is None:
                 ticket.cancel()
 
 
 @dataclass(frozen=True)
-class Spoken:
+class TokenLogprob:
     """A token that the model chose, as the log-probabilities report it."""
 
     token: int
     logprob: float
-    alternatives: Alternatives
+    top_logprobs: TopLogprobs
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """What became certain: some text with the tokens that begin in it, or one whole calculator
     expression or result.
     """
 
     kind: PartKind
     text: str
-    tokens: tuple[Spoken, ...] = ()
+    tokens: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass
 class _Segment:
     kind: PartKind
     text: str
-    spoken: Spoken | None = None
+    logprob_of_token: TokenLogprob | None = None
     closes: bool = False  # the end of a tool part, without text
 
 
@@ -158,10 +158,10 @@ class Reader:
         self.segments: deque[_Segment] = deque()
         self.tool = ""  # the open tool part's text so far
 
-    def read(self, event: Event) -> list[Piece]:
+    def read(self, event: Event) -> list[Chunk]:
         if event.token is not None:
             self._token(event.token, event)
-        if event.finish is None:
+        if event.finish_reason is None:
             return self._release(len(event.text))
         self.segments.append(_Segment(self.kind, self.decoder.decode(b"", final=True)))
         kind = next(
@@ -170,18 +170,20 @@ class Reader:
         self._close()
         pieces = self._release(len(event.text))
         return (
-            [*pieces, Piece(kind, self.tool)] if self.tool else pieces
+            [*pieces, Chunk(kind, self.tool)] if self.tool else pieces
         )  # a stop string cut the tool part short
 
     def _token(self, token: int, event: Event) -> None:
         t = self.tokenizer
         if token < t.bos:
-            spoken = (
+            logprob_of_token = (
                 None
-                if event.forced or self.kind != "text"
-                else Spoken(token, event.logprob, event.alternatives)
+                if event.injected or self.kind != "text"
+                else TokenLogprob(token, event.logprob, event.top_logprobs)
             )
-            self.segments.append(_Segment(self.kind, self.decoder.decode(t.pieces[token]), spoken))
+            self.segments.append(
+                _Segment(self.kind, self.decoder.decode(t.pieces[token]), logprob_of_token)
+            )
             return
         self.segments.append(_Segment(self.kind, self.decoder.decode(b"", final=True)))
         if token in (t.python_start, t.output_start):
@@ -195,21 +197,27 @@ class Reader:
             self.segments.append(_Segment(self.kind, "", closes=True))
             self.kind = "text"
 
-    def _release(self, certain: int) -> list[Piece]:
+    def _release(self, certain: int) -> list[Chunk]:
         """The segments' first `certain` characters, and what has none but stands among them."""
-        pieces: list[Piece] = []
+        pieces: list[Chunk] = []
         while self.segments and (certain or not self.segments[0].text):
             segment = self.segments[0]
             text, segment.text = segment.text[:certain], segment.text[certain:]
             certain -= len(text)
             if segment.closes:
-                pieces.append(Piece(segment.kind, self.tool))
+                pieces.append(Chunk(segment.kind, self.tool))
                 self.tool = ""
             elif segment.kind != "text":
                 self.tool += text
-            elif text or segment.spoken:
-                pieces.append(Piece("text", text, (segment.spoken,) if segment.spoken else ()))
-            segment.spoken = None
+            elif text or segment.logprob_of_token:
+                pieces.append(
+                    Chunk(
+                        "text",
+                        text,
+                        (segment.logprob_of_token,) if segment.logprob_of_token else (),
+                    )
+                )
+            segment.logprob_of_token = None
             if not segment.text:
                 self.segments.popleft()
         return pieces
@@ -228,7 +236,7 @@ def token_text(tokenizer: Tokenizer, token: int) -> tuple[str, bytes]:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in data), data
 
 
-def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[Spoken]) -> list[dict[str, Any]]:
+def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[TokenLogprob]) -> list[dict[str, Any]]:
     """`logprobs.content` of a chat choice."""
 
     def entry(token: int, logprob: float) -> dict[str, Any]:
@@ -236,21 +244,21 @@ def chat_logprobs(tokenizer: Tokenizer, tokens: Sequence[Spoken]) -> list[dict[s
         return {"token": text, "logprob": finite(logprob), "bytes": list(data)}
 
     return [
-        entry(spoken.token, spoken.logprob)
+        entry(logprob_of_token.token, logprob_of_token.logprob)
         | {
             "top_logprobs": [
-                entry(token, spoken.logprob if token == spoken.token else other)
-                for token, other in spoken.alternatives
+                entry(token, logprob_of_token.logprob if token == logprob_of_token.token else other)
+                for token, other in logprob_of_token.top_logprobs
             ]
         }
-        for spoken in (
+        for logprob_of_token in (
             tokens  # one figure a token: the two ways to compute it differ in the last bits
         )
     ]
 
 
 def plain_logprobs(
-    tokenizer: Tokenizer, tokens: Sequence[Spoken], offset: int
+    tokenizer: Tokenizer, tokens: Sequence[TokenLogprob], offset: int
 ) -> dict[str, list[Any]]:
     """`logprobs` of a plain completion's choice; its text begins at `offset` characters. The chosen
     token is always among the top ones.
@@ -262,16 +270,18 @@ def plain_logprobs(
         "top_logprobs": [],
         "text_offset": [],
     }
-    for spoken in tokens:
-        text, data = token_text(tokenizer, spoken.token)
-        nothing = math.isnan(spoken.logprob)  # the first token has no score
+    for logprob_of_token in tokens:
+        text, data = token_text(tokenizer, logprob_of_token.token)
+        nothing = math.isnan(logprob_of_token.logprob)  # the first token has no score
         others = {
             token_text(tokenizer, token)[0]: finite(logprob)
-            for token, logprob in spoken.alternatives
+            for token, logprob in logprob_of_token.top_logprobs
         }
         found["tokens"].append(text)
-        found["token_logprobs"].append(None if nothing else finite(spoken.logprob))
-        found["top_logprobs"].append(None if nothing else {**others, text: finite(spoken.logprob)})
+        found["token_logprobs"].append(None if nothing else finite(logprob_of_token.logprob))
+        found["top_logprobs"].append(
+            None if nothing else {**others, text: finite(logprob_of_token.logprob)}
+        )
         found["text_offset"].append(offset)
         offset += len(decoder.decode(data))
     return found

@@ -20,7 +20,7 @@ from fastapi.responses import JSONResponse
 from chatling.errors import ChatlingError
 from chatling.run_dir import RunFolder, read_json
 from chatling.serve.errors import ApiError
-from chatling.serve.model_manager import Shelf
+from chatling.serve.model_manager import ModelManager
 from chatling.serve.openai import ERRORS
 from chatling.train.metrics import read_metrics
 from chatling.train.status import read_status
@@ -32,7 +32,7 @@ router = APIRouter(prefix="/api/runs", responses=ERRORS)
 @router.get("")
 async def runs(request: Request) -> JSONResponse:
     """Every run with its stages, the one worked on last first."""
-    return JSONResponse({"runs": await asyncio.to_thread(_all, request.app.state.service.shelf)})
+    return JSONResponse({"runs": await asyncio.to_thread(_all, request.app.state.service.models)})
 
 
 @router.get("/{name}")
@@ -41,16 +41,16 @@ async def run(
 ) -> JSONResponse:
     """One run: its stages, the curves of each, its latest samples and its evaluations."""
     return JSONResponse(
-        await asyncio.to_thread(_one, request.app.state.service.shelf, name, points)
+        await asyncio.to_thread(_one, request.app.state.service.models, name, points)
     )
 
 
-def _all(shelf: Shelf) -> list[dict[str, Any]]:
-    return [_status(folder) for folder in shelf.folders()]
+def _all(models: ModelManager) -> list[dict[str, Any]]:
+    return [_status(folder) for folder in models.folders()]
 
 
-def _one(shelf: Shelf, name: str, points: int) -> dict[str, Any]:
-    folder = next((folder for folder in shelf.folders() if folder.name == name), None)
+def _one(models: ModelManager, name: str, points: int) -> dict[str, Any]:
+    folder = next((folder for folder in models.folders() if folder.name == name), None)
     if folder is None:
         raise ApiError(404, f"There is no run {name!r}.", param="name", code="run_not_found")
     status = _status(folder)

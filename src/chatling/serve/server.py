@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from chatling.errors import MachineError
 from chatling.serve.errors import PATIENCE
-from chatling.serve.model_manager import Shelf
+from chatling.serve.model_manager import ModelManager
 
 # seconds that running answers get when the server is stopped; with the rest it ends within five
 FINISH_WITHIN = 2.0
@@ -69,22 +69,22 @@ class Server(uvicorn.Server):
     well-formed end.
     """
 
-    def __init__(self, config: uvicorn.Config, shelf: Shelf):
+    def __init__(self, config: uvicorn.Config, models: ModelManager):
         super().__init__(config)
-        self.shelf = shelf
+        self.models = models
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        ending = asyncio.ensure_future(self.shelf.close(0.0 if self.force_exit else FINISH_WITHIN))
+        ending = asyncio.ensure_future(self.models.close(0.0 if self.force_exit else FINISH_WITHIN))
         await super().shutdown(sockets)
         await ending
 
 
-def serve(app: FastAPI, shelf: Shelf, listener: socket.socket) -> None:
+def serve(app: FastAPI, models: ModelManager, listener: socket.socket) -> None:
     """Serve until SIGINT or SIGTERM, which is raised again at the end. `listener` is bound
     already.
     """
     _allow_files()
-    Server(server_config(app), shelf).run(sockets=[listener])
+    Server(server_config(app), models).run(sockets=[listener])
 
 
 def server_config(app: FastAPI) -> uvicorn.Config:
@@ -127,9 +127,9 @@ def listen(host: str, port: int, *, otherwise_any: bool = False) -> socket.socke
         listener.close()
         if otherwise_any and error.errno == errno.EADDRINUSE:
             return listen(host, 0)
-        mend = "Choose another port with --port; --port 0 takes any free one."
+        hint = "Choose another port with --port; --port 0 takes any free one."
         raise MachineError(
-            f"Cannot listen on {host} port {port}: {error.strerror}.", mend
+            f"Cannot listen on {host} port {port}: {error.strerror}.", hint
         ) from error
     return listener
 

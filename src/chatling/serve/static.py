@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 from chatling.serve import protocol
 from chatling.serve.errors import ApiError
 from chatling.serve.markdown import MAX_MARKDOWN, render_markdown
-from chatling.serve.model_manager import Shelf
+from chatling.serve.model_manager import ModelManager
 from chatling.serve.openai import ERRORS
 
 UI = Path(__file__).parent / "ui"
@@ -64,16 +64,16 @@ async def live() -> dict[str, str]:
 )
 async def ready(request: Request) -> JSONResponse:
     """The server takes requests and has its model in memory (or no model of its own to load)."""
-    shelf: Shelf = request.app.state.service.shelf
+    models: ModelManager = request.app.state.service.models
     status = (
         "shutting down"
-        if shelf.closing
+        if models.closing
         else "loading"
-        if shelf.first and not shelf.loaded
+        if models.first and not models.loaded
         else "ok"
     )
     return JSONResponse(
-        {"status": status, "models": list(shelf.loaded)}, 200 if status == "ok" else 503
+        {"status": status, "models": list(models.loaded)}, 200 if status == "ok" else 503
     )
 
 
@@ -82,6 +82,6 @@ async def metrics(request: Request) -> PlainTextResponse:
     """For Prometheus."""
     service = request.app.state.service
     models: dict[str, Any] = {
-        name: model.service.stats() for name, model in service.shelf.loaded.items()
+        name: model.service.stats() for name, model in service.models.loaded.items()
     }
     return PlainTextResponse(service.metrics.render(models), media_type="text/plain; version=0.0.4")

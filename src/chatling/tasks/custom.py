@@ -15,7 +15,7 @@ from chatling.data.chat_formats import parse_conversation
 from chatling.data.columns import plan_files, unused_prose
 from chatling.data.decoding import CHUNK_CHARACTERS, PACKED
 from chatling.data.json_rows import is_lines, value_of
-from chatling.data.readers import Ledger, file_format, iter_rows
+from chatling.data.readers import RowErrors, file_format, iter_rows
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
 from chatling.messages import Conversation, Part
@@ -27,7 +27,7 @@ TOLERATED = 0.01
 SHOWN = 3  # bad lines that a note quotes
 
 
-class Talk(Task):
+class ConversationTask(Task):
     """Conversations to learn from; nothing to judge an answer by."""
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
@@ -38,7 +38,7 @@ class Talk(Task):
         )
 
 
-class Conversations(Talk):
+class Conversations(ConversationTask):
     """The rows that hold a conversation, in any of the shapes that `parse_conversation` knows."""
 
     def __init__(self, name: str, rows: Indexed[Any], where: str, unit: str = "line"):
@@ -149,12 +149,12 @@ class HeldRows:
 
     def __init__(self, path: Path):
         """Raises DataError as `iter_rows` does, and when there is no such file."""
-        ledger = Ledger(TOLERATED)
+        errors = RowErrors(TOLERATED)
         self._rows, self._places = [], list[str]()
-        for number, row in enumerate(iter_rows(path, ledger), 1):
+        for number, row in enumerate(iter_rows(path, errors), 1):
             self._rows.append(row)
-            self._places.append(ledger.place or f"row {number}")
-        self.notes = tuple(f"left out {example}" for example in ledger.examples)
+            self._places.append(errors.place or f"row {number}")
+        self.notes = tuple(f"left out {example}" for example in errors.examples)
 
     def __len__(self) -> int:
         return len(self._rows)

@@ -10,7 +10,7 @@ from random import Random
 from chatling.errors import RecipeError
 from chatling.fields import config
 from chatling.messages import Conversation
-from chatling.tasks.custom import Talk
+from chatling.tasks.custom import ConversationTask
 
 
 @config
@@ -298,7 +298,7 @@ OFFERS = (
 TRIES = 50  # for a conversation that was not there yet
 
 
-class Identity(Talk):
+class Identity(ConversationTask):
     """`count` conversations of one to four exchanges, all different as long as there are that
     many.
     """

@@ -80,7 +80,7 @@ HUB: Mapping[str, HubTask] = {
         "openai/openai_humaneval", {"test": "openai_humaneval/test[-.]*"}, {"test": 164}, HumanEval
     ),
 }
-MADE: Mapping[str, int] = {
+SYNTHETIC_TASKS: Mapping[str, int] = {
     "SimpleSpelling": 200_000,
     "SpellingBee": 80_000,
     "identity": 1_000,
@@ -122,7 +122,7 @@ def load_task(
         return HumanEval(files, allow_weak=allow_weak)
     if name in HUB:
         return HUB[name].open(files)
-    if name not in MADE:
+    if name not in SYNTHETIC_TASKS:
         return JsonlConversations(files[0], split)
     count = expected_length(name, split) if size is None else size
     assert count is not None
@@ -152,7 +152,7 @@ def task_files(
         return files
     if name == "identity":
         return []
-    if name in MADE:
+    if name in SYNTHETIC_TASKS:
         return [fetcher.url(WORDS_URL, WORDS_SHA256)]
     return [own_file(name)]
 
@@ -170,8 +170,8 @@ def check_judged(name: str, split: Split) -> None:
     there is not.
     """
     check_task(name, split)
-    if name in TALK or (name not in HUB and name not in MADE):
-        judged = ", ".join(task for task in (*HUB, *MADE) if task not in TALK)
+    if name in TALK or (name not in HUB and name not in SYNTHETIC_TASKS):
+        judged = ", ".join(task for task in (*HUB, *SYNTHETIC_TASKS) if task not in TALK)
         raise RecipeError(
             f"{name!r} holds conversations to learn from, not questions that can be judged.",
             f"Choose one of {judged}.",
@@ -184,7 +184,7 @@ def check_task(name: str, split: Split, subset: str | None = None) -> None:
     """
     if (
         name not in HUB
-        and name not in MADE
+        and name not in SYNTHETIC_TASKS
         and not Path(name).suffix
         and len(Path(name).parts) == 1
         and not Path(name).is_file()
@@ -198,7 +198,7 @@ def check_task(name: str, split: Split, subset: str | None = None) -> None:
 
 
 def _known(name: str) -> str:
-    known = [*HUB, *MADE]
+    known = [*HUB, *SYNTHETIC_TASKS]
     return (
         nearest(name, known)
         or f"Tasks are {', '.join(known)}, and the path of a file of conversations."
@@ -209,8 +209,8 @@ def expected_length(name: str, split: Split) -> int | None:
     """How many examples a task has when its data are complete; None for a file of your own. Raises
     RecipeError for an unknown split.
     """
-    if name in MADE:
-        return MADE[name] if split == "train" else MADE_HELD_OUT
+    if name in SYNTHETIC_TASKS:
+        return SYNTHETIC_TASKS[name] if split == "train" else MADE_HELD_OUT
     return HUB[name].rows[_split_of(name, split)] if name in HUB else None
 
 

@@ -15,7 +15,7 @@ from typing import TextIO
 from rich.console import Console
 
 from chatling.errors import ChatlingError
-from chatling.inference.engine import Engine, Event, Request, Sampling
+from chatling.inference.engine import Engine, Event, Request, SamplingParams
 from chatling.messages import Conversation, Message
 from chatling.run_dir import write_json
 from chatling.tokenizer.chat_template import fit, parse_completion, render_prompt
@@ -30,7 +30,7 @@ _CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) n
 
 
 def answer_once(
-    engine: Engine, prompt: str, sampling: Sampling, *, out: TextIO | None = None
+    engine: Engine, prompt: str, sampling: SamplingParams, *, out: TextIO | None = None
 ) -> None:
     """Answer one message and print only the answer. Raises ChatlingError when the prompt does not
     fit the context.
@@ -39,7 +39,7 @@ def answer_once(
 
 
 def answer(
-    engine: Engine, conversation: Conversation, sampling: Sampling, console: Console
+    engine: Engine, conversation: Conversation, sampling: SamplingParams, console: Console
 ) -> list[int]:
     """Stream the answer to a conversation that ends on the user; returns its token ids. Ctrl-C ends
     it early.
@@ -115,7 +115,7 @@ class AnswerWriter:
             self.state = "output"
         elif event.token == t.output_end and self.state == "output":
             self._close()
-        if event.finish and self.state in ("python", "called", "output"):
+        if event.finish_reason and self.state in ("python", "called", "output"):
             self._close()
 
     def say(self, text: str, *, dim: bool = False) -> None:
@@ -135,7 +135,7 @@ class Chat:
     def __init__(
         self,
         engine: Engine,
-        sampling: Sampling,
+        sampling: SamplingParams,
         *,
         system: str | None = None,
         out: TextIO | None = None,

@@ -284,9 +284,9 @@ class Tokenizer:
                 f"There is no tokenizer at {folder}.",
                 "Train one first: it is the first stage of `chatling run`.",
             )
-        mend = "Delete the folder and run again; the tokenizer is trained anew."
+        hint = "Delete the folder and run again; the tokenizer is trained anew."
         if fault := manifest_fault(folder, required=(RANKS, META)):
-            raise DataError(f"The tokenizer in {folder} is damaged: {fault}.", mend)
+            raise DataError(f"The tokenizer in {folder} is damaged: {fault}.", hint)
         try:
             meta = read_json(folder / META)
             if (
@@ -310,6 +310,6 @@ class Tokenizer:
         except (DataError, OSError, LookupError, TypeError, binascii.Error) as error:
             raise DataError(
                 f"The tokenizer in {folder} is damaged: {RANKS} or {META} cannot be used: {error}",
-                mend,
+                hint,
             ) from error
         return tokenizer

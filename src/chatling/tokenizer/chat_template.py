@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Rendered:
     """Token ids of a conversation; `mask` is True where the token is the assistant's own, to be
-    learnt.
+    trained on.
     """
 
     ids: list[int]
@@ -31,7 +31,7 @@ def render(tokenizer: Tokenizer, conversation: Conversation) -> Rendered:
 
     The mask is True for the assistant's text, for its expressions with the python tokens around
     them, and for
-    `<|assistant_end|>`; tool output is given, not learnt. A system message opens the first user
+    `<|assistant_end|>`; tool output is given, not trained on. A system message opens the first user
     turn, a blank line after it.
     """
     out = Rendered([tokenizer.bos], [False])
@@ -148,9 +148,9 @@ def _turns(conversation: Conversation) -> tuple[Message, ...]:
     return (Message.of("user", f"{first.text}\n\n{rest[0].text}"), *rest[1:])
 
 
-def _append(out: Rendered, ids: list[int], learnt: bool) -> None:
+def _append(out: Rendered, ids: list[int], loss_mask: bool) -> None:
     out.ids.extend(ids)
-    out.mask.extend([learnt] * len(ids))
+    out.mask.extend([loss_mask] * len(ids))
 
 
 # Line ends and indentation are taken out, so only what stands in {{ }} is printed.

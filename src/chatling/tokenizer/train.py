@@ -22,7 +22,7 @@ _BUFFERED_CHARACTERS = (
 class TokenizerConfig:
     """The `[tokenizer]` table: how the tokenizer is trained."""
 
-    vocabulary: Annotated[int, bounded(ge=256 + len(SPECIAL_TOKENS), le=2**20)] = 65_536
+    vocab_size: Annotated[int, bounded(ge=256 + len(SPECIAL_TOKENS), le=2**20)] = 65_536
     """Tokens in all: 256 bytes, merges, nine special ones."""
     digits: Annotated[int, bounded(ge=1, le=3)] = 2
     """Longest run of digits in one token."""
@@ -54,7 +54,7 @@ def train_tokenizer(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
 
     native.train_from_iterator(
         limited(),
-        config.vocabulary - len(SPECIAL_TOKENS),
+        config.vocab_size - len(SPECIAL_TOKENS),
         buffer_size=max(1, min(8192, _BUFFERED_CHARACTERS // config.document_characters)),
         pattern=split_pattern(config.digits),
     )
@@ -67,10 +67,10 @@ def train_tokenizer(texts: Iterator[str], config: TokenizerConfig) -> Tokenizer:
         bytes(piece) for piece, _ in sorted(native.get_mergeable_ranks(), key=lambda pair: pair[1])
     ]
     tokenizer = Tokenizer(pieces, config.digits)
-    if tokenizer.vocab_size < config.vocabulary:
+    if tokenizer.vocab_size < config.vocab_size:
         warnings.warn(
             f"The corpus ({read:,} characters) fills a vocabulary of {tokenizer.vocab_size:,}, not"
-            f" {config.vocabulary:,}; the tokenizer has {tokenizer.vocab_size:,} tokens.",
+            f" {config.vocab_size:,}; the tokenizer has {tokenizer.vocab_size:,} tokens.",
             stacklevel=2,
         )
     return tokenizer

@@ -2,7 +2,7 @@
 seconds.
 
 Its questions are in words that the base corpus uses, so the score says how much of the world a base
-model has learnt, not how well it copes with new phrasings; for that there are the held-out
+model has learned, not how well it copes with new phrasings; for that there are the held-out
 questions (`heldout.py`).
 """
 

@@ -443,7 +443,7 @@ COLOUR = Phrasings(
         "{x} has the colour {a}",
     ),
 )
-MADE = Phrasings(
+SYNTHETIC_TASKS = Phrasings(
     direct=(
         "what is {x} made of",
         "what is {x} made from",

@@ -99,7 +99,7 @@ STEMS = (
     "{Q} ...",
     "{Q}...",
     "Complete this: {q}",
-    "Finish the sentence: {Q} ...",
+    "FinishReason the sentence: {Q} ...",
     "Go on: {Q}",
     "{Q} what?",
 )

@@ -26,7 +26,7 @@ BASE = "base"  # the stage whose model goes on with texts rather than answers, a
 
 
 class LiveEvals:
-    """The loop's watch over one stage. Writes `evals/<stage>-samples.jsonl`, one line an
+    """The loop's callback over one stage. Writes `evals/<stage>-samples.jsonl`, one line an
     evaluation: {"step", "samples"}.
     """
 
@@ -34,30 +34,32 @@ class LiveEvals:
         self._context, self._stage, self._model = context, stage, model
         self._samples = MetricsLog(context.run.evals / f"{stage}-samples.jsonl")
 
-    def look(self, step: int) -> dict[str, float]:
+    def on_eval(self, step: int) -> dict[str, float]:
         """Samples on the first rank; CORE, where it is due, on all of them."""
         device = self._context.device
         found: dict[str, float] = {}
         try:
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
-                twin = in_dtype(self._model, self._context.execution.torch_dtype)
-                twin.set_kernel("sdpa")
-                if self._context.world.first:
-                    self._sample(twin, step)
+                eval_model = in_dtype(self._model, self._context.execution.torch_dtype)
+                eval_model.set_kernel("sdpa")
+                if self._context.world.is_main:
+                    self._sample(eval_model, step)
                 if self._core_is_due(step):
-                    found = self._core(twin, step)
+                    found = self._core(eval_model, step)
         except Exception as error:
             self._tell("evaluation", error)
         gc.collect()  # the loop has turned the collector off, and an engine holds a cache
         return found
 
-    def cut(self, step: int) -> None:
+    def on_rewind(self, step: int) -> None:
         """Samples of the very step are kept: they were taken before it was saved."""
         self._samples.cut(step + 1)
 
-    def _sample(self, twin: GPT, step: int) -> None:
+    def _sample(self, eval_model: GPT, step: int) -> None:
         try:
-            engine = Engine(twin, self._context.tokenizer, width=len(PROBES), context=CONTEXT)
+            engine = Engine(
+                eval_model, self._context.tokenizer, max_batch_size=len(PROBES), context=CONTEXT
+            )
             found = sample(engine, chat=self._stage != BASE)
             self._samples.append({"step": step, "samples": [each.to_dict() for each in found]})
         except Exception as error:  # CORE comes next, and the other ranks wait for it
@@ -77,14 +79,18 @@ class LiveEvals:
             return False
         return step // config.core_every > (step - context.loop.evaluate_every) // config.core_every
 
-    def _core(self, twin: GPT, step: int) -> dict[str, float]:
+    def _core(self, eval_model: GPT, step: int) -> dict[str, float]:
         context, config = self._context, self._context.evals
         assert context.core is not None
         assert config is not None
         result = evaluate_core(
-            twin, context.tokenizer, context.core, limit=config.core_examples, world=context.world
+            eval_model,
+            context.tokenizer,
+            context.core,
+            limit=config.core_examples,
+            world=context.world,
         )
-        if context.world.first:
+        if context.world.is_main:
             write_core(context.run, self._stage, result, step=step)
         return {"core": result.core}
 

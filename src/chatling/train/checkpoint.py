@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from chatling.errors import DataError
-from chatling.hardware.distributed import World, together
+from chatling.hardware.distributed import DistContext, main_process_first
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
@@ -43,7 +43,7 @@ class Checkpoints:
     few, and the best by validation.
     """
 
-    def __init__(self, folder: Path, world: World, keep: int = 2):
+    def __init__(self, folder: Path, world: DistContext, keep: int = 2):
         self.folder, self.world, self.keep = folder, world, keep
 
     def steps(self) -> list[int]:
@@ -64,8 +64,8 @@ class Checkpoints:
         optimizer_state = {
             name: tensor.cpu().contiguous() for name, tensor in optimizer.state_dict().items()
         }
-        with together(self.world):
-            if self.world.first:
+        with main_process_first(self.world):
+            if self.world.is_main:
                 with building_folder(self.path(step)) as folder:
                     _save_weights(model, folder)
                     _save_file(optimizer_state, folder / OPTIMIZER)
@@ -91,7 +91,7 @@ class Checkpoints:
 
         A collective. Raises DataError for a whole one that is of another model.
         """
-        for step in reversed(self.world.from_first(self.steps())):
+        for step in reversed(self.world.broadcast_object(self.steps())):
             folder = self.path(step)
             check = functools.partial(manifest_fault, folder, required=CHECKPOINT_FILES)
             fault = self.world.first_fault(check)
@@ -114,7 +114,7 @@ def whole_checkpoint(folder: Path, step: int) -> bool:
     """Whether a stage's folder has the checkpoint of that step, undamaged."""
     return (
         manifest_fault(
-            Checkpoints(folder / "checkpoints", World()).path(step), required=CHECKPOINT_FILES
+            Checkpoints(folder / "checkpoints", DistContext()).path(step), required=CHECKPOINT_FILES
         )
         is None
     )
@@ -128,12 +128,14 @@ def save_model(model: GPT, folder: Path, extra: dict[str, Any]) -> None:
         _save_weights(model, temporary, extra)
 
 
-def open_model(folder: Path, world: World | None = None) -> ModelConfig:
+def open_model(folder: Path, world: DistContext | None = None) -> ModelConfig:
     """The shape of a finished model or a checkpoint, after each of its files was held to the
     manifest (once on each machine of `world`, all of whose processes call), and the weights' own
     index to that shape. Raises DataError naming what is damaged; nothing is allocated.
     """
-    fault = (world or World()).first_fault(lambda: manifest_fault(folder, required=MODEL_FILES))
+    fault = (world or DistContext()).first_fault(
+        lambda: manifest_fault(folder, required=MODEL_FILES)
+    )
     if fault is not None:
         raise DataError(f"The model in {folder} is damaged: {fault}.", MADE_ANEW)
     config = model_shape(folder)
@@ -149,7 +151,7 @@ def model_shape(folder: Path) -> ModelConfig:
     try:
         return ModelConfig.from_dict(found["model"])
     except DataError as error:
-        raise DataError(f"{folder / CONFIG}: {error.what}", error.mend or MADE_ANEW) from None
+        raise DataError(f"{folder / CONFIG}: {error.what}", error.hint or MADE_ANEW) from None
 
 
 def load_model(
@@ -157,7 +159,7 @@ def load_model(
     *,
     device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-    world: World | None = None,
+    world: DistContext | None = None,
 ) -> GPT:
     """A finished model or a checkpoint, weights and computation in `dtype`. Raises DataError when
     it is damaged.

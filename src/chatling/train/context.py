@@ -18,17 +18,17 @@ from chatling.errors import DataError
 from chatling.evals.bpb import score_tokens
 from chatling.evals.config import EvalConfig
 from chatling.hardware.detect import peak_memory
-from chatling.hardware.distributed import World, together
+from chatling.hardware.distributed import DistContext, main_process_first
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
-from chatling.optim.param_groups import Optimizer, Rates, is_matrix
+from chatling.optim.param_groups import Optimizer, OptimSettings, is_matrix
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.callbacks import LiveEvals
 from chatling.train.checkpoint import load_weights, save_model
-from chatling.train.runtime import Execution
-from chatling.train.trainer import LoopConfig, Position, Progress, Trainer
+from chatling.train.runtime import RuntimeConfig
+from chatling.train.trainer import LoopConfig, Progress, Trainer, TrainState
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Context:
     run: RunFolder
     seed: int
     tokenizer: Tokenizer
-    execution: Execution
-    world: World
+    execution: RuntimeConfig
+    world: DistContext
     progress: Progress
     loop: LoopConfig
     evals: EvalConfig | None = None
@@ -55,7 +55,7 @@ def train_stage(
     name: str,
     config: ModelConfig,
     start_from: str | None,
-    rates: Rates,
+    rates: OptimSettings,
     schedule: Schedule,
     batches: BatchSource,
     validation: Iterable[MicroBatch],
@@ -86,7 +86,7 @@ def train_stage(
         context.loop,
         context.world,
         context.progress,
-        watch=LiveEvals(context, name, model),
+        callback=LiveEvals(context, name, model),
     )
     save_finished(context, name, model, trainer.fit())
 
@@ -100,7 +100,7 @@ def checked_shards(context: Context, folder: Path) -> TokenShards:
     return opened[0] if opened else open_shards(folder, checksums=False)
 
 
-def _find_together(world: World, look: Callable[[], None]) -> None:
+def _find_together(world: DistContext, look: Callable[[], None]) -> None:
     """What one process of a machine finds wrong with files is raised on all."""
 
     def fault() -> str | None:
@@ -114,12 +114,12 @@ def _find_together(world: World, look: Callable[[], None]) -> None:
         raise DataError(found)
 
 
-def save_finished(context: Context, name: str, model: GPT, position: Position) -> None:
+def save_finished(context: Context, name: str, model: GPT, position: TrainState) -> None:
     """Write a stage's finished model, with what it took. Every rank calls it; the first one
     writes.
     """
-    with together(context.world):
-        if context.world.first:
+    with main_process_first(context.world):
+        if context.world.is_main:
             facts = {
                 "stage": name,
                 "step": position.step,
@@ -134,7 +134,7 @@ def save_finished(context: Context, name: str, model: GPT, position: Position) -
 
 
 def build(
-    context: Context, config: ModelConfig, rates: Rates, *, matrices_only: bool = False
+    context: Context, config: ModelConfig, rates: OptimSettings, *, matrices_only: bool = False
 ) -> tuple[GPT, Optimizer]:
     """A model with fresh weights (the same on every rank and device) and its optimizer, set up as
     the execution says.

@@ -17,7 +17,14 @@ from chatling.fields import CountOrZero, Text, absolute, bounded, config
 from chatling.messages import Conversation
 from chatling.run_dir import STAGES
 from chatling.tasks.identity import IdentityConfig
-from chatling.tasks.registry import MADE, Split, check_task, expected_length, load_task, task_files
+from chatling.tasks.registry import (
+    SYNTHETIC_TASKS,
+    Split,
+    check_task,
+    expected_length,
+    load_task,
+    task_files,
+)
 from chatling.tasks.task import Task
 from chatling.toy import conversations as pocket_conversations
 
@@ -96,7 +103,7 @@ class Sources:
             return pocket_conversations(
                 own, POCKET_CONVERSATIONS if entry.count is None else entry.count
             )
-        size = entry.count if entry.task in MADE else None
+        size = entry.count if entry.task in SYNTHETIC_TASKS else None
         return load_task(
             entry.task,
             split,

@@ -44,11 +44,11 @@ from chatling.fields import (
     bounded,
     config,
 )
-from chatling.hardware.distributed import together
+from chatling.hardware.distributed import main_process_first
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.model.losses import preference_gains, preference_loss
-from chatling.optim.param_groups import OptimConfig, resolve_rates
+from chatling.model.losses import implicit_rewards, preference_loss
+from chatling.optim.param_groups import OptimConfig, resolve_optim
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import open_plain, read_manifest, write_atomic
 from chatling.tokenizer.bpe import Tokenizer
@@ -74,9 +74,9 @@ class DPOConfig:
     """How dear it is to move away from the model that DPO began with."""
     label_smoothing: Annotated[float, bounded(ge=0, lt=0.5)] = 0.0
     """Share of the labels that may be wrong (cDPO)."""
-    per_token: Flag = False
+    length_normalize: Flag = False
     """Mean log-probability of an answer instead of the sum, so that length does not count."""
-    imitation: Weight = 0.0
+    sft_loss_weight: Weight = 0.0
     """Weight of the chosen answers' next-token loss, for answers the model would never give by
     itself.
     """
@@ -88,7 +88,7 @@ class DPOConfig:
     """Times through the pairs."""
     batch_pairs: Count = 32
     """Of a step, on all processes."""
-    bucket: Width = 64
+    pad_to_multiple_of: Width = 64
     """Answers are padded to multiples of this many tokens."""
     warmup: CountOrZero = 0
     """Steps, at most a quarter of all."""
@@ -181,7 +181,7 @@ def train_dpo(
     """Align the model of stage `start_from` with the pairs. Writes `dpo/model`."""
     folder = context.run.model(start_from)
     shape = open_model(folder, context.world)
-    rates = resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
+    rates = resolve_optim(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
     model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
     load_weights(model, folder)
     batches, held_out = (
@@ -229,7 +229,7 @@ def train_dpo(
         world,
         context.progress,
         evaluate_first=True,
-        watch=LiveEvals(context, "dpo", model),
+        callback=LiveEvals(context, "dpo", model),
     )
     save_finished(context, "dpo", model, trainer.fit())
 
@@ -248,7 +248,7 @@ def preference_batches(
         bos=context.tokenizer.bos,
         seed=context.seed,
         max_tokens=shape.context,
-        bucket=config.bucket,
+        pad_to_multiple_of=config.pad_to_multiple_of,
         one_shape=execution.compile,
     )
 
@@ -271,8 +271,8 @@ def reference_logprobs(
     key = hashlib.sha256(
         repr((start, batches.shards.fingerprint, most, context.execution.dtype)).encode()
     ).hexdigest()
-    known = context.world.from_first(
-        _cached(cache, key, context.progress.message) if context.world.first else None
+    known = context.world.broadcast_object(
+        _cached(cache, key, context.progress.message) if context.world.is_main else None
     )
     if known is not None and known.shape == (batches.shards.documents,):
         return known
@@ -282,9 +282,9 @@ def reference_logprobs(
         rows = len(sums) // 2
         for side in (0, 1):
             found[2 * pairs + side] = sums[side * rows : side * rows + len(pairs)]
-    values: np.ndarray = context.world.sum(found.to(context.device)).cpu().numpy()
-    with together(context.world):
-        if context.world.first:
+    values: np.ndarray = context.world.all_reduce(found.to(context.device)).cpu().numpy()
+    with main_process_first(context.world):
+        if context.world.is_main:
             write_atomic(
                 cache, save({"logprobs": values}, metadata={"of": key, "sha256": _digest(values)})
             )
@@ -330,20 +330,22 @@ def preference_scores(
         inputs, targets, reference = _tensors(batch, context.device)
         logprobs = model.logprobs(inputs, targets)
         loss, count = _loss(config, logprobs, targets, reference)
-        chosen, rejected, real = preference_gains(logprobs, targets, reference, config.per_token)
-        better, worse, _ = preference_gains(
-            logprobs, targets, torch.zeros_like(reference), config.per_token
+        chosen, rejected, real = implicit_rewards(
+            logprobs, targets, reference, config.length_normalize
+        )
+        better, worse, _ = implicit_rewards(
+            logprobs, targets, torch.zeros_like(reference), config.length_normalize
         )
         each = (better > worse, chosen > rejected, chosen - rejected, chosen, rejected)
         sums = [loss, count, *((value * real).sum() for value in each)]
         totals = [total + float(value) for total, value in zip(totals, sums, strict=True)]
-    loss_sum, pairs, *rest = context.world.sum_numbers(totals, context.device)
+    loss_sum, pairs, *rest = context.world.all_reduce_scalars(totals, context.device)
     names = (
         "val_preferred",
         "val_accuracy",
-        "val_margin",
-        "val_chosen_drift",
-        "val_rejected_drift",
+        "val_rewards/margin",
+        "val_rewards/chosen",
+        "val_rewards/rejected",
     )
     return {"val_loss": loss_sum / pairs} | {
         name: value / pairs for name, value in zip(names, rest, strict=True)
@@ -359,8 +361,8 @@ def _loss(
         reference,
         beta=config.beta,
         label_smoothing=config.label_smoothing,
-        per_token=config.per_token,
-        imitation=config.imitation,
+        length_normalize=config.length_normalize,
+        sft_loss_weight=config.sft_loss_weight,
     )
 
 

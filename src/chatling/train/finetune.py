@@ -26,7 +26,7 @@ from chatling.fields import (
     config,
 )
 from chatling.model.config import ModelConfig, ModelRecipe
-from chatling.optim.param_groups import OptimConfig, resolve_rates
+from chatling.optim.param_groups import OptimConfig, resolve_optim
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import read_json, write_json
 from chatling.tasks.identity import IdentityConfig
@@ -46,8 +46,8 @@ class FinetuneConfig:
     mixture: tuple[MixtureEntry, ...]
     """What is trained on: a list of `{task = …, epochs = …, count = …, split = …, subset = …}`."""
     packed: Flag = False
-    """true (the default of `[mid]`): rows packed end to end, all tokens learnt. false (that of
-    `[sft]`): whole conversations, padded, only the assistant's tokens learnt.
+    """true (the default of `[mid]`): rows packed end to end, all tokens trained on. false (that of
+    `[sft]`): whole conversations, padded, only the assistant's tokens trained on.
     """
     learning_rate_fraction: Rate = 1.0
     """Of the base stage's rates; usual for sft: 0.02."""
@@ -57,7 +57,7 @@ class FinetuneConfig:
     """Of a step, when packed."""
     batch_conversations: Count = 32
     """Of a step, when not packed."""
-    bucket: Width = 64
+    pad_to_multiple_of: Width = 64
     """Conversations are padded to multiples of this many tokens, when not packed."""
     warmup: CountOrZero = 0
     """Steps, at most a quarter of all."""
@@ -190,7 +190,7 @@ def train_finetune(
     schedule = Schedule(
         steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction
     )
-    rates = resolve_rates(optim, model_recipe.preset, model.width, base_batch_tokens, 1, 0)
+    rates = resolve_optim(optim, model_recipe.preset, model.width, base_batch_tokens, 1, 0)
     held_out = finetune_batches(context, config, validation, model).once()
     train_stage(context, name, model, start_from, rates, schedule, batches, held_out)
 
@@ -213,5 +213,5 @@ def finetune_batches(
         bos=bos,
         seed=context.seed,
         max_tokens=model.context,
-        bucket=config.bucket,
+        pad_to_multiple_of=config.pad_to_multiple_of,
     )

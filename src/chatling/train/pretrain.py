@@ -17,7 +17,7 @@ from chatling.model.config import (
     counted_parameters,
     parameter_counts,
 )
-from chatling.optim.param_groups import REFERENCE_BATCH, OptimConfig, Rates, resolve_rates
+from chatling.optim.param_groups import REFERENCE_BATCH, OptimConfig, OptimSettings, resolve_optim
 from chatling.optim.schedule import Schedule
 from chatling.train.context import Context, checked_shards, train_stage
 
@@ -105,13 +105,15 @@ def base_steps(config: BaseConfig, model: ModelConfig, preset: str) -> int:
     return max(1, tokens // batch)
 
 
-def base_rates(config: BaseConfig, optim: OptimConfig, model: ModelConfig, preset: str) -> Rates:
+def base_rates(
+    config: BaseConfig, optim: OptimConfig, model: ModelConfig, preset: str
+) -> OptimSettings:
     """The rates of the base stage. Modern's weight decay goes by the size of the model, whatever
     the number of steps asked for.
     """
     batch = base_batch(config, model, preset)
     sizes = counted_parameters(model, preset), counted_at_depth_12(model, preset)
-    return resolve_rates(optim, preset, model.width, batch, *sizes)
+    return resolve_optim(optim, preset, model.width, batch, *sizes)
 
 
 def base_schedule(config: BaseConfig, steps: int, preset: str) -> Schedule:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from chatling.data.loaders import MicroBatch, Step, StepSource
-from chatling.hardware.distributed import World
+from chatling.hardware.distributed import DistContext
 from chatling.model.gpt import GPT
 from chatling.train.context import Context
 from chatling.train.finetune import FinetuneConfig, finetune_batches
@@ -49,7 +49,7 @@ class Replayed:
     source: StepSource
     conversations: StepSource
     weight: float
-    world: World
+    world: DistContext
     device: torch.device
 
     def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
@@ -58,16 +58,19 @@ class Replayed:
         beside = self.conversations.steps(state["replay"])
         for step in self.source.steps(state["source"]):
             known = next(beside)
-            count, known_count = self.world.sum_numbers(
+            count, known_count = self.world.all_reduce_scalars(
                 [float(step.count), float(known.count)], self.device
             )
             weights = np.array([self.weight * count / max(known_count, 1.0)], np.float32)
             micro = (
-                *step.micro,
-                *(ReplayBatch(batch.inputs, batch.targets, weights) for batch in known.micro),
+                *step.micro_batches,
+                *(
+                    ReplayBatch(batch.inputs, batch.targets, weights)
+                    for batch in known.micro_batches
+                ),
             )
             after = {"source": step.state, "replay": known.state}
-            yield replace(step, micro=micro, state=after, tokens=step.tokens + known.tokens)
+            yield replace(step, micro_batches=micro, state=after, tokens=step.tokens + known.tokens)
 
 
 def with_replay(

@@ -17,14 +17,14 @@ from torch import Tensor
 
 from chatling.data.config import POCKET
 from chatling.evals.pass_at_k import sampled_scores
-from chatling.hardware.distributed import World
-from chatling.inference.engine import Engine, Sampling
+from chatling.hardware.distributed import DistContext
+from chatling.inference.engine import Engine, SamplingParams
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.model.losses import policy_gradient_loss
-from chatling.optim.param_groups import OptimConfig, resolve_rates
+from chatling.optim.param_groups import OptimConfig, resolve_optim
 from chatling.optim.schedule import Schedule
-from chatling.tasks.registry import MADE, load_task
+from chatling.tasks.registry import SYNTHETIC_TASKS, load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_template import render_prompt
 from chatling.toy import heldout, practice
@@ -51,7 +51,7 @@ def open_task(config: RLConfig, split: Literal["train", "test"], sources: Source
             if split == "train"
             else heldout("hard_arithmetic", sources.seed, count)
         )
-    size = count if config.task in MADE else None
+    size = count if config.task in SYNTHETIC_TASKS else None
     task = load_task(config.task, split, sources.fetcher(), size=size, identity=sources.identity)
     return (
         task
@@ -84,7 +84,7 @@ def train_rl(
     execution, world = context.execution, context.world
     folder = context.run.model(start_from)
     shape = open_model(folder, world)
-    rates = resolve_rates(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
+    rates = resolve_optim(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
     model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
     load_weights(model, folder)
     start, reference = (
@@ -99,7 +99,7 @@ def train_rl(
     engine = Engine(
         start,
         context.tokenizer,
-        width=rows(config, world),
+        max_batch_size=rows(config, world),
         context=longest + config.max_tokens + ROOM_FOR_TOOLS,
     )
     batches = RolloutBatches(
@@ -123,7 +123,7 @@ def train_rl(
         steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction
     )
     draws = [
-        Sampling(
+        SamplingParams(
             config.temperature,
             config.top_k,
             seed=sample_seed("evaluation", context.seed, k),
@@ -157,14 +157,14 @@ def train_rl(
         context.progress,
         prefetch=False,
         evaluate_first=True,
-        watch=LiveEvals(context, "rl", model),
+        callback=LiveEvals(context, "rl", model),
     )
     position = trainer.fit()
     if config.interpolation < 1:
         open_model(folder, world)  # days may have passed
         interpolate(model, folder, config.interpolation)
         scores = evaluate()
-        if world.first:
+        if world.is_main:
             trainer.metrics.append({"step": position.step, "event": "interpolated", **scores})
     save_finished(context, "rl", model, position)
 
@@ -181,9 +181,9 @@ def interpolate(model: GPT, start: Path, share: float) -> None:
         mine.copy_(before.to(mine.dtype).lerp(mine, share))
 
 
-def rows(config: RLConfig, world: World) -> int:
+def rows(config: RLConfig, world: DistContext) -> int:
     """Rows of the engine: no more than a rank has answers to give at once."""
-    return min(config.rows, config.questions_per_step * config.samples // world.size)
+    return min(config.max_batch_size, config.questions_per_step * config.samples // world.size)
 
 
 def policy_loss(

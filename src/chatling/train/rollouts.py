@@ -31,8 +31,8 @@ from chatling.fields import (
     bounded,
     config,
 )
-from chatling.hardware.distributed import World
-from chatling.inference.engine import Completion, Engine, Request, Sampling
+from chatling.hardware.distributed import DistContext
+from chatling.inference.engine import Completion, Engine, Request, SamplingParams
 from chatling.model.gpt import GPT
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_template import render_prompt
@@ -86,9 +86,9 @@ class RLConfig:
     """Keep probability ratios in 1 ± clip; for several updates."""
     updates: Epochs = 1
     """Passes over each step's answers; above 1 wants a clip."""
-    rows: Width = 256
+    max_batch_size: Width = 256
     """Answers decoded at once."""
-    bucket: Width = 64
+    pad_to_multiple_of: Width = 64
     """Answers are padded to multiples of this many tokens."""
     evaluate_every: CountOrZero = field(default=60, metadata={"inert": True})
     """Steps between evaluations; 0: only in the end."""
@@ -112,14 +112,14 @@ class Rollout:
     """A question with one answer, and what it was worth."""
 
     ids: list[int]  # prompt and answer, the closing token included
-    learnt: list[bool]  # which of them the model sampled
+    loss_mask: list[bool]  # which of them the model sampled
     advantage: float
     reward: float
     old: list[float] | None = None  # log-probabilities of the learnt ones before the first update
 
     @property
     def count(self) -> int:
-        return sum(self.learnt)
+        return sum(self.loss_mask)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class RolloutBatches:
         engine: Engine,
         task: Task,
         config: RLConfig,
-        world: World,
+        world: DistContext,
         seed: int,
         micro_tokens: int,
         *,
@@ -204,7 +204,9 @@ class RolloutBatches:
         self.task, self.reference, self.micro_tokens = task, reference, micro_tokens
         self.longest = engine.context
         self.width_step = (
-            -(-self.longest // config.bucket) * config.bucket if one_shape else config.bucket
+            -(-self.longest // config.pad_to_multiple_of) * config.pad_to_multiple_of
+            if one_shape
+            else config.pad_to_multiple_of
         )
         self.one_shape = one_shape
         prompts = [tuple(render_prompt(engine.tokenizer, question.prompt)) for question in task]
@@ -247,7 +249,7 @@ class RolloutBatches:
             micro = tuple(self._micro(part) for part in self._parts(used))
             count = sum(rollout.count for rollout in rollouts)
             tokens = int(
-                self.world.sum_numbers(
+                self.world.all_reduce_scalars(
                     [float(sum(len(rollout.ids) for rollout in rollouts))], self.engine.device
                 )[0]
             )
@@ -273,7 +275,7 @@ class RolloutBatches:
         requests, questions = [], [self.question(at) for at in share]
         for at, question in zip(share, questions, strict=True):
             for sample in range(config.samples):
-                sampling = Sampling(
+                sampling = SamplingParams(
                     config.temperature,
                     config.top_k,
                     seed=sample_seed(self.seed, at, sample),
@@ -334,7 +336,7 @@ class RolloutBatches:
         ]
         if self.config.kl:
             totals.append(self._divergence(flat))
-        reward, answers, alike, questions, sampled, *divergence = self.world.sum_numbers(
+        reward, answers, alike, questions, sampled, *divergence = self.world.all_reduce_scalars(
             [float(x) for x in totals], self.engine.device
         )
         found = {
@@ -384,7 +386,7 @@ class RolloutBatches:
         for b, each in enumerate(part):
             length = len(each.ids) - 1
             inputs[b, :length] = each.ids[:-1]
-            targets[b, :length] = np.where(each.learnt[1:], each.ids[1:], IGNORE)
+            targets[b, :length] = np.where(each.loss_mask[1:], each.ids[1:], IGNORE)
             worth[b] = each.advantage
         return PolicyBatch(inputs, targets, worth)
 
@@ -404,9 +406,9 @@ def rollout(prompt: Sequence[int], answer: Completion, advantage: float, reward:
     prompt nor what the calculator put in.
     """
     closing = [] if answer.closing is None else [answer.closing]
-    learnt = [
+    loss_mask = [
         *[False] * len(prompt),
-        *(not forced for forced in answer.forced),
+        *(not injected for injected in answer.injected),
         *[True] * len(closing),
     ]
-    return Rollout([*prompt, *answer.ids, *closing], learnt, advantage, reward)
+    return Rollout([*prompt, *answer.ids, *closing], loss_mask, advantage, reward)

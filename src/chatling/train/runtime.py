@@ -49,7 +49,7 @@ class MachineConfig:
 
 
 @dataclass(frozen=True)
-class Execution:
+class RuntimeConfig:
     """The choices of one run, kept in its state.json: a resume reuses them, so that the bits stay
     the same.
     """
@@ -65,7 +65,7 @@ class Execution:
         return asdict(self)
 
     @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Execution:
+    def from_dict(data: Mapping[str, Any]) -> RuntimeConfig:
         """Raises RunError for what `to_dict` did not write."""
         choices: dict[str, tuple[Any, ...]] = {
             "device": ("cuda", "mps", "cpu"),
@@ -83,7 +83,7 @@ class Execution:
                 "The run's state does not say how it was executed.",
                 "Choose another run with --run.",
             )
-        return Execution(**data)
+        return RuntimeConfig(**data)
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -132,9 +132,9 @@ def compiles(config: MachineConfig, machine: Machine, steps: int) -> bool:
     )
 
 
-def choose_execution(
+def choose_runtime(
     config: MachineConfig, machine: Machine, model: ModelConfig, steps: int
-) -> Execution:
+) -> RuntimeConfig:
     """Decide what the recipe leaves open. Raises MachineError for what this machine cannot do."""
     check_machine(config, machine, steps)
     device = machine.device if config.device == "auto" else config.device
@@ -154,7 +154,7 @@ def choose_execution(
     if config.kernel == "auto" and device == "cuda" and compiled and model.windows:
         kernel = "flex"
     micro = config.rows * model.context if config.rows else micro_tokens(machine, model)
-    return Execution(device, dtype, kernel, compiled, config.threads or machine.cores, micro)
+    return RuntimeConfig(device, dtype, kernel, compiled, config.threads or machine.cores, micro)
 
 
 def micro_tokens(machine: Machine, model: ModelConfig) -> int:

@@ -22,7 +22,7 @@ from chatling.data.loaders import Step, StepSource, prefetch
 from chatling.errors import DataError, Interrupted, RunError
 from chatling.fields import CountOrZero, bounded, config
 from chatling.hardware.detect import memory_errors
-from chatling.hardware.distributed import World, together, widest_float
+from chatling.hardware.distributed import DistContext, main_process_first, widest_float
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
 from chatling.optim.schedule import Schedule
@@ -65,20 +65,20 @@ class Progress(Protocol):
     def message(self, text: str) -> None: ...
 
 
-class Watch(Protocol):
+class Callback(Protocol):
     """Looks at the model at every evaluation, and keeps files of its own; see callbacks.py."""
 
-    def look(self, step: int) -> dict[str, float]:
+    def on_eval(self, step: int) -> dict[str, float]:
         """After `step` steps; returns metrics that join the line. Every rank calls it."""
 
-    def cut(self, step: int) -> None:
+    def on_rewind(self, step: int) -> None:
         """Training goes on after `step` steps: what was kept of later ones is void. The first rank
         calls it.
         """
 
 
 @dataclass
-class Position:
+class TrainState:
     """Where the loop stands: all of its own state, as it is saved."""
 
     step: int = 0
@@ -97,7 +97,7 @@ class Position:
         self.data, self.tokens, self.seconds = data, self.tokens + tokens, self.seconds + seconds
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> Position:
+    def from_dict(data: dict[str, Any]) -> TrainState:
         """Raises DataError for what `to_dict` did not write."""
         known = {
             "step": (int,),
@@ -114,10 +114,10 @@ class Position:
                 "A checkpoint's loop.json does not say where training stood.",
                 "Delete it; the one before it is used.",
             )
-        return Position(**{**data, "best": math.inf if data["best"] is None else data["best"]})
+        return TrainState(**{**data, "best": math.inf if data["best"] is None else data["best"]})
 
 
-class Guard:
+class NonFiniteGuard:
     """Rows that gave a non-finite loss or gradient, and how often the run was rolled back; on disk,
     so that a kill forgets neither.
     """
@@ -219,28 +219,28 @@ class Trainer:
     loss: Loss
     evaluate: Evaluate
     config: LoopConfig
-    world: World
+    world: DistContext
     progress: Progress
     prefetch: bool = True
     evaluate_first: bool = (
         False  # also before the first step: a line of its own, with the event "start"
     )
-    watch: Watch | None = None
+    callback: Callback | None = None
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.world, self.config.keep)
         self.metrics = MetricsLog(self.folder / "metrics.jsonl")
         run = self.folder.parent
-        name = self.config.tracker if self.world.first else "none"
+        name = self.config.tracker if self.world.is_main else "none"
         self.tracker = Tracker(
             name, run.name, self.name, run / "tracker" / self.name, self.progress.message
         )
-        self.guard = Guard(self.folder / "guard.json")
+        self.guard = NonFiniteGuard(self.folder / "guard.json")
         self.device = next(self.model.parameters()).device
         self.wide = widest_float(self.device)
-        self.position = Position()
+        self.position = TrainState()
 
-    def fit(self) -> Position:
+    def fit(self) -> TrainState:
         """Train to the schedule's end, from the newest whole checkpoint or from the model as it is.
 
         Saves and raises Interrupted on SIGTERM or SIGINT; raises RunError when training diverges
@@ -261,8 +261,8 @@ class Trainer:
                 self._log({"step": 0, "event": "start", **self._evaluate()})
             while not self._run(stopping):
                 self._restore()
-                with together(self.world):
-                    if self.world.first:
+                with main_process_first(self.world):
+                    if self.world.is_main:
                         self.guard.write()
                 why = (
                     f"{BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out"
@@ -274,12 +274,12 @@ class Trainer:
         """Go back to the newest whole checkpoint; False when there is none."""
         saved = self.checkpoints.restore(self.model, self.optimizer, self.progress.message)
         if saved:
-            self.position = Position.from_dict(saved)
-        with together(self.world):
-            if self.world.first:
+            self.position = TrainState.from_dict(saved)
+        with main_process_first(self.world):
+            if self.world.is_main:
                 self.metrics.cut(self.position.step)
-                if self.watch:
-                    self.watch.cut(self.position.step)
+                if self.callback:
+                    self.callback.on_rewind(self.position.step)
         return saved is not None
 
     def _save(self) -> None:
@@ -299,7 +299,7 @@ class Trainer:
                 waited = time.perf_counter() - started
                 if batch.position in self.guard.excluded:
                     continue
-                count, stop = self.world.sum_numbers(
+                count, stop = self.world.all_reduce_scalars(
                     [float(batch.count), float(stopping())], self.device
                 )
                 if stop:
@@ -374,10 +374,12 @@ class Trainer:
         return last
 
     def _evaluate(self) -> dict[str, float]:
-        return self.evaluate() | (self.watch.look(self.position.step) if self.watch else {})
+        return self.evaluate() | (
+            self.callback.on_eval(self.position.step) if self.callback else {}
+        )
 
     def _log(self, line: dict[str, Any]) -> None:
-        if self.world.first:
+        if self.world.is_main:
             self.metrics.append(line)
             self.tracker.log(line)
 
@@ -400,7 +402,7 @@ class Trainer:
         if not micro_batches:  # this rank has nothing to learn from, others may have
             for parameter in self.model.parameters():
                 parameter.grad = torch.zeros_like(parameter)
-        return self.world.sum(total) / count, self.optimizer.reduce_gradients()
+        return self.world.all_reduce(total) / count, self.optimizer.reduce_gradients()
 
 
 def _on_host(
@@ -414,7 +416,7 @@ def _on_host(
         )  # each thread has its own current device, and pinning opens a context there
     for step in steps:
         micro_batches = []
-        for micro in step.micro:
+        for micro in step.micro_batches:
             tensors = {f.name: torch.from_numpy(getattr(micro, f.name)) for f in fields(micro)}
             micro_batches.append(
                 {key: tensor.pin_memory() if pin else tensor for key, tensor in tensors.items()}
