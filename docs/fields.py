@@ -8,8 +8,8 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from chatling.config import describe, toml_value
-from chatling.recipe import Recipe
+from chatling.fields import describe, toml_value
+from chatling.config.recipe import Recipe
 from chatling.train.sources import MixtureEntry
 
 PAGE = Path(__file__).with_name("recipes.md")

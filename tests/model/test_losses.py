@@ -131,7 +131,7 @@ def test_a_ratio_of_one_has_the_plain_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("smoothing", "per_token", "imitation"),
+    ("smoothing", "length_normalize", "sft_loss_weight"),
     [(0.0, False, 0.0), (0.1, False, 0.0), (0.0, True, 0.0), (0.2, True, 0.5)],
 )
 def test_the_preference_loss_is_the_closed_form(

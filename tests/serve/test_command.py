@@ -54,7 +54,7 @@ def process(runs: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], st
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_it_ends_within_five_seconds_and_streams_end_well(runs: Path, stop: signal.Signals) -> None:
-    with process(runs, "tiny", "--width", "2") as (running, url):
+    with process(runs, "tiny", "--max-batch-size", "2") as (running, url):
         request = {
             "model": "tiny/sft",
             "messages": [{"role": "user", "content": "go"}],
@@ -107,7 +107,7 @@ def test_a_short_answer_may_end_first_and_others_are_warned(
     ("words", "said"),
     [
         (["--port", "99999"], "--port"),
-        (["--width", "0"], "--width"),
+        (["--max-batch-size", "0"], "--width"),
         (["--compile", "--int8"], "do not go together"),
         (["--max-body", "0"], "--max-body"),
         (["--max-tokns", "5"], "--max-tokens"),
@@ -153,7 +153,7 @@ def test_compiled_it_says_the_same(runs: Path) -> None:
     }
     said = []
     for options in ((), ("--compile",)):
-        with process(runs, "tiny", "--width", "8", *options) as (_, url):
+        with process(runs, "tiny", "--max-batch-size", "8", *options) as (_, url):
             answers = [
                 httpx.post(f"{url}/v1/completions", json=request, timeout=60).json()["choices"][0]
                 for _ in range(3)

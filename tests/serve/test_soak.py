@@ -122,7 +122,7 @@ async def soak(server: Server, seconds: float) -> list[tuple[float, int]]:
 
 
 def test_load_and_disconnects_leave_nothing_behind(pytestconfig: pytest.Config) -> None:
-    with running_server("--width", "8") as server:
+    with running_server("--max-batch-size", "8") as server:
         asyncio.run(soak(server, 20))  # allocators and caches find their size
         asyncio.run(idle(server.port))
         files, before = server.open_files, server.resident

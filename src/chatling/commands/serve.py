@@ -58,7 +58,7 @@ def run(command: Command, words: list[str]) -> None:
         help="let this origin's pages call the API; repeatable",
     )
     parser.add_argument(
-        "--width", type=int, default=WIDTH, help=f"answers decoded together, a model ({WIDTH})"
+        "--max-batch-size", type=int, default=WIDTH, help=f"answers decoded together, a model ({WIDTH})"
     )
     parser.add_argument(
         "--compile",
@@ -82,8 +82,8 @@ def run(command: Command, words: list[str]) -> None:
             f"--max-{field.name}", type=int, default=field.default, metavar="N", help=about
         )
     given = parser.parse(words)
-    if given.width < 1 or not 0 <= (given.port or 0) < 65_536:
-        raise UsageError("--width must be at least 1, --port between 0 and 65535.")
+    if given.max_batch_size < 1 or not 0 <= (given.port or 0) < 65_536:
+        raise UsageError("--max-batch-size must be at least 1, --port between 0 and 65535.")
     if given.compile and given.int8:
         raise UsageError("--compile and --int8 do not go together yet.", "Take one of them.")
     limits = Limits(**{field.name: getattr(given, f"max_{field.name}") for field in fields(Limits)})
@@ -111,7 +111,7 @@ def run(command: Command, words: list[str]) -> None:
         with memory_errors("loading a model"):
             replicas = range(torch.cuda.device_count()) or (None,)  # a whole model on each GPU
             engines = [
-                load_engine(folder, stage, given.width, gpu, compiled=given.compile)
+                load_engine(folder, stage, given.max_batch_size, gpu, compiled=given.compile)
                 for gpu in replicas
             ]
             for engine in engines:

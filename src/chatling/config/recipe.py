@@ -1,7 +1,7 @@
-"""The one config tree: the rooms' frozen dataclasses, read from TOML, overridden by flags
+"""The one config tree: the packages' frozen dataclasses, read from TOML, overridden by flags
 (config/overrides.py), and written back.
 
-A recipe is one TOML file: `name` and `seed`, then one table a room and one table a stage. A stage
+A recipe is one TOML file: `name` and `seed`, then one table a package and one table a stage. A stage
 whose table is absent does not run.
 """
 

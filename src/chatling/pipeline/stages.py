@@ -1,4 +1,4 @@
-"""chatling's own stages: what the pipeline runs, in order, composed of the rooms' functions."""
+"""chatling's own stages: what the pipeline runs, in order, composed of the packages' functions."""
 
 from __future__ import annotations
 
