@@ -1,4 +1,7 @@
-"""Writes the tables of recipes.md from the config dataclasses: `python docs/fields.py`. A test sees that the page is as this writes it."""
+"""Writes the tables of recipes.md from the config dataclasses: `python docs/fields.py`.
+
+A test sees that the page is as this writes it.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,14 @@ def field_table(kind: Any) -> str:
     for field in dataclasses.fields(kind):
         what = describe(hints[field.name])
         if not what.startswith("a table"):
-            cells = (f"`{field.name}`", what.removesuffix(' or "none"'), _default(field), kind.__pydantic_fields__[field.name].description)
-            lines.append(f"| {' | '.join(' '.join(cell.replace('|', chr(92) + '|').split()) for cell in cells)} |")
+            cells = (
+                f"`{field.name}`",
+                what.removesuffix(' or "none"'),
+                _default(field),
+                kind.__pydantic_fields__[field.name].description,
+            )
+            escaped = (" ".join(cell.replace("|", r"\|").split()) for cell in cells)
+            lines.append(f"| {' | '.join(escaped)} |")
     return "\n".join(lines) + "\n"
 
 

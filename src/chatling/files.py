@@ -306,7 +306,7 @@ def check_sum(path: Path, listed: Listed) -> None:
 
 def foreign_entry(folder: Path) -> str | None:
     """What in a folder leads out of it or is no file, in words; None when there is nothing such. A
-    folder may come from a stranger.
+    folder is untrusted input.
     """
     root = folder.resolve()
     for at, folders, files in os.walk(root):

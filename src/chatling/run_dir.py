@@ -196,8 +196,8 @@ class RunFolder:
         return folder
 
     def check_entries(self) -> None:
-        """Raises RunError when something in the folder leads out of it, or is no file: the run may
-        come from a stranger.
+        """Raises RunError when something in the folder leads out of it, or is no file: a run
+        folder is untrusted input.
         """
         if fault := foreign_entry(self.path):
             raise RunError(

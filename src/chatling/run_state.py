@@ -1,5 +1,5 @@
-"""What `state.json` holds, and whether what was read is that: it may be damaged, or a
-stranger's.
+"""What `state.json` holds, and whether what was read is that: it may be damaged, or
+untrusted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The one config tree: the packages' frozen dataclasses, read from TOML, overridden by flags
 (config/overrides.py), and written back.
 
-A recipe is one TOML file: `name` and `seed`, then one table a package and one table a stage. A stage
-whose table is absent does not run.
+A recipe is one TOML file: `name` and `seed`, then one table a package and one table a
+stage. A stage whose table is absent does not run.
 """
 
 from __future__ import annotations

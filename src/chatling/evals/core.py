@@ -2,7 +2,7 @@
 numbers of the reference run's code.
 
 Everything that decides a number is here: which examples are shown, how a prompt is written, which
-tokens are scored and what counts as right. How the tokens get their scores is `scoring.py`'s.
+tokens are scored and what counts as right. How the tokens get their scores is `loglikelihood.py`'s.
 """
 
 from __future__ import annotations
@@ -139,8 +139,8 @@ def score_task(
     limit: int | None = None,
     world: DistContext | None = None,
 ) -> tuple[list[Outcome], list[str]]:
-    """The outcome of each example in the shuffled order, and what was odd about some. The ranks
-    take every so manieth.
+    """The outcome of each example in the shuffled order, and what was odd about some. The examples
+    are strided over the ranks.
     """
     world = world or DistContext()
     items = list(task.items)

@@ -113,8 +113,8 @@ MOST_WIDE = 1 << 24
 
 
 def _sensible(name: str, value: Any) -> bool:
-    """Whether a field that was read has the type and a size that a model can have; files may be a
-    stranger's.
+    """Whether a field that was read has the type and a size that a model can have; files are
+    untrusted input.
     """
     kind = ModelConfig.__annotations__[name]
     if kind == "bool":

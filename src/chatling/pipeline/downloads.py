@@ -94,8 +94,8 @@ def fetch_first(
 
 
 def _fetch_evaluations(recipe: Recipe, note: Note) -> None:
-    """What the evaluations take. A run goes on without what cannot be had: the eval stage leaves it
-    out, and says so.
+    """What the evaluations take. A run continues without what cannot be had: the eval stage leaves
+    it out, and says so.
     """
     fetcher = functools.partial(open_fetcher, recipe, note)
     assert recipe.eval is not None
@@ -109,6 +109,6 @@ def _fetch_evaluations(recipe: Recipe, note: Note) -> None:
 
 def fetch_beside(files: HubFiles) -> None:
     """Fetch files in a process of its own, which ends with this one. What it fails at is fetched,
-    and told of, where it is wanted.
+    and reported, where it is wanted.
     """
     start(HubFiles.fetch, files)

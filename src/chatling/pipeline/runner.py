@@ -361,7 +361,7 @@ def _check_space(folder: RunFolder, needed: int) -> None:
 @contextlib.contextmanager
 def signals_as_interrupted() -> Iterator[None]:
     """Outside the training loop, which saves first, SIGTERM and SIGINT stop the run at once; each
-    stage goes on from what it has.
+    stage resumes from what it has.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -110,7 +110,7 @@ def _speeds(stage: StageReport) -> tuple[list[int], list[float]]:
 
 
 def _tokens(stage: StageReport, steps: Sequence[int]) -> list[float]:
-    """Millions of tokens that had been learnt from at each step."""
+    """Millions of tokens that had been trained on at each step."""
     there = [line for line in stage.lines if "tokens" in line]
     totals = dict(
         zip(

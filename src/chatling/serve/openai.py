@@ -79,7 +79,9 @@ async def chat(body: protocol.ChatRequest, request: Request) -> Response:
 
 @router.post("/completions", response_model=protocol.Completion, responses=STREAMS)
 async def completions(body: protocol.CompletionRequest, request: Request) -> Response:
-    """How a text goes on. Text is read as a document of its own; token ids are read as they are."""
+    """How a text continues. Text is read as a document of its own; token ids are read as they
+    are.
+    """
     job = CompletionJob(request.app.state.service, request.state.facts)
     characters = sum(map(len, body.prompts))
     check_characters(characters, job.service.limits, "prompt")

@@ -64,7 +64,7 @@ def worked_answer(text: str) -> tuple[Part, ...]:
 
 
 def marked_number(text: str) -> Fraction | None:
-    """The number behind the last `####`; thousands commas and a dollar sign are no matter."""
+    """The number behind the last `####`; thousands commas and a dollar sign are ignored."""
     found = _MARKED.findall(text)
     return Fraction(f"{found[-1][0]}{found[-1][1].replace(',', '')}") if found else None
 

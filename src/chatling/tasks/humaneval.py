@@ -21,7 +21,7 @@ _FENCED = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 class HumanEval(Task):
     """The prompt is a signature with its docstring; the answer, the whole function or only what
-    goes on from there.
+    follows it.
     """
 
     name = "HumanEval"

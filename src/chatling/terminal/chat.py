@@ -163,7 +163,7 @@ class Chat:
 
     def take(self, line: str) -> None:
         """One line: a command, or a message to answer. What goes wrong is said in one sentence and
-        the chat goes on.
+        the chat continues.
         """
         name, _, argument = line.partition(" ")
         try:

@@ -90,7 +90,7 @@ class Progress:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def start(self, stage: str, steps: int, done: int) -> None:
-        """A stage of `steps` steps begins, or goes on after `done` of them."""
+        """A stage of `steps` steps begins, or resumes after `done` of them."""
         self._close()
         self._name, self._steps, self._at, self._begun, self._metrics = stage, steps, done, done, {}
         self._recent.clear()

@@ -1,10 +1,10 @@
 """Runs Python that a model wrote, where it can harm nothing: no network, no files but a temporary
 folder, little of everything.
 
-Each program gets a fresh `python -I -S` with an empty environment. `confined.py` is that process's
-side; the strongest isolation that works here is found by trying it. The sandbox guards the machine.
-A score it guards against early exits and printed lies, not against a program that searches its own
-process for the token: code and tests share one interpreter.
+Each program gets a fresh `python -I -S` with an empty environment. `sandbox_child.py` is that
+process's side; the strongest isolation that works here is found by trying it. The sandbox guards
+the machine. A score it guards against early exits and printed lies, not against a program that
+searches its own process for the token: code and tests share one interpreter.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _readable() -> list[str]:
 
 
 def _command(name: str, limits: Limits) -> list[str]:
-    source = files("chatling.tools").joinpath("confined.py").read_text(encoding="utf-8")
+    source = files("chatling.tools").joinpath("sandbox_child.py").read_text(encoding="utf-8")
     python = [os.path.realpath(sys.executable), "-I", "-S", "-B", "-X", "utf8", "-c", source]
     if name != BUBBLEWRAP:
         return python

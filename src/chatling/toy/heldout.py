@@ -13,7 +13,7 @@ from chatling.toy import arithmetic, heldout_phrasings, unsafe, words
 from chatling.toy.relations import Relation, capitalised, relations
 from chatling.toy.smalltalk import intents
 from chatling.toy.templates import fill, sloppy
-from chatling.toy.unknown import REPLIES, known_words, made_up, person, stranger_slots
+from chatling.toy.unknown import REPLIES, known_words, made_up, person, unknown_slots
 from chatling.toy.world import (
     addressed,
     conversations,
@@ -146,8 +146,8 @@ def _refusal(rng: Random) -> Question:
 def _unknown(rng: Random) -> Question:
     known, luck = known_words(), rng.random()
     if luck < 0.65:
-        relation = rng.choice([r for r in relations().values() if r.stranger])
-        slots, _ = stranger_slots(relation.stranger, made_up(relation.stranger, rng, True, known))
+        relation = rng.choice([r for r in relations().values() if r.unknown])
+        slots, _ = unknown_slots(relation.unknown, made_up(relation.unknown, rng, True, known))
         question = rng.choice(heldout_phrasings.FACTS[relation.name]).format(**slots)
     elif luck < 0.8:
         question = rng.choice(heldout_phrasings.PERSON).format(p=person(rng, True, known))

@@ -17,7 +17,7 @@ from chatling.toy import unsafe
 from chatling.toy.relations import relations
 from chatling.toy.smalltalk import intents
 from chatling.toy.templates import ask, sloppy, utterance
-from chatling.toy.unknown import REPLIES, known_words, made_up, stranger_slots
+from chatling.toy.unknown import REPLIES, known_words, made_up, unknown_slots
 from chatling.toy.world import identity_conversation, random_fact
 
 Split = Literal["train", "validation"]
@@ -59,9 +59,9 @@ def _honest(split: Split, rng: Random) -> Preference:
     """A made-up subject: "I don't know" against an answer that fits some other subject of its
     kind.
     """
-    relation = rng.choice([found for found in relations().values() if found.stranger])
-    slots, topic = stranger_slots(
-        relation.stranger, made_up(relation.stranger, rng, split != "train", known_words())
+    relation = rng.choice([found for found in relations().values() if found.unknown])
+    slots, topic = unknown_slots(
+        relation.unknown, made_up(relation.unknown, rng, split != "train", known_words())
     )
     other = rng.choice(relation.facts)
     invented = relation.reply(

@@ -55,7 +55,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Relation:
-    """`answer` is a template over the slots; `stranger` says what a made-up subject of this
+    """`answer` is a template over the slots; `unknown` says what a made-up subject of this
     relation would be ("" when it has none).
     """
 
@@ -63,7 +63,7 @@ class Relation:
     answer: str
     facts: tuple[Fact, ...]
     phrasings: Phrasings
-    stranger: str = ""
+    unknown: str = ""
 
     def reply(self, fact: Fact) -> str:
         return capitalised(self.answer.format(**fact.slots))
@@ -168,14 +168,14 @@ def _animal_relations() -> list[Relation]:
 
 
 def _table_relation(
-    name: str, answer: str, table: str, phrasings: Phrasings, stranger: str = ""
+    name: str, answer: str, table: str, phrasings: Phrasings, unknown: str = ""
 ) -> Relation:
     return Relation(
         name,
         answer,
         tuple(Fact(thing_slots(x) | {"a": a}, (a,), x) for x, a in facts.pairs(table)),
         phrasings,
-        stranger,
+        unknown,
     )
 
 

@@ -166,7 +166,7 @@ def made_up(kind: str, rng: Random, held_out: bool, known: frozenset[str]) -> st
             return name
 
 
-def stranger_slots(kind: str, name: str) -> tuple[dict[str, str], str]:
+def unknown_slots(kind: str, name: str) -> tuple[dict[str, str], str]:
     """The slots of a relation's templates filled with a made-up subject, and its topic."""
     if kind == "country":
         return rel.country_slots(name.capitalize()), name.capitalize()
@@ -210,10 +210,8 @@ def training_unknown(rng: Random, known: frozenset[str]) -> Conversation:
 def unknown_question(rng: Random, known: frozenset[str]) -> str:
     luck = rng.random()
     if luck < 0.6:
-        relation = rng.choice([r for r in rel.relations().values() if r.stranger])
-        slots, topic = stranger_slots(
-            relation.stranger, made_up(relation.stranger, rng, False, known)
-        )
+        relation = rng.choice([r for r in rel.relations().values() if r.unknown])
+        slots, topic = unknown_slots(relation.unknown, made_up(relation.unknown, rng, False, known))
         return utterance(relation.phrasings, slots, topic, rng)
     if luck < 0.75:
         phrase = rng.choice(PERSON).format(p=person(rng, False, known))

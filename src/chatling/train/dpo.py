@@ -292,7 +292,7 @@ def reference_logprobs(
 
 
 def _cached(cache: Path, key: str, say: Callable[[str], None]) -> np.ndarray | None:
-    """What was computed before, if it was of the same. What is damaged is told of, and computed
+    """What was computed before, if it was of the same. What is damaged is reported, and computed
     again.
     """
     try:

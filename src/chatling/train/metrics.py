@@ -52,7 +52,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def _known(key: str, value: Any) -> bool:
-    """Whether a field is of the kind that its readers expect: the file may be a stranger's."""
+    """Whether a field is of the kind that its readers expect: the file is untrusted input."""
     if key in ("event", "rows"):
         return isinstance(value, str)
     if key == "samples":

@@ -24,7 +24,7 @@ from chatling.train.trainer import Loss
 @dataclass(frozen=True)
 class Replay:
     """What is seen again: SFT's table, which says how many conversations a step takes, and the
-    shards it learnt from.
+    shards it was trained on.
     """
 
     config: FinetuneConfig

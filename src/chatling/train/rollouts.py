@@ -402,7 +402,7 @@ class RolloutBatches:
 
 
 def rollout(prompt: Sequence[int], answer: Completion, advantage: float, reward: float) -> Rollout:
-    """What is learnt from an answer: its sampled tokens and the one that closed it; neither the
+    """What is trained on of an answer: its sampled tokens and the one that closed it; neither the
     prompt nor what the calculator put in.
     """
     closing = [] if answer.closing is None else [answer.closing]

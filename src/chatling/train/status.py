@@ -1,4 +1,4 @@
-"""Where a run stands, as its folder tells it: read only, while training goes on in another
+"""Where a run stands, as its folder tells it: read only, while training runs in another
 process.
 """
 

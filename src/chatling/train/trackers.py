@@ -25,7 +25,7 @@ class Backend(Protocol):
 
 
 class Tracker:
-    """Sends numbers to a backend. A backend that fails, in whatever way, is told of once and left
+    """Sends numbers to a backend. A backend that fails, in whatever way, is reported once and left
     alone: it must not end a run.
     """
 

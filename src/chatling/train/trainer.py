@@ -72,7 +72,7 @@ class Callback(Protocol):
         """After `step` steps; returns metrics that join the line. Every rank calls it."""
 
     def on_rewind(self, step: int) -> None:
-        """Training goes on after `step` steps: what was kept of later ones is void. The first rank
+        """Training resumes after `step` steps: what was kept of later ones is void. The first rank
         calls it.
         """
 
