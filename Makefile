@@ -24,8 +24,8 @@ chat: $(VENV)/.installed
 # One thread a worker: two workers already fill two cores. A file stays in one worker, which then
 # makes its fixtures once. pytest's summary is the last line.
 test: $(VENV)/.installed-dev
-	@$(BIN)/ruff format --check --quiet src tests
-	@$(BIN)/ruff check src tests
+	@$(BIN)/ruff format --check --quiet src tests examples
+	@$(BIN)/ruff check src tests examples
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

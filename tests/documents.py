@@ -194,7 +194,7 @@ def toml_faults(text: str) -> Iterator[str]:
 @functools.cache
 def repository() -> tuple[str, ...]:
     """Every file and folder that belongs to the project, as /path."""
-    parts = [ROOT / name for name in ("src", "tests", "docs")]
+    parts = [ROOT / name for name in ("src", "tests", "docs", "examples")]
     found = [path for part in parts for path in part.rglob("*") if "__pycache__" not in path.parts]
     return tuple(f"/{path.relative_to(ROOT).as_posix()}" for path in [*ROOT.glob("*"), *found])
 

@@ -62,7 +62,7 @@ def test_the_tokenizer_alone_needs_no_model(
     monkeypatch.setattr(
         "chatling.evals.tokenizer.load_peers", lambda: ({}, "Left out GPT-2 and GPT-4.")
     )
-    monkeypatch.setattr("chatling.commands.eval.load_engine", None)
+    monkeypatch.setattr("chatling.llm.open_engine", None)
     assert main(["eval", str(run.path), "tokenizer"]) == 0
     assert re.search(r"validation +[\d,]+ +[\d,]+ +\d+\.\d\d ", capsys.readouterr().out)
     assert (run.evals / "tokenizer.png").is_file()

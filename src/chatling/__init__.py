@@ -1,3 +1,19 @@
 """chatling: grow your own ChatGPT, on the machine you have."""
 
-__version__ = "0.1.0"
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chatling.llm import LLM, SamplingParams, load_model, load_tokenizer, train
+
+__all__ = ["LLM", "SamplingParams", "load_model", "load_tokenizer", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """The Python API, imported when it is used: `chatling --help` need not wait for torch."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from chatling import llm
+
+    return getattr(llm, name)

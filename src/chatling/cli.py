@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not words or words[0] in ("-h", "--help", "help"):
             print(_overview())
         elif words[0] == "--version":
-            from chatling import __version__
+            from chatling.version import __version__
 
             print(f"chatling {__version__}")
         elif words[0] not in COMMANDS:

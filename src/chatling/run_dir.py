@@ -244,6 +244,18 @@ class RunFolder:
             f"`chatling run {self.name}` goes on with it.",
         )
 
+    def finished_stage(self, name: str | None = None) -> str:
+        """The stage asked for, checked, or the most advanced one there is. Raises RunError."""
+        if name is None:
+            return self.latest_stage()
+        if name not in STAGES or not (self.model(name) / MANIFEST).exists():
+            there = [stage for stage in STAGES if (self.model(stage) / MANIFEST).exists()]
+            raise RunError(
+                f"Run {self.name!r} has no finished {name} model.",
+                f"It has: {', '.join(there) or 'none'}.",
+            )
+        return name
+
     def read_state(self) -> dict[str, Any]:
         """`state.json`: {"stages": {name: {"status", "fingerprint", ...}}, "execution": {...}}; a
         fresh one when there is none.

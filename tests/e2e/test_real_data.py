@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from chatling.commands.common import load_engine
 from chatling.data.hub import Fetcher
 from chatling.inference.request import Request
 from chatling.inference.sampling import SamplingParams
+from chatling.llm import open_engine
 from chatling.messages import Conversation
 from chatling.run_dir import RunFolder, home
 from chatling.tasks.registry import load_task
@@ -159,7 +159,7 @@ def test_spark_from_nothing_to_a_chat(mirror: Mirror, words: list[str]) -> None:
     }
 
     # the chat answers in format: a letter where a letter is asked for, and an end
-    engine = load_engine(run, "sft", max_batch_size=8)
+    engine = open_engine(run, "sft", max_batch_size=8)
     arc = load_task("ARC-Easy", "train", Fetcher())
     prompts = [
         tuple(render_prompt(engine.tokenizer, Conversation(arc[i].messages[:-1]))) for i in range(8)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chatling.commands.common import Command, command_parser, load_engine, open_run, stage_of
+from chatling.commands.common import Command, command_parser, open_run
 from chatling.run_dir import STAGES
 
 
@@ -26,15 +26,16 @@ def run(command: Command, words: list[str]) -> None:
     parser.add_argument("--max-tokens", type=int, default=256, help="of an answer (256)")
     given = parser.parse(words)
     folder = open_run(given.run)
-    stage = stage_of(folder, given.stage)
+    stage = folder.finished_stage(given.stage)
 
     from chatling.inference.sampling import SamplingParams
+    from chatling.llm import open_engine
     from chatling.terminal.chat import Chat, answer_once
 
     sampling = SamplingParams(
         given.temperature, given.top_k, seed=given.seed, max_tokens=given.max_tokens
     )
-    engine = load_engine(folder, stage, max_batch_size=1)
+    engine = open_engine(folder, stage)
     if given.prompt is not None:
         answer_once(engine, given.prompt, sampling)
     else:

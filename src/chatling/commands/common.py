@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from chatling.errors import ChatlingError, DataError, RunError, nearest
-from chatling.run_dir import MANIFEST, STAGES, RunFolder, find_run, home
+from chatling.errors import ChatlingError, RunError, nearest
+from chatling.run_dir import RunFolder, find_run, home
 
 if TYPE_CHECKING:
     from chatling.config.recipe import Recipe
-    from chatling.inference.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -132,49 +131,3 @@ def open_run(name: str | None) -> RunFolder:
             f"There are no runs in {home() / 'runs'} yet.", "`chatling run pocket` makes one."
         )
     return RunFolder(states[-1].parent)
-
-
-def load_engine(
-    folder: RunFolder,
-    stage: str,
-    max_batch_size: int,
-    gpu: int | None = None,
-    *,
-    compiled: bool = False,
-) -> Engine:
-    """The finished model of a stage on this machine's device (of several GPUs: on number `gpu`), in
-    the dtype it was trained in if that is fast here.
-    """
-    import torch
-
-    from chatling.hardware.detect import find_device
-    from chatling.inference.engine import Engine
-    from chatling.tokenizer.bpe import Tokenizer
-    from chatling.train.checkpoint import load_model
-
-    device, execution = find_device(), folder.read_state()["execution"]
-    in_bf16 = execution.get("dtype") == "bfloat16" and (
-        execution.get("device") == device or device == "cuda"
-    )
-    place = device if gpu is None else f"{device}:{gpu}"
-    model = load_model(
-        folder.model(stage), device=place, dtype=torch.bfloat16 if in_bf16 else torch.float32
-    )
-    tokenizer = Tokenizer.load(folder.tokenizer)
-    if tokenizer.vocab_size != model.config.vocab_size:
-        sizes = f"{model.config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}"
-        raise DataError(f"The {stage} model of run {folder.name!r} has {sizes}.")
-    return Engine(model, tokenizer, max_batch_size=max_batch_size, compiled=compiled)
-
-
-def stage_of(folder: RunFolder, name: str | None) -> str:
-    """The stage asked for, checked, or the most advanced one there is."""
-    if name is None:
-        return folder.latest_stage()
-    if not (folder.model(name) / MANIFEST).exists():
-        there = [stage for stage in STAGES if (folder.model(stage) / MANIFEST).exists()]
-        raise RunError(
-            f"Run {folder.name!r} has no finished {name} model.",
-            f"It has: {', '.join(there) or 'none'}.",
-        )
-    return name

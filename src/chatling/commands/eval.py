@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chatling.commands.common import Command, UsageError, command_parser, load_engine, stage_of
+from chatling.commands.common import Command, UsageError, command_parser
 from chatling.errors import nearest
 from chatling.run_dir import MANIFEST, STAGES, RunFolder, write_json
 
@@ -166,7 +166,7 @@ def _parse(command: Command, words: list[str]) -> argparse.Namespace:
 
 def _stages(folder: RunFolder, asked: str | None) -> list[str]:
     if asked != ALL:
-        return [stage_of(folder, asked)]
+        return [folder.finished_stage(asked)]
     return [stage for stage in STAGES if (folder.model(stage) / MANIFEST).exists()] or [
         folder.latest_stage()
     ]
@@ -194,6 +194,7 @@ def _chat(models: Models, given: argparse.Namespace, world: DistContext, console
     from chatling.data.config import POCKET
     from chatling.errors import MachineError
     from chatling.evals.chat import Result, evaluate_chat, open_chat_tasks, write_chat
+    from chatling.llm import open_engine
     from chatling.terminal.evals import show_results
 
     results: dict[str, list[Result]] = {}
@@ -206,7 +207,7 @@ def _chat(models: Models, given: argparse.Namespace, world: DistContext, console
             given.questions,
             _fetcher(recipe),
         )
-        engine = load_engine(folder, stage, max_batch_size=EVAL_WIDTH)
+        engine = open_engine(folder, stage, max_batch_size=EVAL_WIDTH)
         temperature = float(given.samples > 1) if given.temperature is None else given.temperature
         found: list[Result] = []
         for task in tasks:
@@ -249,6 +250,7 @@ def _core(models: Models, given: argparse.Namespace, world: DistContext, console
     from chatling.evals.core_bundle import open_bundle
     from chatling.hardware.detect import find_device
     from chatling.hardware.distributed import main_process_first
+    from chatling.llm import open_engine
     from chatling.terminal.evals import show_core
 
     def note(line: str) -> None:
@@ -266,7 +268,7 @@ def _core(models: Models, given: argparse.Namespace, world: DistContext, console
             if world.is_main:
                 open_bundle(name, folder, recipe.seed, _fetcher(recipe))
         bundle = open_bundle(name, folder, recipe.seed, _fetcher(recipe))
-        engine = load_engine(folder, stage, max_batch_size=1)
+        engine = open_engine(folder, stage, max_batch_size=1)
         result = evaluate_core(
             engine.model, engine.tokenizer, bundle, limit=given.questions, world=world, note=note
         )
@@ -292,11 +294,12 @@ def _core(models: Models, given: argparse.Namespace, world: DistContext, console
 def _bpb(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
     from chatling.data.token_shards import TokenShards
     from chatling.evals.bpb import TokenScores, score_shards, write_bpb
+    from chatling.llm import open_engine
     from chatling.terminal.evals import show_bpb
 
     results: dict[str, dict[str, TokenScores]] = {}
     for folder, stage in models:
-        recipe, engine = _recipe(folder, given), load_engine(folder, stage, max_batch_size=1)
+        recipe, engine = _recipe(folder, given), open_engine(folder, stage, max_batch_size=1)
         context = given.context or engine.model.config.context
         tokens = given.tokens or recipe.base.validation_tokens
         scores = {}
@@ -321,6 +324,7 @@ def _harness(
     models: Models, given: argparse.Namespace, world: DistContext, console: Console
 ) -> None:
     from chatling.errors import MachineError
+    from chatling.llm import open_engine
     from chatling.terminal.evals import show_harness
 
     if not given.tasks:
@@ -341,7 +345,7 @@ def _harness(
     results = {}
     for folder, stage in models:
         model = LMEvalAdapter(
-            load_engine(folder, stage, max_batch_size=EVAL_WIDTH), chat=given.as_chat
+            open_engine(folder, stage, max_batch_size=EVAL_WIDTH), chat=given.as_chat
         )
         found = run_harness(model, given.tasks, shots=given.shots, limit=given.questions)
         facts = {

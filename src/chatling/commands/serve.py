@@ -11,9 +11,7 @@ from chatling.commands.common import (
     Command,
     UsageError,
     command_parser,
-    load_engine,
     open_run,
-    stage_of,
 )
 from chatling.errors import DataError, MachineError
 from chatling.run_dir import STAGES, RunFolder, home
@@ -97,6 +95,7 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.hardware.detect import find_device, has_compiler, memory_errors
     from chatling.inference.async_engine import EngineService
     from chatling.inference.quantize import quantise
+    from chatling.llm import open_engine
     from chatling.serve.app import create_app
     from chatling.serve.model_manager import ModelManager
     from chatling.serve.server import is_loopback, listen, serve
@@ -111,7 +110,13 @@ def run(command: Command, words: list[str]) -> None:
         with memory_errors("loading a model"):
             replicas = range(torch.cuda.device_count()) or (None,)  # a whole model on each GPU
             engines = [
-                load_engine(folder, stage, given.max_batch_size, gpu, compiled=given.compile)
+                open_engine(
+                    folder,
+                    stage,
+                    max_batch_size=given.max_batch_size,
+                    gpu=gpu,
+                    compile=given.compile,
+                )
                 for gpu in replicas
             ]
             for engine in engines:
@@ -198,7 +203,7 @@ def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:
     """
     if name is not None or stage is not None:
         folder = open_run(name)
-        return folder, stage_of(folder, stage)
+        return folder, folder.finished_stage(stage)
     from chatling.errors import RunError
 
     states = sorted((home() / "runs").glob("*/state.json"), key=lambda path: -path.stat().st_mtime)

@@ -59,7 +59,7 @@ class LMEvalAdapter(LM):
         return [-sum(next(scores).nats for _ in text) for text in windows]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Of (context, settings) pairs: what the model goes on with, before the first of the
+        """Of (context, settings) pairs: what the model continues with, before the first of the
         settings' `until`.
         """
         return [

@@ -10,7 +10,6 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
-from chatling import __version__
 from chatling.report.elements import (
     Block,
     Code,
@@ -27,6 +26,7 @@ from chatling.report.elements import (
 )
 from chatling.report.figures import Figure
 from chatling.run_dir import building_folder
+from chatling.version import __version__
 
 
 def write_report(report: Report, folder: Path) -> None:

@@ -16,7 +16,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from chatling import __version__
 from chatling.errors import ChatlingError, nearest
 from chatling.serve import openai, runs_api, static
 from chatling.serve.completion import Service
@@ -26,6 +25,7 @@ from chatling.serve.metrics import Metrics
 from chatling.serve.middleware import SecurityMiddleware
 from chatling.serve.model_manager import ModelManager
 from chatling.tokenizer.bpe import valid_text
+from chatling.version import __version__
 
 log = logging.getLogger(__name__)
 

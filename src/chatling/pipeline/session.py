@@ -1,0 +1,50 @@
+"""A run from its recipe to its end, in this process or as one of several."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from chatling.config.recipe import Recipe
+from chatling.hardware.detect import find_device
+from chatling.hardware.distributed import launched_rank, launched_size, local_rank, process_group
+from chatling.pipeline import runner
+from chatling.pipeline.checks import check
+from chatling.pipeline.downloads import fetch_beside, fetch_first
+from chatling.pipeline.stages import chatling_stages
+from chatling.run_dir import RunFolder, find_run
+from chatling.terminal.progress import Progress, duration
+
+
+def run_recipe(recipe: Recipe, name: str | None = None) -> RunFolder:
+    """Check, download and train what is left of a run; `name` defaults to the recipe's.
+
+    Raises ChatlingError for what can be known to fail before the first step.
+    """
+    begun, stages = time.monotonic(), chatling_stages()
+    folder = RunFolder(find_run(name or recipe.name))
+    with runner.signals_as_interrupted():
+        left = runner.unfinished(recipe, folder, stages)
+        checked = check(recipe, left, processes=launched_size())
+        if checked.too_large is not None:
+            raise checked.too_large
+    device = torch.device(
+        find_device() if recipe.machine.device == "auto" else recipe.machine.device
+    )
+    if device.type == "cuda" and torch.cuda.is_available():
+        torch.cuda.set_device(local_rank())
+    with Progress(silent=launched_rank() > 0, work=checked.plan.work) as progress:
+        progress.message(f"Run {folder.name!r} at {folder.path}")
+        for warning in checked.warnings:
+            progress.message(warning)
+        # before the processes join: none waits at a barrier for another's network
+        with runner.signals_as_interrupted():
+            later = fetch_first(recipe, left, progress.message, folder)
+        if later is not None and launched_rank() == 0:
+            fetch_beside(later)
+        with process_group(device) as world:
+            runner.run(recipe, folder, stages, progress, world, disk=checked.plan.disk)
+        took = duration(time.monotonic() - begun)
+        progress.message(f"Done in {took}. Talk to it: chatling chat {name or recipe.name}")
+    return folder
