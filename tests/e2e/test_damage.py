@@ -34,6 +34,8 @@ from chatling.train.checkpoint import load_model
 from chatling.train.dpo import _cached
 from chatling.train.status import read_status
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
+
 TINY = [
     *[
         "--model.depth",
@@ -154,7 +156,7 @@ def go_on(recipe: Recipe, run: Path) -> str:
         patch.setattr(
             stages, "detect", lambda device: machine
         )  # whatever takes long and is not looked at here
-        patch.setattr(LiveEvals, "look", lambda self, step: {})
+        patch.setattr(LiveEvals, "on_eval", lambda self, step: {})
         runner.run(
             recipe,
             RunFolder(run),

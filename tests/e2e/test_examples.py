@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SAID = {
     "chat.py": "> Thanks!",

@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
+pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
+
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 HALF_WRITTEN = [
     ".corpus.*.tmp",
@@ -32,7 +34,7 @@ SPARE = 200_000  # bytes of state, recipe and logs, which no plan counts
 # the real command, on a disk that has room for exactly what the plan says a whole run needs
 ON_A_SMALL_DISK = """
 import sys
-from chatling.pipeline import runner, planner
+from chatling.pipeline import plan as planner, runner
 real = planner.plan
 def remembered(*args, **more):
     global needed
