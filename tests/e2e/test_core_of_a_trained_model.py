@@ -18,8 +18,6 @@ from chatling.train.checkpoint import load_model
 
 from ..evals.core_reference import reference_example, reference_rows, reference_tasks
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 TIE = 1e-5
 
 

@@ -34,8 +34,6 @@ from chatling.train.checkpoint import load_model
 from chatling.train.dpo import _cached
 from chatling.train.status import read_status
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 TINY = [
     *[
         "--model.depth",

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SAID = {
     "chat.py": "> Thanks!",

@@ -12,8 +12,6 @@ import pytest
 
 from .golden import GOLDEN, RUNS, digest, machine
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 
 @pytest.mark.parametrize(
     "name", ["classic", pytest.param("modern", marks=pytest.mark.slow), "two-processes"]

@@ -15,8 +15,6 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 HALF_WRITTEN = [
     ".corpus.*.tmp",

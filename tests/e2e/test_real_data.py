@@ -22,8 +22,6 @@ from chatling.tasks.registry import load_task
 from chatling.tokenizer.chat_template import render_prompt
 from mirror import CORPORA, Fault, Mirror
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 SMALL = [
     *[
         "--model.depth",

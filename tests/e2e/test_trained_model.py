@@ -7,13 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import torch
 
 from chatling.bench.peers import to_transformers
 from chatling.train.checkpoint import load_model
-
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
 
 
 def test_trained_logits_equal_transformers(trained: Callable[..., Path]) -> None:

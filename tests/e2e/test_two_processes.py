@@ -8,12 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from safetensors.torch import load_file
 
 from .conftest import tiny_command
-
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
 
 MODERN = ("--model.preset", "modern", "--tokenizer.characters", "100000")
 

@@ -13,8 +13,6 @@ import pytest
 
 from chatling.tokenizer.bpe import Tokenizer
 
-pytestmark = pytest.mark.xdist_group("e2e")  # one worker trains the runs that all of them share
-
 OVERRIDES = [
     *[
         "--model.depth",
