@@ -2,17 +2,15 @@
 
 import sys
 
-from chatling import LLM
+from chatling import LLM, SamplingParams
 
 llm = LLM(sys.argv[1] if len(sys.argv) > 1 else "pocket")
-messages = []
-for question in ("Who are you?", "What is the capital of France?", "What is 17 plus 25?"):
-    messages.append({"role": "user", "content": question})
-    answer = llm.chat(messages)
-    print(f"> {question}\n{answer.text}")
-    messages.append(llm.message(answer))
+params = SamplingParams(temperature=0, max_tokens=24)
+messages = [{"role": "user", "content": "Who are you?"}]
+answer = llm.chat(messages, params)
+print(answer.text)
 
-print("> Thanks!")
-for event in llm.stream([*messages, {"role": "user", "content": "Thanks!"}]):
+messages += [llm.message(answer), {"role": "user", "content": "Thanks!"}]
+for event in llm.stream(messages, params):
     print(event.text, end="", flush=True)
-print()
+print(f"\n({len(messages)} messages)")

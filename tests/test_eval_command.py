@@ -67,7 +67,7 @@ def test_the_tokenizer_alone_needs_no_model(
     assert re.search(r"validation +[\d,]+ +[\d,]+ +\d+\.\d\d ", capsys.readouterr().out)
     assert (run.evals / "tokenizer.png").is_file()
     assert {row["text"] for row in results(run, "tokenizer")["results"]} >= {
-        "event",
+        "news",
         "train",
         "validation",
     }  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import pytest
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 SAID = {
-    "chat.py": "> Thanks!",
+    "chat.py": "(3 messages)",
     "batch_generation.py": "tokens)",
     "logprobs.py": "bits per byte",
     "own_task.py": "of 3 right",

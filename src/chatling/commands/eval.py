@@ -158,7 +158,7 @@ def _parse(command: Command, words: list[str]) -> argparse.Namespace:
             raise UsageError(f"--{name.replace('_', '-')} must be at least 1.")
     if given.samples > 1 and given.temperature == 0:
         raise UsageError(
-            "Sequence samples at temperature 0 are all the same.",
+            "Several samples at temperature 0 are all the same.",
             "Leave --temperature out, or --samples.",
         )
     return given

@@ -81,7 +81,7 @@ class _Wanted:
 
 
 class Fetcher:
-    """Brings files into the cache. Sequence may work at once, in threads or processes: each file
+    """Brings files into the cache. Several may work at once, in threads or processes: each file
     comes once, and all get it.
     """
 

@@ -85,7 +85,7 @@ class Result:
         """95 % confidence interval of the accuracy (Wilson 1927: sound at the ends, where the
         normal approximation is not).
 
-        Sequence answers to one question do not count as several questions.
+        Several answers to one question do not count as several questions.
         """
         if not self.total:
             return 0.0, 1.0

@@ -43,7 +43,7 @@ CHARTS = (
     Chart("bpb", "Bits per byte, validation", (("val_bpb", "bits per byte", True),)),
     Chart("core", "CORE", (("core", "CORE", True),)),
     Chart(
-        "rewards/margin",
+        "margin",
         "Margin of the preferred answer",
         (("rewards/margin", "training", False), ("val_rewards/margin", "validation", True)),
     ),
@@ -55,7 +55,7 @@ ONLY = {"reward": ("rl",), "right": ("rl",)}  # charts that say something of som
 
 
 def curve_sections(runs: Sequence[RunReport]) -> list[Block]:
-    """A section a stage. Sequence runs share the figures, over tokens, since their steps may differ
+    """A section a stage. Several runs share the figures, over tokens, since their steps may differ
     in size.
     """
     sections: list[Block] = []
