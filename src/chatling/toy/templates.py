@@ -99,7 +99,7 @@ STEMS = (
     "{Q} ...",
     "{Q}...",
     "Complete this: {q}",
-    "FinishReason the sentence: {Q} ...",
+    "Finish the sentence: {Q} ...",
     "Go on: {Q}",
     "{Q} what?",
 )
