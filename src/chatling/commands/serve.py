@@ -56,7 +56,10 @@ def run(command: Command, words: list[str]) -> None:
         help="let this origin's pages call the API; repeatable",
     )
     parser.add_argument(
-        "--max-batch-size", type=int, default=WIDTH, help=f"answers decoded together, a model ({WIDTH})"
+        "--max-batch-size",
+        type=int,
+        default=WIDTH,
+        help=f"answers decoded together, a model ({WIDTH})",
     )
     parser.add_argument(
         "--compile",
