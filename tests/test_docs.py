@@ -120,6 +120,25 @@ def test_tables_of_the_code_name_what_stands_there(page: Path) -> None:
             )
 
 
+ENGLISH = [page for page in PAGES if page.name not in ("README.zh-CN.md", "CHANGELOG.md")]
+
+
+@pytest.mark.parametrize("page", ENGLISH, ids=lambda page: page.name)
+def test_prose_is_wrapped_at_100_columns(page: Path) -> None:
+    """Tables and code may be wider."""
+    text = re.sub(
+        r"^ *```.*?^ *```|^\$\$.*?\$\$$",
+        lambda fence: "\n" * fence[0].count("\n"),
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL | re.MULTILINE,
+    )
+    assert not [
+        f"{page.name}:{number}"
+        for number, line in enumerate(text.splitlines(), 1)
+        if len(line) > 100 and not line.startswith("|")
+    ]
+
+
 def test_the_recipe_shown_is_the_recipe() -> None:
     recipe = (ROOT / "src/chatling/config/recipes/pocket.toml").read_text(encoding="utf-8")
     for page in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
