@@ -84,9 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `chatling status | head`
         sys.stderr.close()
         return 0
-    except (
-        OSError
-    ) as error:  # what no command foresaw: a name that is too long, a folder that vanished
+    except OSError as error:
+        # what no command foresaw: a name that is too long, a folder that vanished
         if error.filename is None:
             raise
         print(

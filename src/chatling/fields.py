@@ -24,13 +24,10 @@ T = TypeVar("T")
 NONE = "none"  # TOML has no null; this string stands for it where a field may be empty
 RULES = ConfigDict(extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 SHOWN = 80  # characters of a wrong value that an error repeats
-bounded = functools.partial(
-    Field, strict=True
-)  # a field whose type is taken exactly: "3" and true are no integers
-NAME_BYTES, PATH_LENGTH = (
-    255,
-    4096,
-)  # of a folder's or a file's name, and of a path, on all usual file systems
+# a field whose type is taken exactly: "3" and true are no integers
+bounded = functools.partial(Field, strict=True)
+# of a folder's or a file's name, and of a path, on all usual file systems
+NAME_BYTES, PATH_LENGTH = (255, 4096)
 
 
 def one_line(text: str) -> str:
@@ -143,9 +140,8 @@ def find_fault(error: ValidationError, kind: type) -> Fault:
     path, found = _follow(kind, where)
     if sort == "missing":
         return Fault(path, found, value, sort)
-    here = [
-        each["type"] for each in faults if _follow(kind, each["loc"])[0] == path
-    ]  # of a union, that of each member
+    # of a union, that of each member
+    here = [each["type"] for each in faults if _follow(kind, each["loc"])[0] == path]
     ill_typed = all(each.endswith("_type") or each == "literal_error" for each in here)
     return Fault(path, found, value, "type" if ill_typed else "bounds")
 

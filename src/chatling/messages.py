@@ -118,10 +118,8 @@ def shown(value: Any, most: int = 60) -> str:
     """A value as an error quotes it: cut short, and safe for whatever JSON may hold."""
     try:
         text = repr(value[: most + 1] if isinstance(value, str | list | tuple) else value)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # an integer of thousands of digits, a list a thousand deep
+    except (ValueError, RecursionError):
+        # an integer of thousands of digits, a list a thousand deep
         return kind_of(value)
     return text if len(text) <= most else f"{text[:most]}…"
 

@@ -88,9 +88,8 @@ def nearest_name(text: str) -> str:
 
 
 def _may_stand_in_name(letter: str) -> bool:
-    return (
-        letter in ".-" or f"_{letter}".isidentifier()
-    )  # which also knows the marks that are parts of letters
+    # which also knows the marks that are parts of letters
+    return letter in ".-" or f"_{letter}".isidentifier()
 
 
 def find_run(name: str | os.PathLike[str]) -> Path:
@@ -196,8 +195,8 @@ class RunFolder:
         return folder
 
     def check_entries(self) -> None:
-        """Raises RunError when something in the folder leads out of it, or is no file: a run
-        folder is untrusted input.
+        """Raises RunError when something in the folder leads out of it, or is no file: a run folder
+        is untrusted input.
         """
         if fault := foreign_entry(self.path):
             raise RunError(

@@ -1,6 +1,4 @@
-"""What `state.json` holds, and whether what was read is that: it may be damaged, or
-untrusted.
-"""
+"""What `state.json` holds, and whether what was read is that: it may be damaged, or untrusted."""
 
 from __future__ import annotations
 

@@ -103,7 +103,6 @@ def test_layers_alike_share_a_compiled_graph() -> None:
     for block in model.layers:
         block.compile(dynamic=False, backend=counter)
     model.loss(torch.zeros(2, 16, dtype=torch.int32), torch.zeros(2, 16, dtype=torch.int64))
-    assert (
-        counter.frame_count == 3
-    )  # short and full windows, with and without value embeddings: three of the four occur
+    # short and full windows, with and without value embeddings: three of the four occur
+    assert counter.frame_count == 3
     torch._dynamo.reset()

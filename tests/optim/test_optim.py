@@ -80,14 +80,12 @@ def test_cautious_decay_never_fights_the_update() -> None:
     group.reduce_gradients()
     group.step(1.0, 0.0, 1.0, ONE)
     decayed_only = start - 0.1 * start
-    assert torch.allclose(
-        weight[0, 1], decayed_only[0, 1]
-    )  # a zero update agrees with any sign: decay applies
+    # a zero update agrees with any sign: decay applies
+    assert torch.allclose(weight[0, 1], decayed_only[0, 1])
     assert weight[0, 0] < decayed_only[0, 0]  # update and weight agree: both apply
     update = (decayed_only - weight)[0, 0]
-    torch.testing.assert_close(
-        weight[1, 1], start[1, 1] - update, rtol=0, atol=1e-5
-    )  # they disagree: no decay
+    # they disagree: no decay
+    torch.testing.assert_close(weight[1, 1], start[1, 1] - update, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("decay", [0.0, 0.05])

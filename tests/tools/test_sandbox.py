@@ -185,9 +185,8 @@ def test_an_isolation_that_lets_a_file_through_is_not_trusted(
 ) -> None:
     readable = module._readable()
     monkeypatch.setattr(module, "_readable", lambda: [*readable, tempfile.gettempdir()])
-    monkeypatch.setattr(
-        module.shutil, "which", lambda name: None
-    )  # bubblewrap would put an empty folder over it
+    # bubblewrap would put an empty folder over it
+    monkeypatch.setattr(module.shutil, "which", lambda name: None)
     with pytest.raises(MachineError):
         Sandbox()
 

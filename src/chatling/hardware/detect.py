@@ -181,9 +181,8 @@ def gemm_tflops(device: Device, dtype: torch.dtype, seconds: float = 0.1) -> flo
     a, b = (torch.randn(size, size, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
     best, end = float("inf"), time.perf_counter() + seconds
     rounds = 0
-    while (
-        rounds < 3 or time.perf_counter() < end
-    ):  # the first round warms up; the best one is the least disturbed
+    # the first round warms up; the best one is the least disturbed
+    while rounds < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         _ = a @ b
         if device != "cpu":

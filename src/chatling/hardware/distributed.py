@@ -147,9 +147,8 @@ def main_process_first(world: DistContext) -> Iterator[None]:
     try:
         told = world.broadcast_object(str(failure) if failure else None)
     except PeerDied:
-        if (
-            failure is not None
-        ):  # which may be why the others are gone, or not: ours is the one that we can tell of
+        # which may be why the others are gone, or not: ours is the one that we can tell of
+        if failure is not None:
             raise failure from None
         raise
     if failure is not None:
@@ -183,9 +182,8 @@ def process_group(device: torch.device) -> Iterator[DistContext]:
         yield DistContext()
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
-    own = (
-        torch.device("cuda", local_rank()) if device.type == "cuda" else None
-    )  # NCCL wants to know which one
+    # NCCL wants to know which one
+    own = torch.device("cuda", local_rank()) if device.type == "cuda" else None
     with peer_errors():
         dist.init_process_group(backend, timeout=datetime.timedelta(hours=2), device_id=own)
     try:

@@ -11,13 +11,10 @@ from typing import Annotated, Any, Literal
 from chatling.errors import DataError, RecipeError
 from chatling.fields import Width, bounded, config
 
-LOGITS_CHUNK = (
-    1 << 27
-)  # logits that exist at once on a GPU: 512 MiB of fp32, matrix products large enough to fill it
-REFERENCE_DEPTH, REFERENCE_WIDTH = (
-    12,
-    768,
-)  # of the model that the modern batch and weight decay were tuned at
+# logits that exist at once on a GPU: 512 MiB of fp32, matrix products large enough to fill it
+LOGITS_CHUNK = 1 << 27
+# of the model that the modern batch and weight decay were tuned at
+REFERENCE_DEPTH, REFERENCE_WIDTH = (12, 768)
 EPSILON_FP32 = (
     1.1920929e-07  # torch.finfo(float32).eps, what `transformers` needs for bit-equal logits
 )
@@ -294,9 +291,8 @@ def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) ->
     """
     c = config
     kv_width = c.kv_heads * c.head_width
-    per_token_layer = (
-        6 * c.width + 4 * kv_width + 2 * c.mlp_width
-    )  # residual, norms, q, k, v, attention output, MLP before and after
+    # residual, norms, q, k, v, attention output, MLP before and after
+    per_token_layer = 6 * c.width + 4 * kv_width + 2 * c.mlp_width
     return rows * c.context * (c.depth * per_token_layer + 4 * c.width) * element_bytes
 
 

@@ -44,9 +44,8 @@ class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int, kernel: Kernel):
         super().__init__()
         self.config, self.layer, self.kernel = config, layer, kernel
-        self.window = config.window(
-            layer
-        )  # its own attribute: reading `layer` would make the compiler build a graph for each layer
+        # its own attribute: reading `layer` would make the compiler build a graph for each layer
+        self.window = config.window(layer)
         kv_width = config.kv_heads * config.head_width
         self.q_proj = Linear(config.width, config.width)
         self.k_proj = Linear(config.width, kv_width)
@@ -67,9 +66,8 @@ class Attention(nn.Module):
         heads = (*x.shape[:2], -1, c.head_width)  # (B, T, H or K, E)
         q, k, v = self.q_proj(x).view(heads), self.k_proj(x).view(heads), self.v_proj(x).view(heads)
         if value_embedding is not None:
-            gate = 3 * torch.sigmoid(
-                self.value_gate(x[..., : self.value_gate.in_features])
-            )  # (B, T, K)
+            # (B, T, K)
+            gate = 3 * torch.sigmoid(self.value_gate(x[..., : self.value_gate.in_features]))
             v = v + gate[..., None] * value_embedding.view(heads)
         q, k = (norm(rotate(t, cos, sin), c.norm_eps) * c.qk_scale for t in (q, k))
         q, k = q.to(v.dtype), k.to(v.dtype)  # rotated and normed in fp32
@@ -156,20 +154,18 @@ class GPT(nn.Module):
         """
         c = self.config
         if cache is None:
-            cos, sin = (
-                self.cos[None, : ids.shape[1], None],
-                self.sin[None, : ids.shape[1], None],
-            )  # (1, T, 1, E/2)
+            # (1, T, 1, E/2)
+            cos, sin = (self.cos[None, : ids.shape[1], None], self.sin[None, : ids.shape[1], None])
         else:
+            # (B, T, 1, E/2)
             cos, sin = (
                 self.cos[cache.positions][:, :, None],
                 self.sin[cache.positions][:, :, None],
-            )  # (B, T, 1, E/2)
+            )
         x = norm(self.embed_tokens(ids).to(self.compute_dtype), c.norm_eps)
         if c.smear:
-            before = F.pad(x, (0, 0, 1, 0))[
-                :, :-1
-            ]  # (B, T, D) of each token's predecessor, zeros before the first
+            # (B, T, D) of each token's predecessor, zeros before the first
+            before = F.pad(x, (0, 0, 1, 0))[:, :-1]
             if cache is not None:
                 earlier = norm(
                     self.embed_tokens(cache.previous.clamp_min(0)).to(self.compute_dtype),
@@ -270,9 +266,8 @@ class GPT(nn.Module):
     def _draw(self, matrix: Linear, modern_factor: float, generator: torch.Generator) -> None:
         outputs, inputs = matrix.weight.shape
         if self.config.modern_init:
-            bound = (
-                math.sqrt(3 / inputs) * modern_factor
-            )  # a uniform of standard deviation 1/sqrt(D)
+            # a uniform of standard deviation 1/sqrt(D)
+            bound = math.sqrt(3 / inputs) * modern_factor
             matrix.weight.uniform_(-bound, bound, generator=generator)
         else:
             matrix.weight.normal_(

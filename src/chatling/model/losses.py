@@ -15,9 +15,8 @@ from torch.nn.functional import logsigmoid
 from chatling.data import IGNORE
 from chatling.model.config import LOGITS_CHUNK
 
-CPU_CHUNK = (
-    1 << 22
-)  # logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
+# logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
+CPU_CHUNK = 1 << 22
 
 ChunkLoss = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]
 
@@ -141,9 +140,8 @@ class _TokenLogprobs(torch.autograd.Function):
             logits = capped_logits(hidden[part], compute_weight, ctx.softcap)
             d_logits = -logits.softmax(dim=-1)
             d_logits.scatter_add_(1, targets[part, None], torch.ones_like(d_logits[:, :1]))
-            d_logits *= (1 - (logits / ctx.softcap).square()) * gradient[
-                part, None
-            ]  # through the cap: its slope is 1 - tanh²
+            # through the cap: its slope is 1 - tanh²
+            d_logits *= (1 - (logits / ctx.softcap).square()) * gradient[part, None]
             d_logits = d_logits.to(hidden.dtype)
             d_hidden[part] = d_logits @ compute_weight
             if d_weight is not None:
@@ -206,8 +204,8 @@ def implicit_rewards(
     rejected (P,), and which pairs are real.
 
     logprobs (2 P, T) of targets (2 P, T), IGNORE outside the answer: the chosen answers, then the
-    rejected ones; reference (2 P,). With `per_token`, the mean over an answer's tokens instead of
-    the sum.
+    rejected ones; reference (2 P,). With `length_normalize`, the mean over an answer's tokens
+    instead of the sum.
     """
     loss_mask = targets != IGNORE
     rewards = logprobs.sum(dim=1) - reference
@@ -230,9 +228,9 @@ def preference_loss(
     """Summed DPO loss -log sigmoid(beta (gain of the chosen - gain of the rejected)) and the number
     of pairs (arXiv 2305.18290).
 
-    With `label_smoothing` e, that share of the labels is taken to be wrong (cDPO). With `imitation`
-    comes that many times the mean next-token loss of the chosen answer (arXiv 2404.19733), for
-    answers that the model would never give by itself. Other arguments as of
+    With `label_smoothing` e, that share of the labels is taken to be wrong (cDPO). With
+    `sft_loss_weight` comes that many times the mean next-token loss of the chosen answer (arXiv
+    2404.19733), for answers that the model would never give by itself. Other arguments as of
     `implicit_rewards`.
     """
     chosen, rejected, real = implicit_rewards(logprobs, targets, reference, length_normalize)

@@ -114,9 +114,8 @@ class MuonGroup:
         )
         if settings.weight_decay:
             decay = rate * settings.weight_decay * decay_factor
-            cautious = (
-                (update * weights >= 0) if settings.beta2 else 1.0
-            )  # arXiv 2411.16085: never decay against the update
+            # arXiv 2411.16085: never decay against the update
+            cautious = (update * weights >= 0) if settings.beta2 else 1.0
             weights = weights - decay * weights * cautious
         weights = self.world.all_gather(weights.sub_(update, alpha=rate * self.scale))
         torch._foreach_copy_(self.parameters, list(weights[: len(self.parameters)].unbind()))

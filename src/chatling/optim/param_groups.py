@@ -76,8 +76,8 @@ def resolve_optim(
     (square root) and tokens (weight decay).
 
     `tokens` and `tokens_d12` are what this model and one of depth 12, where modern's weight decay
-    is tuned, train on at one ratio of
-    tokens to parameters. Only their quotient counts, so they may as well be the parameters.
+    is tuned, train on at one ratio of tokens to parameters. Only their quotient counts, so they may
+    as well be the parameters.
     """
     modern = (config.preset or preset) == "modern"
     by_batch = config.scale_with_batch if config.scale_with_batch is not None else modern

@@ -116,16 +116,14 @@ class TiktokenEncoder:
         try:
             return self._native.encode_ordinary(text)
         except BaseException as error:
-            if (
-                type(error).__name__ != "PanicException"
-            ):  # its regex's stack overflow: a million spaces in a row
+            # its regex's stack overflow: a million spaces in a row
+            if type(error).__name__ != "PanicException":
                 raise
             return _encode_halves(self, text)
 
     def encode_flat(self, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        blocks = [
-            texts[i : i + 64] for i in range(0, len(texts), 64)
-        ]  # a task a text would cost more than a short text
+        # a task a text would cost more than a short text
+        blocks = [texts[i : i + 64] for i in range(0, len(texts), 64)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             return _flat(
                 [
@@ -160,10 +158,9 @@ class Tokenizer:
     merges), then nine specials.
 
     `bos`, `user_start`, … are the specials' ids, `vocab_size - 9` to `vocab_size - 1` in the order
-    of SPECIAL_TOKENS.
-    `token_bytes` is (V,) int32, the bytes each token stands for; specials 0. `fingerprint` is a
-    sha256 of all that decides
-    the ids. Raises DataError when `pieces` do not hold every byte, or repeat one.
+    of SPECIAL_TOKENS. `token_bytes` is (V,) int32, the bytes each token stands for; specials 0.
+    `fingerprint` is a sha256 of all that decides the ids. Raises DataError when `pieces` do not
+    hold every byte, or repeat one.
     """
 
     def __init__(self, pieces: Sequence[bytes], digits: int, backend: Backend | None = None):

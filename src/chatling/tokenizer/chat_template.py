@@ -30,9 +30,8 @@ def render(tokenizer: Tokenizer, conversation: Conversation) -> Rendered:
     """The whole conversation: `<|bos|>`, then each turn between its own two special tokens.
 
     The mask is True for the assistant's text, for its expressions with the python tokens around
-    them, and for
-    `<|assistant_end|>`; tool output is given, not trained on. A system message opens the first user
-    turn, a blank line after it.
+    them, and for `<|assistant_end|>`; tool output is given, not trained on. A system message opens
+    the first user turn, a blank line after it.
     """
     out = Rendered([tokenizer.bos], [False])
     for message in _turns(conversation):

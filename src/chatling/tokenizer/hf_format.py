@@ -107,10 +107,8 @@ def _replay(piece: bytes, rank: int, ranks: Mapping[bytes, int]) -> tuple[bytes,
     n log n steps.
     """
     size = len(piece)
-    ends, begins = (
-        list(range(1, size + 1)),
-        list(range(-1, size)),
-    )  # of the part that begins at i: its end, and the begin of the one before
+    # of the part that begins at i: its end, and the begin of the one before
+    ends, begins = (list(range(1, size + 1)), list(range(-1, size)))
     waiting: list[tuple[int, int, int]] = []  # rank of a pair, its begin and end
 
     def consider(begin: int) -> None:

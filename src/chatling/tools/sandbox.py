@@ -60,9 +60,8 @@ class Limits:
             "RLIMIT_NOFILE": self.open_files,
             "RLIMIT_CORE": 0,
         }
-        return limits | (
-            {"RLIMIT_AS": self.memory} if sys.platform == "linux" else {}
-        )  # macOS refuses a limit of the address space
+        # macOS refuses a limit of the address space
+        return limits | ({"RLIMIT_AS": self.memory} if sys.platform == "linux" else {})
 
 
 @dataclass(frozen=True)

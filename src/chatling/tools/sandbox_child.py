@@ -2,9 +2,8 @@
 then run one program.
 
 `sandbox.py` passes this file's text to a fresh `python -I -S -c`, so it imports the standard
-library alone. It reads one JSON object from
-standard input and answers on the descriptor that is named there. Linux only; elsewhere just the
-limits hold.
+library alone. It reads one JSON object from standard input and answers on the descriptor that is
+named there. Linux only; elsewhere just the limits hold.
 
 Sources: seccomp(2), landlock(7), capabilities(7), mount_namespaces(7); struct layouts from the
 kernel's uapi headers.
@@ -22,9 +21,8 @@ import resource
 import struct
 import sys
 
-NEW_NAMESPACES = (
-    0x10000000 | 0x40000000 | 0x08000000 | 0x04000000 | 0x00020000
-)  # user, network, IPC, host name, mounts
+# user, network, IPC, host name, mounts
+NEW_NAMESPACES = 0x10000000 | 0x40000000 | 0x08000000 | 0x04000000 | 0x00020000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
     1,
     2,
@@ -44,15 +42,10 @@ PR_CAPBSET_DROP, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_PD
 EPERM, ENOSYS, SIGKILL = 1, 38, 9
 CLONE_THREAD = 0x00010000
 ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-LANDLOCK_READ = (
-    1 << 0 | 1 << 2 | 1 << 3
-)  # execute (shared libraries are mapped executable), read files, read folders
-LANDLOCK_BITS = {
-    1: 13,
-    2: 14,
-    3: 15,
-    4: 15,
-}  # file rights that each version of the interface knows; 16 from the fifth on
+# execute (shared libraries are mapped executable), read files, read folders
+LANDLOCK_READ = 1 << 0 | 1 << 2 | 1 << 3
+# file rights that each version of the interface knows; 16 from the fifth on
+LANDLOCK_BITS = {1: 13, 2: 14, 3: 15, 4: 15}
 
 # What a program that only computes never needs, as (x86_64, aarch64) numbers; None where that
 # processor has no such call.
@@ -129,10 +122,8 @@ FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
     "ioperm": (173, None),
     "quotactl": (179, 60),
 }
-PROCESSORS = {
-    "x86_64": (0, 0xC000003E),
-    "aarch64": (1, 0xC00000B7),
-}  # column of the table, audit number
+# column of the table, audit number
+PROCESSORS = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 CLONE, CLONE3, KILL_CALL, TGKILL, PRLIMIT = (56, 220), (435, 435), (62, 129), (234, 131), (302, 261)
 
 
@@ -154,9 +145,8 @@ def main() -> None:
     read, write, dumps, leave = sys.stdin.buffer.readline, os.write, json.dumps, os._exit
     sys.stdin = io.StringIO()
     answer = run(job["code"])
-    if (
-        not answer
-    ):  # the end was reached: only now is the token read, so that no exit on the way can show it
+    # the end was reached: only now is the token read, so that no exit on the way can show it
+    if not answer:
         answer = {"token": read().decode().strip()}
     write(job["result"], dumps(answer).encode()[:4096])
     leave(0)  # threads of the program end here too
@@ -268,27 +258,18 @@ def filter_calls(libc: ctypes.CDLL) -> None:
     if platform.machine() not in PROCESSORS:
         return
     column, audit = PROCESSORS[platform.machine()]
-    load, equal, above, masked, end = (
-        0x20,
-        0x15,
-        0x35,
-        0x45,
-        0x06,
-    )  # BPF: A = data[k]; A == k; A >= k; A & k; return k
+    # BPF: A = data[k]; A == k; A >= k; A & k; return k
+    load, equal, above, masked, end = (0x20, 0x15, 0x35, 0x45, 0x06)
     refuse, pid = (end, 0, 0, ERRNO | EPERM), os.getpid()
     rules = [(load, 0, 0, 4), (equal, 1, 0, audit), (end, 0, 0, KILL), (load, 0, 0, 0)]
-    rules += [
-        (above, 0, 1, 0x40000000),
-        refuse,
-    ]  # the x32 calls, which would go round the numbers below
+    # the x32 calls, which would go round the numbers below
+    rules += [(above, 0, 1, 0x40000000), refuse]
     for numbers in FORBIDDEN.values():
         number = numbers[column]
         if number is not None:
             rules += [(equal, 0, 1, number), refuse]
-    rules += [
-        (equal, 0, 1, CLONE3[column]),
-        (end, 0, 0, ERRNO | ENOSYS),
-    ]  # its flags lie in memory; the C library falls back to clone
+    # its flags lie in memory; the C library falls back to clone
+    rules += [(equal, 0, 1, CLONE3[column]), (end, 0, 0, ERRNO | ENOSYS)]
     rules += [
         (equal, 0, 4, CLONE[column]),
         (load, 0, 0, 16),
