@@ -48,10 +48,10 @@ class Use:
 
 
 def own_tokens(size: float, vocab_size: int) -> float:
-    """About how many tokens so many bytes of text are: 4.8 bytes each at 32,768 tokens and above,
-    0.4 fewer at each half of that.
+    """About how many tokens so many bytes of text are: 4.5 bytes each at 32,768 tokens and above,
+    0.4 fewer at each half of that. Within 4 % of what docs/LOG.md measures on web text.
     """
-    return size / max(1.0, CHARACTERS_PER_TOKEN + min(0.0, 0.4 * math.log2(vocab_size / 32_768)))
+    return size / max(1.0, 4.5 + min(0.0, 0.4 * math.log2(vocab_size / 32_768)))
 
 
 def _talk_tokens(held: Held, vocab_size: int) -> float:
