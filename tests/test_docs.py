@@ -146,19 +146,51 @@ def test_the_recipe_shown_is_the_recipe() -> None:
         assert [re.sub(r" *#.*", "", text) for text in shown] == [re.sub(r" *#.*", "", recipe)]
 
 
+def layers() -> list[str]:
+    """Packages and modules as import-linter orders them, what may be imported first."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    found = tools["importlinter"]["contracts"][0]["layers"]
+    return [layer.removeprefix("chatling.") for layer in reversed(found)]
+
+
 def test_the_list_of_packages_is_that_of_the_layers() -> None:
-    layers = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
-        "importlinter"
-    ]["contracts"][0]["layers"]
-    names = [layer.removeprefix("chatling.") for layer in reversed(layers)]
+    names = layers()
     page = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     assert (
         re.findall(r"`(\w+)`", page[page.index("`errors`") : page.index("`lint-imports`")])
         == names[names.index("errors") :]
     )
-    for readme in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
-        text = readme.read_text(encoding="utf-8")
-        assert not [name for name in names if not re.search(rf"\b{name}(/|\.py)", text)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_file_tree_is_that_of_the_folders(name: str) -> None:
+    """A line for each package and each module of src/chatling, in the order of the layers."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    tree = re.search(r"^```\nversion\.py .*?^```", text, re.DOTALL | re.MULTILINE)
+    assert tree
+    shown = re.findall(r"^(\w+)(?:/|\.py) +\S", tree[0], re.MULTILINE)
+    there = [
+        path.stem
+        for path in (ROOT / "src/chatling").iterdir()
+        if (path / "__init__.py").exists() or (path.suffix == ".py" and path.stem[0] != "_")
+    ]
+    assert sorted(shown) == sorted(there)
+    assert shown == layers()
+
+
+def test_the_pages_about_the_code_name_every_package() -> None:
+    """docs/README.md says for each package which page tells of it."""
+    page = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    told = re.findall(r"^\| `(\w+)` \|[^|]+\| *\[", page, re.MULTILINE)
+    packages = [path.parent.name for path in (ROOT / "src/chatling").glob("*/__init__.py")]
+    assert sorted(told) == sorted(packages)
+
+
+def test_every_entry_of_the_glossary_says_where_the_code_is() -> None:
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^### (.+?)\n(.*?)(?=^##|\Z)", page, re.DOTALL | re.MULTILINE)
+    assert len(entries) > 40
+    assert not [term for term, text in entries if not re.search(r"Code:[^.]*`", text)]
 
 
 @pytest.mark.parametrize(
