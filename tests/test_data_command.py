@@ -11,7 +11,7 @@ import pytest
 from chatling.cli import main
 from chatling.commands.data import hub_files
 from chatling.data.parquet import iter_texts, list_parquet
-from chatling.data.token_shards import write_token_shards
+from chatling.data.shard_writer import write_token_shards
 from chatling.errors import DataError
 from chatling.run_dir import RunFolder, home
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer

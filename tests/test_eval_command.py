@@ -13,7 +13,7 @@ import torch
 
 from chatling.cli import main
 from chatling.config.recipe import Recipe, to_toml
-from chatling.data.token_shards import write_token_shards
+from chatling.data.shard_writer import write_token_shards
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder

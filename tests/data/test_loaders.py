@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from chatling.data.loaders import ConversationBatches, PretrainBatches, prefetch
 from chatling.data.mixtures import Mapped
 from chatling.data.packing import IGNORE, PackedRows
-from chatling.data.token_shards import TokenShards, write_conversation_shards
+from chatling.data.shard_writer import write_conversation_shards
+from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
 from chatling.messages import Conversation, Message, Part
 from chatling.tokenizer.chat_template import render

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import IGNORE, PackedRows, best_fit
+from chatling.data.shard_writer import write_token_shards
 from chatling.data.shuffle import seeded_order
-from chatling.data.token_shards import TokenShards, write_token_shards
+from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 
 corpora = st.tuples(

@@ -24,7 +24,8 @@ from chatling.data.preferences import (
     read_preferences,
     split_preferences,
 )
-from chatling.data.token_shards import TokenShards, write_conversation_shards
+from chatling.data.shard_writer import write_conversation_shards
+from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
 from chatling.messages import Conversation, Message
 from chatling.tokenizer.bpe import Tokenizer

@@ -16,13 +16,9 @@ from chatling.data import streaming
 from chatling.data.corpus import HubFiles
 from chatling.data.hub import Fetcher
 from chatling.data.packing import PackedRows
+from chatling.data.shard_writer import text_shards, write_first_shards, write_token_shards
 from chatling.data.streaming import GrowingShards, grow_token_shards, open_shards
-from chatling.data.token_shards import (
-    TokenShards,
-    text_fingerprints,
-    write_first_shards,
-    write_token_shards,
-)
+from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 from chatling.run_dir import waiting_lock, write_json
 from chatling.tokenizer.bpe import Tokenizer
@@ -65,13 +61,11 @@ def parts(tmp_path: Path) -> list[Path]:
 
 
 def plan(folder: Path, parts: list[Path], tokenizer: Tokenizer, ahead: int) -> None:
-    write_first_shards(folder, parts, tokenizer, ahead)
+    corpus = text_shards(folder, parts, tokenizer, "text")
+    write_first_shards(corpus, parts, tokenizer, "text", ahead)
     write_json(
         folder / streaming.PLAN,
-        {
-            "vocab_size": tokenizer.vocab_size,
-            "fingerprints": text_fingerprints(parts, tokenizer, "text", None),
-        },
+        {"vocab_size": tokenizer.vocab_size, "fingerprints": corpus.fingerprints},
     )
 
 
@@ -96,7 +90,9 @@ def test_a_growing_corpus_gives_the_rows_of_the_finished_one(
         with waiting_lock(folder / streaming.WRITING):
             for count in range(2, 6):
                 time.sleep(0.05)
-                write_first_shards(folder, parts, words, count)
+                write_first_shards(
+                    text_shards(folder, parts, words, "text"), parts, words, "text", count
+                )
 
     writer = threading.Thread(target=write)
     rows = PackedRows(open_shards(folder), 16, words.bos, seed=3, block_documents=6)

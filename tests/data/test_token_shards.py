@@ -18,11 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from chatling.data import shard_files, token_shards
+from chatling.data import shard_files, shard_writer
 from chatling.data.mixtures import Mapped
 from chatling.data.parquet import CorpusCounts, iter_texts, list_parquet
-from chatling.data.shard_files import ShardChecks
-from chatling.data.token_shards import TokenShards, write_conversation_shards, write_token_shards
+from chatling.data.shard_files import ShardChecks, read_index
+from chatling.data.shard_writer import write_conversation_shards, write_token_shards
+from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, MachineError
 
 
@@ -132,18 +133,14 @@ def test_the_last_file_is_for_validation(write_texts, tmp_path):
 
 def test_what_is_written_is_what_is_read(write_texts, tmp_path, tokenizer):
     files = corpus_files(write_texts)
-    done: list[tuple[int, int]] = []
-    shards = write_token_shards(
-        tmp_path / "shards", files, tokenizer, progress=lambda *at: done.append(at)
-    )
+    shards = write_token_shards(tmp_path / "shards", files, tokenizer)
     texts = list(iter_texts(files))
     assert [bytes(shards.document(i).tolist()).decode() for i in range(shards.documents)] == texts
     assert shards.lengths.tolist() == [len(text) for text in texts]
     assert shards.tokens == sum(map(len, texts))
-    assert shards.counts.documents == 21
+    assert read_index(tmp_path / "shards")["counts"]["documents"] == 21
     assert shards.mask(0) is None
     assert shards.document(0).dtype == np.uint16
-    assert done == [(0, 3), (1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize(("vocab_size", "dtype"), [(65_536, np.uint16), (65_537, np.uint32)])
@@ -178,7 +175,7 @@ def test_a_file_without_documents_among_others_is_an_empty_shard(write_texts, tm
     ]
     shards = write_token_shards(tmp_path / "shards", files, tokenizer)
     assert bytes(shards.document(0).tolist()) == b"text"
-    assert (shards.documents, shards.counts.empty) == (1, 3)
+    assert (shards.documents, read_index(tmp_path / "shards")["counts"]["empty"]) == (1, 3)
 
 
 def test_finished_work_is_not_done_again_and_changed_files_are(write_texts, tmp_path, tokenizer):
@@ -209,12 +206,16 @@ class Conversation:
 
 
 def test_conversations_keep_their_masks_and_lose_their_bos(tmp_path, monkeypatch):
-    monkeypatch.setattr(token_shards, "CONVERSATIONS_PER_SHARD", 4)
+    monkeypatch.setattr(shard_writer, "CONVERSATIONS_PER_SHARD", 4)
     conversations = [
         Conversation([256, *range(i, i + 5)], [False, *(k % 2 == 0 for k in range(5))])
         for i in range(10)
     ]
-    shards = write_conversation_shards(tmp_path / "s", conversations, 257, fingerprint="x")
+    done: list[tuple[int, int]] = []
+    shards = write_conversation_shards(
+        tmp_path / "s", conversations, 257, fingerprint="x", progress=lambda *at: done.append(at)
+    )
+    assert done == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert [shards.document(i).tolist() for i in range(10)] == [c.ids[1:] for c in conversations]
     assert [shards.mask(i).tolist() for i in range(10)] == [c.mask[1:] for c in conversations]
     # after damage, only the damaged shard's conversations are rendered again
@@ -295,7 +296,7 @@ def test_flipped_bits_are_found_and_a_small_corpus_is_mended_with_a_sentence(
 def test_tokens_of_a_large_corpus_are_checked_before_they_are_read(
     write_texts, tmp_path, tokenizer, monkeypatch
 ):
-    monkeypatch.setattr(token_shards, "AT_ONCE", 0)
+    monkeypatch.setattr(shard_files, "AT_ONCE", 0)
     monkeypatch.setattr(
         ShardChecks, "start", lambda self: None
     )  # the background has not come to it yet
@@ -321,7 +322,7 @@ def test_tokens_of_a_large_corpus_are_checked_before_they_are_read(
 
 
 def test_the_background_checks_every_shard_once(write_texts, tmp_path, tokenizer, monkeypatch):
-    monkeypatch.setattr(token_shards, "AT_ONCE", 0)
+    monkeypatch.setattr(shard_files, "AT_ONCE", 0)
     looked, real = [], shard_files.content_fault
     monkeypatch.setattr(
         shard_files,
@@ -404,7 +405,7 @@ def test_a_full_disk_is_one_sentence_and_the_next_start_goes_on(write_texts, tmp
 WRITER = """
 import sys, time, numpy as np
 from pathlib import Path
-from chatling.data.token_shards import write_token_shards
+from chatling.data.shard_writer import write_token_shards
 class Slow:
     vocab_size, fingerprint = 257, "bytes"
     def encode_flat(self, texts):

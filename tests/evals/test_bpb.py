@@ -13,7 +13,8 @@ import torch
 from chatling.data import IGNORE
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
-from chatling.data.token_shards import TokenShards, write_token_shards
+from chatling.data.shard_writer import write_token_shards
+from chatling.data.token_shards import TokenShards
 from chatling.evals.bpb import score_shards, stretched, write_bpb
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from chatling.data.token_shards import write_token_shards
+from chatling.data.shard_writer import write_token_shards
 from chatling.evals import tokenizer as evaluation
 from chatling.evals.tokenizer import (
     KINDS,

@@ -12,7 +12,8 @@ import torch
 
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
-from chatling.data.token_shards import TokenShards, write_conversation_shards
+from chatling.data.shard_writer import write_conversation_shards
+from chatling.data.token_shards import TokenShards
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT

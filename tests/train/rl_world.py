@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from chatling.data.token_shards import write_conversation_shards
+from chatling.data.shard_writer import write_conversation_shards
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine
 from chatling.messages import Conversation, Part

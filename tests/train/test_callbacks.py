@@ -13,7 +13,7 @@ import torch
 
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
-from chatling.data.token_shards import write_conversation_shards
+from chatling.data.shard_writer import write_conversation_shards
 from chatling.evals import samples
 from chatling.evals.config import EvalConfig
 from chatling.hardware.distributed import DistContext

@@ -206,7 +206,8 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     from chatling.data.contamination import TestGrams, find_test_sets
     from chatling.data.inspect import inspect_data
     from chatling.data.readers import RowErrors
-    from chatling.data.token_shards import CORPUS, TokenShards
+    from chatling.data.shard_files import CORPUS
+    from chatling.data.token_shards import TokenShards
     from chatling.terminal.data import passed_over, reading, show_inspection
     from chatling.tokenizer.bpe import Tokenizer
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from chatling.data.config import DataConfig
 from chatling.data.parquet import list_parquet
-from chatling.data.token_shards import file_fingerprint
+from chatling.data.shard_files import file_fingerprint
 from chatling.errors import DataError
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.utils import build_hf_headers
 
 from chatling.data.http import Remote, RetryPolicy, download, file_size
-from chatling.data.token_shards import file_fingerprint
+from chatling.data.shard_files import file_fingerprint
 from chatling.errors import DataError, MachineError
 from chatling.run_dir import disk_errors, free_bytes, home, read_json, waiting_lock, write_json
 

@@ -1,15 +1,18 @@
-"""The files of a token shard as they are read: each held to its manifest, large ones in the
-background, ahead of their use.
+"""The format of token shards, and the verification of what is on disk: each file held to its
+manifest, large ones in the background, ahead of their use.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +20,42 @@ from chatling.data.parquet import CorpusCounts
 from chatling.errors import DataError
 from chatling.run_dir import manifest_fault, read_json, read_manifest
 
+CORPUS = "corpus.json"
 TOKENS, OFFSETS, MASK, META = "tokens.bin", "offsets.bin", "mask.bin", "meta.json"
 LARGE = (TOKENS, MASK)  # of a shard's files
-AT_ONCE = (
-    256 << 20
-)  # bytes of a corpus whose checksums are compared before anything else: a fraction of a second
+FORMAT = 1  # part of every fingerprint: a change of layout writes shards again
+# bytes of a corpus whose checksums are compared before anything else: a fraction of a second
+AT_ONCE = 256 << 20
 WRITTEN_AGAIN = "Delete {} and run again: `chatling run` writes it anew."
+INDEX_TYPES = {
+    "fingerprint": str,
+    "vocab_size": int,
+    "masked": bool,
+    "documents": int,
+    "tokens": int,
+    "counts": dict,
+    "shards": list,
+    "fingerprints": list,
+}
+
+
+def digest(*parts: Any) -> str:
+    """A fingerprint of some plain values and of the format."""
+    return hashlib.sha256(json.dumps([FORMAT, *parts]).encode()).hexdigest()
+
+
+def file_fingerprint(path: Path) -> str:
+    """Name, size, and a hash of the first and last 64 KB (where a parquet file keeps its index):
+    quick, and copies stay equal.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = path.stat().st_size
+            head = file.read(65_536)
+            file.seek(max(0, size - 65_536))
+            return digest(path.name, size, hashlib.sha256(head + file.read()).hexdigest())
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist.") from None
 
 
 @dataclass(frozen=True)
@@ -46,14 +79,13 @@ def read_meta(shard: Path) -> ShardMeta:
             found["documents"],
             CorpusCounts(**found["counts"]),
         )
+        numbers = (meta.tokens, meta.documents, *asdict(meta.counts).values())
+        right = isinstance(meta.fingerprint, str) and all(
+            type(number) is int and number >= 0 for number in numbers
+        )
     except (KeyError, TypeError):
-        raise DataError(
-            f"{path} does not describe a token shard.", WRITTEN_AGAIN.format(shard)
-        ) from None
-    numbers = (meta.tokens, meta.documents, *asdict(meta.counts).values())
-    if not isinstance(meta.fingerprint, str) or any(
-        type(number) is not int or number < 0 for number in numbers
-    ):
+        right = False
+    if not right:
         raise DataError(f"{path} does not describe a token shard.", WRITTEN_AGAIN.format(shard))
     return meta
 
@@ -74,13 +106,10 @@ def shard_fault(
     if fault:
         return f"{shard.name}: {fault}"
     try:
-        return (
-            None
-            if read_meta(shard).fingerprint == fingerprint
-            else f"{shard} was made from something else"
-        )
+        same = read_meta(shard).fingerprint == fingerprint
     except DataError as error:
         return error.what
+    return None if same else f"{shard} was made from something else"
 
 
 def shard_bytes(shard: Path) -> int:
@@ -98,10 +127,8 @@ def map_shard(
     when they do not fit together.
     """
     try:
-        tokens, offsets = (
-            _mapped(shard / TOKENS, id_type(vocab_size)),
-            np.fromfile(shard / OFFSETS, np.dtype("<i8")),
-        )
+        tokens = _mapped(shard / TOKENS, id_type(vocab_size))
+        offsets = np.fromfile(shard / OFFSETS, np.dtype("<i8"))
         mask = _mapped(shard / MASK, np.dtype(np.uint8)) if masked else None
     except (OSError, ValueError) as error:  # ValueError: half a number at the end
         raise DataError(
@@ -123,23 +150,19 @@ def map_shard(
 
 def content_fault(shard: Path, vocab_size: int) -> str | None:
     """What is wrong with all of a shard's files and ids, or None; reads every byte."""
-    fault = manifest_fault(shard)
-    if fault:
+    if fault := manifest_fault(shard):
         return fault
     tokens = _mapped(shard / TOKENS, id_type(vocab_size))
-    return (
-        f"{shard / TOKENS} holds ids outside the vocabulary"
-        if tokens.size and int(tokens.max()) >= vocab_size
-        else None
-    )
+    if tokens.size and int(tokens.max()) >= vocab_size:
+        return f"{shard / TOKENS} holds ids outside the vocabulary"
+    return None
 
 
 def _mapped(path: Path, dtype: np.dtype) -> np.ndarray:
-    # asarray: slices of the memmap subclass cost several times those of a plain array; an empty
-    # file cannot be mapped
-    return (
-        np.asarray(np.memmap(path, dtype, mode="r")) if path.stat().st_size else np.empty(0, dtype)
-    )
+    if not path.stat().st_size:  # an empty file cannot be mapped
+        return np.empty(0, dtype)
+    # asarray: slices of the memmap subclass cost several times those of a plain array
+    return np.asarray(np.memmap(path, dtype, mode="r"))
 
 
 def id_type(vocab_size: int) -> np.dtype:
@@ -194,44 +217,71 @@ def damaged(shard: Path, fault: str) -> DataError:
     return DataError(f"A token shard is damaged: {fault}.", WRITTEN_AGAIN.format(shard))
 
 
-def index_fields(index: Any, folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class ShardList:
+    """The shards that make up a corpus, in order, and what each is made from."""
+
+    folder: Path
+    vocab_size: int
+    masked: bool
+    fingerprints: Sequence[str]
+
+    @cached_property
+    def shards(self) -> list[Path]:
+        return [self.folder / f"shard_{i:05d}" for i in range(len(self.fingerprints))]
+
+    @property
+    def checked_later(self) -> tuple[str, ...]:
+        """The files whose checksums are compared in the background: none of a small corpus."""
+        return LARGE if sum(map(shard_bytes, self.shards)) > AT_ONCE else ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the folder has the index of just these shards, and they are there."""
+        try:
+            return read_index(self.folder) == self.index()
+        except DataError:
+            return False
+
+    def fault(self, i: int, checksums: bool, later: Sequence[str] = ()) -> str | None:
+        """What is wrong with a shard, or None; as `shard_fault`."""
+        return shard_fault(
+            self.shards[i], self.fingerprints[i], checksums, masked=self.masked, later=later
+        )
+
+    def index(self) -> dict[str, Any]:
+        """The content of corpus.json, which follows from the shards. Raises DataError."""
+        metas = [read_meta(shard) for shard in self.shards]
+        documents = sum(meta.documents for meta in metas)
+        if documents == 0:
+            raise DataError(
+                f"The corpus of {self.folder.name} is empty: no document with text.",
+                "Check the files and the text column of [data].",
+            )
+        counts = [asdict(meta.counts) for meta in metas]
+        return {
+            "fingerprint": digest(self.vocab_size, self.masked, *self.fingerprints),
+            "vocab_size": self.vocab_size,
+            "masked": self.masked,
+            "documents": documents,
+            "tokens": sum(meta.tokens for meta in metas),
+            "counts": {key: sum(each[key] for each in counts) for key in counts[0]},
+            "shards": [shard.name for shard in self.shards],
+            "fingerprints": list(self.fingerprints),
+        }
+
+
+def read_index(folder: Path) -> dict[str, Any]:
     """A corpus's index, of the right shape. Raises DataError."""
-    shape = {
-        "fingerprint": str,
-        "vocab_size": int,
-        "masked": bool,
-        "documents": int,
-        "tokens": int,
-        "counts": dict,
-        "shards": list,
-        "fingerprints": list,
-    }
-    right = isinstance(index, dict) and all(
-        type(index.get(key)) is kind for key, kind in shape.items()
+    index = read_json(folder / CORPUS)
+    right = (
+        isinstance(index, dict)
+        and all(type(index.get(key)) is kind for key, kind in INDEX_TYPES.items())
+        and all(isinstance(text, str) for text in (*index["shards"], *index["fingerprints"]))
     )
-    if not right or not all(
-        isinstance(text, str) for text in (*index["shards"], *index["fingerprints"])
-    ):
+    if not right:
         raise DataError(
             f"The index of the token shards in {folder} is damaged.", WRITTEN_AGAIN.format(folder)
         )
     fields: dict[str, Any] = index
     return fields
-
-
-class ShardWriter:
-    """The open files of the shard being written."""
-
-    def __init__(self, tokens: IO[bytes], mask: IO[bytes] | None, vocab_size: int):
-        self.tokens, self.mask, self.vocab_size = tokens, mask, vocab_size
-        self.lengths: list[np.ndarray] = [np.zeros(1, np.int64)]
-
-    def add(self, ids: np.ndarray, lengths: np.ndarray, mask: np.ndarray | None = None) -> None:
-        if ids.size and int(ids.max()) >= self.vocab_size:
-            raise ValueError(
-                f"token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}"
-            )
-        self.tokens.write(ids.astype(id_type(self.vocab_size)).tobytes())
-        self.lengths.append(lengths)
-        if self.mask is not None and mask is not None:
-            self.mask.write(mask.astype(np.uint8).tobytes())

@@ -19,17 +19,10 @@ from typing import Any
 import numpy as np
 
 from chatling.data.corpus import HubFiles
-from chatling.data.shard_files import content_fault, damaged, map_shard, shard_fault
+from chatling.data.shard_files import CORPUS, ShardList, content_fault, damaged, map_shard
+from chatling.data.shard_writer import text_shards, write_first_shards, write_token_shards
 from chatling.data.subprocesses import start
-from chatling.data.token_shards import (
-    CORPUS,
-    TokenShards,
-    is_finished,
-    shard_names,
-    text_fingerprints,
-    write_first_shards,
-    write_token_shards,
-)
+from chatling.data.token_shards import TokenShards
 from chatling.errors import ChatlingError, DataError
 from chatling.run_dir import is_locked, read_json, waiting_lock, write_json
 from chatling.tokenizer.bpe import Tokenizer
@@ -46,49 +39,42 @@ class GrowingShards(TokenShards):
         """`checksums` as of `TokenShards.open`. Raises DataError when nobody ever planned shards
         there.
         """
-        plan = _read_plan(folder)
-        self._folder, self._checksums = folder, checksums
-        self._expected: list[tuple[str, str]] = list(
-            zip(shard_names(len(plan["fingerprints"])), plan["fingerprints"], strict=True)
-        )
+        plan = {key: _field(folder / PLAN, key) for key in ("vocab_size", "fingerprints")}
+        if type(plan["vocab_size"]) is not int or not isinstance(plan["fingerprints"], list):
+            raise DataError(
+                f"{folder / PLAN} is damaged.",
+                f"Delete {folder} and run again: it is written anew.",
+            )
+        self._corpus, self._checksums = ShardList(folder, masked=False, **plan), checksums
         super().__init__([], np.zeros(1, np.int64), plan["vocab_size"])
 
     def available(self, documents: int) -> int:
-        while self.documents < documents and self._expected:
-            name, fingerprint = self._expected[0]
-            self._wait(self._folder / name, fingerprint)
-            if self._checksums and (fault := content_fault(self._folder / name, self.vocab_size)):
-                raise damaged(self._folder / name, fault)
-            part, offsets, _ = map_shard(self._folder / name, self.vocab_size)
-            self._expected.pop(0)
+        while self.documents < documents and len(self._parts) < len(self._corpus.fingerprints):
+            shard = self._wait(len(self._parts))
+            if self._checksums and (fault := content_fault(shard, self.vocab_size)):
+                raise damaged(shard, fault)
+            part, offsets, _ = map_shard(shard, self.vocab_size)
             self._parts.append(part)
             self._begins.append(self._begins[-1] + len(part))
             self.offsets = np.concatenate((self.offsets, offsets[1:] + self.tokens))
             self.lengths = np.diff(self.offsets)
         return min(documents, self.documents)
 
-    def _wait(self, shard: Path, fingerprint: str) -> None:
-        """Raises DataError when the shard will not come."""
+    def _wait(self, i: int) -> Path:
+        """Shard i, when it is there. Raises DataError when it will not come."""
+        shard, folder = self._corpus.shards[i], self._corpus.folder
         alone = time.monotonic()
-        while shard_fault(shard, fingerprint, checksums=False):
-            failure = self._folder / FAILURE
+        while self._corpus.fault(i, checksums=False):
+            failure = folder / FAILURE
             if failure.exists():
                 raise DataError(str(_field(failure, "error")))
-            if is_locked(self._folder / WRITING):
+            if is_locked(folder / WRITING):
                 alone = time.monotonic()
             elif time.monotonic() - alone > SILENCE:
                 what = f"The process that writes token shards ended before {shard.name} was there."
                 raise DataError(what, "Start the run again; it goes on.")
             time.sleep(LOOK_SECONDS)
-
-
-def _read_plan(folder: Path) -> dict[str, Any]:
-    plan = {key: _field(folder / PLAN, key) for key in ("vocab_size", "fingerprints")}
-    if type(plan["vocab_size"]) is not int or not isinstance(plan["fingerprints"], list):
-        raise DataError(
-            f"{folder / PLAN} is damaged.", f"Delete {folder} and run again: it is written anew."
-        )
-    return plan
+        return shard
 
 
 def _field(path: Path, key: str) -> Any:
@@ -120,18 +106,13 @@ def grow_token_shards(
     """
     words = Tokenizer.load(tokenizer)
     marks = files.fingerprints if isinstance(files, HubFiles) else None
-    if not isinstance(files, HubFiles) or len(files) <= ahead:
+    corpus = text_shards(folder, files, words, column, marks)
+    if not isinstance(files, HubFiles) or len(files) <= ahead or corpus.is_finished:
         write_token_shards(folder, files, words, column=column, marks=marks, note=note)
         return
-    fingerprints = text_fingerprints(files, words, column, marks)
-    if is_finished(folder, words.vocab_size, False, fingerprints):
-        write_token_shards(
-            folder, files, words, column=column, marks=marks, note=note
-        )  # only looks
-        return
-    write_first_shards(folder, files, words, ahead, column=column, marks=marks, note=note)
+    write_first_shards(corpus, files, words, column, ahead, note)
     (folder / FAILURE).unlink(missing_ok=True)
-    write_json(folder / PLAN, {"vocab_size": words.vocab_size, "fingerprints": fingerprints})
+    write_json(folder / PLAN, {"vocab_size": words.vocab_size, "fingerprints": corpus.fingerprints})
     note(
         f"{ahead} of {len(files)} shards of text are ready; the others are written while the"
         " training runs."
@@ -148,8 +129,6 @@ def _write_rest(folder: Path, files: HubFiles, tokenizer: Path, column: str) -> 
         except ChatlingError as error:
             write_json(folder / FAILURE, {"error": str(error)})
         except Exception as error:
-            write_json(
-                folder / FAILURE,
-                {"error": f"Tokenising {folder.name} failed: {type(error).__name__}: {error}"},
-            )
+            what = f"Tokenising {folder.name} failed: {type(error).__name__}: {error}"
+            write_json(folder / FAILURE, {"error": what})
             raise

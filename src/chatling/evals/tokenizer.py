@@ -11,7 +11,8 @@ from io import BytesIO
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Protocol
 
-from chatling.data.token_shards import CORPUS, TokenShards
+from chatling.data.shard_files import CORPUS
+from chatling.data.token_shards import TokenShards
 from chatling.run_dir import RunFolder, write_atomic, write_json
 from chatling.tokenizer.bpe import Tokenizer
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from chatling.config.recipe import Recipe
 from chatling.data.config import POCKET
 from chatling.data.corpus import Corpus, HubFiles, folder_corpus, hub_corpus
+from chatling.data.shard_files import CORPUS
 from chatling.data.subprocesses import start
-from chatling.data.token_shards import CORPUS
 from chatling.errors import ChatlingError
 from chatling.evals.chat import open_chat_tasks
 from chatling.evals.config import FULL

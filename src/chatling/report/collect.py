@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from chatling.data.token_shards import CORPUS
+from chatling.data.shard_files import CORPUS
 from chatling.errors import DataError
 from chatling.model.config import ModelConfig, flops_per_token, parameter_counts
 from chatling.run_dir import STAGES, RunFolder, read_json

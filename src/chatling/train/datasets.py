@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from chatling.data.config import POCKET
 from chatling.data.mixtures import Mixture, MixturePart
-from chatling.data.token_shards import Indexed, file_fingerprint
+from chatling.data.shard_files import file_fingerprint
+from chatling.data.token_shards import Indexed
 from chatling.fields import CountOrZero, Text, absolute, bounded, config
 from chatling.messages import Conversation
 from chatling.run_dir import STAGES

@@ -28,7 +28,8 @@ from chatling.data.preferences import (
     split_preferences,
 )
 from chatling.data.readers import file_format
-from chatling.data.token_shards import file_fingerprint, write_conversation_shards
+from chatling.data.shard_files import file_fingerprint
+from chatling.data.shard_writer import write_conversation_shards
 from chatling.errors import DataError
 from chatling.fields import (
     Count,

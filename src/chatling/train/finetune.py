@@ -12,7 +12,9 @@ from typing import Any
 
 from chatling.data.loaders import BatchSource, ConversationBatches
 from chatling.data.mixtures import Mapped
-from chatling.data.token_shards import TokenShards, file_fingerprint, write_conversation_shards
+from chatling.data.shard_files import file_fingerprint
+from chatling.data.shard_writer import write_conversation_shards
+from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
 from chatling.fields import (
     BatchTokens,
