@@ -268,7 +268,7 @@ def test_plain_text_is_no_food_for_sft():
 
 
 def prefetch_threads():
-    return [thread for thread in threading.enumerate() if thread.name == "chatling-prefetch"]
+    return [thread for thread in threading.enumerate() if "chatling-prefetch" in thread.name]
 
 
 @pytest.fixture

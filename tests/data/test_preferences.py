@@ -15,15 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatling.data import IGNORE
+from chatling.data.preference_batches import PreferenceBatches, RenderedPairs
 from chatling.data.preferences import (
     NoPreference,
     Preference,
-    PreferenceBatches,
-    RenderedPairs,
-    preference_files,
     read_preferences,
     split_preferences,
 )
+from chatling.data.readers import find_files
 from chatling.data.shard_writer import write_conversation_shards
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
@@ -292,9 +291,9 @@ def test_the_split_is_by_file_name_or_by_prompt(tmp_path: Path) -> None:
     assert not {pair.prompt for pair in train} & {pair.prompt for pair in validation}
     assert (train, validation) == split_preferences([one], print)
     test = _write(tmp_path / "test.jsonl", [_row(1000)])
-    train, validation = split_preferences(preference_files(tmp_path), print)
+    train, validation = split_preferences(find_files(tmp_path).files, print)
     assert (len(train), len(validation)) == (400, 1)
-    assert test in preference_files(tmp_path)
+    assert test in find_files(tmp_path).files
 
 
 @pytest.fixture(scope="module")
@@ -430,7 +429,7 @@ def test_pairs_too_long_are_left_out_and_none_is_an_error(
 
 def test_the_data_packs_pairs_are_read(data_pack: Path) -> None:
     said: list[str] = []
-    train, validation = split_preferences(preference_files(data_pack / "dpo"), said.append)
+    train, validation = split_preferences(find_files(data_pack / "dpo").files, said.append)
     assert (len(train), len(validation)) == (4442, 300)
     assert said == []
     assert all(

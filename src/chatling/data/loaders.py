@@ -8,13 +8,14 @@ same on another number of processes. A step may run over into the next epoch.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import queue
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
 
 Item = TypeVar("Item")
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -45,14 +47,12 @@ class Step:
     # stages
     micro_batches: tuple[Any, ...]
     count: int  # targets that are trained on, on this rank
-    state: dict[
-        str, Any
-    ]  # JSON to go on after this step: {"epoch", "row"}, and what else the source needs
+    # JSON to go on after this step: {"epoch", "row"}, and what else the source needs
+    state: dict[str, Any]
     position: str  # "epoch:row" of the step's first row
     tokens: int  # inputs of the whole step on all ranks, padding left out
-    metrics: Mapping[str, float] = field(
-        default_factory=dict
-    )  # join the step's line in metrics.jsonl; the same on every rank
+    # join the step's line in metrics.jsonl; the same on every rank
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class StepSource(Protocol):
@@ -69,83 +69,147 @@ class BatchSource(StepSource, Protocol):
     def once(self, tokens: int | None = None) -> Iterator[MicroBatch]: ...
 
 
-class PretrainBatches:
-    """Packed rows, learnt whole. All micro batches are (micro_rows, T)."""
+class RowBatches(ABC, Generic[Row]):
+    """Steps of rows in the order of their epochs; a subclass says what a row is."""
+
+    rows_per_step: int  # of all ranks
+    rank: int
+    world: int
+
+    @abstractmethod
+    def _epoch(self, epoch: int, start: int) -> Iterable[Row]:
+        """The rows of an epoch in order, from one on."""
+
+    @abstractmethod
+    def _tokens(self, row: Row) -> int:
+        """Inputs of a row, padding left out."""
+
+    @abstractmethod
+    def _micro_batches(self, share: Sequence[Row]) -> Iterable[Any]:
+        """A rank's rows as what its forward and backward passes take."""
+
+    def _count(self, share: Sequence[Row], micro_batches: Sequence[Any]) -> int:
+        """What is trained on of a rank's share: targets, unless a subclass counts otherwise."""
+        return sum(int((batch.targets != IGNORE).sum()) for batch in micro_batches)
+
+    def _require(self, rows: Sequence[Row]) -> None:
+        """Wait until the rows of all ranks can be read."""
+
+    def _share(self, rows: Sequence[Row]) -> Sequence[Row]:
+        return rows[self.rank :: self.world]
+
+    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
+        """Steps without end, from the beginning or from the state after a step."""
+        places = self._places(*((state["epoch"], state["row"]) if state else (0, 0)))
+        while True:
+            step = list(itertools.islice(places, self.rows_per_step))
+            rows = [row for _, _, row in step]
+            self._require(rows)
+            share = self._share(rows)
+            micro = tuple(self._micro_batches(share))
+            (first_epoch, first, _), (epoch, last, _) = step[0], step[-1]
+            yield Step(
+                micro,
+                self._count(share, micro),
+                {"epoch": epoch, "row": last + 1},
+                f"{first_epoch}:{first}",
+                sum(map(self._tokens, rows)),
+            )
+
+    def _places(self, epoch: int, start: int) -> Iterator[tuple[int, int, Row]]:
+        """(epoch, number in it, row) from a place on, without end."""
+        while True:
+            for place, row in enumerate(self._epoch(epoch, start), start):
+                yield epoch, place, row
+            epoch, start = epoch + 1, 0
+
+
+class MicroBatches(RowBatches[Row]):
+    """Steps of micro-batches of at most `micro_rows` rows, for next-token training."""
 
     def __init__(
-        self, rows: PackedRows, rows_per_step: int, micro_rows: int, rank: int = 0, world: int = 1
+        self, rows_per_step: int, micro_rows: int, rank: int, world: int, bos: int, unit: str
     ):
         """`rows_per_step` counts all ranks. Raises RecipeError when it is not a multiple of
         micro_rows times world.
         """
-        _check_division(rows_per_step, micro_rows, world, "rows")
-        self.rows, self.rows_per_step, self.micro_rows, self.rank, self.world = (
-            rows,
-            rows_per_step,
-            micro_rows,
-            rank,
-            world,
-        )
-
-    @property
-    def rows_per_epoch(self) -> int:
-        return self.rows.row_count
-
-    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
-        epoch, row = _position(state)
-        refs = self._refs(epoch, row)
-        while True:
-            step = [next(refs) for _ in range(self.rows_per_step)]
-            self._require(step)
-            share = step[self.rank :: self.world]
-            micro = tuple(map(self._micro, _chunks(share, self.micro_rows)))
-            count, tokens = (
-                sum(ref.targets for ref in share),
-                sum(min(ref.targets + 1, self.rows.row_tokens) for ref in step),
+        if min(rows_per_step, micro_rows, world) < 1 or rows_per_step % (micro_rows * world):
+            raise RecipeError(
+                f"A step of {rows_per_step} {unit} does not divide into micro batches of"
+                f" {micro_rows} on {world} process(es).",
+                f"Make {unit} per step a multiple of {micro_rows * world}, or choose another micro"
+                " batch.",
             )
-            yield _step(
-                micro,
-                count,
-                (step[0].epoch, step[0].row),
-                (step[-1].epoch, step[-1].row + 1),
-                tokens,
-            )
+        self.rows_per_step, self.micro_rows, self.bos = rows_per_step, micro_rows, bos
+        self.rank, self.world = rank, world
+
+    @abstractmethod
+    def _micro(self, chunk: Sequence[Row]) -> MicroBatch:
+        """Some rows as a micro-batch."""
+
+    def _micro_batches(self, share: Sequence[Row]) -> Iterable[MicroBatch]:
+        """Runs of `micro_rows`; the last may be shorter."""
+        size = self.micro_rows
+        return (self._micro(share[at : at + size]) for at in range(0, len(share), size))
 
     def once(self, tokens: int | None = None) -> Iterator[MicroBatch]:
         """This rank's share of the first epoch's rows, each row once: all of them, or the first
         that hold `tokens` tokens.
         """
-        last = None if tokens is None else max(1, -(-tokens // self.rows.row_tokens))
-        read = list(itertools.islice(self.rows.refs(0), last))
-        self._require(read)
-        share = read[self.rank :: self.world]
-        return (
-            _filled(self._micro(chunk), self.micro_rows, self.rows.bos)
-            for chunk in _chunks(share, self.micro_rows)
+        rows = list(self._first(tokens))
+        self._require(rows)
+        return map(self._filled, self._micro_batches(self._share(rows)))
+
+    def _first(self, tokens: int | None) -> Iterator[Row]:
+        held = 0
+        for row in self._epoch(0, 0):
+            yield row
+            held += self._tokens(row)
+            if tokens is not None and held >= tokens:
+                return
+
+    def _filled(self, micro: MicroBatch) -> MicroBatch:
+        """With rows of nothing to learn added up to `micro_rows`: one shape, compiled once."""
+        missing = ((0, self.micro_rows - len(micro.inputs)), (0, 0))
+        return MicroBatch(
+            np.pad(micro.inputs, missing, constant_values=self.bos),
+            np.pad(micro.targets, missing, constant_values=IGNORE),
         )
 
-    def _require(self, refs: Sequence[RowRef]) -> None:
+
+class PretrainBatches(MicroBatches[RowRef]):
+    """Packed rows, learnt whole. All micro batches are (micro_rows, T)."""
+
+    def __init__(
+        self, rows: PackedRows, rows_per_step: int, micro_rows: int, rank: int = 0, world: int = 1
+    ):
+        super().__init__(rows_per_step, micro_rows, rank, world, rows.bos, "rows")
+        self.rows = rows
+
+    @property
+    def rows_per_epoch(self) -> int:
+        return self.rows.row_count
+
+    def _epoch(self, epoch: int, start: int) -> Iterable[RowRef]:
+        return self.rows.refs(epoch, start)
+
+    def _tokens(self, row: RowRef) -> int:
+        return min(row.targets + 1, self.rows.row_tokens)
+
+    def _require(self, rows: Sequence[RowRef]) -> None:
         """The rows of all ranks: the one that checks the files does so for the others, too, and
         they meet before any learns from them.
         """
-        self.rows.shards.require(start for ref in refs for start, _ in ref.pieces)
+        self.rows.shards.require(start for ref in rows for start, _ in ref.pieces)
 
-    def _refs(self, epoch: int, row: int) -> Iterator[RowRef]:
-        while True:
-            yield from self.rows.refs(epoch, row)
-            epoch, row = epoch + 1, 0
-
-    def _micro(self, share: Sequence[RowRef]) -> MicroBatch:
-        inputs = np.empty((len(share), self.rows.row_tokens), np.int32)
-        targets = np.empty((len(share), self.rows.row_tokens), np.int64)
-        for b, ref in enumerate(share):
-            row = self.rows.read(ref)
-            inputs[b], targets[b] = row[:-1], row[1:]
-            inputs[b, ref.targets + 1 :] = self.rows.bos  # padding, only in an epoch's last row
+    def _micro(self, chunk: Sequence[RowRef]) -> MicroBatch:
+        rows = np.stack([self.rows.read(ref) for ref in chunk])
+        inputs, targets = rows[:, :-1].copy(), rows[:, 1:].astype(np.int64)
+        inputs[inputs == IGNORE] = self.bos  # padding, only in an epoch's last row
         return MicroBatch(inputs, targets)
 
 
-class ConversationBatches:
+class ConversationBatches(MicroBatches[int]):
     """Whole conversations in a seeded order of each epoch, learnt where their mask says so.
 
     A rank's share of a step is sorted by length and cut into micro batches, each padded to its
@@ -169,7 +233,7 @@ class ConversationBatches:
         """`conversations_per_step` counts all ranks. Raises RecipeError when it is not a multiple
         of micro_rows times world, and DataError when the shards hold no conversations with masks.
         """
-        _check_division(conversations_per_step, micro_rows, world, "conversations")
+        super().__init__(conversations_per_step, micro_rows, rank, world, bos, "conversations")
         if not shards.has_mask or shards.documents == 0:
             raise DataError(
                 "SFT needs token shards of conversations with masks; these hold none.",
@@ -181,128 +245,50 @@ class ConversationBatches:
                 f" {pad_to_multiple_of}.",
                 "Make both at least 1.",
             )
-        self.shards, self.rows_per_step, self.micro_rows, self.rank, self.world = (
-            shards,
-            conversations_per_step,
-            micro_rows,
-            rank,
-            world,
-        )
-        self.bos, self.seed, self.max_tokens, self.pad_to_multiple_of = (
-            bos,
-            seed,
-            max_tokens,
-            pad_to_multiple_of,
-        )
-        self.cropped = int(
-            (shards.lengths > max_tokens).sum()
-        )  # conversations whose end is cut off, per epoch
+        self.shards, self.seed = shards, seed
+        self.max_tokens, self.pad_to_multiple_of = max_tokens, pad_to_multiple_of
+        self.lengths = np.minimum(shards.lengths, max_tokens)
+        # conversations whose end is cut off, per epoch
+        self.cropped = int((shards.lengths > max_tokens).sum())
 
     @property
     def rows_per_epoch(self) -> int:
         return self.shards.documents
 
-    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
-        epoch, row = _position(state)
-        rows = self._conversations(epoch, row)
-        lengths = np.minimum(self.shards.lengths, self.max_tokens)
-        while True:
-            step = [next(rows) for _ in range(self.rows_per_step)]
-            share = sorted(
-                (int(lengths[document]), document)
-                for _, _, document in step[self.rank :: self.world]
-            )
-            micro = tuple(map(self._micro, _chunks(share, self.micro_rows)))
-            tokens = int(sum(lengths[document] for _, _, document in step))
-            count = sum(int((batch.targets != IGNORE).sum()) for batch in micro)
-            yield _step(micro, count, step[0][:2], (step[-1][0], step[-1][1] + 1), tokens)
+    def _epoch(self, epoch: int, start: int) -> Iterable[int]:
+        return map(int, seeded_order(self.shards.documents, self.seed, epoch)[start:])
 
-    def once(self, tokens: int | None = None) -> Iterator[MicroBatch]:
-        """This rank's share of the conversations, each once: all of them, or the first that hold
-        `tokens` tokens.
-        """
-        order = seeded_order(self.shards.documents, self.seed, 0)
-        lengths = np.minimum(self.shards.lengths, self.max_tokens)[order]
-        last = (
-            len(order) if tokens is None else int(np.searchsorted(np.cumsum(lengths), tokens)) + 1
-        )
-        share = sorted(
-            zip(
-                lengths[self.rank : last : self.world].tolist(),
-                order[self.rank : last : self.world].tolist(),
-                strict=True,
-            )
-        )
-        return (
-            _filled(self._micro(chunk), self.micro_rows, self.bos)
-            for chunk in _chunks(share, self.micro_rows)
-        )
+    def _tokens(self, row: int) -> int:
+        return int(self.lengths[row])
 
-    def _conversations(self, epoch: int, row: int) -> Iterator[tuple[int, int, int]]:
-        """(epoch, row, document) from a place on, without end."""
-        while True:
-            order = seeded_order(self.shards.documents, self.seed, epoch)
-            for place in range(row, len(order)):
-                yield epoch, place, int(order[place])
-            epoch, row = epoch + 1, 0
+    def _micro_batches(self, share: Sequence[int]) -> Iterable[MicroBatch]:
+        by_length = sorted(share, key=lambda document: (self.lengths[document], document))
+        return super()._micro_batches(by_length)
 
-    def _micro(self, share: Sequence[tuple[int, int]]) -> MicroBatch:
-        width = min(
-            -(-share[-1][0] // self.pad_to_multiple_of) * self.pad_to_multiple_of, self.max_tokens
-        )
-        inputs = np.full((len(share), width), self.bos, np.int32)
-        targets = np.full((len(share), width), IGNORE, np.int64)
-        for b, (length, document) in enumerate(share):
-            ids, mask = self.shards.document(document)[:length], self.shards.mask(document)
-            assert mask is not None
-            inputs[b, 1:length] = ids[:-1]  # bos stands in front
-            targets[b, :length] = np.where(mask[:length], ids.astype(np.int64), IGNORE)
+    def _micro(self, chunk: Sequence[int]) -> MicroBatch:
+        width = padded(self._tokens(chunk[-1]), self.pad_to_multiple_of, self.max_tokens)
+        rows = [masked_row(self.shards, document, width, self.bos) for document in chunk]
+        inputs, targets = map(np.stack, zip(*rows, strict=True))
         return MicroBatch(inputs, targets)
 
 
-def _chunks(share: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Runs of `size`; the last may be shorter."""
-    return (share[at : at + size] for at in range(0, len(share), size))
+def padded(length: int, multiple: int, most: int) -> int:
+    """A length rounded up to a multiple, at most `most`."""
+    return min(-(-length // multiple) * multiple, most)
 
 
-def _filled(micro: MicroBatch, rows: int, bos: int) -> MicroBatch:
-    """A micro-batch with rows of nothing to learn added up to `rows`: one shape, compiled once."""
-    missing = ((0, rows - len(micro.inputs)), (0, 0))
-    return MicroBatch(
-        np.pad(micro.inputs, missing, constant_values=bos),
-        np.pad(micro.targets, missing, constant_values=IGNORE),
-    )
-
-
-def _step(
-    micro_batches: tuple[MicroBatch, ...],
-    count: int,
-    first: tuple[int, int],
-    after: tuple[int, int],
-    tokens: int,
-) -> Step:
-    return Step(
-        micro_batches, count, {"epoch": after[0], "row": after[1]}, f"{first[0]}:{first[1]}", tokens
-    )
-
-
-def _position(state: dict[str, Any] | None) -> tuple[int, int]:
-    return (state["epoch"], state["row"]) if state else (0, 0)
-
-
-def _check_division(per_step: int, micro_rows: int, world: int, unit: str) -> None:
-    if min(per_step, micro_rows, world) < 1 or per_step % (micro_rows * world):
-        raise RecipeError(
-            f"A step of {per_step} {unit} does not divide into micro batches of {micro_rows} on"
-            f" {world} process(es).",
-            f"Make {unit} per step a multiple of {micro_rows * world}, or choose another micro"
-            " batch.",
-        )
-
-
-@dataclass(frozen=True)
-class _Failure:
-    error: BaseException
+def masked_row(
+    shards: TokenShards, document: int, width: int, bos: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """A document's inputs (width,) int32, bos in front, and its targets (width,) int64, IGNORE
+    where its mask says so; cut to the width, or filled up with bos.
+    """
+    ids, mask = shards.document(document)[:width], shards.mask(document)
+    assert mask is not None
+    inputs, targets = np.full(width, bos, np.int32), np.full(width, IGNORE, np.int64)
+    inputs[1 : len(ids)] = ids[:-1]
+    targets[: len(ids)] = np.where(mask[:width], ids.astype(np.int64), IGNORE)
+    return inputs, targets
 
 
 def prefetch(iterator: Iterator[Item], depth: int = 4) -> Generator[Item, None, None]:
@@ -310,38 +296,20 @@ def prefetch(iterator: Iterator[Item], depth: int = 4) -> Generator[Item, None, 
     consumer.
 
     The iterator's exceptions are raised in the consumer. The thread starts with the first item
-    asked for, and ends when the iterator does, when the generator is closed, or when it is dropped.
+    asked for, and ends with the last one, when the generator is closed, or when it is dropped.
     """
-    ready: queue.Queue[Any] = queue.Queue(depth)
-    stop, end = threading.Event(), object()
+    end, consumer = object(), threading.current_thread()
+    pool = ThreadPoolExecutor(1, "chatling-prefetch")
 
-    def fill() -> None:
-        try:
-            for item in iterator:
-                ready.put(item)
-                if stop.is_set():
-                    return
-            ready.put(end)
-        except BaseException as error:  # whatever it was, the consumer must hear of it
-            ready.put(_Failure(error))
+    def ahead() -> Future[Any]:
+        return pool.submit(next, iterator, end)
 
-    thread = threading.Thread(target=fill, name="chatling-prefetch", daemon=True)
-    thread.start()
     try:
-        while (item := ready.get()) is not end:
-            if isinstance(item, _Failure):
-                raise item.error
+        # one more is in the thread's hands
+        ready = deque(ahead() for _ in range(depth + 1))
+        while (item := ready.popleft().result()) is not end:
+            ready.append(ahead())
             yield item
     finally:
-        stop.set()
-        while True:
-            with contextlib.suppress(
-                queue.Empty
-            ):  # make room, so that a waiting thread sees `stop`
-                while True:
-                    ready.get_nowait()
-            # the garbage collector may run this in the thread itself, which cannot wait for its own
-            # end
-            if thread is threading.current_thread() or not thread.is_alive():
-                break
-            thread.join(0.01)
+        # the garbage collector may run this in the thread itself, which cannot wait for its own end
+        pool.shutdown(wait=threading.current_thread() is consumer, cancel_futures=True)

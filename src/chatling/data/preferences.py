@@ -1,19 +1,16 @@
 """Preference pairs: a prompt with a better and a worse answer, read in the shapes they are
-published in, and as batches for DPO.
+published in.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import numpy as np
-
-from chatling.data import IGNORE
 from chatling.data.chat_formats import (
     Columns,
     are_messages,
@@ -26,15 +23,10 @@ from chatling.data.chat_formats import (
     system_message,
     text_of,
 )
-from chatling.data.loaders import Step
 from chatling.data.names import plain
-from chatling.data.readers import RowErrors, find_files, iter_rows
-from chatling.data.shuffle import seeded_order
-from chatling.data.token_shards import TokenShards
-from chatling.errors import DataError, RecipeError
+from chatling.data.readers import RowErrors, iter_rows
+from chatling.errors import DataError
 from chatling.messages import Conversation, Message, shown
-from chatling.tokenizer.bpe import Tokenizer
-from chatling.tokenizer.chat_template import Rendered, render
 
 TURN = re.compile(
     r"(?:^|\r?\n\r?\n)(Human|Assistant): ?"
@@ -267,161 +259,3 @@ def split_preferences(
             "Bring more, or a test file.",
         )
     return train, validation
-
-
-def preference_files(path: Path) -> list[Path]:
-    """The data files of a path. Raises DataError as `find_files` does."""
-    return list(find_files(path).files)
-
-
-class RenderedPairs:
-    """Pairs as documents to be written as shards: 2 i is the chosen answer of pair i, 2 i + 1 the
-    rejected one, each after its prompt.
-
-    Only the answer is learnt: an earlier turn of the assistant is part of the prompt.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, pairs: Sequence[Preference]):
-        self.tokenizer, self.pairs = tokenizer, pairs
-
-    def __len__(self) -> int:
-        return 2 * len(self.pairs)
-
-    def __getitem__(self, index: int) -> Rendered:
-        pair = self.pairs[index // 2]
-        whole = render(
-            self.tokenizer,
-            Conversation((*pair.prompt.messages, pair.rejected if index % 2 else pair.chosen)),
-        )
-        given = (
-            len(render(self.tokenizer, pair.prompt).ids) + 1
-        )  # and the assistant's opening token
-        return Rendered(whole.ids, [False] * given + whole.mask[given:])
-
-
-@dataclass(frozen=True)
-class PairBatch:
-    """What one forward and backward pass takes: P chosen answers, then their P rejected ones. Rows
-    without targets fill it up.
-    """
-
-    inputs: np.ndarray  # (2 P, T) int32
-    targets: np.ndarray  # (2 P, T) int64, IGNORE where not the answer
-    reference: (
-        np.ndarray
-    )  # (2 P,) float32, log-probability of each answer under the model that training began with
-
-
-class PreferenceBatches:
-    """Steps of pairs, both answers of a pair in one micro-batch. The state is {"epoch", "row"}, as
-    for other batches.
-    """
-
-    def __init__(
-        self,
-        shards: TokenShards,
-        pairs_per_step: int,
-        micro_tokens: int,
-        rank: int = 0,
-        world: int = 1,
-        *,
-        bos: int,
-        seed: int,
-        max_tokens: int,
-        pad_to_multiple_of: int,
-        one_shape: bool = False,
-    ):
-        """Pairs with an answer beyond `max_tokens` are left out: cut short, it would not be the
-        answer that was judged.
-
-        `micro_tokens` bounds a micro-batch; `one_shape` pads all of them alike, for compiled
-        models. Raises RecipeError when the pairs
-        of a step do not divide over the ranks, DataError when no pair fits.
-        """
-        if pairs_per_step % world:
-            raise RecipeError(
-                f"{pairs_per_step} pairs a step do not divide over {world} processes.",
-                "Change dpo.batch_pairs.",
-            )
-        self.shards, self.pairs_per_step, self.micro_tokens = shards, pairs_per_step, micro_tokens
-        self.rank, self.world, self.bos, self.seed, self.max_tokens = (
-            rank,
-            world,
-            bos,
-            seed,
-            max_tokens,
-        )
-        self.pad_to_multiple_of = max_tokens if one_shape else pad_to_multiple_of
-        self.one_shape = one_shape
-        self.lengths = np.asarray(shards.lengths).reshape(-1, 2).max(axis=1)
-        self.usable = np.flatnonzero(self.lengths <= max_tokens)
-        self.reference = np.zeros(shards.documents, np.float32)
-        if not len(self.usable):
-            raise DataError(
-                f"None of {len(self.lengths)} preference pairs fits the model's context of"
-                f" {max_tokens} tokens."
-            )
-
-    @property
-    def left_out(self) -> int:
-        return len(self.lengths) - len(self.usable)
-
-    def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]:
-        """Steps without end, from the beginning or from the state after a step."""
-        epoch, row = (state["epoch"], state["row"]) if state else (0, 0)
-        pairs = self._pairs(epoch, row)
-        while True:
-            step = [next(pairs) for _ in range(self.pairs_per_step)]
-            share = [pair for _, _, pair in step[self.rank :: self.world]]
-            micro = tuple(batch for _, batch in self.batches(share))
-            tokens = sum(
-                int(self.shards.lengths[2 * pair] + self.shards.lengths[2 * pair + 1])
-                for _, _, pair in step
-            )
-            after = {"epoch": step[-1][0], "row": step[-1][1] + 1}
-            yield Step(micro, len(share), after, f"{step[0][0]}:{step[0][1]}", tokens)
-
-    def once(self, most: int | None = None) -> Iterator[tuple[np.ndarray, PairBatch]]:
-        """This rank's share of the pairs, each once, with their numbers: all of them, or `most` in
-        the first epoch's order.
-        """
-        order = self.usable[seeded_order(len(self.usable), self.seed, 0)][:most]
-        return self.batches(order[self.rank :: self.world].tolist())
-
-    def batches(self, pairs: Sequence[int]) -> Iterator[tuple[np.ndarray, PairBatch]]:
-        """Micro-batches of pairs alike in length, the longest first, so that memory runs out at
-        once or not at all.
-        """
-        left = sorted(pairs, key=lambda pair: (-self.lengths[pair], pair))
-        while left:
-            width = min(
-                -(-int(self.lengths[left[0]]) // self.pad_to_multiple_of) * self.pad_to_multiple_of,
-                self.max_tokens,
-            )
-            count = max(1, self.micro_tokens // (2 * width))
-            yield (
-                np.array(left[:count]),
-                self._micro(left[:count], width, count if self.one_shape else len(left[:count])),
-            )
-            left = left[count:]
-
-    def _pairs(self, epoch: int, row: int) -> Iterator[tuple[int, int, int]]:
-        """(epoch, place, pair) from a place on, without end."""
-        while True:
-            order = self.usable[seeded_order(len(self.usable), self.seed, epoch)]
-            for place in range(row, len(order)):
-                yield epoch, place, int(order[place])
-            epoch, row = epoch + 1, 0
-
-    def _micro(self, pairs: Sequence[int], width: int, rows: int) -> PairBatch:
-        inputs = np.full((2 * rows, width), self.bos, np.int32)
-        targets = np.full((2 * rows, width), IGNORE, np.int64)
-        reference = np.zeros(2 * rows, np.float32)
-        for p, pair in enumerate(pairs):
-            for side in (0, 1):
-                ids, mask = self.shards.document(2 * pair + side), self.shards.mask(2 * pair + side)
-                assert mask is not None
-                inputs[p + side * rows, 1 : len(ids)] = ids[:-1]  # bos stands in front
-                targets[p + side * rows, : len(ids)] = np.where(mask, ids.astype(np.int64), IGNORE)
-                reference[p + side * rows] = self.reference[2 * pair + side]
-        return PairBatch(inputs, targets, reference)

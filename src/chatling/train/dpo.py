@@ -20,14 +20,9 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from chatling.data.config import POCKET
-from chatling.data.preferences import (
-    PairBatch,
-    PreferenceBatches,
-    RenderedPairs,
-    preference_files,
-    split_preferences,
-)
-from chatling.data.readers import file_format
+from chatling.data.preference_batches import PairBatch, PreferenceBatches, RenderedPairs
+from chatling.data.preferences import split_preferences
+from chatling.data.readers import file_format, find_files
 from chatling.data.shard_files import file_fingerprint
 from chatling.data.shard_writer import write_conversation_shards
 from chatling.errors import DataError
@@ -111,7 +106,7 @@ class DPOConfig:
 def dpo_facts(config: DPOConfig) -> tuple[Any, ...]:
     """What the stage depends on, besides the seed: its table, and the files of its own."""
     path = Path(os.path.expanduser(config.data))
-    own = preference_files(path) if config.data != POCKET and path.exists() else []
+    own = find_files(path).files if config.data != POCKET and path.exists() else ()
     return config, [file_fingerprint(file) for file in own]
 
 
@@ -160,7 +155,7 @@ def preference_pairs(data: str, sources: Sources) -> list[Path]:
     """The files of pairs of a path or of a data set of the Hub, fetched. Raises DataError."""
     path = Path(os.path.expanduser(data))
     if path.exists():
-        return preference_files(path)
+        return list(find_files(path).files)
     if not on_hub(data):
         raise DataError(
             f"There are no preference pairs at {data!r}.",
