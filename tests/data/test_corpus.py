@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from chatling.data.config import KNOWN_CORPORA, DataConfig
-from chatling.data.corpus import HubFiles, corpus_mark, hub_corpus, parquet_characters
+from chatling.data.corpus import HubFiles, corpus_mark, hub_corpus
 from chatling.data.hub import Fetcher
-from chatling.data.parquet import iter_texts
+from chatling.data.parquet import iter_texts, parquet_characters
 from chatling.errors import DataError, RecipeError
 from mirror import Fault, Mirror
 

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from chatling.data.config import DataConfig
-from chatling.data.parquet import list_parquet
+from chatling.data.parquet import list_parquet, parquet_characters
 from chatling.data.shard_files import file_fingerprint
 from chatling.errors import DataError
 
@@ -103,32 +100,6 @@ def _parquet_names(data: DataConfig, fetcher: Fetcher) -> list[str]:
         return [name for name in names if fnmatch.fnmatch(name, data.files)]
     parquet = [name for name in names if name.endswith(".parquet")]
     return [name for name in parquet if "train" in name] or parquet
-
-
-def parquet_characters(file: Path, column: str) -> float:
-    """About how many characters a column holds: its bytes before compression, as the file's own
-    index tells them.
-
-    Raises DataError for a file that is not parquet or lacks the column.
-    """
-    try:
-        with pq.ParquetFile(file) as parquet:
-            groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
-            chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
-            names = parquet.schema_arrow.names
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
-        raise DataError(
-            f"{file} is not a readable parquet file ({reason}).", "Choose others with --data.files."
-        ) from error
-    if column not in names:
-        raise DataError(
-            f"{file} has no column {column!r}; it has {', '.join(names)}.",
-            "Name one with --data.column.",
-        )
-    return float(
-        sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
-    )
 
 
 def corpus_mark(data: DataConfig) -> tuple[str, ...]:

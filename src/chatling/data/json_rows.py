@@ -87,10 +87,14 @@ def line_rows(line: str) -> Iterator[Row]:
         yield row_of(value)
 
 
-def value_of(line: str) -> Any:
-    """The value that a line holds. Raises DataError when it is not JSON."""
+def value_of(line: str | bytes) -> Any:
+    """The value that a line holds. Raises DataError when it is not JSON, or not UTF-8."""
     try:
-        return json.loads(line)
+        text = line.decode("utf-8") if isinstance(line, bytes) else line
+        return json.loads(text)
+    except UnicodeDecodeError as error:
+        reason = f"{error.reason} at byte {error.start + 1}"
+        raise DataError(f"not text in utf-8 ({reason})") from None
     except (ValueError, RecursionError) as error:
         reason = (
             f"{error.msg} at character {error.pos + 1}"
@@ -99,7 +103,7 @@ def value_of(line: str) -> Any:
         )
         hint = (
             "; it looks written by Python's print: write it with json.dumps"
-            if re.match(r"\s*[\[{]\s*'", line)
+            if re.match(r"\s*[\[{]\s*'", text)
             else ""
         )
         raise DataError(f"not JSON ({reason}){hint}") from None

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from chatling.errors import DataError
+
+TEXT_TYPES = (
+    *(pa.string(), pa.large_string(), pa.string_view()),
+    *(pa.binary(), pa.large_binary(), pa.binary_view()),
+)
 
 
 @dataclass
@@ -62,65 +69,73 @@ def iter_texts(
     the file when one is not a readable parquet file or lacks the column.
     """
     counts = counts if counts is not None else CorpusCounts()
-    for file in files:
-        for values in _column_batches(file, column):
-            for value in values:
-                text, valid = _decoded(value)
-                if not text or text.isspace():
-                    counts.empty += 1
-                    continue
-                counts.documents += 1
-                counts.characters += len(text)
-                counts.invalid += not valid
-                yield text
+    batches = (batch for file in files for batch in _column_batches(file, column))
+    for value in chain.from_iterable(batches):
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        if not text or text.isspace():
+            counts.empty += 1
+            continue
+        counts.documents += 1
+        counts.characters += len(text)
+        # in bytes a U+FFFD may also be what was written
+        counts.invalid += isinstance(value, bytes) and text.encode() != value
+        yield text
 
 
-def _decoded(value: str | bytes | None) -> tuple[str, bool]:
-    if not isinstance(value, bytes):
-        return value or "", True
+@contextmanager
+def open_parquet(file: Path, column: str, hint: str) -> Iterator[pq.ParquetFile]:
+    """A parquet file that has a column. Raises DataError naming the file that is none, with the
+    `hint`, or that lacks the column.
+    """
     try:
-        return value.decode("utf-8"), True
+        with pq.ParquetFile(file) as parquet:
+            if column not in (names := parquet.schema_arrow.names):
+                raise DataError(
+                    f"{file} has no column {column!r}; it has {', '.join(names)}.",
+                    "Name one with --data.column.",
+                )
+            yield parquet
+    except FileNotFoundError:
+        raise DataError(f"{file} does not exist.") from None
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{file} is not a readable parquet file ({reason}).", hint) from error
+
+
+def column_values(values: pa.Array) -> list[Any]:
+    """Python's values of a column; bytes where texts are not valid UTF-8."""
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    try:
+        found: list[Any] = values.to_pylist()
     except UnicodeDecodeError:
-        return value.decode("utf-8", errors="replace"), False
+        found = values.cast(pa.large_binary()).to_pylist()
+    return found
+
+
+def parquet_characters(file: Path, column: str) -> float:
+    """About how many characters a column holds: its bytes before compression, as the file's own
+    index tells them.
+
+    Raises DataError for a file that is not parquet or lacks the column.
+    """
+    with open_parquet(file, column, "Choose others with --data.files.") as parquet:
+        groups = map(parquet.metadata.row_group, range(parquet.metadata.num_row_groups))
+        chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    return float(
+        sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == column)
+    )
 
 
 def _column_batches(file: Path, column: str) -> Iterator[list[Any]]:
     """Lists of str, or of bytes where the column is binary or holds invalid UTF-8."""
-    try:
-        with pq.ParquetFile(file) as parquet:
-            schema = parquet.schema_arrow
-            if column not in schema.names:
-                raise DataError(
-                    f"{file} has no column {column!r}; it has {', '.join(schema.names)}.",
-                    "Name one with --data.column.",
-                )
-            kind = schema.field(column).type
-            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            if kind not in (
-                pa.string(),
-                pa.large_string(),
-                pa.string_view(),
-                pa.binary(),
-                pa.large_binary(),
-                pa.binary_view(),
-            ):
-                raise DataError(
-                    f"Column {column!r} of {file} holds {kind}, not text.",
-                    "Name a text column with --data.column.",
-                )
-            for batch in parquet.iter_batches(batch_size=1024, columns=[column]):
-                values = batch.column(0)
-                values = (
-                    values.dictionary_decode() if isinstance(values, pa.DictionaryArray) else values
-                )
-                try:
-                    yield values.to_pylist()
-                except UnicodeDecodeError:
-                    yield values.cast(pa.large_binary()).to_pylist()
-    except FileNotFoundError:
-        raise DataError(f"{file} does not exist.") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(
-            f"{file} is not a readable parquet file ({str(error).splitlines()[0]}).",
-            "Fetch or write it again.",
-        ) from error
+    with open_parquet(file, column, "Fetch or write it again.") as parquet:
+        kind = parquet.schema_arrow.field(column).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if kind not in TEXT_TYPES:
+            raise DataError(
+                f"Column {column!r} of {file} holds {kind}, not text.",
+                "Name a text column with --data.column.",
+            )
+        for batch in parquet.iter_batches(batch_size=1024, columns=[column]):
+            yield column_values(batch.column(0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import tempfile
 import unicodedata
 from collections import Counter
@@ -28,6 +29,7 @@ from chatling.data.decoding import (
     unpacked,
 )
 from chatling.data.json_rows import json_lines, json_values
+from chatling.data.parquet import column_values
 from chatling.errors import DataError
 
 Row = str | dict[str, Any]  # a document, or named values
@@ -264,38 +266,20 @@ def _parquet_rows(
 ) -> Iterator[Row]:
     size = file.stat().st_size
     with tempfile.TemporaryFile() as plain:
-        if (
-            file.suffix.lower() in PACKED
-        ):  # parquet is read from its end, so a packed one is unpacked first
+        # parquet is read from its end, so a packed one is unpacked first
+        if file.suffix.lower() in PACKED:
             with unpacked(file, lambda done: None) as stream:
-                while chunk := stream.read(CHUNK_CHARACTERS):
-                    plain.write(chunk)
+                shutil.copyfileobj(stream, plain, CHUNK_CHARACTERS)
         with pq.ParquetFile(plain if plain.tell() else file) as parquet:
             total, told = max(1, parquet.metadata.num_rows), 0
             done = 0
-            for batch in parquet.iter_batches(
-                batch_size=PARQUET_ROWS, columns=None if columns is None else list(columns)
-            ):
+            for batch in parquet.iter_batches(PARQUET_ROWS, columns=columns and list(columns)):
                 done += batch.num_rows
                 errors.rows += batch.num_rows
-                yield from _decoded_rows(file, batch)
+                for values in zip(*map(column_values, batch.columns), strict=True):
+                    yield {
+                        name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v
+                        for name, v in zip(batch.schema.names, values, strict=True)
+                    }
                 tick(size * done // total - told)
                 told = size * done // total
-
-
-def _decoded_rows(file: Path, batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    try:
-        rows = batch.to_pylist()
-    except UnicodeDecodeError:
-        texts = (pa.string(), pa.large_string())
-        fields = [
-            pa.field(f.name, pa.large_binary()) if f.type in texts else f for f in batch.schema
-        ]
-        rows = batch.cast(pa.schema(fields)).to_pylist()
-    return [
-        {
-            name: v.decode("utf-8", "replace") if isinstance(v, bytes) else v
-            for name, v in row.items()
-        }
-        for row in rows
-    ]

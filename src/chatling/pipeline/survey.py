@@ -6,17 +6,16 @@ What cannot be read raises here, before anything is trained.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet as pq
 
-from chatling.data.corpus import parquet_characters
-from chatling.data.parquet import iter_texts, list_parquet
+from chatling.data.json_rows import value_of
+from chatling.data.mixtures import Mapped
+from chatling.data.parquet import iter_texts, list_parquet, parquet_characters
 from chatling.data.preferences import Preference, split_preferences
 from chatling.data.readers import RowErrors, iter_rows
 from chatling.errors import DataError
@@ -178,22 +177,6 @@ def _first_pairs(file: Path) -> list[Preference]:
     return found
 
 
-class _Lines:
-    """The JSON values of some lines, by index."""
-
-    def __init__(self, lines: Sequence[bytes]):
-        self.lines = lines
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def __getitem__(self, index: int) -> Any:
-        try:
-            return json.loads(self.lines[index].decode("utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"not JSON ({error})") from None
-
-
 def _head(path: Path) -> tuple[Conversations, float] | None:
     """The conversations at a file's beginning, one a line, and which share of the file that is;
     None when they are not like that.
@@ -203,6 +186,7 @@ def _head(path: Path) -> tuple[Conversations, float] | None:
     whole = head[: head.rfind(b"\n") + 1] or head
     lines = [line for line in whole.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
     try:
-        return Conversations(str(path), _Lines(lines), str(path)), len(whole) / path.stat().st_size
+        talks = Conversations(str(path), Mapped(lines, value_of), str(path))
+        return talks, len(whole) / path.stat().st_size
     except DataError:
         return None
