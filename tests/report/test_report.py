@@ -17,10 +17,10 @@ import pytest
 from chatling.cli import main
 from chatling.model.config import ModelConfig, flops_per_token
 from chatling.report.collect import collect
-from chatling.report.document import compose
-from chatling.report.elements import Figures, Report, SampleTable, Section, all_figures
-from chatling.report.render import to_html, to_markdown, write_report
-from chatling.report.tables import gpt2_scores
+from chatling.report.document import Report, compose
+from chatling.report.figures import Figure
+from chatling.report.render import to_html, write_report
+from chatling.report.scores import gpt2_scores
 from chatling.run_dir import RunFolder, manifest_fault, write_json
 
 from .conftest import MACHINE, SHAPE, results
@@ -37,6 +37,7 @@ class Balanced(HTMLParser):
         self.open: list[str] = []
         self.ids: list[str] = []
         self.links: list[str] = []
+        self.seen: set[str] = set()
         self.text = ""
         self.feed(page)
         assert self.open == []
@@ -45,6 +46,9 @@ class Balanced(HTMLParser):
         found = dict(attrs)
         self.ids += [value for key, value in attrs if key == "id" and value]
         self.links += [str(found[key]) for key in ("src", "href", "xlink:href") if key in found]
+        self.seen.add(tag)
+        if tag == "br":
+            self.text += "\n"
         if tag not in VOID:
             self.open.append(tag)
 
@@ -85,7 +89,7 @@ def test_the_figures_are_those_of_the_files(make_run: Make) -> None:
         200 * flops_per_token(ModelConfig.from_dict(SHAPE)) / (MACHINE["bf16_tflops"] * 1e12)
     )
     assert found.finished
-    page = to_markdown(report(make_run()))
+    page = report(make_run()).markdown
     assert "2 min 02 s" in page
     assert "8,000" in page
     assert "60 %" in page  # the mean of 90 and 30
@@ -104,10 +108,39 @@ def test_the_page_is_one_file_that_asks_for_nothing(every_stage: RunFolder) -> N
 def test_what_a_model_says_cannot_break_the_page(make_run: Make) -> None:
     run = make_run()
     assert "I am <b>sft</b> | of\nrun 40" in Balanced(to_html(report(run))).text
-    rows = [line for line in to_markdown(report(run)).splitlines() if "I am" in line]
+    rows = [line for line in report(run).markdown.splitlines() if "I am" in line]
     assert len(rows) == 4  # two stages, two evaluations
     assert all(re.sub(r"\\\|", "", row).count("|") == 4 for row in rows)
-    assert "<b>" not in to_markdown(report(run))
+    assert "<b>" not in report(run).markdown
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "![x](http://evil.test/x.png)",
+    "[x](javascript:alert(1))",
+    "<details>\n<summary><img src=x onerror=alert(1)></summary>",
+    "| a | b |\n\n# Title\n\n<br><iframe src=//evil.test>",
+    "`</code>` **bold** *em* \\<b>",
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_shows_as_text(make_run: Make, text: str) -> None:
+    run = make_run()
+    said = {"topic": "who it is", "prompt": "Who?", "text": text}
+    line = json.dumps({"step": 40, "samples": [said]}) + "\n"
+    (run.evals / "base-samples.jsonl").write_text(line)
+    page = Balanced(to_html(report(run)))
+    assert re.sub(r"\s*\n\s*", "\n", text) in page.text
+    assert all(link.startswith("#") for link in page.links)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_even_unescaped_text_cannot_bring_html(make_run: Make, text: str) -> None:
+    """Two locks: should a part of the document forget to escape, the renderer lets no HTML by."""
+    clean, made = Balanced(to_html(Report("a", ()))), Balanced(to_html(Report("a", (text,))))
+    assert all(not link.startswith("//") for link in made.links)
+    assert not {"script", "iframe", "img"} & (made.seen - clean.seen)
 
 
 def test_a_missing_number_is_shown_missing(make_run: Make) -> None:
@@ -128,7 +161,7 @@ def test_an_unfinished_run_says_where_it_stands(make_run: Make) -> None:
 def test_a_run_that_has_just_begun_and_damaged_details(make_run: Make, tmp_path: Path) -> None:
     fresh = RunFolder(tmp_path / "fresh")
     fresh.write_state({"stages": {}, "execution": {}})
-    assert "no training stage has begun" in to_markdown(report(fresh))
+    assert "no training stage has begun" in report(fresh).markdown
     run = make_run()
     (run.evals / "base-core.json").write_text("{half")
     (run.path / "recipe.toml").write_text("= broken")
@@ -155,11 +188,11 @@ def test_resumes_are_told_with_their_time_and_step(make_run: Make) -> None:
         }  # of a time when attempts were not noted
 
     change_state(run, edit)
-    page = to_markdown(report(run))
+    page = report(run).markdown
     assert "Base was cut off; it went on from step 20 at 2026-01-02 05:06 UTC." in page
     assert "Sft went on after a break 2 more times; when was not recorded." in page
     assert "nothing was resumed" not in page
-    assert "nothing was resumed" in to_markdown(report(make_run("calm")))
+    assert "nothing was resumed" in report(make_run("calm")).markdown
 
 
 def test_problems_of_the_evaluations_are_told(make_run: Make) -> None:
@@ -175,7 +208,7 @@ def test_problems_of_the_evaluations_are_told(make_run: Make) -> None:
             eval={"status": "done", "seconds": 1.0, "attempts": [attempt]}
         ),
     )
-    page = to_markdown(report(run))
+    page = report(run).markdown
     assert "A.jsonl line 3: no choices." in page
     assert "3 examples did not fit the context" in page
     assert "CORE was left out: no such folder." in page
@@ -204,14 +237,14 @@ def core_of(run: RunFolder, **facts: Any) -> None:
 def test_gpt2_stands_beside_the_full_bundle_only(make_run: Make) -> None:
     run = make_run()
     core_of(run)
-    assert "GPT-2 XL 0.2565" in to_markdown(report(run))
+    assert "GPT-2 XL 0.2565" in report(run).markdown
     for facts in (
         {"cut": True},
         {"limit": 500},
         {"tasks": {"piqa": {"accuracy": 0.5, "centered": 0.0, "count": 5, "baseline": 0.5}}},
     ):
         core_of(run, **facts)
-        page = to_markdown(report(run))
+        page = report(run).markdown
         assert "GPT-2" not in page
         assert "published scores do not compare" in page
 
@@ -240,21 +273,17 @@ def test_gpt2_scores_are_the_published_ones(data_pack: Path) -> None:
 
 
 def test_answers_stand_side_by_side(make_run: Make) -> None:
-    def answers(made: Report) -> SampleTable:
-        (section,) = [
-            block
-            for block in made.blocks
-            if isinstance(block, Section) and block.title == "What it says"
-        ]
-        (found,) = section.blocks
-        assert isinstance(found, SampleTable)
-        return found
+    def answers(made: Report) -> tuple[list[str], list[str]]:
+        """Whose answers are shown, and whose are folded away."""
+        section = made.markdown.split("## What it says")[1].split("## How training went")[0]
+        shown, _, earlier = section.partition("<summary>How it came about</summary>")
+        first, second = (re.findall(r"^\| (.+?) \| \w+\?", text, re.M) for text in (shown, earlier))
+        return first, second
 
-    one = answers(report(make_run()))
-    assert [(who, text[-2:]) for who, _, text in one.latest] == [("base", "40"), ("sft", "40")]
-    assert [who for who, *_ in one.earlier] == ["base, step 20", "sft, step 20"]
-    two = answers(report(make_run("a"), make_run("b")))
-    assert [who for who, *_ in two.latest] == ["a", "b"]
+    made = report(make_run())
+    assert answers(made) == (["base", "sft"], ["base, step 20", "sft, step 20"])
+    assert "<br>run 40 |" in made.markdown.partition("<summary>How it came")[0]  # the last ones
+    assert answers(report(make_run("a"), make_run("b"))) == (["a", "b"], [])
 
 
 def test_several_runs_are_compared(make_run: Make) -> None:
@@ -265,12 +294,11 @@ def test_several_runs_are_compared(make_run: Make) -> None:
     write_json(
         b.evals / "sft-chat.json", {"stage": "sft", "results": results(facts=0.5)}
     )  # of a stage that b does not have
-    page = to_markdown(report(a, b))
+    page = report(a, b).markdown
     assert "| model.depth | 2 | 3 |" in page
     assert "base.steps" not in page
     assert "seed" not in page.split("## Where the recipes differ")[1].split("##")[0]
-    names = [figure.name for figure in all_figures(report(a, b).blocks)]
-    assert "base-loss" in names
+    assert "figures/base-loss.svg" in report(a, b).figures
     Balanced(to_html(report(a, b)))
 
 
@@ -293,12 +321,13 @@ def test_figures_are_files_of_their_own_too(make_run: Make, tmp_path: Path) -> N
 
 def test_every_stage_has_its_curves(every_stage: RunFolder) -> None:
     made = report(every_stage)
-    names = {figure.name for figure in all_figures(made.blocks)}
     kinds = ("loss", "bpb", "rate", "gradient", "speed")
     assert {
-        f"{stage}-{kind}" for stage in ("base", "mid", "sft", "dpo", "rl") for kind in kinds
-    } <= names
-    assert all(isinstance(block, Section | Figures) or block for block in made.blocks)
+        f"figures/{stage}-{kind}.svg"
+        for stage in ("base", "mid", "sft", "dpo", "rl")
+        for kind in kinds
+    } <= made.figures.keys()
+    assert all(isinstance(part, Figure) or part for part in made.parts)
 
 
 def test_the_command(

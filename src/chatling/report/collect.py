@@ -1,6 +1,4 @@
-"""What a run's folder tells, gathered for a report. Only files of the run are read; what is not
-there is None, never a guess.
-"""
+"""Read what a report needs from a run's folder. What is not there is None, never a guess."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from chatling.data.shard_files import CORPUS
 from chatling.errors import DataError
 from chatling.model.config import ModelConfig, flops_per_token, parameter_counts
 from chatling.run_dir import STAGES, RunFolder, read_json
-from chatling.train.metrics import read_metrics
+from chatling.train.metrics import read_metrics, tokens_per_second
 from chatling.train.status import StageStatus, read_status
 
 Line = Mapping[str, Any]
@@ -26,8 +24,9 @@ Line = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class StageReport:
-    """One stage of a run. Seconds are of the clock, in all attempts; `machine` is the one that it
-    was last worked on.
+    """One stage of a run. Seconds are wall time of all attempts; `machine` is the last one used.
+
+    Each of `lines` but the first (which compiles) has `tokens_per_second`.
     """
 
     status: StageStatus
@@ -49,15 +48,13 @@ class StageReport:
 
     @property
     def tokens(self) -> int | None:
-        """Learnt from, so far."""
+        """Trained on so far."""
         return sum(line.get("tokens", 0) for line in self.lines) if self.lines else None
 
     @property
     def speed(self) -> float | None:
         """Tokens a second. The first step is left out: it compiles."""
-        rest = [line for line in self.lines if line.get("seconds")][1:]
-        seconds = sum(line["seconds"] for line in rest)
-        return sum(line.get("tokens", 0) for line in rest) / seconds if seconds else None
+        return tokens_per_second([line for line in self.lines if line.get("seconds")][1:])
 
     @property
     def mfu(self) -> float | None:
@@ -85,7 +82,7 @@ class StageReport:
 
     @property
     def resumes(self) -> list[str]:
-        """What broke when, and where it went on, in words."""
+        """When the stage was interrupted, and from which step it resumed, in sentences."""
         told = []
         for attempt in self.attempts[1:]:
             story = {
@@ -124,10 +121,8 @@ class RunReport:
     stages: tuple[StageReport, ...]
     evals: Mapping[str, Mapping[str, Any]]
     tokenizer: Mapping[str, Any] | None
-    corpora: Mapping[
-        str, Mapping[str, Any]
-    ]  # "base-train" and the like -> documents, tokens, counts
-    alive: bool
+    # "base-train" and the like -> documents, tokens, counts
+    corpora: Mapping[str, Mapping[str, Any]]
 
     @cached_property
     def trained(self) -> tuple[StageReport, ...]:
@@ -168,23 +163,29 @@ class RunReport:
     @property
     def cost(self) -> float | None:
         """Money, where the recipe says what an hour of the machine costs."""
-        price = self.recipe.get("machine", {}).get("price_per_hour")
-        return price * self.seconds / 3600 if _finite(price) else None
+        return self._hourly("price_per_hour", 1)
 
     @property
     def energy(self) -> float | None:
         """Kilowatt-hours, where the recipe says what the machine draws."""
-        watts = self.recipe.get("machine", {}).get("watts")
-        return watts * self.seconds / 3.6e6 if _finite(watts) else None
+        return self._hourly("watts", 1000)
+
+    def _hourly(self, field: str, unit: float) -> float | None:
+        """What the run's hours add up to, by a rate in the recipe's `[machine]` table."""
+        rate = self.recipe.get("machine", {}).get(field)
+        return rate * self.seconds / 3600 / unit if _finite(rate) else None
 
     def chat(self, stage: str) -> list[Mapping[str, Any]]:
-        """A stage's chat evaluation: [{"name", "correct", "total", "accuracy", "interval",
-        "baseline"}].
+        """A stage's chat evaluation.
+
+        [{"name", "correct", "total", "accuracy", "interval", "baseline"}]
         """
         return list(self.evals.get(f"{stage}-chat", {}).get("results", []))
 
     def core(self, stage: str) -> Mapping[str, Any] | None:
-        """{"core", "cut", "limit", "tasks": {name: {"accuracy", "centered", "count", "baseline"}},
+        """A stage's CORE evaluation.
+
+        {"core", "cut", "limit", "tasks": {name: {"accuracy", "centered", "count", "baseline"}},
         "problems"}
         """
         found = self.evals.get(f"{stage}-core", {}).get("results")
@@ -219,17 +220,21 @@ def collect(folder: RunFolder) -> RunReport:
             for path in sorted(folder.data.glob(f"*/{CORPUS}"))
             if isinstance(found := _json(path), dict)
         },
-        status.alive,
     )
 
 
 def _stage(folder: RunFolder, status: StageStatus, entry: Mapping[str, Any]) -> StageReport:
     name = status.name
     finished = _json(folder.model(name) / "config.json")
-    shape = (finished or _newest_shape(folder.stage(name) / "checkpoints") or {}).get("model")
+    # A stage that is not done has the model of its newest checkpoint.
+    configs = sorted(folder.stage(name).glob("checkpoints/step_*/config.json"))
+    shape = (finished or (_json(configs[-1]) if configs else None) or {}).get("model")
+    lines = read_metrics(folder.stage(name) / "metrics.jsonl") if name in STAGES else []
+    for line in [line for line in lines if line.get("seconds")][1:]:
+        line["tokens_per_second"] = tokens_per_second([line])
     return StageReport(
         status,
-        tuple(read_metrics(folder.stage(name) / "metrics.jsonl")) if name in STAGES else (),
+        tuple(lines),
         tuple(entry.get("attempts", ())),
         entry.get("machine"),
         entry.get("processes", 1),
@@ -240,33 +245,28 @@ def _stage(folder: RunFolder, status: StageStatus, entry: Mapping[str, Any]) -> 
 
 
 def _is_ours(name: str, found: Mapping[str, Any]) -> bool:
-    """Whether an evaluation has the shape that its readers count on; a run may be somebody
-    else's.
-    """
+    """Whether an evaluation has the shape that its readers expect: a run is untrusted input."""
     results = found.get("results")
     if name.endswith("-chat"):
-        rows = results if isinstance(results, list) else [None]
-        return all(
+        return isinstance(results, list) and all(
             isinstance(row, dict)
             and isinstance(row.get("name"), str)
-            and all(map(_finite, _counts(row)))
-            for row in rows
+            and all(_finite(row.get(key)) for key in ("correct", "total", "accuracy"))
+            for row in results
         )
     if name.endswith("-core"):
         tasks = results.get("tasks") if isinstance(results, dict) else None
-        right = isinstance(tasks, dict) and all(
-            isinstance(task, dict) and all(map(_number, task.values())) for task in tasks.values()
+        return (
+            isinstance(results, dict)
+            and isinstance(tasks, dict)
+            and _finite(results.get("core"))
+            and all(
+                isinstance(task, dict)
+                and all(value is None or _finite(value) for value in task.values())
+                for task in tasks.values()
+            )
         )
-        return right and isinstance(results, dict) and _finite(results.get("core"))
     return True
-
-
-def _counts(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(row.get(key) for key in ("correct", "total", "accuracy"))
-
-
-def _number(value: Any) -> bool:
-    return value is None or _finite(value)
 
 
 def _config(shape: Any) -> ModelConfig | None:
@@ -275,16 +275,9 @@ def _config(shape: Any) -> ModelConfig | None:
     return None
 
 
-def _newest_shape(checkpoints: Path) -> dict[str, Any] | None:
-    """The model of a stage that is not done, from its newest checkpoint."""
-    paths = sorted(checkpoints.glob("step_*/config.json"))
-    return _json(paths[-1]) if paths else None
-
-
 def _json(path: Path) -> dict[str, Any] | None:
     with contextlib.suppress(DataError, OSError):
-        found = read_json(path)
-        return found if isinstance(found, dict) else None
+        return found if isinstance(found := read_json(path), dict) else None
     return None
 
 

@@ -1,55 +1,97 @@
-"""From collected runs to the blocks of a report: the answer first, then how good, what it says, how
-it went, and what is not known.
+"""Compose a report as one Markdown document: the answer first, then how good the model is, what it
+says, how training went, what it was made of, and what is not known.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
-from chatling.report.charts import curve_sections
-from chatling.report.collect import RunReport, StageReport
-from chatling.report.elements import Block, List, Report, SampleTable, Section, Table, Text, Tiles
-from chatling.report.labels import MISSING, large, memory, number, percent, series
-from chatling.report.provenance import differences, made_of
-from chatling.report.tables import chat_mean, core_score, score_blocks
+from chatling.report.collect import RunReport
+from chatling.report.figures import Figure
+from chatling.report.markdown import (
+    MISSING,
+    enumerated,
+    escape,
+    folded,
+    large,
+    memory,
+    missing,
+    number,
+    percent,
+    table,
+)
+from chatling.report.scores import chat_mean, core_score, score_parts
+from chatling.report.training import training_parts
 from chatling.train.status import duration
+
+
+@dataclass(frozen=True)
+class Report:
+    """A Markdown document in its parts; a figure stands for its image."""
+
+    title: str
+    parts: tuple[str | Figure, ...]
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """By the path that an image has in the document."""
+        return {part.path: part for part in self.parts if isinstance(part, Figure)}
+
+    @property
+    def markdown(self) -> str:
+        """The document. Neighboring figures are one paragraph."""
+        blocks = [f"# {escape(self.title)}"]
+        for drawn, group in groupby(self.parts, lambda part: isinstance(part, Figure)):
+            texts = [part.markdown if isinstance(part, Figure) else part for part in group]
+            blocks += ["\n".join(texts)] if drawn else texts
+        return "\n\n".join(blocks) + "\n"
 
 
 def compose(runs: Sequence[RunReport]) -> Report:
     """The report of one run, or of several side by side."""
-    title = runs[0].name if len(runs) == 1 else " and ".join(run.name for run in runs)
-    blocks: list[Block] = [_headline(run, alone=len(runs) == 1) for run in runs]
-    blocks.append(_tiles(runs[0]) if len(runs) == 1 else _comparison(runs))
-    blocks.append(
-        Section(
-            "How good it is",
-            tuple(score_blocks(runs) or [Text(f"CORE and chat evaluations: {MISSING}.", "note")]),
-        )
-    )
-    blocks.append(
-        Section("What it says", _answers(runs) or (Text(f"Samples: {MISSING}.", "note"),))
-    )
-    blocks.append(Section("How training went", (_stages(runs), *curve_sections(runs))))
-    blocks += [made_of(run, alone=len(runs) == 1) for run in runs]
-    if len(runs) > 1:
-        blocks.append(differences(runs))
-    blocks.append(_notes(runs))
-    return Report(title, tuple(blocks))
+    alone = len(runs) == 1
+    parts: list[str | Figure] = [
+        *map(_headline, runs),
+        _key_figures(runs[0]) if alone else _comparison(runs),
+        "## How good it is",
+        *(score_parts(runs) or [missing("CORE and chat evaluations")]),
+        "## What it says",
+        *(_samples(runs) or [missing("Samples")]),
+        "## How training went",
+        *training_parts(runs),
+    ]
+    for run in runs:
+        parts += [
+            "## What it was made of" if alone else f"## What {escape(run.name)} was made of",
+            "### Machine",
+            _machine(run),
+            "### Tokenizer",
+            *_tokenizer(run),
+            "### Data",
+            _data(run),
+        ]
+        if run.recipe_text:
+            recipe = f"~~~toml\n{run.recipe_text.rstrip()}\n~~~"
+            parts.append(folded("The recipe, every default written out", recipe))
+    if not alone:
+        parts += ["## Where the recipes differ", _differences(runs)]
+    parts += ["## Notes", "\n".join(f"- {escape(note)}" for note in _notes(runs))]
+    return Report(enumerated([run.name for run in runs]), tuple(parts))
 
 
-def _headline(run: RunReport, *, alone: bool) -> Text:
+def _headline(run: RunReport) -> str:
     """One paragraph: what was trained, on what, how long, how good; or where it stands."""
+    name, spent = f"**{escape(run.name)}**", duration(run.seconds)
     size = (
         f"{large(run.parameters)} parameters"
         if run.parameters
         else f"a number of parameters that was {MISSING}"
     )
-    machine = f" on {run.machine['name']}" if run.machine else ""
-    read = f" It learnt from {large(run.tokens)} tokens." if run.tokens else ""
-    told = (
-        f"**{run.name}** is a model of {size}, trained from nothing in"
-        f" {duration(run.seconds)}{machine}.{read}"
-    )
+    machine = f" on {escape(run.machine['name'])}" if run.machine else ""
+    text = f"{name} is a model of {size}, trained from nothing in {spent}{machine}."
     if not run.finished:
         at = run.trained[-1].status if run.trained else None
         where = (
@@ -57,48 +99,47 @@ def _headline(run: RunReport, *, alone: bool) -> Text:
             if at
             else "no training stage has begun"
         )
-        told = (
-            f"**{run.name}** is not finished: {where}. It has {size}; {duration(run.seconds)} were"
-            f" spent so far{machine}.{read}"
+        text = (
+            f"{name} is not finished: {where}. It has {size}; {spent} were spent so far{machine}."
         )
-    chat = chat_mean(run)
-    if chat:
+    if run.tokens:
+        text += f" It learnt from {large(run.tokens)} tokens."
+    if chat := chat_mean(run):
         stage, mean, tasks, questions = chat
-        asked = (
-            f"mean of {tasks} kinds, {questions:,} questions"
-            if tasks > 1
-            else f"{questions:,} of them"
-        )
-        told += (
+        asked = f"mean of {tasks} kinds, {questions:,} questions"
+        if tasks == 1:
+            asked = f"{questions:,} of them"
+        text += (
             f" After {stage} it answers **{percent(mean, 0)}** of held-out questions rightly"
             f" ({asked})."
         )
-    score = core_score(run)
-    if score:
-        told += f" Its {score[0]} model scores **{score[1]:.3f}** on {score[2]}."
-    return Text(told, "lead" if alone else "plain")
+    if score := core_score(run):
+        text += f" Its {score[0]} model scores **{score[1]:.3f}** on {score[2]}."
+    return text
 
 
-def _tiles(run: RunReport) -> Tiles:
+def _key_figures(run: RunReport) -> str:
+    """A list: name, value, remark. The page shows it as tiles."""
     chat, score, base = chat_mean(run), core_score(run), run.stage("base")
     bpb = base.last("val_bpb") if base else None
-    return Tiles(
+    tiles = (
+        ("parameters", large(run.parameters), _shape(run)),
+        ("tokens", large(run.tokens), "in all stages"),
+        ("time", duration(run.seconds), "in all stages, attempts that broke included"),
+        ("bits per byte", number(bpb, "{:.3f}"), "base, validation text; lower is better"),
         (
-            ("parameters", large(run.parameters), _shape(run)),
-            ("tokens", large(run.tokens), "in all stages"),
-            ("time", duration(run.seconds), "in all stages, attempts that broke included"),
-            ("bits per byte", number(bpb, "{:.3f}"), "base, validation text; lower is better"),
-            (
-                "CORE" if score is None else score[2],
-                MISSING if score is None else f"{score[1]:.3f}",
-                "0 is guessing, 1 all right",
-            ),
-            (
-                "chat questions",
-                MISSING if chat is None else percent(chat[1], 0),
-                "right, mean over the kinds" if chat else "",
-            ),
-        )
+            score[2] if score else "CORE",
+            number(score and score[1], "{:.3f}"),
+            "0 is guessing, 1 all right",
+        ),
+        (
+            "chat questions",
+            percent(chat and chat[1], 0),
+            "right, mean over the kinds" if chat else "",
+        ),
+    )
+    return "\n".join(
+        f"- {name} **{value}**{f' *{remark}*' if remark else ''}" for name, value, remark in tiles
     )
 
 
@@ -106,166 +147,164 @@ def _shape(run: RunReport) -> str:
     return f"{run.model.depth} layers, {run.model.width} wide" if run.model else ""
 
 
-def _comparison(runs: Sequence[RunReport]) -> Table:
-    """The figures of the tiles and some more, a column a run."""
-    chats, scores = [chat_mean(run) for run in runs], [core_score(run) for run in runs]
-    bases = [run.stage("base") for run in runs]
-    rows = [
-        ("parameters", *(large(run.parameters) for run in runs)),
-        ("shape", *(_shape(run) or MISSING for run in runs)),
-        ("tokens", *(large(run.tokens) for run in runs)),
-        ("time", *(duration(run.seconds) for run in runs)),
-        ("state", *("finished" if run.finished else "not finished" for run in runs)),
-        (
-            "base, validation bits per byte",
-            *(number(base.last("val_bpb") if base else None, "{:.4f}") for base in bases),
-        ),
-        (
-            "CORE",
-            *(
-                MISSING if score is None else f"{score[1]:.4f} ({score[0]}, {score[2]})"
-                for score in scores
-            ),
-        ),
-        (
-            "chat questions right",
-            *(MISSING if chat is None else f"{percent(chat[1])} ({chat[0]})" for chat in chats),
-        ),
-        ("energy", *(number(run.energy, "{:.2f} kWh") for run in runs)),
-        ("cost", *(number(run.cost, "{:,.2f}") for run in runs)),
-    ]
-    return Table(("", *(run.name for run in runs)), tuple(rows), numbers=True)
+def _comparison(runs: Sequence[RunReport]) -> str:
+    """The key figures and some more, a column a run."""
+    rows = []
+    for run in runs:
+        chat, score, base = chat_mean(run), core_score(run), run.stage("base")
+        rows.append(
+            {
+                "parameters": large(run.parameters),
+                "shape": _shape(run) or MISSING,
+                "tokens": large(run.tokens),
+                "time": duration(run.seconds),
+                "state": "finished" if run.finished else "not finished",
+                "base, validation bits per byte": number(
+                    base.last("val_bpb") if base else None, "{:.4f}"
+                ),
+                "CORE": f"{score[1]:.4f} ({score[0]}, {score[2]})" if score else MISSING,
+                "chat questions right": f"{percent(chat[1])} ({chat[0]})" if chat else MISSING,
+                "energy": number(run.energy, "{:.2f} kWh"),
+                "cost": number(run.cost, "{:,.2f}"),
+            }
+        )
+    return table(
+        ("", *(run.name for run in runs)),
+        [(name, *(row[name] for row in rows)) for name in rows[0]],
+        numbers=True,
+    )
 
 
-def _answers(runs: Sequence[RunReport]) -> tuple[Block, ...]:
-    """One run: each stage's answers side by side, and how they came about. Sequence: each run's
-    last ones.
+def _samples(runs: Sequence[RunReport]) -> list[str]:
+    """By topic. One run: each stage's last answers, and how they came about; several: the last ones
+    of each run.
     """
     alone = len(runs) == 1
-    sources = [
-        (stage.name if alone else run.name, stage)
-        for run in runs
-        for stage in (run.trained if alone else run.trained[-1:])
-    ]
-    found: dict[str, tuple[list[tuple[str, str, str]], list[tuple[str, str, str]]]] = {}
-    for who, stage in sources:
-        for line in stage.samples:
-            last = line is stage.samples[-1]
-            for each in line["samples"]:
-                latest, earlier = found.setdefault(each["topic"], ([], []))
-                if last:
-                    latest.append((who, each["prompt"], each["text"]))
-                elif alone:
-                    earlier.append((f"{who}, step {line['step']:,}", each["prompt"], each["text"]))
-    return tuple(
-        SampleTable(topic, tuple(latest), tuple(earlier))
-        for topic, (latest, earlier) in found.items()
-    )
-
-
-def _stages(runs: Sequence[RunReport]) -> Table:
-    columns = (
-        "stage",
-        "state",
-        "steps",
-        "tokens",
-        "time",
-        "tokens/s",
-        "MFU",
-        "memory",
-        "loss",
-        "validation",
-        "bits per byte",
-        "resumed",
-    )
-    rows = [
-        _stage_row(run.name if len(runs) > 1 else "", stage)
-        for run in runs
-        for stage in run.stages
-        if stage.name != "report"
-    ]
-    totals = [
-        (
-            run.name if len(runs) > 1 else "all",
-            "",
-            "",
-            number(run.tokens),
-            duration(run.seconds),
-            *[""] * 7,
-        )
-        for run in runs
-    ]
-    return Table(columns, (*rows, *totals), numbers=True)
-
-
-def _stage_row(run: str, stage: StageReport) -> tuple[str, ...]:
-    status = stage.status
-    name = f"{run} {stage.name}".strip()
-    if not stage.trains:
-        return (
-            name,
-            status.status,
-            "",
-            "",
-            duration(status.seconds),
-            *[""] * 6,
-            str(status.resumes or ""),
-        )
-    steps = (
-        number(status.step)
-        if status.step == status.steps
-        else f"{number(status.step)} of {number(status.steps)}"
-    )
-    return (
-        name,
-        status.status,
-        steps,
-        number(stage.tokens),
-        duration(status.seconds),
-        number(stage.speed),
-        percent(stage.mfu, 0),
-        memory(stage.peak_memory),
-        number(stage.last("loss"), "{:.3f}"),
-        number(stage.last("val_loss"), "{:.3f}"),
-        number(stage.last("val_bpb"), "{:.4f}"),
-        str(status.resumes or ""),
-    )
-
-
-def _notes(runs: Sequence[RunReport]) -> Section:
-    """What a reader should know before believing the figures: breaks, steps left out, problems, and
-    what is missing.
-    """
-    items: list[str] = []
+    latest: dict[str, list[tuple[str, str, str]]] = {}
+    earlier: dict[str, list[tuple[str, str, str]]] = {}
     for run in runs:
-        mine: list[str] = []
-        mine += [note for stage in run.stages for note in stage.resumes]
-        mine += [
+        for stage in run.trained if alone else run.trained[-1:]:
+            who = stage.name if alone else run.name
+            for line in stage.samples:
+                last = line is stage.samples[-1]
+                label = who if last else f"{who}, step {line['step']:,}"
+                for each in line["samples"]:
+                    row = (label, each["prompt"], each["text"].strip() or "(nothing)")
+                    (latest if last else earlier).setdefault(each["topic"], []).append(row)
+    parts = []
+    columns = ("", "prompt", "text")
+    for topic, rows in latest.items():
+        parts += [f"### {escape(topic[:1].upper() + topic[1:])}", table(columns, rows)]
+        if alone and topic in earlier:
+            parts.append(folded("How it came about", table(columns, earlier[topic])))
+    return parts
+
+
+def _machine(run: RunReport) -> str:
+    machine, chosen = run.machine or {}, run.execution
+    rates = [f"{machine[f'{kind}_tflops']:.2f} TFLOP/s" for kind in ("fp32", "bf16") if machine]
+    compiled = "compiled" if chosen.get("compile") else "not compiled"
+    computed = f"{chosen['dtype']}, {compiled}, {chosen['kernel']} attention" if chosen else MISSING
+    rows = {
+        "device": machine.get("name", chosen.get("device", MISSING)),
+        "cores": number(machine.get("cores")),
+        "memory for a run": memory(machine.get("memory")),
+        "matrix products, fp32 and bf16": " and ".join(rates) or MISSING,
+        "computed in": computed,
+        "processes": str(max((stage.processes for stage in run.stages), default=1)),
+        "energy, by the watts in the recipe": number(run.energy, "{:.2f} kWh"),
+        "cost, by the price in the recipe": number(run.cost, "{:,.2f}"),
+    }
+    return table(("", ""), [*rows.items()])
+
+
+def _tokenizer(run: RunReport) -> list[str]:
+    made = run.tokenizer
+    if made is None:
+        return [missing("Tokenizer")]
+    facts = (
+        f"{made['vocab_size']:,} tokens, {len(made['specials'])} of them special; digits in runs of"
+        f" at most {made['digits']}."
+    )
+    results = run.evals.get("tokenizer", {}).get("results")
+    if not results:
+        corpus = run.corpora.get("base-train", {})
+        characters, tokens = corpus.get("counts", {}).get("characters"), corpus.get("tokens")
+        ratio = number(characters / tokens if characters and tokens else None, "{:.2f}")
+        return [f"{facts} Characters of training text a token: {ratio}."]
+    names, texts = (
+        list(dict.fromkeys(row[key] for row in results)) for key in ("tokenizer", "text")
+    )
+    ratios = {(row["text"], row["tokenizer"]): row["bytes_per_token"] for row in results}
+    rows = [
+        (text, *(number(ratios.get((text, name)), "{:.2f}") for name in names)) for text in texts
+    ]
+    return [f"{facts} Bytes a token, by kind of text:", table(("", *names), rows, numbers=True)]
+
+
+def _data(run: RunReport) -> str:
+    rows = [
+        (name.replace("-", ", "), number(each.get("documents")), number(each.get("tokens")))
+        for name, each in run.corpora.items()
+    ]
+    return table(("", "documents", "tokens"), rows, numbers=True) if rows else missing("Data")
+
+
+def _differences(runs: Sequence[RunReport]) -> str:
+    """The recipe's fields that are not the same in all runs."""
+    recipes = [_flat(run.recipe) for run in runs]
+    rows = [
+        (field, *(str(recipe.get(field, "")) for recipe in recipes))
+        for field in dict.fromkeys(field for recipe in recipes for field in recipe)
+        if field != "name"
+    ]
+    differing = [row for row in rows if len(set(row[1:])) > 1]
+    if not differing:
+        return "The recipes are the same."
+    return table(("", *(run.name for run in runs)), differing)
+
+
+def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields as `table.field`."""
+    return {
+        f"{name}.{field}".rstrip("."): value
+        for name, entry in recipe.items()
+        for field, value in (entry if isinstance(entry, Mapping) else {"": entry}).items()
+    }
+
+
+def _notes(runs: Sequence[RunReport]) -> list[str]:
+    """What a reader should know before believing the figures: interruptions, steps left out,
+    problems, and what is missing.
+    """
+    notes = []
+    if not any(stage.resumes for run in runs for stage in run.stages):
+        notes.append("No stage broke off: nothing was resumed.")
+    for run in runs:
+        own = [resume for stage in run.stages for resume in stage.resumes]
+        own += [
             f"{stage.name}: {len(stage.skipped)} steps were not finite and were left out"
             for stage in run.trained
             if stage.skipped
         ]
-        mine += [
+        own += [
             f"{stage.name} stopped: {stage.status.error}"
             for stage in run.stages
             if stage.status.error
         ]
-        mine += _problems(run)
-        missing = _missing(run)
-        if missing:
-            mine.append(f"{MISSING}: {series(missing)}")
-        items += [
+        own += _problems(run)
+        if absent := _missing(run):
+            own.append(f"{MISSING}: {enumerated(absent)}")
+        notes += [
             f"{run.name}: {note}." if len(runs) > 1 else f"{note[:1].upper()}{note[1:]}."
-            for note in mine
+            for note in own
         ]
-    if not any(stage.resumes for run in runs for stage in run.stages):
-        items.insert(0, "No stage broke off: nothing was resumed.")
-    items.append(
+    return [
+        *notes,
         "MFU is the share of this machine's own measured rate of matrix products, not of a data"
-        " sheet's."
-    )
-    items.append("Tokens a second leave out each stage's first step, which compiles.")
-    return Section("Notes", (List(tuple(items)),))
+        " sheet's.",
+        "Tokens a second leave out each stage's first step, which compiles.",
+    ]
 
 
 def _problems(run: RunReport) -> list[str]:
@@ -280,23 +319,18 @@ def _problems(run: RunReport) -> list[str]:
                 " beginning"
             )
     evaluated = run.stage("eval")
-    return found + [
-        problem
-        for attempt in (evaluated.attempts[-1:] if evaluated else ())
-        for problem in attempt.get("problems", ())
-    ]
+    attempts = evaluated.attempts[-1:] if evaluated else ()
+    return found + [problem for attempt in attempts for problem in attempt.get("problems", ())]
 
 
 def _missing(run: RunReport) -> list[str]:
     there = {
         "CORE": core_score(run),
         "chat evaluations": chat_mean(run),
-        "samples": any(stage.samples for stage in run.trained) or None,
+        "samples": any(stage.samples for stage in run.trained),
         "the machine": run.machine,
-        "peak memory": next(
-            (stage.peak_memory for stage in run.trained if stage.peak_memory), None
-        ),
-        "energy (no `machine.watts` in the recipe)": run.energy,
-        "cost (no `machine.price_per_hour` in the recipe)": run.cost,
+        "peak memory": any(stage.peak_memory for stage in run.trained),
+        "energy (no machine.watts in the recipe)": run.energy,
+        "cost (no machine.price_per_hour in the recipe)": run.cost,
     }
-    return [name for name, value in there.items() if value is None]
+    return [name for name, value in there.items() if value is None or value is False]

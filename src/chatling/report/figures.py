@@ -1,5 +1,5 @@
-"""Figures as SVG text that takes its colours from the page: light or dark is the reader's choice,
-not the file's.
+"""Draw figures as SVG whose colors are variables of the page, so that the reader chooses light or
+dark.
 """
 
 from __future__ import annotations
@@ -9,44 +9,25 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from importlib.resources import files
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from chatling.report.markdown import MISSING, escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-# Drawn in stand-in colours, which become the page's variables. All differ, and none is a colour
-# that matplotlib puts in by itself.
-INK, MUTED, GRID = "#010203", "#020304", "#030405"
-SERIES = ("#040506", "#050607", "#060708", "#070809", "#08090a", "#090a0b")
-VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid"} | {
-    colour: f"--series-{i}" for i, colour in enumerate(SERIES)
+# Drawn in stand-in colors, which become the variables of colors.css. All differ, and none is a
+# color that matplotlib puts in by itself.
+STAND_INS = {
+    name: f"#{0x010203 * i:06x}"
+    for i, name in enumerate(("ink", "muted", "grid", *(f"series-{k}" for k in range(6))), 1)
 }
-# The same values as page.css gives, for the files in figures/, which stand alone.
-LIGHT = (
-    "#1f2328",
-    "#59636e",
-    "#e4e2dc",
-    "#0b64c4",
-    "#c2410c",
-    "#15803d",
-    "#8b3fc7",
-    "#be185d",
-    "#6b7280",
-)
-DARK = (
-    "#e6e3dd",
-    "#a3a8ae",
-    "#3a3d42",
-    "#6cb2ff",
-    "#ff9d5c",
-    "#5ed08a",
-    "#cf9bff",
-    "#ff8fc0",
-    "#a5abb5",
-)
+INK, MUTED, GRID, *SERIES = STAND_INS.values()
 
 WIDTH, HEIGHT = 400, 240  # points; a point is a pixel where the page is 400 pixels wide
 FONT = 11
@@ -70,13 +51,13 @@ class Bars:
 
     label: str
     values: Sequence[float | None]
-    intervals: Sequence[tuple[float, float] | None] = ()
+    intervals: Sequence[Sequence[float] | None] = ()
 
 
 @dataclass(frozen=True)
 class Figure:
     """A finished figure: a name for its file, what it shows in words, and the SVG with the page's
-    variables for colours.
+    variables for colors.
     """
 
     name: str
@@ -85,19 +66,25 @@ class Figure:
     svg: str = field(repr=False)
 
     @property
+    def path(self) -> str:
+        """Where the report's folder has its file."""
+        return f"figures/{self.name}.svg"
+
+    @property
+    def markdown(self) -> str:
+        """The image that stands for it in the report."""
+        return f"![{escape(self.alt)}]({self.path})"
+
+    @property
     def file(self) -> str:
-        """The SVG as a file of its own, with the colours inside."""
-        names = list(VARIABLES.values())
-        light, dark = (
-            ";".join(f"{name}:{value}" for name, value in zip(names, theme, strict=True))
-            for theme in (LIGHT, DARK)
-        )
-        font = "font-family:system-ui,sans-serif"
-        style = (
-            f"<style>:root{{{light};{font}}}@media"
-            f" (prefers-color-scheme:dark){{:root{{{dark}}}}}</style>"
-        )
+        """The SVG as a file of its own, with the colors inside."""
+        style = f"<style>{page_colors()}:root{{font-family:system-ui,sans-serif}}</style>"
         return re.sub(r"(<svg [^>]*>)", lambda found: found[1] + style, self.svg, count=1)
+
+
+def page_colors() -> str:
+    """The style sheet that gives the variables their colors."""
+    return (files("chatling.report") / "colors.css").read_text(encoding="utf-8")
 
 
 def curves(
@@ -118,32 +105,26 @@ def curves(
     if max((len(line.x) for line in lines), default=0) < 2:
         return None  # a point is no curve: tables have it
     with _canvas(HEIGHT) as (figure, axes):
-        for line, colour in zip(lines, _cycle(len(lines)), strict=True):
-            px, py = _binned(line.x, line.y)
-            if line.dots or len(px) == 1:
-                axes.plot(
-                    px,
-                    py,
-                    color=colour,
-                    marker="o",
-                    markersize=3.5,
-                    linewidth=1.4,
-                    label=line.label,
-                )
-            elif len(px) < SMOOTH_FROM:
-                axes.plot(px, py, color=colour, linewidth=1.4, label=line.label)
-            else:
-                axes.plot(px, py, color=colour, linewidth=0.8, alpha=0.3)
-                axes.plot(px, _smoothed(py), color=colour, linewidth=1.6, label=line.label)
+        for line, color in zip(lines, cycle(SERIES), strict=False):
+            x_means, y_means = _binned(line.x, line.y)
+            smooth = len(x_means) >= SMOOTH_FROM and not line.dots
+            if smooth:
+                axes.plot(x_means, y_means, color=color, linewidth=0.8, alpha=0.3)
+            axes.plot(
+                x_means,
+                _smoothed(y_means) if smooth else y_means,
+                color=color,
+                linewidth=1.6 if smooth else 1.4,
+                marker="o" if line.dots or len(x_means) == 1 else None,
+                markersize=3.5,
+                label=line.label,
+            )
         for mark in marks:
             axes.axvline(mark, color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
-        if clip:
-            low, high = (
-                min(min(line.y) for line in lines),
-                max(max(line.y[len(line.y) // 20 :]) for line in lines),
-            )
-            if high > low:
-                axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+        low = min(min(line.y) for line in lines)
+        high = max(max(line.y[len(line.y) // 20 :]) for line in lines)
+        if clip and high > low:
+            axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         axes.set_xlabel(x)
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         if len(lines) > 1:
@@ -160,29 +141,18 @@ def bars(
         return None
     thick = 0.8 / len(series)
     with _canvas(60 + len(groups) * max(24, 10 * len(series) + 8)) as (figure, axes):
-        for k, (each, colour) in enumerate(zip(series, _cycle(len(series)), strict=True)):
-            places = [i + (k - (len(series) - 1) / 2) * thick for i in range(len(groups))]
-            known = [
-                (place, value, i)
-                for i, (place, value) in enumerate(zip(places, each.values, strict=True))
-                if value is not None
-            ]
-            axes.barh(
-                [place for place, *_ in known],
-                [value for _, value, _ in known],
-                height=thick * 0.86,
-                color=colour,
-                label=each.label,
-            )
-            for place, value, i in known:
+        for k, (each, color) in enumerate(zip(series, cycle(SERIES), strict=False)):
+            known = [i for i, value in enumerate(each.values) if value is not None]
+            places = [i + (k - (len(series) - 1) / 2) * thick for i in known]
+            values = [value for value in each.values if value is not None]
+            axes.barh(places, values, height=thick * 0.86, color=color, label=each.label)
+            for i, place, value in zip(known, places, values, strict=True):
                 ends = each.intervals[i] if i < len(each.intervals) else None
-                if ends is not None:
+                if ends:
                     axes.plot(ends, [place, place], color=INK, linewidth=1)
-                text = f"{value:.0%}" if percent else f"{value:.2f}"
-                at = max(value, 0.0, *(ends or ()))
                 axes.annotate(
-                    text,
-                    (at, place),
+                    f"{value:.0%}" if percent else f"{value:.2f}",
+                    (max(value, 0.0, *(ends or ())), place),
                     (4, 0),
                     textcoords="offset points",
                     va="center",
@@ -239,36 +209,29 @@ def _canvas(height: float) -> Iterator[tuple[Canvas, Axes]]:
 
 
 def _svg(figure: Canvas, name: str) -> str:
-    """The figure's SVG element: sized by the page, its colours variables, its ids its own among
+    """The figure's SVG element: sized by the page, its colors variables, its ids its own among
     those of other figures.
     """
     out = io.StringIO()
-    figure.savefig(
-        out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
-    )
+    unstamped = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(out, format="svg", metadata=unstamped)
     text = out.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(
-        r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.DOTALL
-    )  # its style would rule the page
-    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    # Its own style would rule the page.
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style.*?</style>", "", text, flags=re.S)
+    for size in ("height", "width"):
+        text = re.sub(rf'(<svg[^>]*?) {size}="[^"]*"', r"\1", text, count=1)
     used = set(re.findall(r'(?:href="#|url\(#)([^")]+)', text))
     text = re.sub(
         r' id="([^"]+)"', lambda found: f' id="{name}-{found[1]}"' if found[1] in used else "", text
     )
     text = re.sub(r'(href="#|url\(#)', rf"\g<1>{name}-", text)
     text = re.sub(r"font-family: [^;\"]*; ?", "", text)  # the page's own font
-    text = re.sub(
-        r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text
-    )  # a hundredth of a pixel is enough; labels stay
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var({variable})")
+    # A hundredth of a pixel is enough; labels, which stand outside the tags, stay.
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
+    for variable, color in STAND_INS.items():
+        text = text.replace(color, f"var(--{variable})")
     return re.sub(r"\n\s*", "\n", text).strip()
-
-
-def _cycle(count: int) -> list[str]:
-    return [SERIES[i % len(SERIES)] for i in range(count)]
 
 
 def _binned(x: Sequence[float], y: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -285,13 +248,11 @@ def _smoothed(y: np.ndarray) -> np.ndarray:
     """Mean over a window of a thirtieth of the line, narrower at its ends."""
     half = max(2, len(y) // 60)
     sums = np.concatenate(([0.0], np.cumsum(y)))
-    low, high = (
-        np.maximum(np.arange(len(y)) - half, 0),
-        np.minimum(np.arange(len(y)) + half + 1, len(y)),
-    )
+    low = np.maximum(np.arange(len(y)) - half, 0)
+    high = np.minimum(np.arange(len(y)) + half + 1, len(y))
     return (sums[high] - sums[low]) / (high - low)
 
 
 def _value(series: Bars, group: int) -> str:
     value = series.values[group]
-    return "not measured" if value is None else f"{series.label} {value:.3g}"
+    return MISSING if value is None else f"{series.label} {value:.3g}"

@@ -1,5 +1,5 @@
-"""A report's blocks as Markdown and as one HTML page that needs nothing else: no script, no font,
-no picture from elsewhere.
+"""Write a report as Markdown and as one HTML page, rendered from it, that needs nothing else: no
+script, no font, no picture from elsewhere.
 """
 
 from __future__ import annotations
@@ -9,44 +9,20 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from chatling.report.elements import (
-    Block,
-    Code,
-    Figures,
-    Folded,
-    List,
-    Report,
-    SampleTable,
-    Section,
-    Table,
-    Text,
-    Tiles,
-    all_figures,
-)
-from chatling.report.figures import Figure
-from chatling.run_dir import building_folder
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+
+from chatling.files import building_folder
+from chatling.report.document import Report
+from chatling.report.figures import Figure, page_colors
 from chatling.version import __version__
 
-
-def write_report(report: Report, folder: Path) -> None:
-    """Write `report.md`, `report.html` and `figures/` into a folder that is replaced as a whole."""
-    with building_folder(folder) as building:
-        (building / "report.md").write_text(to_markdown(report), encoding="utf-8")
-        (building / "report.html").write_text(to_html(report), encoding="utf-8")
-        (building / "figures").mkdir()
-        for figure in all_figures(report.blocks):
-            (building / "figures" / f"{figure.name}.svg").write_text(figure.file, encoding="utf-8")
-
-
-# ---- HTML ----
-
-
-def to_html(report: Report) -> str:
-    style = (files("chatling.report") / "page.css").read_text(encoding="utf-8")
-    title, body = escape(report.title), "\n".join(map(_html, report.blocks))
-    plural = "s" if " and " in report.title else ""
-    return f"""<!doctype html>
+# All the raw HTML that the document holds; any other shows as text.
+OWN_HTML = re.compile(r"<br>|<details>\n<summary>[^<>]*</summary>\n*|</details>\n*")
+PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -58,143 +34,66 @@ def to_html(report: Report) -> str:
 </head>
 <body>
 <main>
-<h1>{title}</h1>
-{body}
-</main>
-<footer>Written by chatling {__version__} from the files of the run{plural}.</footer>
+{body}</main>
+<footer>Written by chatling {version} from the files of the run{plural}.</footer>
 </body>
 </html>
 """
 
 
-def _html(block: Block) -> str:
-    match block:
-        case Section(title, blocks, level):
-            inner = "\n".join(map(_html, blocks))
-            return f"<section>\n<h{level}>{escape(title)}</h{level}>\n{inner}\n</section>"
-        case Text(text, kind):
-            return f'<p class="{kind}">{_inline(text)}</p>'
-        case Tiles(tiles):
-            return f'<dl class="tiles">\n{chr(10).join(_html_tile(*tile) for tile in tiles)}\n</dl>'
-        case Table():
-            return _html_table(block)
-        case Figures(figures):
-            return f'<div class="figures">\n{chr(10).join(map(_html_figure, figures))}\n</div>'
-        case SampleTable():
-            return _html_answers(block)
-        case List(items):
-            return "<ul>\n" + "\n".join(f"<li>{_inline(item)}</li>" for item in items) + "\n</ul>"
-        case Code(text):
-            return f'<pre tabindex="0">{escape(text)}</pre>'
-        case Folded(summary, blocks):
-            inner = "\n".join(map(_html, blocks))
-            return f"<details>\n<summary>{escape(summary)}</summary>\n{inner}\n</details>"
+def write_report(report: Report, folder: Path) -> None:
+    """Write `report.md`, `report.html` and `figures/` into a folder that is replaced as a whole."""
+    with building_folder(folder) as building:
+        (building / "report.md").write_text(report.markdown, encoding="utf-8")
+        (building / "report.html").write_text(to_html(report), encoding="utf-8")
+        (building / "figures").mkdir()
+        for path, figure in report.figures.items():
+            (building / path).write_text(figure.file, encoding="utf-8")
 
 
-def _html_tile(name: str, value: str, remark: str) -> str:
-    return (
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}<small>{escape(remark)}</small></dd></div>"
+def to_html(report: Report) -> str:
+    """The page of a report."""
+    parser = MarkdownIt("commonmark", renderer_cls=_Renderer).enable("table")
+    tokens = parser.parse(report.markdown)
+    for i, token in enumerate(tokens):
+        figures = token.type == "paragraph_open" and tokens[i + 1].content.startswith("![")
+        first_cell = token.type == "td_open" and tokens[i - 1].type == "tr_open"
+        if figures or first_cell:
+            token.tag = tokens[i + 2].tag = "div" if figures else "th"
+            token.attrs = {"class": "figures"} if figures else {"scope": "row"}
+    return PAGE.format(
+        title=escape(report.title),
+        style=page_colors() + (files("chatling.report") / "page.css").read_text(encoding="utf-8"),
+        body=parser.renderer.render(tokens, parser.options, {"figures": report.figures}),
+        version=__version__,
+        plural="s" if " and " in report.title else "",
     )
 
 
-def _inline(text: str) -> str:
-    text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(text, quote=False))
-    return re.sub(r"`(.+?)`", r"<code>\1</code>", text)
+class _Renderer(RendererHTML):
+    """HTML of the document; whatever a model wrote, nothing in it runs, loads or styles."""
 
+    def image(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        """A figure of the report as SVG; any other image only as its text."""
+        figure: Figure | None = env["figures"].get(tokens[idx].attrGet("src"))
+        if figure is None:
+            return escape(tokens[idx].content)
+        alt = escape(figure.alt)
+        drawing = figure.svg.replace("<svg ", f'<svg role="img" aria-label="{alt}" ', 1)
+        return f"<figure>\n<figcaption>{escape(figure.title)}</figcaption>\n{drawing}\n</figure>"
 
-def _html_table(table: Table) -> str:
-    head = "".join(
-        f'<th scope="col">{escape(name)}</th>' if name else "<td></td>" for name in table.columns
-    )
-    top = f"<thead><tr>{head}</tr></thead>\n" if any(table.columns) else ""
-    rows = "\n".join(_html_row(*row) for row in table.rows)
-    kind = ' class="numbers"' if table.numbers else ""
-    scrolls = '<div class="wide" tabindex="0" role="group" aria-label="table">'
-    return f"{scrolls}<table{kind}>\n{top}<tbody>\n{rows}\n</tbody></table></div>"
+    def html_block(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        text = tokens[idx].content
+        return text if OWN_HTML.fullmatch(text) else escape(text)
 
+    html_inline = html_block
 
-def _html_row(first: str, *rest: str) -> str:
-    cells = "".join(f"<td>{escape(cell)}</td>" for cell in rest)
-    return f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>'
+    def fence(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return f'<pre tabindex="0">{escape(tokens[idx].content)}</pre>\n'
 
+    def table_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        """A table scrolls by itself, also by keyboard, where the page is narrow."""
+        return '<div class="wide" tabindex="0" role="group" aria-label="table">\n<table>\n'
 
-def _html_figure(figure: Figure) -> str:
-    drawing = figure.svg.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.alt)}" ', 1)
-    return f"<figure>\n<figcaption>{escape(figure.title)}</figcaption>\n{drawing}\n</figure>"
-
-
-def _html_answers(answers: SampleTable) -> str:
-    cards = "\n".join(_html_card(*each) for each in answers.latest)
-    earlier = "".join(
-        f"<li><b>{escape(who)}</b> {_said(text)}</li>" for who, _, text in answers.earlier
-    )
-    folded = (
-        f"<details><summary>How it came about</summary><ol>{earlier}</ol></details>"
-        if earlier
-        else ""
-    )
-    return (
-        f'<section class="answers">\n<h3>{escape(answers.topic)}</h3>\n<div'
-        f' class="cards">\n{cards}\n</div>{folded}\n</section>'
-    )
-
-
-def _html_card(who: str, prompt: str, text: str) -> str:
-    return (
-        f'<div class="card"><b>{escape(who)}</b><p class="asked">{escape(prompt)}</p><p'
-        f' class="said">{_said(text)}</p></div>'
-    )
-
-
-def _said(text: str) -> str:
-    return escape(text.strip()) or "<i>nothing</i>"
-
-
-# ---- Markdown ----
-
-
-def to_markdown(report: Report) -> str:
-    body = "\n\n".join(_markdown(block) for block in report.blocks)
-    return f"# {_safe(report.title)}\n\n{body}\n"
-
-
-def _markdown(block: Block) -> str:
-    match block:
-        case Section(title, blocks, level):
-            return "\n\n".join([f"{'#' * level} {_safe(title)}", *map(_markdown, blocks)])
-        case Text(text, kind):
-            return f"*{text}*" if kind == "note" else text
-        case Tiles(tiles):
-            return "\n".join(
-                f"- {name}: **{value}**{f' ({remark})' if remark else ''}"
-                for name, value, remark in tiles
-            )
-        case Table(columns, rows, numbers):
-            return _markdown_table(columns, rows, numbers=numbers)
-        case Figures(figures):
-            return "\n".join(
-                f"![{_safe(figure.alt)}](figures/{figure.name}.svg)" for figure in figures
-            )
-        case SampleTable(topic, latest, earlier):
-            rows = tuple((who, prompt, text.strip()) for who, prompt, text in (*earlier, *latest))
-            return f"### {_safe(topic)}\n\n" + _markdown_table(("", "prompt", "text"), rows)
-        case List(items):
-            return "\n".join(f"- {item}" for item in items)
-        case Code(text):
-            return f"```toml\n{text.rstrip()}\n```"
-        case Folded(summary, blocks):
-            return "\n\n".join([f"**{_safe(summary)}**", *map(_markdown, blocks)])
-
-
-def _markdown_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, numbers: bool = False
-) -> str:
-    rule = ["---", *["---:" if numbers else "---"] * (len(columns) - 1)]
-    lines = [columns, rule, *([_safe(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _safe(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
-    text = re.sub(r"([\\`*_\[\]|#])", r"\\\1", escape(text, quote=False))
-    return re.sub(r"\s*\n\s*", "<br>", text)
+    def table_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+        return "</table>\n</div>\n"

@@ -22,7 +22,7 @@ from chatling.run_dir import RunFolder, read_json
 from chatling.serve.errors import ApiError
 from chatling.serve.model_manager import ModelManager
 from chatling.serve.openai import ERRORS
-from chatling.train.metrics import read_metrics
+from chatling.train.metrics import read_metrics, tokens_per_second
 from chatling.train.status import read_status
 
 POINTS = 400  # of a curve, at most
@@ -96,8 +96,8 @@ def _read_curves(path: Path, points: int, size: int, changed: int) -> dict[str, 
     """
     found: dict[str, list[list[float]]] = {}
     for line in read_metrics(path):
-        if line.get("tokens") and line.get("seconds"):
-            line["tokens_per_second"] = line["tokens"] / line["seconds"]
+        if line.get("tokens") and (speed := tokens_per_second([line])):
+            line["tokens_per_second"] = speed
         for name, value in line.items():
             if (
                 name not in ("step", "tokens", "seconds")

@@ -5,6 +5,7 @@ resume.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if isinstance(line, dict) and type(line.get("step")) is int and line["step"] >= 0:
             lines.append({key: value for key, value in line.items() if _known(key, value)})
     return lines
+
+
+def tokens_per_second(lines: Iterable[Mapping[str, Any]]) -> float | None:
+    """Training speed over some lines of the log, the time of their steps alone; None without it."""
+    timed = [line for line in lines if line.get("seconds")]
+    seconds = sum(line["seconds"] for line in timed)
+    return sum(line.get("tokens", 0) for line in timed) / seconds if seconds else None
 
 
 def _known(key: str, value: Any) -> bool:

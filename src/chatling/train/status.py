@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chatling.run_dir import RunFolder
-from chatling.train.metrics import read_metrics
+from chatling.train.metrics import read_metrics, tokens_per_second
 
 RECENT = 50  # steps that the speed is measured over
 
@@ -94,9 +94,7 @@ def _stage(folder: RunFolder, name: str, entry: dict[str, Any], *, alive: bool) 
     seconds = sum(line.get("seconds", 0.0) for line in lines[-RECENT:])
     left = None
     if seconds:
-        metrics["tokens_per_second"] = (
-            sum(line.get("tokens", 0) for line in lines[-RECENT:]) / seconds
-        )
+        metrics["tokens_per_second"] = tokens_per_second(lines[-RECENT:])
         if steps and step is not None and status != "done":
             left = (steps - step) * seconds / len(lines[-RECENT:])
     # What a killed attempt spent is not in the state; its steps tell it.

@@ -1,0 +1,203 @@
+"""How good a model is: chat evaluations and CORE, as figures and tables."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from chatling.report.collect import RunReport
+from chatling.report.figures import Bars, Curve, Figure, bars, curves
+from chatling.report.markdown import (
+    MISSING,
+    escape,
+    folded,
+    interval,
+    number,
+    percent,
+    plain,
+    table,
+)
+
+POCKET_CORE = "pocket CORE"
+ChatMean = tuple[str, float, int, int]  # stage, mean accuracy over the tasks, tasks, questions
+
+
+def chat_mean(run: RunReport) -> ChatMean | None:
+    """Of the most advanced stage that was evaluated."""
+    for stage in reversed(run.trained):
+        rows = [row for row in run.chat(stage.name) if row.get("total")]
+        if rows:
+            mean = sum(row["accuracy"] for row in rows) / len(rows)
+            return stage.name, mean, len(rows), sum(row["total"] for row in rows)
+    return None
+
+
+def core_score(run: RunReport) -> tuple[str, float, str] | None:
+    """(stage, score, what the score is called) of the most advanced stage that has one."""
+    for stage in reversed(run.trained):
+        if found := run.core(stage.name):
+            return stage.name, found["core"], core_name(found)
+    return None
+
+
+def core_name(result: Mapping[str, Any]) -> str:
+    """CORE only where it is the published measure: all tasks of the full bundle, all examples."""
+    if _all_tasks(result):
+        return "CORE" if comparable(result) else "CORE, on a part of its examples"
+    in_pocket = all(name.startswith("pocket_") for name in result["tasks"])
+    return POCKET_CORE if in_pocket else "CORE, on some tasks"
+
+
+def comparable(result: Mapping[str, Any]) -> bool:
+    """Whether a score may stand beside published ones."""
+    whole = not result.get("cut", True) and result.get("limit") is None
+    return whole and _all_tasks(result)
+
+
+def _all_tasks(result: Mapping[str, Any]) -> bool:
+    return bool(result["tasks"].keys() == gpt2_scores().keys() - {"CORE"})
+
+
+def gpt2_scores() -> dict[str, dict[str, float]]:
+    """GPT-2's centered accuracies by task, as published with the bundle, and "CORE" for their mean.
+
+    {task: {"GPT-2 small": …}}
+    """
+    with (files("chatling.report") / "gpt2_core.csv").open(encoding="utf-8") as file:
+        return {
+            row.pop("task"): {name: float(value) for name, value in row.items()}
+            for row in csv.DictReader(file)
+        }
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One kind of evaluation: what to know of it, its figure, its numbers as a folded table."""
+
+    about: tuple[str, ...]
+    figure: Figure | None
+    numbers: str
+
+
+def score_parts(runs: Sequence[RunReport]) -> list[str | Figure]:
+    """Chat and CORE: what was measured, their figures, the numbers folded away."""
+    found = [each for each in (_chat(runs), _core(runs)) if each is not None]
+    drawn = [*(each.figure for each in found), _loss_by_position(runs)]
+    return [
+        *(text for each in found for text in each.about),
+        *filter(None, drawn),
+        *(each.numbers for each in found),
+    ]
+
+
+def _chat(runs: Sequence[RunReport]) -> Scores | None:
+    """One run: its stages side by side. Several: the most advanced stage of each."""
+    columns: dict[str, dict[str, Mapping[str, Any]]] = {}
+    chatcores = []
+    for run in runs:
+        there = [stage.name for stage in run.trained if run.chat(stage.name)]
+        for stage in there if len(runs) == 1 else there[-1:]:
+            label = _label(runs, run, stage)
+            columns[label] = {row["name"]: row for row in run.chat(stage)}
+            chatcore = run.evals[f"{stage}-chat"].get("chatcore")
+            if chatcore is not None:
+                chatcores.append(f"{escape(label)} {chatcore:.4f}")
+    if not columns:
+        return None
+    tasks = list(dict.fromkeys(task for rows in columns.values() for task in rows))
+    series = [
+        Bars(
+            label,
+            [rows.get(task, {}).get("accuracy") for task in tasks],
+            [rows.get(task, {}).get("interval") for task in tasks],
+        )
+        for label, rows in columns.items()
+    ]
+    about = "**Chat**: held-out questions, judged by rule; lines are 95 % intervals."
+    if chatcores:
+        about += f" ChatCORE, the mean accuracy above guessing: {', '.join(chatcores)}."
+    figure = bars("chat", "Chat questions answered rightly", [*map(plain, tasks)], series)
+    cells = [
+        (
+            plain(task),
+            *(interval(rows[task]) if task in rows else MISSING for rows in columns.values()),
+        )
+        for task in tasks
+    ]
+    numbers = folded("Chat, the numbers", table(("", *columns), cells, numbers=True))
+    return Scores((about,), figure, numbers)
+
+
+def _core(runs: Sequence[RunReport]) -> Scores | None:
+    """CORE by task; beside GPT-2 where every run used the full bundle, and beside nothing else."""
+    columns = {
+        _label(runs, run, stage.name): found
+        for run in runs
+        for stage in run.trained
+        if (found := run.core(stage.name))
+    }
+    if not columns:
+        return None
+    results = list(columns.values())
+    tasks = list(dict.fromkeys(task for found in results for task in found["tasks"]))
+    series = [
+        Bars(label, [found["tasks"].get(task, {}).get("centered") for task in tasks])
+        for label, found in columns.items()
+    ]
+    totals = {label: found["core"] for label, found in columns.items()}
+    notes = []
+    if all(map(comparable, results)):
+        published = gpt2_scores()
+        series += [
+            Bars(name, [published[task][name] for task in tasks]) for name in published["CORE"]
+        ]
+        totals |= published["CORE"]
+    elif any(core_name(found) != POCKET_CORE for found in results):
+        notes.append(
+            "*Not all examples of the bundle were used, so published scores do not compare and are"
+            " not shown.*"
+        )
+    kind = core_name(results[0])
+    listed = ", ".join(f"{escape(name)} {core:.4f}" for name, core in totals.items())
+    about = (
+        f"**{kind}**, the accuracy above guessing (0 is guessing, 1 all right), mean of"
+        f" {len(tasks)} tasks: {listed}."
+    )
+    title = f"{kind}: accuracy above guessing, by task"
+    figure = bars("core", title, [*map(plain, tasks)], series, percent=False)
+    cells = [
+        (plain(task), *(_core_cell(found["tasks"].get(task)) for found in results))
+        for task in tasks
+    ]
+    numbers = folded(f"{kind}, the numbers", table(("", *columns), cells, numbers=True))
+    return Scores((about, *notes), figure, numbers)
+
+
+def _core_cell(task: Mapping[str, Any] | None) -> str:
+    if task is None:
+        return MISSING
+    right = f"{percent(task['accuracy'])} right of {number(task['count'])}"
+    return f"{task['centered']:.3f} ({right}, guessing {percent(task['baseline'], 0)})"
+
+
+def _loss_by_position(runs: Sequence[RunReport]) -> Figure | None:
+    """How the loss falls with what a model has read, where `chatling eval RUN bpb` measured it."""
+    lines = []
+    for run in runs:
+        for stage in run.trained:
+            results = run.evals.get(f"{stage.name}-bpb", {}).get("results", {})
+            known = {
+                position: loss
+                for position, loss in enumerate(results.get("positions") or [])
+                if loss is not None
+            }
+            lines.append(Curve(_label(runs, run, stage.name), [*known], [*known.values()]))
+    title = "Loss by place in the context, nats a token"
+    return curves("places", title, lines, x="tokens read before", clip=True)
+
+
+def _label(runs: Sequence[RunReport], run: RunReport, stage: str) -> str:
+    return stage if len(runs) == 1 else f"{run.name} ({stage})"

@@ -1,0 +1,102 @@
+"""How training went: a table of the stages, and the curves of what each one measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from chatling.report.collect import RunReport, StageReport
+from chatling.report.figures import Curve, Figure, curves
+from chatling.report.markdown import memory, missing, number, percent, table
+from chatling.run_dir import STAGES
+from chatling.train.charts import Chart, stage_charts
+from chatling.train.status import duration
+
+
+def training_parts(runs: Sequence[RunReport]) -> list[str | Figure]:
+    """The table of stages, then each training stage's charts under its name."""
+    parts: list[str | Figure] = [_stages(runs)]
+    for name in STAGES:
+        stages = [(run.name, stage) for run in runs if (stage := run.stage(name))]
+        if stages:
+            drawn = [_draw(chart, stages) for chart in stage_charts(name)]
+            parts += [f"### {name}", *filter(None, drawn)]
+            if not any(drawn):
+                parts.append(missing("Curves"))
+    return parts
+
+
+def _draw(chart: Chart, stages: Sequence[tuple[str, StageReport]]) -> Figure | None:
+    """A chart of one stage of one run, over steps; or of several runs in one picture, over tokens,
+    since their steps may differ in size.
+    """
+    alone, first = len(stages) == 1, stages[0][1]
+    lines = []
+    for run, stage in stages:
+        for metric, label in [*chart.metrics.items()][0 if alone else -1 :]:
+            steps, values = stage.series(metric)
+            lines.append(
+                Curve(
+                    label if alone else run,
+                    steps if alone else _million_tokens(stage, steps),
+                    values,
+                    # Points that were measured only now and then are marked.
+                    dots=2 * len(values) < len(stage.lines),
+                )
+            )
+    resumes = [attempt["begun_at"] for attempt in first.attempts[1:] if attempt.get("begun_at")]
+    return curves(
+        f"{first.name}-{chart.name}",
+        f"{first.name}: {chart.title}",
+        lines,
+        x="step" if alone else "million tokens",
+        clip=chart.clip,
+        marks=resumes if alone else (),
+    )
+
+
+def _million_tokens(stage: StageReport, steps: Sequence[int]) -> list[float]:
+    """Millions of tokens that had been trained on at each step."""
+    there = {line["step"]: line["tokens"] for line in stage.lines if "tokens" in line}
+    totals = dict(zip(there, accumulate(there.values()), strict=True))
+    return [totals.get(step, 0) / 1e6 for step in steps]
+
+
+def _stages(runs: Sequence[RunReport]) -> str:
+    columns = (
+        *("stage", "state", "steps", "tokens", "time", "tokens/s", "MFU", "memory"),
+        *("loss", "validation", "bits per byte", "resumed"),
+    )
+    several = len(runs) > 1
+    rows = [
+        _stage_row(run.name if several else "", stage)
+        for run in runs
+        for stage in run.stages
+        if stage.name != "report"
+    ]
+    for run in runs:
+        total = (number(run.tokens), duration(run.seconds), *[""] * 7)
+        rows.append((run.name if several else "all", "", "", *total))
+    return table(columns, rows, numbers=True)
+
+
+def _stage_row(run: str, stage: StageReport) -> tuple[str, ...]:
+    status = stage.status
+    name, resumes = f"{run} {stage.name}".strip(), str(status.resumes or "")
+    if not stage.trains:
+        return (name, status.status, "", "", duration(status.seconds), *[""] * 6, resumes)
+    steps = number(status.step)
+    return (
+        name,
+        status.status,
+        steps if status.step == status.steps else f"{steps} of {number(status.steps)}",
+        number(stage.tokens),
+        duration(status.seconds),
+        number(stage.speed),
+        percent(stage.mfu, 0),
+        memory(stage.peak_memory),
+        number(stage.last("loss"), "{:.3f}"),
+        number(stage.last("val_loss"), "{:.3f}"),
+        number(stage.last("val_bpb"), "{:.4f}"),
+        resumes,
+    )
