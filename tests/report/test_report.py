@@ -20,7 +20,7 @@ from chatling.report.collect import collect
 from chatling.report.document import Report, compose
 from chatling.report.figures import Figure
 from chatling.report.render import to_html, write_report
-from chatling.report.scores import gpt2_scores
+from chatling.report.results import gpt2_scores
 from chatling.run_dir import RunFolder, manifest_fault, write_json
 
 from .conftest import MACHINE, SHAPE, results

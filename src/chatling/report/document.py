@@ -23,7 +23,7 @@ from chatling.report.markdown import (
     percent,
     table,
 )
-from chatling.report.scores import chat_mean, core_score, score_parts
+from chatling.report.results import chat_mean, core_score, score_parts
 from chatling.report.training import training_parts
 from chatling.train.status import duration
 
