@@ -6,13 +6,19 @@ import math
 import pytest
 import torch
 
-from chatling.errors import DataError
+from chatling.config.recipe import fingerprint
+from chatling.errors import ChatlingError, DataError, RecipeError
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings, orthogonalise
-from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
+from chatling.optim.param_groups import (
+    OptimConfig,
+    Optimizer,
+    parameter_roles,
+    resolve_optim,
+)
 from chatling.optim.schedule import Schedule
 
 ONE = torch.ones(())
@@ -141,7 +147,7 @@ def _optimizer(preset: str) -> tuple[GPT, Optimizer]:
     )  # type: ignore[arg-type]
     model.initialise(torch.Generator().manual_seed(0))
     return model, Optimizer(
-        model.named_parameters(),
+        model,
         resolve_optim(OptimConfig(), preset, 32, 1024, 1, 0),
         DistContext(),
         torch.float32,
@@ -191,3 +197,127 @@ def test_state_of_another_model_is_refused() -> None:
     state.pop("lm_head.weight/mean")
     with pytest.raises(DataError, match="does not fit"):
         optimizer.load_state_dict(state)
+
+
+class _Adapted(torch.nn.Module):
+    """A model with what nobody foresaw: a gain, and a pair of low-rank matrices."""
+
+    def __init__(self, model: GPT) -> None:
+        super().__init__()
+        self.model = model
+        width = model.config.width
+        self.gain = torch.nn.Parameter(torch.ones(width))
+        self.down = torch.nn.Parameter(torch.randn(4, width) / width**0.5)
+        self.up = torch.nn.Parameter(torch.zeros(width, 4))
+
+    def loss(self, ids: torch.Tensor) -> torch.Tensor:
+        hidden = self.model(ids) * self.gain
+        logits = self.model.logits(hidden + hidden @ self.down.T @ self.up.T)
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids.roll(-1, 1).flatten())
+
+
+@pytest.mark.parametrize("preset", ["classic", "modern"])
+def test_added_gains_and_matrices_learn(preset: str) -> None:
+    torch.manual_seed(0)
+    adapted = _Adapted(_optimizer(preset)[0])
+    settings = resolve_optim(OptimConfig(), preset, 32, 524_288, 1, 0)
+    optimizer = Optimizer(adapted, settings, DistContext(), torch.float32)
+    roles = parameter_roles(adapted)
+    assert (roles["gain"], roles["down"], roles["up"]) == ("scalar", "matrix", "matrix")
+    assert roles["model.embed_tokens.weight"] == "embedding"
+    ids = torch.randint(0, 50, (2, 16), generator=torch.Generator().manual_seed(0))
+    before = {name: p.detach().clone() for name, p in adapted.named_parameters()}
+    for _ in range(3):  # the head starts at zero, and so does the way up
+        adapted.loss(ids).backward()
+        optimizer.step(optimizer.reduce_gradients(), 0.1, 0.9, 1.0)
+        adapted.zero_grad(set_to_none=True)
+    for name in ("gain", "down", "up"):
+        assert not torch.equal(before[name], adapted.get_parameter(name)), name
+
+
+def test_the_roles_of_the_presets_are_those_on_record() -> None:
+    def of_role(preset: str) -> dict[str, set[str]]:
+        found: dict[str, set[str]] = {}
+        for name, role in parameter_roles(_optimizer(preset)[0]).items():
+            part = name.removesuffix(".weight").split(".")
+            found.setdefault(role, set()).add(part[0] if part[0] != "layers" else part[-1])
+        return found
+
+    blocks = {"q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2"}
+    plain = {"embedding": {"embed_tokens"}, "head": {"lm_head"}}
+    assert of_role("classic") == plain | {"matrix": blocks}
+    assert of_role("modern") == plain | {
+        "matrix": blocks | {"value_gate"},
+        "value_embedding": {"value_embeds"},
+        "residual_scales": {"residual_scales"},
+        "input_scales": {"input_scales"},
+        "scalar": {"smear_gate", "smear_scale", "backout_scale"},
+    }
+
+
+def test_a_parameter_without_a_role_is_named() -> None:
+    model, _ = _optimizer("classic")
+    model.layers[1].mlp.experts = torch.nn.Parameter(torch.zeros(2, 3, 4))  # type: ignore[union-attr]
+    with pytest.raises(ChatlingError, match=r"layers\.1\.mlp\.experts.*\(2, 3, 4\)"):
+        parameter_roles(model)
+    model.layers[1].mlp.parameter_roles = {"experts": "tensor"}  # type: ignore[union-attr]
+    with pytest.raises(ChatlingError, match="the role tensor"):
+        parameter_roles(model)
+    model.layers[1].mlp.parameter_roles = {"experts": "scalar"}  # type: ignore[union-attr]
+    assert parameter_roles(model)["layers.1.mlp.experts"] == "scalar"
+
+
+@pytest.mark.parametrize("name", ["SGD", "AdamW", "NAdam", "Adafactor", "Rprop", "Muon"])
+def test_any_optimizer_of_torch_learns_and_resumes_to_the_same_bits(name: str) -> None:
+    config = OptimConfig(matrix=f"torch.optim.{name}", weight_decay=0.1)
+    settings = resolve_optim(config, "classic", 32, 1024, 1, 0)
+    model, plain = _optimizer("classic")
+    optimizer = Optimizer(model, settings, DistContext(), torch.float32)
+    before = [p.detach().clone() for p in model.layers.parameters()]
+    for seed in range(3):
+        _step(model, optimizer, seed)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(before, model.layers.parameters(), strict=True)
+    )
+    copy, _ = _optimizer("classic")
+    copy.load_state_dict(model.state_dict())
+    other = Optimizer(copy, settings, DistContext(), torch.float32)
+    other.load_state_dict({key: value.clone() for key, value in optimizer.state_dict().items()})
+    for seed in range(3, 5):
+        _step(model, optimizer, seed)
+        _step(copy, other, seed)
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), copy.parameters(), strict=True)
+    )
+    with pytest.raises(DataError, match="does not fit"):
+        other.load_state_dict(plain.state_dict())
+
+
+def test_one_step_of_torch_adamw_is_ours() -> None:
+    steps = []
+    for name in ("adamw", "torch.optim.AdamW"):
+        model, _ = _optimizer("classic")
+        settings = resolve_optim(OptimConfig(head=name), "classic", 32, 1024, 1, 0)
+        _step(model, Optimizer(model, settings, DistContext(), torch.float32), 0)
+        steps.append(model.lm_head.weight.detach())
+    torch.testing.assert_close(*steps, rtol=0, atol=1e-4)  # of 0.02; the epsilons differ
+
+
+@pytest.mark.parametrize("name", ["sgd", "torch.optim.Sgd", "torch.optim.LBFGS", "torch.nn.Linear"])
+@pytest.mark.parametrize("role", ["matrix", "scalar"])
+def test_what_is_no_optimizer_is_refused_before_the_run(role: str, name: str) -> None:
+    with pytest.raises(RecipeError, match=rf"optim\.{role} is .*torch\.optim"):
+        OptimConfig(**{role: name})
+
+
+@pytest.mark.parametrize("name", ["muon", "torch.optim.Muon"])
+def test_muon_updates_no_scalars(name: str) -> None:
+    with pytest.raises(RecipeError, match=r"optim\.scalar"):
+        OptimConfig(scalar=name)
+
+
+def test_choosing_the_optimizer_changes_a_fingerprint_only_when_it_is_another() -> None:
+    assert fingerprint(OptimConfig()) == fingerprint(OptimConfig(matrix="muon"))
+    old = dict.fromkeys(("preset", "matrix_lr", "embedding_lr", "head_lr", "weight_decay"))
+    assert fingerprint(OptimConfig()) == fingerprint(old | {"scale_with_batch": None, "clip": None})
+    assert fingerprint(OptimConfig()) != fingerprint(OptimConfig(matrix="adamw"))

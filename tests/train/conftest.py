@@ -82,7 +82,7 @@ def trainer(corpus: TokenShards) -> Callable[..., Trainer]:
         model.to(dtype)
         world = changes.get("world", DistContext())
         optimizer = Optimizer(
-            model.named_parameters(),
+            model,
             resolve_optim(OptimConfig(), "classic", 32, 192, 1, 0),
             world,
             torch.float32,

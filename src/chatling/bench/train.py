@@ -208,7 +208,7 @@ def _step(
     if execution.compile:
         model.compile_training()
     rates = resolve_optim(OptimConfig(), recipe.preset, config.width, rows * config.context, 1, 0)
-    optimizer = Optimizer(model.named_parameters(), rates, DistContext(), execution.torch_dtype)
+    optimizer = Optimizer(model, rates, DistContext(), execution.torch_dtype)
     micro = execution.micro_rows(config.context, rows)
     ids = torch.randint(
         0, config.vocab_size, (rows, config.context + 1), generator=torch.Generator().manual_seed(1)

@@ -166,7 +166,8 @@ def read_text(path: Path) -> str:
 
 def fingerprint(*values: Any) -> str:
     """A short hash of configs and plain values. A field with metadata `{"inert": True}` (it changes
-    no weight) does not count.
+    no weight) does not count; one with `{"later": True}` (runs are older than it) counts when it
+    differs from its default.
     """
     return hashlib.sha256(
         json.dumps([_plain(value) for value in values], sort_keys=True).encode()
@@ -286,12 +287,13 @@ def _toml(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON-able values, without the inert fields."""
+    """As JSON-able values, without the fields that do not count in a fingerprint."""
     if dataclasses.is_dataclass(value):
         return {
             f.name: _plain(getattr(value, f.name))
             for f in dataclasses.fields(value)
             if not f.metadata.get("inert")
+            and not (f.metadata.get("later") and getattr(value, f.name) == _default(f))
         }
     if isinstance(value, dict):
         return {key: _plain(v) for key, v in value.items()}

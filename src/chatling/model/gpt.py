@@ -5,6 +5,7 @@ top to bottom.
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -112,6 +113,16 @@ class GPT(nn.Module):
     """A decoder-only transformer. Parameters are named as in `transformers`' NanoChat, whose
     function the classic preset computes.
     """
+
+    # which optimizer settings apply; what is not named here goes by its dimensions
+    parameter_roles: ClassVar = {
+        "embed_tokens": "embedding",
+        "lm_head": "head",
+        "value_embeds": "value_embedding",
+        "residual_scales": "residual_scales",
+        "input_scales": "input_scales",
+        "smear_gate": "scalar",
+    }
 
     def __init__(
         self,

@@ -1,26 +1,63 @@
-"""Which parameter learns how: the groups of a model, their rates as functions of width and batch,
-and the optimizer over them.
-"""
+"""Parameter groups: the role of each parameter, the settings of each role, and the optimizer."""
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from pydantic import AfterValidator
+from torch import Tensor, nn
 
-from chatling.errors import DataError
+from chatling.errors import DataError, RunError
 from chatling.fields import Flag, Rate, bounded, config
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import REFERENCE_WIDTH
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings
+from chatling.optim.torch_optim import TorchGroup, TorchSettings, first_state
 
 REFERENCE_BATCH = 524_288  # tokens; the batch that the modern rates were tuned at
+
+Role = Literal[
+    "matrix", "embedding", "head", "value_embedding", "residual_scales", "input_scales", "scalar"
+]
+ROLE_BY_DIMENSIONS: dict[int, Role] = {0: "scalar", 1: "scalar", 2: "matrix"}
+Settings = MuonSettings | AdamWSettings | TorchSettings
+OPTIMIZERS: dict[str, type[MuonSettings] | type[AdamWSettings]] = {
+    "muon": MuonSettings,
+    "adamw": AdamWSettings,
+}
+
+
+def _usable(name: str, shape: tuple[int, ...]) -> str:
+    """`name`, an optimizer for parameters of such a shape. Raises ValueError when it is none."""
+    if name not in OPTIMIZERS:
+        first_state(name, shape)
+    elif name == "muon" and len(shape) != 2:
+        raise ValueError("Muon updates matrices")
+    return name
+
+
+def _usable_for_matrices(name: str) -> str:
+    return _usable(name, (2, 2))
+
+
+def _usable_for_scalars(name: str) -> str:
+    return _usable(name, (2,))
+
+
+_CLASS = 'a class of torch.optim such as "torch.optim.SGD" that needs gradients alone'
+OptimizerName = Annotated[
+    str, AfterValidator(_usable_for_matrices), bounded(title=f'"muon", "adamw" or {_CLASS}')
+]
+ScalarOptimizerName = Annotated[
+    str, AfterValidator(_usable_for_scalars), bounded(title=f'"adamw" or {_CLASS}')
+]
+# fingerprints of runs from before these fields leave them out while they have their defaults
+_LATER = {"later": True}
 
 
 @config
@@ -47,20 +84,29 @@ class OptimConfig:
     """All rates times √(batch tokens / 524,288); empty: modern yes, classic no."""
     clip: Annotated[float, bounded(ge=0, le=10**6)] | None = None
     """Largest gradient norm, 0 is off; empty: classic 1, modern 0."""
+    matrix: OptimizerName = field(default="muon", metadata=_LATER)
+    """Optimizer of the matrices in the blocks. A class of torch.optim gets the rate and the weight
+    decay; the rest are its own defaults.
+    """
+    embedding: OptimizerName = field(default="adamw", metadata=_LATER)
+    """Optimizer of the embedding and of modern's value embeddings."""
+    head: OptimizerName = field(default="adamw", metadata=_LATER)
+    """Optimizer of the head."""
+    scalar: ScalarOptimizerName = field(default="adamw", metadata=_LATER)
+    """Optimizer of scales, gates of the input, and other vectors."""
 
 
 @dataclass(frozen=True)
 class OptimSettings:
-    """An OptimConfig with every choice made, for one width, batch and number of tokens."""
+    """The settings of every role and the largest gradient norm, for one width, batch and corpus."""
 
-    modern: bool
-    matrix: MuonSettings
-    embedding: AdamWSettings
-    head: AdamWSettings
-    value_embedding: AdamWSettings
-    residual_scales: AdamWSettings
-    input_scales: AdamWSettings
-    extras: AdamWSettings
+    matrix: Settings
+    embedding: Settings
+    head: Settings
+    value_embedding: Settings
+    residual_scales: Settings
+    input_scales: Settings
+    scalar: Settings
     clip: float
 
 
@@ -95,60 +141,92 @@ def resolve_optim(
         0.28 * math.sqrt(batch_tokens / REFERENCE_BATCH) * tokens_d12 / tokens,
     )
     matrix_lr = pick(config.matrix_lr, 0.02, 0.02) * batch_factor
-    if not modern:
-        table, head = AdamWSettings(embedding_lr), AdamWSettings(head_lr)
-        return OptimSettings(
-            False,
-            MuonSettings(matrix_lr, decay),
-            table,
-            head,
-            table,
-            table,
-            table,
-            table,
-            pick(config.clip, 1.0, 0.0),
-        )
-    return OptimSettings(
-        modern=True,
-        matrix=MuonSettings(matrix_lr, decay, beta2=0.9, polar_express=True),
-        embedding=AdamWSettings(embedding_lr, 0.8, 0.995, 0.001),
-        head=AdamWSettings(head_lr, 0.8, 0.96, 0.01),
-        value_embedding=AdamWSettings(embedding_lr / 2, 0.8, 0.995, 0.01),
-        residual_scales=AdamWSettings(0.005 * batch_factor),
-        input_scales=AdamWSettings(0.5 * batch_factor, beta1=0.96),
-        extras=AdamWSettings(0.2 * batch_factor),
-        clip=pick(config.clip, 1.0, 0.0),
-    )
+    settings: dict[Role, Settings]
+    if modern:
+        settings = {
+            "matrix": MuonSettings(matrix_lr, decay, beta2=0.9, polar_express=True),
+            "embedding": AdamWSettings(embedding_lr, 0.8, 0.995, 0.001),
+            "head": AdamWSettings(head_lr, 0.8, 0.96, 0.01),
+            "value_embedding": AdamWSettings(embedding_lr / 2, 0.8, 0.995, 0.01),
+            "residual_scales": AdamWSettings(0.005 * batch_factor),
+            "input_scales": AdamWSettings(0.5 * batch_factor, beta1=0.96),
+            "scalar": AdamWSettings(0.2 * batch_factor),
+        }
+    else:
+        settings = dict.fromkeys(get_args(Role), AdamWSettings(embedding_lr))
+        settings |= {"matrix": MuonSettings(matrix_lr, decay), "head": AdamWSettings(head_lr)}
+    names = {"matrix": config.matrix, "head": config.head}
+    names |= dict.fromkeys(("embedding", "value_embedding"), config.embedding)
+    chosen = {
+        role: _with_optimizer(default, names.get(role, config.scalar))
+        for role, default in settings.items()
+    }
+    return OptimSettings(**chosen, clip=pick(config.clip, 1.0, 0.0))
+
+
+def _with_optimizer(settings: Settings, name: str) -> Settings:
+    """A role's settings for the optimizer that the recipe names."""
+    kind = OPTIMIZERS.get(name)
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if kind is None:
+        return TorchSettings(name, rate, decay)
+    return settings if isinstance(settings, kind) else kind(rate, weight_decay=decay)
+
+
+def parameter_roles(model: nn.Module) -> dict[str, Role]:
+    """The role of every parameter by its name, which decides how it is updated.
+
+    A module declares them: its attribute `parameter_roles` has the names of its parameters or
+    submodules; what is declared further inside counts. What nothing declares goes by its
+    dimensions, vectors as scalars and matrices as matrices. Raises RunError naming a parameter that
+    has neither.
+    """
+    roles: dict[str, Any] = {}
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+    for path, module in model.named_modules():
+        for part, role in getattr(module, "parameter_roles", {}).items():
+            inside = f"{path}.{part}." if path else f"{part}."
+            roles |= {name: role for name in shapes if f"{name}.".startswith(inside)}
+    for name, shape in shapes.items():
+        role = roles.setdefault(name, ROLE_BY_DIMENSIONS.get(len(shape)))
+        if role not in get_args(Role) or (role == "matrix" and len(shape) != 2):
+            raise RunError(
+                f"The parameter {name} has the shape {tuple(shape)} and the role {role}: no"
+                " optimizer is known for it.",
+                "Declare its role in `parameter_roles` of its module: one of"
+                f" {', '.join(get_args(Role))}.",
+            )
+    return roles
 
 
 class Optimizer:
-    """Muon and AdamW groups behind one step. State is saved under parameter names and fits any
-    number of ranks.
-    """
+    """All groups behind one step. State is saved by parameter name and fits any number of ranks."""
 
     def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, Tensor]],
-        rates: OptimSettings,
-        world: DistContext,
-        dtype: torch.dtype,
+        self, model: nn.Module, settings: OptimSettings, world: DistContext, dtype: torch.dtype
     ):
-        """`dtype` is that of the orthogonalisation; float64 parameters are orthogonalised in
-        float64.
+        """Only what requires a gradient is updated. `dtype` is that of the orthogonalization, which
+        float64 parameters keep in float64. Raises RunError as `parameter_roles`.
         """
-        self.world, self.clip = world, rates.clip
-        by_shape: dict[tuple[int, ...], list[tuple[str, Tensor]]] = defaultdict(list)
-        self.groups: list[MuonGroup | AdamWGroup] = []
-        for name, parameter in named_parameters:
-            settings = _settings(name, rates)
-            if isinstance(settings, AdamWSettings):
-                self.groups.append(AdamWGroup(name, parameter, settings, world))
+        self.world, self.clip = world, settings.clip
+        roles = parameter_roles(model)
+        stacks: dict[tuple[Role, torch.Size], dict[str, Tensor]] = defaultdict(dict)
+        self.groups: list[MuonGroup | AdamWGroup | TorchGroup] = []
+        for name, parameter in model.named_parameters():
+            chosen = getattr(settings, roles[name])
+            if not parameter.requires_grad:
+                continue
+            if isinstance(chosen, AdamWSettings):
+                self.groups.append(AdamWGroup(name, parameter, chosen, world))
+            elif isinstance(chosen, TorchSettings):
+                self.groups.append(TorchGroup(name, parameter, chosen, world))
             else:
-                by_shape[tuple(parameter.shape)].append((name, parameter))
-        for members in by_shape.values():
-            names, parameters = zip(*members, strict=True)
+                stacks[roles[name], parameter.shape][name] = parameter
+        for (role, _), members in stacks.items():
+            parameters = list(members.values())
             wide = torch.float64 if parameters[0].dtype == torch.float64 else dtype
-            self.groups.append(MuonGroup(names, parameters, rates.matrix, world, wide))
+            muon = getattr(settings, role)
+            self.groups.append(MuonGroup(list(members), parameters, muon, world, wide))
 
     def reduce_gradients(self) -> Tensor:
         """Sum the gradients over the ranks; returns the norm of the whole gradient (a scalar
@@ -182,26 +260,3 @@ class Optimizer:
             raise DataError(
                 f"The saved optimizer state does not fit this model ({error})."
             ) from error
-
-
-def is_matrix(name: str, rates: OptimSettings) -> bool:
-    """Whether Muon updates a parameter: the matrices of the blocks, as against embeddings, head and
-    scales.
-    """
-    return isinstance(_settings(name, rates), MuonSettings)
-
-
-def _settings(name: str, rates: OptimSettings) -> MuonSettings | AdamWSettings:
-    if name.startswith("embed_tokens"):
-        return rates.embedding
-    if name.startswith("lm_head"):
-        return rates.head
-    if name.startswith("value_embeds"):
-        return rates.value_embedding
-    if name == "residual_scales":
-        return rates.residual_scales
-    if name == "input_scales":
-        return rates.input_scales
-    if name.startswith("smear") or name.startswith("backout"):
-        return rates.extras
-    return rates.matrix

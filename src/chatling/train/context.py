@@ -21,7 +21,7 @@ from chatling.hardware.detect import peak_memory
 from chatling.hardware.distributed import DistContext, main_process_first
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
-from chatling.optim.param_groups import Optimizer, OptimSettings, is_matrix
+from chatling.optim.param_groups import Optimizer, OptimSettings, parameter_roles
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
@@ -139,8 +139,8 @@ def build(
     """A model with fresh weights (the same on every rank and device) and its optimizer, set up as
     the execution says.
 
-    `matrices_only` lets nothing learn but what Muon updates: embeddings, head and scales stay as
-    they are.
+    `matrices_only` lets nothing learn but the matrices of the blocks: embeddings, head and scales
+    stay as they are.
     """
     execution = context.execution
     if execution.device == "cpu":
@@ -151,15 +151,13 @@ def build(
         device=context.device,
         dtype=torch.float64 if execution.dtype == "float64" else torch.float32,
     )
+    roles = parameter_roles(model)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not matrices_only or is_matrix(name, rates))
+        parameter.requires_grad_(not matrices_only or roles[name] == "matrix")
     if execution.compile:
         model.compile_training()
     orthogonal = torch.bfloat16 if execution.dtype == "bfloat16" else torch.float32
-    learning = [
-        (name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad
-    ]
-    return model, Optimizer(learning, rates, context.world, orthogonal)
+    return model, Optimizer(model, rates, context.world, orthogonal)
 
 
 def tensors(micro: MicroBatch, device: torch.device) -> tuple[Tensor, Tensor]:
