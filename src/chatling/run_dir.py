@@ -260,11 +260,13 @@ class RunFolder:
         fresh one when there is none.
 
         A damaged one is replaced by its copy, with a warning. Raises DataError when that is of no
-        use either.
+        use either, NewerFormat when a later version of chatling wrote it.
         """
         path, copy = self.path / STATE, self.path / STATE_COPY
         try:
             return self._read_state(path)
+        except run_state.NewerFormat:
+            raise
         except DataError as error:
             damaged = error
         with contextlib.suppress(DataError):
@@ -287,8 +289,11 @@ class RunFolder:
 
     @staticmethod
     def _read_state(path: Path) -> dict[str, Any]:
+        found = read_json(path)
+        if isinstance(found, dict):
+            run_state.check_format(found, path)
         try:
-            return run_state.unpack(read_json(path))
+            return run_state.unpack(found)
         except run_state.Malformed as error:
             raise DataError(f"{path} is not a run's state ({error}).") from None
 

@@ -6,10 +6,36 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-CHECKSUM = "sha256"
+from chatling.errors import DataError
+from chatling.version import __version__
+
+CHECKSUM, FORMAT_KEY = "sha256", "format"
+# of the files of runs and models; those from before there was one say none, and count as 0
+FORMAT = 1
+
+
+class NewerFormat(DataError):
+    """A file that a later version of chatling wrote."""
+
+
+def check_format(found: Mapping[str, Any], path: Path) -> None:
+    """Raises NewerFormat when this version cannot read what `path` holds, and DataError when it
+    says no format of ours. Formats 0 and 1 differ in nothing else.
+    """
+    version = found.get(FORMAT_KEY, 0)
+    if type(version) is not int or version < 0:
+        raise DataError(
+            f"{path} says that its format is {json.dumps(version)[:60]}, which is none."
+        )
+    if version > FORMAT:
+        raise NewerFormat(
+            f"{path} has format {version}; chatling {__version__} reads formats up to {FORMAT}.",
+            "Update chatling (`pip install -U chatling`), or use the one that wrote it.",
+        )
 
 
 class Malformed(ValueError):
@@ -21,13 +47,14 @@ def fresh() -> dict[str, Any]:
 
 
 def pack(state: dict[str, Any]) -> dict[str, Any]:
-    """The state with its checksum, as it is written."""
+    """The state with its format and checksum, as it is written."""
+    state = state | {FORMAT_KEY: FORMAT}
     return state | {CHECKSUM: _checksum(state)}
 
 
 def unpack(value: Any) -> dict[str, Any]:
     """What `pack` was given. Raises Malformed, in words, when it was not that; a state of an
-    earlier version has no checksum.
+    earlier version has no checksum and no format.
     """
     if not isinstance(value, dict) or not all(
         isinstance(value.get(key), dict) for key in ("stages", "execution")
@@ -42,6 +69,7 @@ def unpack(value: Any) -> dict[str, Any]:
         _check(entry, _ENTRY, f"stages.{name}")
         if "status" not in entry:
             raise Malformed(f"stages.{name} has no status")
+    state.pop(FORMAT_KEY, None)
     return state
 
 

@@ -6,6 +6,8 @@ import torch
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 
+from .reference_modern import Shape, modern_logits
+
 
 def small(preset: str, **overrides: int) -> GPT:
     recipe = ModelRecipe(preset=preset, depth=4, width=64, head_width=16, context=32, **overrides)  # type: ignore[arg-type]
@@ -106,3 +108,27 @@ def test_layers_alike_share_a_compiled_graph() -> None:
     # short and full windows, with and without value embeddings: three of the four occur
     assert counter.frame_count == 3
     torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(("depth", "kv_heads"), [(4, 2), (5, 4)])
+def test_modern_is_the_reference_written_out(depth: int, kv_heads: int) -> None:
+    recipe = ModelRecipe(
+        preset="modern", depth=depth, width=64, head_width=16, kv_heads=kv_heads, context=32
+    )
+    config = recipe.resolve(97)
+    model = GPT(config, compute_dtype=torch.float64).double()
+    model.initialise(torch.Generator().manual_seed(0))
+    stir(model)
+    # the model's tables are rounded to fp32, which the tests of rotation and parity hold
+    distance = torch.arange(32, dtype=torch.float64)[:, None]
+    angles = distance * 100_000.0 ** -(torch.arange(8, dtype=torch.float64) / 8)
+    model.cos, model.sin = angles.cos(), angles.sin()
+    ids = torch.randint(0, 97, (2, 20), generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        logits = model.logits(model(ids)).numpy()
+    weights = {name: p.detach().numpy() for name, p in model.named_parameters()}
+    shape = Shape(depth, config.heads, kv_heads, config.windows)
+    assert config.windows[:3] == (12, 12, 12)  # 20 tokens reach beyond them
+    for row, tokens in enumerate(ids.tolist()):
+        assert abs(logits[row] - modern_logits(weights, tokens, shape)).max() < 1e-9
+    assert abs(logits).max() > 1

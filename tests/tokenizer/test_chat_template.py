@@ -13,12 +13,12 @@ from chatling.errors import DataError
 from chatling.messages import Conversation, Message, Part
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from chatling.tokenizer.chat_template import (
-    chat_template,
     merge_texts,
     parse_completion,
     render,
     render_prompt,
 )
+from chatling.tokenizer.hf_format import chat_template
 
 TOOL_TURN = Message(
     "assistant",

@@ -28,7 +28,6 @@ from chatling.run_dir import (
     write_atomic,
     write_json,
 )
-from chatling.tokenizer.chat_template import chat_template
 from chatling.tokenizer.hf_format import split_pattern, tokenizer_config, tokenizer_json
 
 SPECIAL_TOKENS = (
@@ -258,9 +257,7 @@ class Tokenizer:
                 building / "tokenizer.json",
                 tokenizer_json(self.pieces, self.digits, SPECIAL_TOKENS),
             )
-            config = tokenizer_config(
-                bos="<|bos|>", end="<|assistant_end|>", chat_template=chat_template()
-            )
+            config = tokenizer_config(bos="<|bos|>", end="<|assistant_end|>")
             write_json(building / "tokenizer_config.json", config)
             write_atomic(
                 building / "token_bytes.safetensors", save({"token_bytes": self.token_bytes})

@@ -7,13 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from chatling.errors import DataError
 from chatling.messages import Conversation, Message, Part, PartKind
-
-if TYPE_CHECKING:
-    from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.bpe import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -129,16 +126,6 @@ def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(merged)
 
 
-def chat_template() -> str:
-    """`render` and `render_prompt` (`add_generation_prompt`) in Jinja, for transformers, vLLM and
-    the like.
-
-    Takes content as a string or as a list of `{"type", "text"}` parts. Equal token for token for
-    text that spells no special token; Jinja cannot tell such text from the tokens themselves.
-    """
-    return "".join(line.strip() for line in _CHAT_TEMPLATE.splitlines())
-
-
 def _turns(conversation: Conversation) -> tuple[Message, ...]:
     """User and assistant messages, the system message merged into the first."""
     first, *rest = conversation.messages
@@ -150,42 +137,3 @@ def _turns(conversation: Conversation) -> tuple[Message, ...]:
 def _append(out: Rendered, ids: list[int], loss_mask: bool) -> None:
     out.ids.extend(ids)
     out.mask.extend([loss_mask] * len(ids))
-
-
-# Line ends and indentation are taken out, so only what stands in {{ }} is printed.
-_CHAT_TEMPLATE = r"""
-{%- macro plain(content) -%}
-    {%- if content is string -%}{{ content }}
-    {%- else -%}{%- for part in content -%}{{ part['text'] }}{%- endfor -%}
-    {%- endif -%}
-{%- endmacro -%}
-{%- if messages[0]['role'] == 'system' -%}
-    {%- set system = plain(messages[0]['content']) + '\n\n' -%}
-    {%- set turns = messages[1:] -%}
-{%- else -%}
-    {%- set system = '' -%}
-    {%- set turns = messages -%}
-{%- endif -%}
-{{ '<|bos|>' }}
-{%- for message in turns -%}
-    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) or message['role'] not in ['user', 'assistant'] -%}
-        {{ raise_exception('Messages must be an optional system message, then user and assistant in turn.') }}
-    {%- endif -%}
-    {%- if message['role'] == 'user' -%}
-        {{ '<|user_start|>' + (system if loop.first else '') + plain(message['content']) + '<|user_end|>' }}
-    {%- else -%}
-        {{ '<|assistant_start|>' }}
-        {%- if message['content'] is string -%}{{ message['content'] }}
-        {%- else -%}
-            {%- for part in message['content'] -%}
-                {%- if part['type'] in ['python', 'output'] -%}
-                    {{ '<|' + part['type'] + '_start|>' + part['text'] + '<|' + part['type'] + '_end|>' }}
-                {%- else -%}{{ part['text'] }}
-                {%- endif -%}
-            {%- endfor -%}
-        {%- endif -%}
-        {{ '<|assistant_end|>' }}
-    {%- endif -%}
-{%- endfor -%}
-{%- if add_generation_prompt -%}{{ '<|assistant_start|>' }}{%- endif -%}
-"""

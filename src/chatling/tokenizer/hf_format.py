@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
+from pathlib import Path
 from typing import Any
 
 from chatling.errors import DataError
@@ -193,7 +194,7 @@ def tokenizer_json(pieces: Sequence[bytes], digits: int, specials: Sequence[str]
     )
 
 
-def tokenizer_config(bos: str, end: str, chat_template: str) -> dict[str, Any]:
+def tokenizer_config(bos: str, end: str) -> dict[str, Any]:
     """`tokenizer_config.json`: what transformers needs beside `tokenizer.json`."""
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -201,5 +202,17 @@ def tokenizer_config(bos: str, end: str, chat_template: str) -> dict[str, Any]:
         "eos_token": end,
         "pad_token": end,
         "clean_up_tokenization_spaces": False,
-        "chat_template": chat_template,
+        "chat_template": chat_template(),
     }
+
+
+def chat_template() -> str:
+    """The rendering of `chat_template.py` in Jinja (with `add_generation_prompt` that of a prompt),
+    for transformers, vLLM and the like.
+
+    Takes content as a string or as a list of `{"type", "text"}` parts. Equal token for token for
+    text that spells no special token; Jinja cannot tell such text from the tokens themselves. Line
+    ends and indentation are taken out, so that only what stands in {{ }} is printed.
+    """
+    template = Path(__file__).with_name("chat_template.jinja").read_text(encoding="utf-8")
+    return "".join(line.strip() for line in template.splitlines())

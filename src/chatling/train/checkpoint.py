@@ -22,6 +22,7 @@ from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
 from chatling.run_dir import building_folder, manifest_fault, open_plain, read_json, write_json
+from chatling.run_state import FORMAT, FORMAT_KEY, check_format
 
 MODEL, OPTIMIZER, CONFIG, LOOP, RNG = (
     "model.safetensors",
@@ -144,10 +145,11 @@ def open_model(folder: Path, world: DistContext | None = None) -> ModelConfig:
 
 
 def model_shape(folder: Path) -> ModelConfig:
-    """What a model's config.json says. Raises DataError."""
+    """What a model's config.json says. Raises DataError, also for a newer format."""
     found = read_json(folder / CONFIG)
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         raise DataError(f"{folder / CONFIG} does not describe a model.", MADE_ANEW)
+    check_format(found, folder / CONFIG)
     try:
         return ModelConfig.from_dict(found["model"])
     except DataError as error:
@@ -239,7 +241,8 @@ def _save_weights(model: GPT, folder: Path, extra: dict[str, Any] | None = None)
         {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
         folder / MODEL,
     )
-    write_json(folder / CONFIG, {"model": model.config.to_dict(), **(extra or {})})
+    facts = {FORMAT_KEY: FORMAT, "model": model.config.to_dict(), **(extra or {})}
+    write_json(folder / CONFIG, facts)
 
 
 def _save_file(tensors: dict[str, torch.Tensor], path: Path) -> None:
