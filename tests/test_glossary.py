@@ -1,5 +1,5 @@
-"""The code speaks the field's words: no module, class, function or first line of a docstring says
-it otherwise.
+"""Code and pages speak the field's words: no module, class, function, first line of a docstring or
+page says it otherwise.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = Path(__file__).resolve().parent.parent / "src/chatling"
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src/chatling"
 # what the field calls by another name
 NAMES = set(
     """
@@ -53,6 +54,19 @@ def first_lines(path: Path) -> Iterator[tuple[int, str]]:
             text = ast.get_docstring(node)
             if text:
                 yield getattr(node, "lineno", 1), text.split("\n\n")[0]
+
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DATED = ("LOG.md", "DECISIONS.md")  # entries stay as they were written
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name not in DATED], ids=lambda page: page.name
+)
+def test_pages_are_without_metaphors(page: Path) -> None:
+    code = re.compile(r"^ *```.*?^ *```|`[^`]*`", re.DOTALL | re.MULTILINE)
+    prose = " ".join(code.sub(" ", page.read_text(encoding="utf-8")).split())
+    assert not [prose[found.start() - 40 : found.end() + 40] for found in METAPHORS.finditer(prose)]
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,7 @@ class DPOConfig:
     pairs: Count | None = None
     """How many to make of the pocket world; empty: 1,200."""
     beta: Annotated[float, bounded(gt=0, le=1_000)] = 0.1
-    """How dear it is to move away from the model that DPO began with."""
+    """The price of moving away from the model that DPO began with (the KL constraint)."""
     label_smoothing: Annotated[float, bounded(ge=0, lt=0.5)] = 0.0
     """Share of the labels that may be wrong (cDPO)."""
     length_normalize: Flag = False
