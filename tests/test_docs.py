@@ -104,6 +104,15 @@ def test_examples_import_what_there_is(page: Path) -> None:
                 )
 
 
+@pytest.mark.parametrize("name", ["data.md", "optimizer.md", "tasks.md"])
+def test_examples_that_need_no_run_work(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last example of a page, under "Try", runs as it stands and prints something."""
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    code = re.findall(r"```python\n(.*?)```", page[page.index("## Try") :], re.DOTALL)[-1]
+    exec(compile(code, name, "exec"), {})
+    assert capsys.readouterr().out.strip()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_tables_of_the_code_name_what_stands_there(page: Path) -> None:
     """Rows `file`, … | `identifier`, …: each identifier is a word of one of the files."""
