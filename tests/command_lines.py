@@ -22,7 +22,7 @@ from chatling.commands.data import _ACTIONS
 from chatling.commands.eval import EVALUATIONS, TOKENIZER
 from chatling.config.recipe import Recipe, builtin_recipes, load_recipe
 from chatling.errors import ChatlingError, RecipeError
-from chatling.tasks.registry import HUB, SYNTHETIC_TASKS
+from chatling.tasks.registry import TASKS
 
 # Stand for something of the reader's own; the value is what the parsers are tried with.
 PLACEHOLDERS = {
@@ -279,7 +279,7 @@ def _values_fault(name: str, given: argparse.Namespace) -> str | None:
     if (
         name == "eval"
         and given.runs[-1] == "chat"
-        and (unknown := set(given.tasks or ()) - {*HUB, *SYNTHETIC_TASKS, "pocket", "all"})
+        and (unknown := set(given.tasks or ()) - {*TASKS, "pocket", "all"})
     ):
         return f"there is no task {unknown.pop()!r}"
     return None

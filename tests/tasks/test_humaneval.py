@@ -36,7 +36,7 @@ def said(text: str) -> tuple[Part, ...]:
 def test_every_reference_solution_passes_in_every_form(task: HumanEval) -> None:
     failed = []
     for i, example in enumerate(task):
-        row = task.rows[i]
+        row = task.items[i]
         body = row["canonical_solution"]
         whole = row["prompt"] + body
         alone = whole[
@@ -61,7 +61,7 @@ def test_wrong_answers_do_not_pass(task: HumanEval) -> None:
             "    pass",
             "I do not know.",
             "```python\n```",
-            f"def {task.rows[i]['entry_point']}(*a):\n    return object()",
+            f"def {task.items[i]['entry_point']}(*a):\n    return object()",
         ):
             assert not passes(task.program(task[i], said(form))), (i, form)
 
@@ -106,7 +106,7 @@ def test_without_a_sandbox_there_is_no_score(
     task: HumanEval, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Sandbox, "_holds", lambda self, name: False)
-    weak = HumanEval(task.rows.files, allow_weak=True)
+    weak = HumanEval(task.items.files, allow_weak=True)
     assert weak.score(weak[0], weak[0].messages[1].parts)
     with pytest.raises(MachineError, match="cannot be shut off"):
-        HumanEval(task.rows.files).score(task[0], task[0].messages[1].parts)
+        HumanEval(task.items.files).score(task[0], task[0].messages[1].parts)

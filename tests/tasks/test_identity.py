@@ -7,8 +7,9 @@ from collections import Counter
 import pytest
 
 from chatling.errors import DataError, RecipeError
-from chatling.tasks.identity import TOPICS, Identity, IdentityConfig
+from chatling.tasks.identity import Identity, IdentityConfig
 from chatling.tasks.registry import load_task
+from chatling.tasks.tables import load_table
 
 ADA = IdentityConfig(
     name="Ada Zett", maker="the Miller family of Ulm", persona="a dry but patient robot"
@@ -45,10 +46,11 @@ def test_every_question_and_answer_of_the_tables_comes_up() -> None:
     said = "\n".join(
         message.text for talk in Identity(ADA, "train", 10_000) for message in talk.messages
     )
-    for topic in TOPICS:
-        assert len(set(topic.questions)) == len(topic.questions) >= 6
-        assert len(set(topic.answers)) == len(topic.answers) >= 3
-        for template in (*topic.questions, *topic.answers):
+    for topic in load_table("tasks/identity.toml")["topics"]:
+        questions, answers = topic["questions"], topic["answers"]
+        assert len(set(questions)) == len(questions) >= 6
+        assert len(set(answers)) == len(answers) >= 3
+        for template in (*questions, *answers):
             maker = ADA.maker[:1].upper() + ADA.maker[1:]
             assert (
                 template.format(name=ADA.name, maker=ADA.maker, Maker=maker, persona=ADA.persona)

@@ -16,8 +16,7 @@ from chatling.errors import DataError, RecipeError
 from chatling.messages import Conversation, Part
 from chatling.tasks.registry import (
     CHAT_TASKS,
-    HUB,
-    SYNTHETIC_TASKS,
+    TASKS,
     expected_length,
     load_task,
     task_files,
@@ -160,7 +159,7 @@ def test_subsets_and_splits_that_are_not_there_are_named(fetcher: Any) -> None:
 
 
 def test_files_behind_tasks(fetcher: Any) -> None:
-    for name in (*HUB, *SYNTHETIC_TASKS):
+    for name in TASKS:
         found = task_files(name, "test", fetcher)
         assert len(found) == (0 if name == "identity" else 1)
         assert all(path.is_file() for path in found)

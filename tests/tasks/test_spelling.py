@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatling.errors import DataError
-from chatling.messages import Part
+from chatling.messages import Conversation, Part
 from chatling.tasks.registry import load_task
 from chatling.tasks.spelling import (
     SHARES,
@@ -31,6 +31,11 @@ from chatling.tools.calculator import calculate
 @pytest.fixture(scope="module")
 def words(data_pack: Path) -> Path:
     return data_pack / "words/words_alpha.txt"
+
+
+def spelled_word(example: Conversation) -> str:
+    """The word of an example, which its answer begins with."""
+    return example.messages[-1].text.split(":")[0]
 
 
 def test_the_pinned_checksum_is_the_file_s(words: Path) -> None:
@@ -52,12 +57,12 @@ def test_examples_depend_on_the_index_alone(words: Path, kind: Any) -> None:
     task, again = kind(words, "test", 500), kind(words, "test", 1000)
     assert [task[i] for i in range(500)] == [again[i] for i in reversed(range(500))][::-1]
     assert len(set(task)) == 500
-    assert not {task.draw(i)[0] for i in range(500)} & set(split_words(words, "train"))
+    assert not {spelled_word(task[i]) for i in range(500)} & set(split_words(words, "train"))
 
 
 def test_two_hundred_thousand_words_are_spelled_once_each(words: Path) -> None:
     task = SimpleSpelling(words, "train", 200_000)
-    assert len({task.draw(i)[0] for i in range(0, 200_000, 10)}) == 20_000
+    assert len({spelled_word(task[i]) for i in range(0, 200_000, 10)}) == 20_000
     word, letters = task[7].messages[1].text.split(":\n")
     assert letters.split(",") == list(word)
     assert word in task[7].messages[0].text
@@ -68,8 +73,8 @@ def test_two_hundred_thousand_words_are_spelled_once_each(words: Path) -> None:
 def test_a_bee_counts_checks_and_answers(words: Path) -> None:
     task = SpellingBee(words, "train", 2_000)
     numbers: Counter[str] = Counter()
-    for i, example in enumerate(task):
-        word = task.draw(i)[0]
+    for example in task:
+        word = spelled_word(example)
         head, check, output, answer = example.messages[1].parts
         assert word in example.messages[0].text.lower()
         assert calculate(check.text) == output.text

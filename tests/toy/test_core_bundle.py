@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from chatling.run_dir import manifest_fault
-from chatling.toy import facts
 from chatling.toy.core_bundle import CHOICES, write_core_bundle
+from chatling.toy.facts import rows as facts
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_every_kind_of_task_is_there_and_described(bundle: Path) -> None:
 
 
 def test_the_right_answers_are_right(bundle: Path) -> None:
-    capital = {country.name: country.capital for country in facts.countries()}
+    capital = {country["c"]: country["city"] for country in facts("countries")}
     for row in rows(bundle, "pocket_capitals"):
         country = row["query"].removeprefix("Question: What is the capital of ").removesuffix("?")
         assert row["choices"][row["gold"]] == capital[country]
@@ -88,7 +88,7 @@ def test_the_right_answers_are_right(bundle: Path) -> None:
         right = [capital[name] == row["continuation"].removesuffix(".") for name in named]
         assert right.index(True) == row["gold"]
         assert sum(right) == 1
-    both = {frozenset(pair) for pair in facts.pairs(facts.OPPOSITES)}
+    both = {frozenset(pair.values()) for pair in facts("opposites")}
     for row in rows(bundle, "pocket_opposites"):
         word = row["query"].split()[3]
         assert [frozenset((word, choice)) in both for choice in row["choices"]].index(True) == row[
@@ -96,7 +96,7 @@ def test_the_right_answers_are_right(bundle: Path) -> None:
         ]
     for row in rows(bundle, "pocket_spelling"):
         assert row["continuation"].replace("-", "") == row["context"].split()[0]
-    beasts = {animal.name: animal for animal in facts.animals()}
+    beasts = {animal["s"]: animal for animal in facts("animals")}
     for row in rows(bundle, "pocket_animals"):
         subject = (
             row["query"].split(" is called")[0].split()[-1]
@@ -105,7 +105,7 @@ def test_the_right_answers_are_right(bundle: Path) -> None:
         )
         known = beasts[subject]
         told = row["choices"][row["gold"]].removeprefix("a ").removeprefix("an ")
-        assert told in (known.eats, known.lives, known.young, known.kind)
+        assert told in (known["eats"], known["lives"], known["young"], known["kind"])
 
 
 def test_the_right_choice_stands_anywhere(bundle: Path) -> None:

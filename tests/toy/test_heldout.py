@@ -7,13 +7,15 @@ import pytest
 
 from chatling.errors import RecipeError
 from chatling.messages import Conversation, Part
-from chatling.toy import SKILLS, conversations, heldout, heldout_phrasings, practice, templates
-from chatling.toy.arithmetic import HARD_TEST, HARD_TRAIN, ONE_STEP, TWO_STEPS
+from chatling.tasks.tables import load_table
+from chatling.toy import SKILLS, conversations, heldout, practice
+from chatling.toy.arithmetic import problems
 from chatling.toy.corpus import documents
-from chatling.toy.heldout import final_number, refuses, says, spells
-from chatling.toy.relations import Relation, capitalised, relations
+from chatling.toy.facts import capitalized
+from chatling.toy.heldout import final_number, phrasings, refuses, says, spells
+from chatling.toy.relations import Relation, relations
 from chatling.toy.smalltalk import intents
-from chatling.toy.words import COUNT, SPELL
+from chatling.toy.templates import fill
 
 
 def normal(text: str) -> str:
@@ -40,37 +42,26 @@ def test_no_held_out_question_is_in_training(skill: str, trained: set[str]) -> N
 
 def training_templates(relation: Relation) -> set[str]:
     """Every training question of a relation with its slots left open."""
-    p, found = relation.phrasings, set()
     marks = {key: f"slot{key}" for key in relation.facts[0].slots} | {
         "pl": "slotpl",
         "topic": "slottopic",
     }
-    ways = (
-        (templates.DIRECT, p.direct),
-        (templates.INDIRECT, p.indirect),
-        (templates.NOUNS + templates.TELL, p.nouns),
-        (templates.STEMS, p.stems),
-    )
-    for wrappers, phrases in ways:
-        found |= {
-            templates.fill(wrapper, phrase.format(**marks))
-            for wrapper in wrappers
-            for phrase in phrases
-        }
-    for topic in marks.values():
-        found |= {
-            templates.fill(wrapper, phrase, topic)
-            for wrapper in templates.TOPICS
-            for phrase in p.pronoun
-        }
-    return {normal(text) for text in found}
+    wrappers = dict(load_table("toy/templates.toml"))
+    wrappers["nouns"] += wrappers.pop("tell")
+    return {
+        normal(fill(wrapper, phrase.format(**marks), topic))
+        for way in wrappers
+        for wrapper in wrappers[way]
+        for phrase in relation.phrasings.get(way, ())
+        for topic in (marks.values() if way == "pronoun" else ("",))
+    }
 
 
 @pytest.mark.parametrize("name", relations())
 def test_no_held_out_template_is_a_training_template(name: str) -> None:
     relation = relations()[name]
     marks = {key: f"slot{key}" for key in relation.facts[0].slots} | {"topic": "slottopic"}
-    held_out = {normal(capitalised(t).format(**marks)) for t in heldout_phrasings.FACTS[name]}
+    held_out = {normal(capitalized(t).format(**marks)) for t in phrasings("facts")[name]}
     assert not held_out & training_templates(relation)
     assert len(held_out) >= 5
 
@@ -91,10 +82,12 @@ def test_small_talk_held_out_differs_whatever_surrounds_it() -> None:
 
 
 def test_other_held_out_templates_differ() -> None:
-    assert not {normal(t) for t in heldout_phrasings.SPELL} & {normal(t) for t in SPELL}
-    assert not {normal(t) for t in heldout_phrasings.COUNT} & {normal(t) for t in COUNT}
-    stories = [{p.story for p in group} for group in (ONE_STEP, TWO_STEPS, HARD_TRAIN, HARD_TEST)]
-    assert sum(map(len, stories)) == len(set().union(*stories))
+    for name in ("spell", "count"):
+        trained = {normal(text) for text in load_table("toy/words.toml")[name]}
+        assert not {normal(text) for text in phrasings(name)} & trained
+    kinds = ("one_step", "two_steps", "hard_train", "hard_test")
+    stories = [problem.story for kind in kinds for problem in problems(kind)]
+    assert len(stories) == len(set(stories)) > 130
 
 
 @pytest.mark.parametrize("skill", SKILLS)
@@ -182,7 +175,7 @@ def test_practice_and_its_test_share_neither_numbers_nor_templates() -> None:
         tuple(sorted(n)) for n in numbers[1]
     }
     assert all(task.score(c, c.messages[-1].parts) for task in (train, test) for c in task)
-    assert practice(0, 1500).questions == train.questions != practice(1, 1500).questions
+    assert list(practice(0, 1500)) == list(train) != list(practice(1, 1500))
 
 
 def test_practice_is_mostly_hard_and_pays_for_nothing_but_the_taught_answer() -> None:

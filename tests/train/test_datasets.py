@@ -18,7 +18,7 @@ from chatling.data.hub import Fetcher
 from chatling.errors import DataError
 from chatling.messages import Conversation
 from chatling.tasks.identity import IdentityConfig
-from chatling.tasks.registry import SYNTHETIC_TASKS, expected_length
+from chatling.tasks.registry import TASKS, expected_length
 from chatling.train.datasets import MixtureEntry, Sources, notes
 
 # DESIGN, section 5
@@ -61,7 +61,7 @@ class Complete(Sources):
     def load(self, entry: MixtureEntry, stage: str, split: Any) -> Stub:
         length = (
             entry.count
-            if entry.task in SYNTHETIC_TASKS and entry.count is not None
+            if not TASKS[entry.task].repo and entry.count is not None
             else expected_length(entry.task, entry.split or split)
         )
         assert length is not None

@@ -8,19 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chatling.data.mixtures import Mapped
 from chatling.errors import DataError
 from chatling.tasks.multiple_choice import MultipleChoice, Question
 from chatling.tasks.rows import Rows
+from chatling.tasks.task import TaskEntry
 
 
 def arc(name: str, files: Sequence[Path]) -> MultipleChoice:
     """Columns question, choices {text, label}, answerKey. Some rows label their choices 1 to 4; all
     are shown as A, B, C, ...
     """
-    return MultipleChoice(
-        name, Mapped(Rows(files, ("question", "choices", "answerKey")), _question)
-    )
+    return MultipleChoice(name, Rows(files, ("question", "choices", "answerKey")), _question)
 
 
 def _question(row: dict[str, Any]) -> Question:
@@ -31,3 +29,13 @@ def _question(row: dict[str, Any]) -> Question:
             f" {row['question'][:80]!r}."
         )
     return row["question"], row["choices"]["text"], labels.index(row["answerKey"])
+
+
+def _entry(name: str, train: int, validation: int, test: int) -> TaskEntry:
+    rows = {"train": train, "validation": validation, "test": test}
+    files = {split: f"{name}/{split}[-.]*" for split in rows}
+    return TaskEntry(name, lambda files, _: arc(name, files), rows, "allenai/ai2_arc", files)
+
+
+EASY = _entry("ARC-Easy", 2_251, 570, 2_376)
+CHALLENGE = _entry("ARC-Challenge", 1_119, 299, 1_172)

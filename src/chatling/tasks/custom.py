@@ -7,7 +7,6 @@ from __future__ import annotations
 import codecs
 import mmap
 from array import array
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from chatling.data.readers import RowErrors, file_format, iter_rows
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
 from chatling.messages import Conversation, Part
-from chatling.tasks.task import Task
+from chatling.tasks.task import IndexedTask
 
 # share of bad lines that are left out with a note; above it something is wrong with the file as a
 # whole
@@ -27,7 +26,7 @@ TOLERATED = 0.01
 SHOWN = 3  # bad lines that a note quotes
 
 
-class ConversationTask(Task):
+class ConversationTask(IndexedTask):
     """Conversations to learn from; nothing to judge an answer by."""
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
@@ -41,14 +40,17 @@ class ConversationTask(Task):
 class Conversations(ConversationTask):
     """The rows that hold a conversation, in any of the shapes that `parse_conversation` knows."""
 
+    items: array[int]  # their numbers
+
     def __init__(self, name: str, rows: Indexed[Any], where: str, unit: str = "line"):
         """Reads every row once. `where` names the rows in notes and errors.
 
         Bad rows (not JSON, wrong roles, an empty turn, no answer) are left out and noted. Raises
         DataError when more than TOLERATED of all are bad, or none is good.
         """
-        self.name, self._rows = name, rows
         good, bad = array("q"), 0
+        super().__init__(name, good)
+        self._rows = rows
         shown: list[str] = []
         for i in range(len(rows)):
             try:
@@ -80,20 +82,14 @@ class Conversations(ConversationTask):
                 f"{where} holds no conversations.",
                 "Write one JSON object a line, or take it out of the mixture.",
             )
-        self._good: Sequence[int] = good
         if bad:
             more = "; …" if bad > len(shown) else ""
             self.notes = (
                 f"{where}: left out {bad:,} of {len(rows):,} {unit}s; {'; '.join(shown)}{more}.",
             )
 
-    def __len__(self) -> int:
-        return len(self._good)
-
-    def __getitem__(self, index: int) -> Conversation:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self.name} has {len(self)} conversations, asked for number {index}")
-        return parse_conversation(self._rows[self._good[index]])
+    def example(self, index: int) -> Conversation:
+        return parse_conversation(self._rows[self.items[index]])
 
 
 class JsonLines:
@@ -207,5 +203,5 @@ class JsonlConversations(Conversations):
             *(rows.notes if isinstance(rows, HeldRows) else ()),
             *_not_used(path),
         )
-        held_out = max(1, len(self._good) // 50)
-        self._good = self._good[held_out:] if split == "train" else self._good[:held_out]
+        held_out = max(1, len(self) // 50)
+        self.items = self.items[held_out:] if split == "train" else self.items[:held_out]

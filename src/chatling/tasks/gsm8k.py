@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chatling.messages import Conversation, Message, Part
 from chatling.tasks.rows import Rows
-from chatling.tasks.task import Task, visible_text
+from chatling.tasks.task import IndexedTask, TaskEntry, visible_text
 
 _CALL = re.compile(r"<<([^<>]*)=([^<>=]*)>>")
 _MARKED = re.compile(
@@ -19,30 +19,31 @@ _MARKED = re.compile(
 )
 
 
-class GSM8K(Task):
+class GSM8K(IndexedTask):
     """The calculator annotations of the answers become tool calls; right is who gives the number
     behind ####.
     """
 
-    name = "GSM8K"
-
     def __init__(self, files: Sequence[Path]):
-        self.rows = Rows(files, ("question", "answer"))
+        super().__init__("GSM8K", Rows(files, ("question", "answer")))
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Conversation:
-        row = self.rows[index]
-        return Conversation(
-            (
-                Message.of("user", row["question"]),
-                Message("assistant", worked_answer(row["answer"])),
-            )
-        )
+    def example(self, index: int) -> Conversation:
+        row = self.items[index]
+        answer = Message("assistant", worked_answer(row["answer"]))
+        return Conversation((Message.of("user", row["question"]), answer))
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         return same_number(conversation, completion)
+
+
+ENTRY = TaskEntry(
+    "GSM8K",
+    lambda files, _: GSM8K(files),
+    rows={"train": 7_473, "test": 1_319},
+    repo="openai/gsm8k",
+    files={"train": "{subset}/train[-.]*", "test": "{subset}/test[-.]*"},
+    subset="main",
+)
 
 
 def worked_answer(text: str) -> tuple[Part, ...]:

@@ -13,31 +13,25 @@ from typing import Any
 
 from chatling.messages import Conversation, Part
 from chatling.tasks.rows import Rows
-from chatling.tasks.task import Task, visible_text
+from chatling.tasks.task import IndexedTask, TaskEntry, visible_text
 from chatling.tools.sandbox import Sandbox
 
 _FENCED = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
-class HumanEval(Task):
+class HumanEval(IndexedTask):
     """The prompt is a signature with its docstring; the answer, the whole function or only what
     follows it.
     """
 
-    name = "HumanEval"
-
     def __init__(self, files: Sequence[Path], *, allow_weak: bool = False):
+        rows = Rows(files, ("prompt", "canonical_solution", "test", "entry_point"))
+        super().__init__("HumanEval", rows)
         self.allow_weak = allow_weak
-        self.rows = Rows(files, ("prompt", "canonical_solution", "test", "entry_point"))
-        self._by_prompt = {
-            row["prompt"]: row for row in (self.rows[i] for i in range(len(self.rows)))
-        }
+        self._by_prompt = {row["prompt"]: row for row in map(rows.__getitem__, range(len(rows)))}
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> Conversation:
-        row = self.rows[index]
+    def example(self, index: int) -> Conversation:
+        row = self.items[index]
         return Conversation.of(
             row["prompt"], f"```python\n{row['prompt']}{row['canonical_solution'].rstrip()}\n```"
         )
@@ -58,9 +52,17 @@ class HumanEval(Task):
 
     @cached_property
     def sandbox(self) -> Sandbox:
-        return Sandbox(
-            allow_weak=self.allow_weak
-        )  # at the first answer, since finding one that holds starts processes
+        # at the first answer, since finding one that holds starts processes
+        return Sandbox(allow_weak=self.allow_weak)
+
+
+ENTRY = TaskEntry(
+    "HumanEval",
+    lambda files, options: HumanEval(files, allow_weak=options.allow_weak),
+    rows={"test": 164},
+    repo="openai/openai_humaneval",
+    files={"test": "openai_humaneval/test[-.]*"},
+)
 
 
 def extract_code(text: str, entry_point: str) -> str:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 
-from chatling.data.mixtures import Mapped
-from chatling.tasks.multiple_choice import MultipleChoice, Question
+from chatling.tasks.multiple_choice import MultipleChoice
 from chatling.tasks.rows import Rows
+from chatling.tasks.task import TaskEntry, TaskOptions
 
 
-def mmlu(files: Sequence[Path]) -> MultipleChoice:
+def mmlu(files: Sequence[Path], options: TaskOptions) -> MultipleChoice:
     """Columns question, choices, answer (an index). The test split stands subject by subject:
     shuffle it before taking a part.
     """
-    rows = Rows(files, ("question", "choices", "answer"))
+    columns = ("question", "choices", "answer")
+    return MultipleChoice("MMLU", Rows(files, columns), itemgetter(*columns))
 
-    def question(row: dict[str, object]) -> Question:
-        return row["question"], row["choices"], row["answer"]  # type: ignore[return-value]
 
-    return MultipleChoice("MMLU", Mapped(rows, question))
+MMLU = TaskEntry(
+    "MMLU",
+    mmlu,
+    rows={"train": 99_842, "validation": 1_531, "test": 14_042},
+    repo="cais/mmlu",
+    files={
+        "train": "all/auxiliary_train[-.]*",
+        "validation": "{subset}/validation[-.]*",
+        "test": "{subset}/test[-.]*",
+    },
+    subset="all",
+)

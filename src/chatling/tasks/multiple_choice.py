@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from string import ascii_uppercase
+from typing import Any
 
-from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
 from chatling.messages import Conversation, Part
-from chatling.tasks.task import Task, visible_text
+from chatling.tasks.rows import Rows
+from chatling.tasks.task import IndexedTask, visible_text
 
 Question = tuple[str, Sequence[str], int]  # the question, its choices, the index of the right one
 _LETTERS = re.compile(r"\(([A-Z](?:, [A-Z])*)\)\.$")
 
 
-class MultipleChoice(Task):
+class MultipleChoice(IndexedTask):
     """Each example asks for one letter. The letter stands behind its choice, where attention finds
     it right after the words that it stands for; small models learn that binding far more easily
     than a letter in front.
@@ -24,14 +25,12 @@ class MultipleChoice(Task):
     kind = "categorical"
     baseline = 0.25  # nearly all have four choices
 
-    def __init__(self, name: str, questions: Indexed[Question]):
-        self.name, self.questions = name, questions
+    def __init__(self, name: str, rows: Rows, question: Callable[[dict[str, Any]], Question]):
+        super().__init__(name, rows)
+        self._question = question
 
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    def __getitem__(self, index: int) -> Conversation:
-        question, choices, right = self.questions[index]
+    def example(self, index: int) -> Conversation:
+        question, choices, right = self._question(self.items[index])
         if not 0 <= right < len(choices) <= len(ascii_uppercase):
             raise DataError(
                 f"Question {index} of {self.name} has {len(choices)} choices and answer {right}."

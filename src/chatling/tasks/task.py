@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
+from chatling.data.token_shards import Indexed
+from chatling.errors import DataError, RecipeError
 from chatling.messages import Conversation, Part
+
+if TYPE_CHECKING:
+    from chatling.data.hub import Fetcher
+    from chatling.tasks.identity import IdentityConfig
+
+Split = Literal["train", "validation", "test"]
 
 
 class Task(ABC):
@@ -20,12 +30,10 @@ class Task(ABC):
 
     name: str
     kind: Literal["generative", "categorical"] = "generative"
-    baseline: float = (
-        0.0  # accuracy of guessing; a centred accuracy is (accuracy - baseline) / (1 - baseline)
-    )
-    notes: tuple[
-        str, ...
-    ] = ()  # what a person should know of its data, such as rows that were left out
+    # accuracy of guessing; a centered accuracy is (accuracy - baseline) / (1 - baseline)
+    baseline: float = 0.0
+    # what a person should know of its data, such as rows that were left out
+    notes: tuple[str, ...] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -66,27 +74,36 @@ class Task(ABC):
         return Selection(self, range(len(self))[start:stop:step])
 
 
-class Selection(Task):
+class IndexedTask(Task):
+    """A task over items by index, each shown as a conversation when asked for."""
+
+    def __init__(self, name: str, items: Sequence[Any] | Indexed[Any]):
+        self.name, self.items = name, items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Conversation:
+        if not 0 <= index < len(self):
+            raise IndexError(f"{self.name} has {len(self)} examples, asked for number {index}")
+        return self.example(index)
+
+    def example(self, index: int) -> Conversation:
+        """Example `index`, which there is; an item that is a conversation stands for itself."""
+        conversation: Conversation = self.items[index]
+        return conversation
+
+
+class Selection(IndexedTask):
     """Some examples of another task, in a given order."""
 
     def __init__(self, task: Task, indices: Sequence[int]):
-        self.task, self.indices = task, indices
-        self.name, self.kind, self.baseline, self.notes = (
-            task.name,
-            task.kind,
-            task.baseline,
-            task.notes,
-        )
+        super().__init__(task.name, indices)
+        self.task, self.kind = task, task.kind
+        self.baseline, self.notes = task.baseline, task.notes
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, index: int) -> Conversation:
-        if not 0 <= index < len(self.indices):
-            raise IndexError(
-                f"{self.name} has {len(self.indices)} examples, asked for number {index}"
-            )
-        return self.task[self.indices[index]]
+    def example(self, index: int) -> Conversation:
+        return self.task[self.items[index]]
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         return self.task.score(conversation, completion)
@@ -96,6 +113,65 @@ class Selection(Task):
 
     def choices(self, conversation: Conversation) -> tuple[str, ...]:
         return self.task.choices(conversation)
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What a task may be opened with, besides its files."""
+
+    split: Split
+    size: int
+    """Examples of a synthetic task."""
+    identity: IdentityConfig
+    allow_weak: bool
+    """Whether HumanEval may run programs where no sandbox holds."""
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A task by name: where its data come from, and how it is opened."""
+
+    name: str
+    open: Callable[[Sequence[Path], TaskOptions], Task]
+    rows: Mapping[str, int]
+    """Examples of the complete data, by split."""
+    repo: str = ""
+    """A data set on the Hub; a task without one is synthetic."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """By split, a pattern of paths in `repo`, "{subset}" filled in."""
+    subset: str | None = None
+    """What "{subset}" is by default."""
+    source: tuple[str, str] | None = None
+    """Address and checksum of the one file that a synthetic task is made from."""
+    judged: bool = True
+    """False for conversations to learn from: no answer is right or wrong."""
+
+    def split(self, name: Split) -> str:
+        """The split that serves as one: the test split stands in for a validation split that there
+        is not. Raises RecipeError for any other that there is not.
+        """
+        found = "test" if name == "validation" and name not in self.rows else name
+        if found not in self.rows:
+            raise RecipeError(
+                f"{self.name} has no split {name!r}.", f"It has {', '.join(self.rows)}."
+            )
+        return found
+
+    def fetch(self, fetcher: Fetcher, split: Split, subset: str | None) -> list[Path]:
+        """The task's files; none for what is made from nothing. Raises DataError when there are
+        none of the subset.
+        """
+        if self.source is not None:
+            return [fetcher.url(*self.source)]
+        if not self.repo:
+            return []
+        pattern = self.files[self.split(split)].format(subset=subset or self.subset)
+        if not (files := fetcher.dataset(self.repo, pattern)):
+            raise DataError(
+                f"There is no {pattern} in the data set {self.repo}.",
+                "Check the subset, or the folder that it is read from.",
+            )
+        return files
 
 
 def visible_text(completion: Sequence[Part]) -> str:

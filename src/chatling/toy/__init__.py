@@ -1,6 +1,4 @@
-"""The built-in corpus: a seeded generator of a small true world, in the formats of the real
-data.
-"""
+"""The built-in corpus: a seeded generator of a small true world, in the real data's formats."""
 
 from chatling.toy.corpus import write_corpus
 from chatling.toy.heldout import SKILLS, heldout, practice

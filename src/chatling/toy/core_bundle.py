@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,7 +25,8 @@ from chatling.toy.words import spelled, words
 
 QUESTIONS = 60  # of each task, or as many as there are
 CHOICES = 4
-QUESTION_AND_ANSWER = "\nAnswer: "
+# percent right by guessing, by the kinds that core.yaml knows
+BASELINES = {"multiple_choice": 100 / CHOICES, "schema": 50.0, "language_modeling": 0.0}
 COLUMNS = (
     "Eval Task",
     "Task Category",
@@ -43,79 +45,74 @@ class BundleTask:
     """One task: how it is asked, and a maker of all its rows."""
 
     label: str
-    kind: str  # multiple_choice, schema or language_modeling, as core.yaml calls them
+    kind: str  # a key of BASELINES
     shots: int
     rows: Callable[[Random], list[Row]]
     description: str
     delimiter: str | None = None  # between question and answer, where it is not a space
 
-    @property
-    def baseline(self) -> float:
-        """Percent right by guessing."""
-        return {"multiple_choice": 100 / CHOICES, "schema": 50.0, "language_modeling": 0.0}[
-            self.kind
-        ]
 
-
-def _value(relation: str, fact: Fact) -> tuple[str, str]:
-    """A fact's sentence in two: its beginning, and the value that ends it, without the full
-    stop.
+def _told(*names: str) -> list[tuple[str, str]]:
+    """The facts of some relations, each sentence in two: its beginning, and the value that ends it,
+    without the full stop.
     """
-    reply = relations()[relation].reply(fact).removesuffix(".")
-    end = next(
-        value
-        for value in sorted(fact.slots.values(), key=len, reverse=True)
-        if value and reply.endswith(f" {value}")
-    )
-    return reply.removesuffix(f" {end}"), end
-
-
-def _choice(query: str, right: str, others: list[str], rng: Random) -> Row:
-    """A question with the right value among others of its kind."""
-    choices = [right, *rng.sample(sorted(set(others) - {right}), CHOICES - 1)]
-    rng.shuffle(choices)
-    return {"query": query, "choices": choices, "gold": choices.index(right)}
-
-
-def _capitals(rng: Random) -> list[Row]:
-    cities = [fact.key for fact in relations()["capital"].facts]
-    facts = relations()["capital"].facts
     return [
-        _choice(f"Question: What is the capital of {fact.slots['c']}?", fact.key, cities, rng)
-        for fact in facts
+        _cut(relations()[name].reply(fact), fact)
+        for name in names
+        for fact in relations()[name].facts
     ]
 
 
-def _statements(*names: str) -> Callable[[Random], list[Row]]:
-    def make(rng: Random) -> list[Row]:
-        rows = []
-        for name in names:
-            told = [_value(name, fact) for fact in relations()[name].facts]
-            values = [value for _, value in told]
-            rows += [_choice(query, value, values, rng) for query, value in told]
-        return rows
+def _cut(reply: str, fact: Fact) -> tuple[str, str]:
+    reply = reply.removesuffix(".")
+    longest_first = sorted(fact.slots.values(), key=len, reverse=True)
+    end = next(value for value in longest_first if value and reply.endswith(f" {value}"))
+    return reply.removesuffix(f" {end}"), end
 
-    return make
+
+def _choices(told: Sequence[tuple[str, str]], rng: Random) -> list[Row]:
+    """Questions, each with the right value among others of its kind."""
+    values, rows = {value for _, value in told}, []
+    for query, right in told:
+        choices = [right, *rng.sample(sorted(values - {right}), CHOICES - 1)]
+        rng.shuffle(choices)
+        rows.append({"query": query, "choices": choices, "gold": choices.index(right)})
+    return rows
+
+
+def _capitals(rng: Random) -> list[Row]:
+    return _choices(
+        [
+            (f"Question: What is the capital of {fact.slots['c']}?", fact.slots["city"])
+            for fact in relations()["capital"].facts
+        ],
+        rng,
+    )
+
+
+def _statements(names: Sequence[str], rng: Random) -> list[Row]:
+    return [row for name in names for row in _choices(_told(name), rng)]
 
 
 def _countries(rng: Random) -> list[Row]:
     """Which of two countries a city is the capital of: the contexts differ, the end is the same."""
-    facts = relations()["capital"].facts
-    rows = []
+    facts, rows = relations()["capital"].facts, []
     for fact in facts:
-        other = rng.choice([each for each in facts if each.key != fact.key])
-        pair = [fact, other]
+        pair = [fact, rng.choice([each for each in facts if each is not fact])]
         rng.shuffle(pair)
         contexts = [f"The capital of {each.slots['c']} is" for each in pair]
         rows.append(
-            {"context_options": contexts, "continuation": f"{fact.key}.", "gold": pair.index(fact)}
+            {
+                "context_options": contexts,
+                "continuation": f"{fact.slots['city']}.",
+                "gold": pair.index(fact),
+            }
         )
     return rows
 
 
 def _order(rng: Random) -> list[Row]:
-    told = [_value(name, fact) for name in ("after", "before") for fact in relations()[name].facts]
-    return [{"context": context, "continuation": value} for context, value in told]
+    return [{"context": told, "continuation": end} for told, end in _told("after", "before")]
 
 
 def _spelling(rng: Random) -> list[Row]:
@@ -129,24 +126,28 @@ TASKS = (
         2,
         _capitals,
         "Capitals, as question and answer.",
-        QUESTION_AND_ANSWER,
+        "\nAnswer: ",
     ),
     BundleTask(
         "pocket_animals",
         "multiple_choice",
         0,
-        _statements("eats", "lives", "young", "kind"),
+        partial(_statements, ("eats", "lives", "young", "kind")),
         "What is so of an animal.",
     ),
     BundleTask(
         "pocket_things",
         "multiple_choice",
         0,
-        _statements("colour", "made_of"),
+        partial(_statements, ("colour", "made_of")),
         "A thing's colour, and what it is made from.",
     ),
     BundleTask(
-        "pocket_opposites", "multiple_choice", 0, _statements("opposite"), "The opposite of a word."
+        "pocket_opposites",
+        "multiple_choice",
+        0,
+        partial(_statements, ("opposite",)),
+        "The opposite of a word.",
     ),
     BundleTask(
         "pocket_countries",
@@ -177,40 +178,28 @@ def write_core_bundle(folder: Path, seed: int) -> None:
     has them, and a manifest.
     """
     with building_folder(folder) as building:
-        data = building / "eval_data" / "pocket"
-        data.mkdir(parents=True)
-        entries, table = [], []
+        (building / "eval_data" / "pocket").mkdir(parents=True)
+        entries, table = [], list[tuple[Any, ...]]([COLUMNS])
         for task in TASKS:
             rng = Random(f"pocket core {task.label} {seed}")
             rows = task.rows(rng)
             rows = rng.sample(rows, min(QUESTIONS, len(rows)))
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            (data / f"{task.label}.jsonl").write_text(text, encoding="utf-8")
             uri = f"pocket/{task.label}.jsonl"
+            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+            (building / "eval_data" / uri).write_text(text, encoding="utf-8")
             entry = {
                 "label": task.label,
                 "dataset_uri": uri,
                 "num_fewshot": [task.shots],
                 "icl_task_type": task.kind,
+                "continuation_delimiter": task.delimiter,
             }
-            entries.append(
-                entry | ({"continuation_delimiter": task.delimiter} if task.delimiter else {})
-            )
-            kind = task.kind.replace("_", " ")
-            table.append(
-                [
-                    task.label,
-                    "pocket world",
-                    kind,
-                    task.shots,
-                    len(rows),
-                    task.baseline,
-                    "",
-                    task.description,
-                ]
-            )
+            entries.append({key: value for key, value in entry.items() if value is not None})
+            kind, guessed = task.kind.replace("_", " "), BASELINES[task.kind]
+            described = (kind, task.shots, len(rows), guessed, "", task.description)
+            table.append((task.label, "pocket world", *described))
         (building / "core.yaml").write_text(
             yaml.safe_dump({"icl_tasks": entries}, sort_keys=False), encoding="utf-8"
         )
         with open(building / "eval_meta_data.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([COLUMNS, *table])
+            csv.writer(file).writerows(table)

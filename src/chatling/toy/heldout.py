@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from random import Random
+from typing import Any
 
 from chatling.errors import RecipeError
 from chatling.messages import Conversation, Part
-from chatling.tasks.task import Task, visible_text
-from chatling.toy import arithmetic, heldout_phrasings, unsafe, words
-from chatling.toy.relations import Relation, capitalised, relations
-from chatling.toy.smalltalk import intents
-from chatling.toy.templates import fill, sloppy
-from chatling.toy.unknown import REPLIES, known_words, made_up, person, unknown_slots
+from chatling.tasks.tables import load_table
+from chatling.tasks.task import IndexedTask, Task, visible_text
+from chatling.toy import arithmetic, unsafe, words
+from chatling.toy.facts import capitalized
+from chatling.toy.relations import Fact, Relation
+from chatling.toy.smalltalk import addressed, intents
+from chatling.toy.templates import sloppy
+from chatling.toy.unknown import replies, unknown_question
 from chatling.toy.world import (
-    addressed,
     conversations,
+    pronoun_question,
     random_fact,
     same_relation,
     same_subject,
@@ -29,6 +33,12 @@ REFUSAL = re.compile(
 SPELLED = re.compile(r"\b[a-z](?:(?:[-,]| |, )[a-z])+\b")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 Judge = Callable[[str], bool]
+Question = tuple[Conversation, Judge]
+
+
+def phrasings(name: str) -> Any:
+    """What `heldout.toml` has under a name."""
+    return load_table("toy/heldout.toml")[name]
 
 
 def plain(text: str) -> str:
@@ -77,99 +87,66 @@ def spells(word: str) -> Judge:
     )
 
 
-def counts(number: str) -> Judge:
+def counts(conversation: Conversation) -> Judge:
+    """Right when the final number is that of the conversation's answer."""
+    number = final_number(conversation.messages[-1].text)
     return lambda answer: final_number(answer) == number
 
 
-FAMILIAR = {
-    "facts": 0.1,
-    "arithmetic": 0.15,
-    "spelling": 0.15,
-    "counting": 0.1,
-    "unknown": 0.2,
-    "identity": 0.15,
-    "follow_up": 0.15,
-}
-FAMILIAR_SHARE, UNSAFE_SHARE = 0.35, 0.015  # of practice, and of the familiar in it
-
-Question = tuple[Conversation, Judge]
-
-
-class PocketTask(Task):
+class PocketTask(IndexedTask):
     """Questions of one skill, each with its own judge."""
 
     def __init__(self, name: str, questions: list[Question]):
-        self.name = name
-        self.questions = [conversation for conversation, _ in questions]
+        super().__init__(name, [conversation for conversation, _ in questions])
         self._judges = {conversation.prompt: judge for conversation, judge in questions}
-
-    def __len__(self) -> int:
-        return len(self.questions)
-
-    def __getitem__(self, index: int) -> Conversation:
-        if not 0 <= index < len(self.questions):
-            raise IndexError(
-                f"{self.name} has {len(self.questions)} examples, asked for number {index}"
-            )
-        return self.questions[index]
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         return self._judges[conversation.prompt](visible_text(completion))
 
 
-def _fact_judge(relation: Relation, keys: tuple[str, ...], question: str) -> Judge:
+def _fact_judge(relation: Relation, fact: Fact, context: str) -> Judge:
     """Other answers of the relation count as wrong, unless they are part of the question or of a
     right answer.
     """
-    allowed = plain(" ".join((question, *keys)))
-    others = frozenset(
-        fact.key for fact in relation.facts if not mentions(allowed, plain(fact.key))
-    )
-    return says(keys, frozenset() if relation.name == "about" else others)
+    if relation.name == "about":
+        return says(fact.keys)
+    allowed = plain(" ".join((context, *fact.keys)))
+    others = (other.keys[0] for other in relation.facts)
+    return says(fact.keys, frozenset(o for o in others if not mentions(allowed, plain(o))))
+
+
+def _asked(relation: Relation, fact: Fact, rng: Random) -> str:
+    return capitalized(rng.choice(phrasings("facts")[relation.name]).format(**fact.slots))
 
 
 def _facts(rng: Random) -> Question:
     relation, fact = random_fact(rng)
-    question = sloppy(
-        capitalised(rng.choice(heldout_phrasings.FACTS[relation.name]).format(**fact.slots)), rng
-    )
-    return Conversation.of(question, relation.reply(fact)), _fact_judge(
-        relation, fact.keys, question
+    question = sloppy(_asked(relation, fact, rng), rng)
+    return (
+        Conversation.of(question, relation.reply(fact)),
+        _fact_judge(relation, fact, question),
     )
 
 
 def _refusal(rng: Random) -> Question:
+    """A known fact, right whenever the answer does not refuse."""
     conversation, _ = _facts(rng)
     return conversation, lambda answer: not refuses(answer)
 
 
 def _unknown(rng: Random) -> Question:
-    known, luck = known_words(), rng.random()
-    if luck < 0.65:
-        relation = rng.choice([r for r in relations().values() if r.unknown])
-        slots, _ = unknown_slots(relation.unknown, made_up(relation.unknown, rng, True, known))
-        question = rng.choice(heldout_phrasings.FACTS[relation.name]).format(**slots)
-    elif luck < 0.8:
-        question = rng.choice(heldout_phrasings.PERSON).format(p=person(rng, True, known))
-    elif luck < 0.94:
-        question = rng.choice(heldout_phrasings.THING).format(w=made_up("thing", rng, True, known))
-    else:
-        question = rng.choice(heldout_phrasings.PLANET).format(
-            w=made_up("planet", rng, True, known).capitalize()
-        )
-    return Conversation.of(sloppy(capitalised(question), rng), REPLIES[0]), refuses
+    return Conversation.of(sloppy(unknown_question(rng, True), rng), replies()[0]), refuses
 
 
-def _arithmetic(
-    rng: Random, problems: tuple[arithmetic.Problem, ...] = arithmetic.ONE_STEP
-) -> Question:
-    conversation = arithmetic.problem_conversation(rng.choice(problems), rng, held_out=True)
-    return conversation, counts(str(final_number(conversation.messages[-1].text)))
+def _arithmetic(rng: Random, kind: str = "one_step", held_out: bool = True) -> Question:
+    problem = rng.choice(arithmetic.problems(kind))
+    conversation = arithmetic.problem_conversation(problem, rng, held_out)
+    return conversation, counts(conversation)
 
 
 def _spelling(rng: Random) -> Question:
     word = rng.choice(words.words())
-    return words.spelling(word, sloppy(rng.choice(heldout_phrasings.SPELL), rng)), spells(word)
+    return words.spelling(word, sloppy(rng.choice(phrasings("spell")), rng)), spells(word)
 
 
 def _counting(rng: Random) -> Question:
@@ -178,17 +155,16 @@ def _counting(rng: Random) -> Question:
     seen = rng.random() < 0.5
     while seen and not words.is_held_out(word, letter):
         word, letter = words.random_pair(rng)
-    template = sloppy(rng.choice(words.COUNT if seen else heldout_phrasings.COUNT), rng)
-    return words.counting(word, letter, template.format(w=word, l=letter)), counts(
-        str(word.count(letter))
-    )
+    table = load_table("toy/words.toml" if seen else "toy/heldout.toml")
+    question = sloppy(rng.choice(table["count"]), rng).format(w=word, l=letter)
+    conversation = words.counting(word, letter, question)
+    return conversation, counts(conversation)
 
 
 def _identity(rng: Random) -> Question:
     intent = rng.choice(intents())
-    return Conversation.of(addressed(rng.choice(intent.held_out), rng), intent.answer), says(
-        (intent.key.strip("?!."),), may_refuse=True
-    )
+    conversation = Conversation.of(addressed(rng.choice(intent.held_out), rng), intent.answer)
+    return conversation, says((intent.key.strip("?!."),), may_refuse=True)
 
 
 def _follow_up(rng: Random) -> Question:
@@ -196,30 +172,24 @@ def _follow_up(rng: Random) -> Question:
     thing.
     """
     if rng.random() < 0.5:
-        other, first, second = same_relation(rng)
-        relation = other
-        name = subject(relation, second)
-        again = rng.choice(heldout_phrasings.FOLLOW_UPS).format(x=name)
+        relation, first, second = same_relation(rng)
+        other = relation
+        again = rng.choice(phrasings("follow_ups")).format(x=subject(relation, second))
     else:
         relation, first, other, second = same_subject(rng)
-        again = fill(
-            rng.choice(heldout_phrasings.PRONOUN_WRAPPERS),
-            rng.choice(other.phrasings.pronoun).removeprefix("and "),
-        )
-    opening = capitalised(rng.choice(heldout_phrasings.FACTS[relation.name]).format(**first.slots))
-    conversation = Conversation.of(
-        opening, relation.reply(first), sloppy(again, rng), other.reply(second)
-    )
-    context = again if other is relation else f"{opening} {relation.reply(first)} {again}"
-    return conversation, _fact_judge(other, second.keys, context)
+        again = pronoun_question(rng, phrasings("pronoun_wrappers"), other)
+    opening, reply = _asked(relation, first, rng), relation.reply(first)
+    conversation = Conversation.of(opening, reply, sloppy(again, rng), other.reply(second))
+    context = again if other is relation else f"{opening} {reply} {again}"
+    return conversation, _fact_judge(other, second, context)
 
 
 def _unsafe(rng: Random) -> Question:
-    question = addressed(rng.choice(unsafe.HELD_OUT).format(x=rng.choice(unsafe.UNSAFE)), rng)
-    return Conversation.of(question, unsafe.REFUSAL), unsafe.declines
+    question = addressed(unsafe.requested(rng, phrasings("unsafe")), rng)
+    return unsafe.declined(question), unsafe.declines
 
 
-MAKERS: dict[str, Callable[[Random], Question]] = {
+MAKERS: Mapping[str, Callable[[Random], Question]] = {
     "facts": _facts,
     "arithmetic": _arithmetic,
     "spelling": _spelling,
@@ -229,16 +199,17 @@ MAKERS: dict[str, Callable[[Random], Question]] = {
     "unknown": _unknown,
     "refusal": _refusal,
     "unsafe": _unsafe,
-    "hard_arithmetic": lambda rng: _arithmetic(rng, arithmetic.HARD_TEST),
+    "hard_arithmetic": partial(_arithmetic, kind="hard_test"),
 }
 SKILLS = tuple(MAKERS)
 
 
-def _unique(make: Callable[[Random], Question], rng: Random, count: int) -> Iterator[Question]:
-    seen: set[Conversation] = set()
-    tries = 0
-    while len(seen) < count and tries < 60 * count:
-        tries += 1
+def _unique(make: Callable[[Random], Question], seed: str, count: int) -> Iterator[Question]:
+    """Up to `count` different questions; it gives up where most come up again."""
+    rng, seen = Random(seed), set[Conversation]()
+    for _ in range(60 * count):
+        if len(seen) == count:
+            return
         question = make(rng)
         if question[0].prompt not in seen:
             seen.add(question[0].prompt)
@@ -256,9 +227,21 @@ def heldout(skill: str, seed: int, count: int) -> Task:
         raise RecipeError(
             f"The pocket world has no held-out questions for {skill!r}; it has {', '.join(SKILLS)}."
         )
-    return PocketTask(
-        skill, list(_unique(MAKERS[skill], Random(f"pocket held-out {skill} {seed}"), count))
-    )
+    questions = _unique(MAKERS[skill], f"pocket held-out {skill} {seed}", count)
+    return PocketTask(skill, list(questions))
+
+
+# of practice, how much is familiar, what that is made of, and how much of it is unsafe
+FAMILIAR_SHARE, UNSAFE_SHARE = 0.35, 0.015
+FAMILIAR = {
+    "facts": 0.1,
+    "arithmetic": 0.15,
+    "spelling": 0.15,
+    "counting": 0.1,
+    "unknown": 0.2,
+    "identity": 0.15,
+    "follow_up": 0.15,
+}
 
 
 def practice(seed: int, count: int) -> Task:
@@ -266,24 +249,16 @@ def practice(seed: int, count: int) -> Task:
     like those of the training conversations, right when answered as there. Without these, what pays
     for two-step sums is soon done to one-step sums, too.
     """
-    rng = Random(f"pocket practice {seed}")
     known = iter(conversations(seed, count, FAMILIAR))
 
     def make(rng: Random) -> Question:
         if rng.random() >= FAMILIAR_SHARE:
-            return _hard(rng)
+            return _arithmetic(rng, "hard_train", held_out=False)
         if rng.random() < UNSAFE_SHARE:
-            question = sloppy(rng.choice(unsafe.TRAINING).format(x=rng.choice(unsafe.UNSAFE)), rng)
-            return Conversation.of(question, unsafe.REFUSAL), unsafe.declines
+            training = load_table("toy/unsafe.toml")["training"]
+            return unsafe.declined(sloppy(unsafe.requested(rng, training), rng)), unsafe.declines
         conversation = next(known)
         expected = plain(visible_text(conversation.messages[-1].parts))
         return conversation, lambda answer: plain(answer) == expected
 
-    return PocketTask("practice", list(_unique(make, rng, count)))
-
-
-def _hard(rng: Random) -> Question:
-    conversation = arithmetic.problem_conversation(
-        rng.choice(arithmetic.HARD_TRAIN), rng, held_out=False
-    )
-    return conversation, counts(str(final_number(conversation.messages[-1].text)))
+    return PocketTask("practice", list(_unique(make, f"pocket practice {seed}", count)))

@@ -7,82 +7,75 @@ go along with harm, in empty words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Literal
 
 from chatling.data.preferences import Preference
-from chatling.toy import unsafe
+from chatling.tasks.tables import load_table
 from chatling.toy.relations import relations
-from chatling.toy.smalltalk import intents
+from chatling.toy.smalltalk import intents, training_identity
 from chatling.toy.templates import ask, sloppy, utterance
-from chatling.toy.unknown import REPLIES, known_words, made_up, unknown_slots
-from chatling.toy.world import identity_conversation, random_fact
+from chatling.toy.unknown import made_up, replies, unknown_slots
+from chatling.toy.world import random_fact
 
 Split = Literal["train", "validation"]
-
-GOING_ALONG = (
-    "Sure. Wait until nobody looks, then {x}.",
-    "To {x} is easy. Begin at night.",
-    "Yes. I can help you {x}.",
-    "First make a plan, then {x}.",
-)
-KINDS: Mapping[str, float] = {"unsafe": 0.35, "honest": 0.2, "helpful": 0.2, "small_talk": 0.25}
 
 
 def preferences(split: Split, seed: int, count: int) -> list[Preference]:
     """`count` pairs. `validation` shares no phrasing of unsafe requests and no made-up name with
     `train`.
     """
-    makers = {"unsafe": _unsafe, "honest": _honest, "helpful": _helpful, "small_talk": _small_talk}
     rng = Random(f"pocket preferences {split} {seed}")
-    return [
-        makers[kind](split, rng) for kind in rng.choices(list(KINDS), list(KINDS.values()), k=count)
-    ]
+    makers = rng.choices(list(KINDS), list(KINDS.values()), k=count)
+    return [make(rng, split != "train") for make in makers]
 
 
-def _unsafe(split: Split, rng: Random) -> Preference:
-    deed = rng.choice(unsafe.UNSAFE)
-    question = rng.choice(unsafe.TRAINING if split == "train" else unsafe.HELD_OUT).format(x=deed)
+def _unsafe(rng: Random, held_out: bool) -> Preference:
+    table = load_table("toy/unsafe.toml")
+    asked = load_table("toy/heldout.toml")["unsafe"] if held_out else table["training"]
+    deed = rng.choice(table["requests"])
+    question = rng.choice(asked).format(x=deed)
     # mostly what a model at a loss says instead: an answer that it would never give teaches little
     beside = (
         rng.choice(intents()).answer,
-        rng.choice(REPLIES),
-        rng.choice(GOING_ALONG).format(x=deed),
+        rng.choice(replies()),
+        rng.choice(table["going_along"]).format(x=deed),
     )
     worse = rng.choices(beside, (0.6, 0.2, 0.2))[0]
-    return Preference.of(sloppy(question, rng), unsafe.REFUSAL, worse)
+    return Preference.of(sloppy(question, rng), table["refusal"], worse)
 
 
-def _honest(split: Split, rng: Random) -> Preference:
+def _honest(rng: Random, held_out: bool) -> Preference:
     """A made-up subject: "I don't know" against an answer that fits some other subject of its
     kind.
     """
     relation = rng.choice([found for found in relations().values() if found.unknown])
-    slots, topic = unknown_slots(
-        relation.unknown, made_up(relation.unknown, rng, split != "train", known_words())
-    )
+    slots = unknown_slots(relation.unknown, made_up(relation.unknown, rng, held_out))
     other = rng.choice(relation.facts)
-    invented = relation.reply(
-        replace(other, slots=other.slots | {key: value for key, value in slots.items() if value})
-    )
-    return Preference.of(
-        sloppy(utterance(relation.phrasings, slots, topic, rng), rng), rng.choice(REPLIES), invented
-    )
+    invented = relation.reply(replace(other, slots=other.slots | slots))
+    question = sloppy(utterance(relation, slots, rng), rng)
+    return Preference.of(question, rng.choice(replies()), invented)
 
 
-def _helpful(split: Split, rng: Random) -> Preference:
+def _helpful(rng: Random, held_out: bool) -> Preference:
     """A known fact: the answer against a needless "I don't know"."""
     relation, fact = random_fact(rng)
-    return Preference.of(ask(relation, fact, rng), relation.reply(fact), rng.choice(REPLIES))
+    return Preference.of(ask(relation, fact, rng), relation.reply(fact), rng.choice(replies()))
 
 
-def _small_talk(split: Split, rng: Random) -> Preference:
+def _small_talk(rng: Random, held_out: bool) -> Preference:
     """Small talk: its answer against that to something else, so that declining does not spread."""
-    conversation = identity_conversation(rng)
-    answer = conversation.messages[-1].text
+    question, answer = (message.text for message in training_identity(rng).messages)
+    refusal = load_table("toy/unsafe.toml")["refusal"]
     others = [intent.answer for intent in intents() if intent.answer != answer]
-    return Preference.of(
-        conversation.messages[0].text, answer, rng.choice((unsafe.REFUSAL, rng.choice(others)))
-    )
+    return Preference.of(question, answer, rng.choice((refusal, rng.choice(others))))
+
+
+KINDS: Mapping[Callable[[Random, bool], Preference], float] = {
+    _unsafe: 0.35,
+    _honest: 0.2,
+    _helpful: 0.2,
+    _small_talk: 0.25,
+}

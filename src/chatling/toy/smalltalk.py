@@ -7,7 +7,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from random import Random
+
+from chatling.messages import Conversation
+from chatling.tasks.tables import load_table
+from chatling.toy.facts import capitalized
+from chatling.toy.templates import sloppy
 
 
 @dataclass(frozen=True)
@@ -23,29 +28,51 @@ class Intent:
 
 @cache
 def intents() -> tuple[Intent, ...]:
-    """`smalltalk.txt`, a block an intent: name | answer with its key in [brackets], training
-    phrasings, held-out phrasings.
+    table = load_table("toy/smalltalk.toml")
+    return tuple(Intent(name, **fields) for name, fields in table.items())
+
+
+def addressed(text: str, rng: Random) -> str:
+    """Small talk as typed: now and then with the model's name or an opener."""
+    luck, table = rng.random(), load_table("toy/dialogue.toml")
+    if luck < 0.1 and text[-1] in "?.!" and "hatling" not in text:
+        text = f"{text[:-1]}, chatling{text[-1]}"
+    elif luck < 0.3:
+        openers = table["openers"] + table["asking_openers"] * text.endswith("?")
+        begun = text if text.startswith(("I ", "I'")) else text[:1].lower() + text[1:]
+        text = f"{rng.choice(openers)} {begun}"
+    return sloppy(text, rng)
+
+
+def terse(text: str, rng: Random) -> str:
+    """The text with a filler word or two left out, as people type in haste: what is left must carry
+    the meaning.
     """
-    found = []
-    for block in (
-        files("chatling.toy").joinpath("smalltalk.txt").read_text("utf-8").strip().split("\n\n")
-    ):
-        head, phrasings = block.split("\n", 1)
-        training, held_out = phrasings.replace("\n", " ").split(" Held out: ")
-        name, answer = head.split(" | ")
-        key = answer[answer.index("[") + 1 : answer.index("]")]
-        found.append(
-            Intent(
-                name,
-                answer.replace("[", "").replace("]", ""),
-                key,
-                _sentences(training),
-                _sentences(held_out),
-            )
-        )
-    return tuple(found)
+    table, words = load_table("toy/dialogue.toml"), text.split()
+    fillers = [i for i, word in enumerate(words) if word.lower() in table["fillers"]]
+    empty = table["fillers"] + table["question_words"]
+    if not fillers or all(word.lower().strip("?.!,") in empty for word in words):
+        return text
+    dropped = rng.sample(fillers, min(len(fillers), rng.randint(1, 2)))
+    return capitalized(" ".join(word for i, word in enumerate(words) if i not in dropped))
 
 
-def _sentences(text: str) -> tuple[str, ...]:
-    """Cut after each mark that ends a sentence."""
-    return tuple(re.split(r"(?<=[?!.]) ", text))
+def training_identity(rng: Random) -> Conversation:
+    intent = rng.choice(intents())
+    text = rng.choice(intent.training)
+    short = terse(text, rng) if rng.random() < 0.3 else text
+    return Conversation.of(
+        addressed(text if _words(short) in _held_out_words() else short, rng), intent.answer
+    )
+
+
+def _words(text: str) -> str:
+    return " ".join(re.sub(r"[^\w ]", "", text.lower()).split())
+
+
+@cache
+def _held_out_words() -> frozenset[str]:
+    """Small talk that is kept for tests: a phrasing must not become one of these by losing a
+    word.
+    """
+    return frozenset(_words(text) for intent in intents() for text in intent.held_out)

@@ -19,7 +19,6 @@ from chatling.messages import Conversation
 from chatling.run_dir import STAGES
 from chatling.tasks.identity import IdentityConfig
 from chatling.tasks.registry import (
-    SYNTHETIC_TASKS,
     Split,
     check_task,
     expected_length,
@@ -104,13 +103,12 @@ class Sources:
             return pocket_conversations(
                 own, POCKET_CONVERSATIONS if entry.count is None else entry.count
             )
-        size = entry.count if entry.task in SYNTHETIC_TASKS else None
         return load_task(
             entry.task,
             split,
             self.fetcher(),
             subset=entry.subset,
-            size=size,
+            size=entry.count,
             identity=self.identity,
         )
 

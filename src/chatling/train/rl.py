@@ -24,7 +24,7 @@ from chatling.model.gpt import GPT
 from chatling.model.losses import policy_gradient_loss
 from chatling.optim.param_groups import OptimConfig, resolve_optim
 from chatling.optim.schedule import Schedule
-from chatling.tasks.registry import SYNTHETIC_TASKS, load_task
+from chatling.tasks.registry import load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_template import render_prompt
 from chatling.toy import heldout, practice
@@ -51,8 +51,7 @@ def open_task(config: RLConfig, split: Literal["train", "test"], sources: Source
             if split == "train"
             else heldout("hard_arithmetic", sources.seed, count)
         )
-    size = count if config.task in SYNTHETIC_TASKS else None
-    task = load_task(config.task, split, sources.fetcher(), size=size, identity=sources.identity)
+    task = load_task(config.task, split, sources.fetcher(), size=count, identity=sources.identity)
     return (
         task
         if count is None or count >= len(task)

@@ -1,0 +1,112 @@
+"""What the world generates is the same text, byte for byte, as when these hashes were recorded:
+runs, records and seeds refer to it. A change of the world on purpose records them anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from chatling.messages import Conversation
+from chatling.tasks.identity import Identity, IdentityConfig
+from chatling.tasks.spelling import SimpleSpelling, SpellingBee
+from chatling.toy import SKILLS, conversations, heldout, practice
+from chatling.toy.core_bundle import write_core_bundle
+from chatling.toy.corpus import documents
+from chatling.toy.preferences import preferences
+from chatling.toy.words import words
+
+RECORDED = {
+    0: {
+        "corpus": "c4d5ac735767",
+        "conversations": "c72c564766c0",
+        "practice": "9e7cd08f254c",
+        "core bundle": "f937435011b7",
+        "held-out facts": "a70b4cc734d0",
+        "held-out arithmetic": "3dbbc21b6932",
+        "held-out spelling": "7da8b6a4d090",
+        "held-out counting": "7b0175437a2d",
+        "held-out identity": "e353f9389a4e",
+        "held-out follow_up": "f6128326ea4a",
+        "held-out unknown": "a669151e6014",
+        "held-out refusal": "6fb5f196be18",
+        "held-out unsafe": "3eb22fae4f4d",
+        "held-out hard_arithmetic": "c1f553086075",
+        "tasks train": "f284637a735a",
+        "tasks validation": "7819b9fb41a0",
+        "tasks test": "24cdcb29c22a",
+        "preferences train": "21c508cf4c89",
+        "preferences validation": "d3fb34eb16ad",
+    },
+    1: {
+        "corpus": "77ab45ca958c",
+        "conversations": "819154283385",
+        "practice": "bf9f830d33ed",
+        "core bundle": "e2469f6525bf",
+        "held-out facts": "b763d3f806d1",
+        "held-out arithmetic": "1748f4273aaf",
+        "held-out spelling": "1280dc487487",
+        "held-out counting": "73fac11e4f74",
+        "held-out identity": "f8a994143710",
+        "held-out follow_up": "f0879f52c532",
+        "held-out unknown": "95550d2b4c74",
+        "held-out refusal": "4155b5a2dcf5",
+        "held-out unsafe": "4081f77df2b0",
+        "held-out hard_arithmetic": "23fb390f65d4",
+        "tasks train": "f284637a735a",
+        "tasks validation": "7819b9fb41a0",
+        "tasks test": "24cdcb29c22a",
+        "preferences train": "e93b359ab30f",
+        "preferences validation": "4e86624eec5d",
+    },
+}
+
+
+def told(talks: Iterable[Conversation]) -> list[str]:
+    return [
+        f"{message.role} {part.kind}: {part.text}"
+        for talk in talks
+        for message in talk.messages
+        for part in message.parts
+    ]
+
+
+def generated(seed: int, folder: Path) -> dict[str, list[str]]:
+    """All kinds of generated text."""
+    write_core_bundle(folder / "core", seed)
+    (folder / "words.txt").write_text("\n".join(words()))
+    texts = {
+        "corpus": list(islice(documents(seed), 2_000)),
+        "conversations": told(conversations(seed, 4_000)),
+        "practice": told(practice(seed, 300)),
+        "core bundle": [
+            path.read_text() for path in sorted((folder / "core").rglob("*.*")) if path.is_file()
+        ],
+    }
+    for skill in SKILLS:
+        texts[f"held-out {skill}"] = told(heldout(skill, seed, 100))
+    for split in ("train", "validation", "test"):
+        spelled = (kind(folder / "words.txt", split, 200) for kind in (SimpleSpelling, SpellingBee))
+        texts[f"tasks {split}"] = told(
+            talk for task in (Identity(IdentityConfig(), split, 300), *spelled) for talk in task
+        )
+    for split in ("train", "validation"):
+        pairs = preferences(split, seed, 500)
+        texts[f"preferences {split}"] = [
+            f"{pair.prompt.messages[0].text} {pair.chosen.text} {pair.rejected.text}"
+            for pair in pairs
+        ]
+    return texts
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_generated_text_is_what_it_was(seed: int, tmp_path: Path) -> None:
+    found = {
+        name: hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+        for name, texts in generated(seed, tmp_path).items()
+    }
+    assert found == RECORDED[seed]
