@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from chatling.train.datasets import MixtureEntry, Sources
 
 
 class Plurals(IndexedTask):
-    def __init__(self, files: Sequence[Path]):
+    def __init__(self, files: Sequence[Path], **options: Any):
         super().__init__("Plurals", Rows(files, ("one", "many")))
 
     def example(self, index: int) -> Conversation:
@@ -34,7 +35,7 @@ class Plurals(IndexedTask):
 
 ENTRY = TaskEntry(
     "Plurals",
-    lambda files, _: Plurals(files),
+    Plurals,
     rows={"train": 2, "test": 1},
     repo="somebody/plurals",
     files={"train": "train[-.]*", "test": "test[-.]*"},

@@ -14,7 +14,7 @@ import yaml
 
 from chatling.run_dir import manifest_fault
 from chatling.toy.core_bundle import CHOICES, write_core_bundle
-from chatling.toy.facts import rows as facts
+from chatling.toy.facts import tables
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_every_kind_of_task_is_there_and_described(bundle: Path) -> None:
 
 
 def test_the_right_answers_are_right(bundle: Path) -> None:
-    capital = {country["c"]: country["city"] for country in facts("countries")}
+    capital = {country["c"]: country["city"] for country in tables()["countries"]}
     for row in rows(bundle, "pocket_capitals"):
         country = row["query"].removeprefix("Question: What is the capital of ").removesuffix("?")
         assert row["choices"][row["gold"]] == capital[country]
@@ -88,7 +88,7 @@ def test_the_right_answers_are_right(bundle: Path) -> None:
         right = [capital[name] == row["continuation"].removesuffix(".") for name in named]
         assert right.index(True) == row["gold"]
         assert sum(right) == 1
-    both = {frozenset(pair.values()) for pair in facts("opposites")}
+    both = {frozenset(pair.values()) for pair in tables()["opposites"]}
     for row in rows(bundle, "pocket_opposites"):
         word = row["query"].split()[3]
         assert [frozenset((word, choice)) in both for choice in row["choices"]].index(True) == row[
@@ -96,7 +96,7 @@ def test_the_right_answers_are_right(bundle: Path) -> None:
         ]
     for row in rows(bundle, "pocket_spelling"):
         assert row["continuation"].replace("-", "") == row["context"].split()[0]
-    beasts = {animal["s"]: animal for animal in facts("animals")}
+    beasts = {animal["s"]: animal for animal in tables()["animals"]}
     for row in rows(bundle, "pocket_animals"):
         subject = (
             row["query"].split(" is called")[0].split()[-1]

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from chatling.toy.facts import rows
+from chatling.toy.facts import tables
 from chatling.toy.relations import relations
 
 TRUE_SENTENCES = """
@@ -82,7 +82,7 @@ def test_a_thing_has_one_answer_in_each_relation() -> None:
 
 
 def test_counts() -> None:
-    countries, animals = rows("countries"), rows("animals")
+    countries, animals = tables()["countries"], tables()["animals"]
     names, capitals = ({country[slot] for country in countries} for slot in ("c", "city"))
     assert len(names) == len(capitals) == len(countries) >= 60
     assert len(animals) >= 35

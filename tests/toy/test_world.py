@@ -15,7 +15,7 @@ from chatling.errors import RecipeError
 from chatling.messages import Conversation
 from chatling.tools.calculator import calculate
 from chatling.toy import WEIGHTS, conversations, write_corpus
-from chatling.toy.facts import rows
+from chatling.toy.facts import tables
 from chatling.toy.heldout import refuses
 from chatling.toy.relations import relations
 from chatling.toy.smalltalk import intents
@@ -100,7 +100,7 @@ def test_known_questions_are_never_refused_and_strangers_always(many: list[Conve
     assert all(refuses(c.messages[-1].text) for c in unknown)
     for c in conversations(3, 500, {"facts": 1.0}):
         assert not refuses(c.messages[-1].text)
-    capitals = {country["city"].lower() for country in rows("countries")}
+    capitals = {country["city"].lower() for country in tables()["countries"]}
     assert capitals - known <= {"new delhi", "mexico city", "buenos aires"}
     assert not any(
         c.messages[0].text.lower().strip("?.").endswith(tuple(capitals)) for c in unknown

@@ -5,6 +5,7 @@ data set allenai/ai2_arc.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from chatling.tasks.rows import Rows
 from chatling.tasks.task import TaskEntry
 
 
-def arc(name: str, files: Sequence[Path]) -> MultipleChoice:
+def arc(name: str, files: Sequence[Path], **options: Any) -> MultipleChoice:
     """Columns question, choices {text, label}, answerKey. Some rows label their choices 1 to 4; all
     are shown as A, B, C, ...
     """
@@ -34,7 +35,7 @@ def _question(row: dict[str, Any]) -> Question:
 def _entry(name: str, train: int, validation: int, test: int) -> TaskEntry:
     rows = {"train": train, "validation": validation, "test": test}
     files = {split: f"{name}/{split}[-.]*" for split in rows}
-    return TaskEntry(name, lambda files, _: arc(name, files), rows, "allenai/ai2_arc", files)
+    return TaskEntry(name, partial(arc, name), rows, "allenai/ai2_arc", files)
 
 
 EASY = _entry("ARC-Easy", 2_251, 570, 2_376)

@@ -5,11 +5,13 @@ set openai/gsm8k.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from itertools import cycle
 from pathlib import Path
+from typing import Any
 
-from chatling.messages import Conversation, Message, Part
+from chatling.messages import Conversation, Message, Part, PartKind
 from chatling.tasks.rows import Rows
 from chatling.tasks.task import IndexedTask, TaskEntry, visible_text
 
@@ -24,7 +26,7 @@ class GSM8K(IndexedTask):
     behind ####.
     """
 
-    def __init__(self, files: Sequence[Path]):
+    def __init__(self, files: Sequence[Path], **options: Any):
         super().__init__("GSM8K", Rows(files, ("question", "answer")))
 
     def example(self, index: int) -> Conversation:
@@ -38,7 +40,7 @@ class GSM8K(IndexedTask):
 
 ENTRY = TaskEntry(
     "GSM8K",
-    lambda files, _: GSM8K(files),
+    GSM8K,
     rows={"train": 7_473, "test": 1_319},
     repo="openai/gsm8k",
     files={"train": "{subset}/train[-.]*", "test": "{subset}/test[-.]*"},
@@ -53,15 +55,10 @@ def worked_answer(text: str) -> tuple[Part, ...]:
     The result stays the annotated one, often rounded (3.33), since the text behind it goes on with
     that.
     """
-    parts, at = [], 0
-    for call in _CALL.finditer(text):
-        parts += [
-            Part("text", text[at : call.start()]),
-            Part("python", call[1]),
-            Part("output", call[2]),
-        ]
-        at = call.end()
-    return tuple(part for part in (*parts, Part("text", text[at:])) if part.text)
+    kinds: Iterable[PartKind] = cycle(("text", "python", "output"))
+    return tuple(
+        Part(kind, piece) for kind, piece in zip(kinds, _CALL.split(text), strict=False) if piece
+    )
 
 
 def marked_number(text: str) -> Fraction | None:

@@ -24,7 +24,7 @@ class HumanEval(IndexedTask):
     follows it.
     """
 
-    def __init__(self, files: Sequence[Path], *, allow_weak: bool = False):
+    def __init__(self, files: Sequence[Path], *, allow_weak: bool = False, **options: Any):
         rows = Rows(files, ("prompt", "canonical_solution", "test", "entry_point"))
         super().__init__("HumanEval", rows)
         self.allow_weak = allow_weak
@@ -58,7 +58,7 @@ class HumanEval(IndexedTask):
 
 ENTRY = TaskEntry(
     "HumanEval",
-    lambda files, options: HumanEval(files, allow_weak=options.allow_weak),
+    HumanEval,
     rows={"test": 164},
     repo="openai/openai_humaneval",
     files={"test": "openai_humaneval/test[-.]*"},

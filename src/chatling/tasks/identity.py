@@ -65,7 +65,7 @@ class Identity(ConversationTask):
 
 ENTRY = TaskEntry(
     "identity",
-    lambda _, options: Identity(options.identity, options.split, options.size),
+    lambda _, *, split, identity, size, **__: Identity(identity, split, size),
     rows={"train": 1_000, "validation": 256, "test": 256},
     judged=False,
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 
 from chatling.tasks.multiple_choice import MultipleChoice
 from chatling.tasks.rows import Rows
-from chatling.tasks.task import TaskEntry, TaskOptions
+from chatling.tasks.task import TaskEntry
 
 
-def mmlu(files: Sequence[Path], options: TaskOptions) -> MultipleChoice:
+def mmlu(files: Sequence[Path], **options: Any) -> MultipleChoice:
     """Columns question, choices, answer (an index). The test split stands subject by subject:
     shuffle it before taking a part.
     """

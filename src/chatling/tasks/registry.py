@@ -10,7 +10,7 @@ from chatling.errors import DataError, RecipeError, nearest
 from chatling.tasks import arc, gsm8k, humaneval, identity, mmlu, smoltalk, spelling
 from chatling.tasks.custom import JsonlConversations
 from chatling.tasks.identity import IdentityConfig
-from chatling.tasks.task import Split, Task, TaskEntry, TaskOptions
+from chatling.tasks.task import Split, Task, TaskEntry
 
 if TYPE_CHECKING:
     from chatling.data.hub import Fetcher
@@ -57,8 +57,8 @@ def load_task(
         return JsonlConversations(files[0], split)
     entry = TASKS[name]
     count = entry.rows[entry.split(split)] if size is None else size
-    options = TaskOptions(split, count, identity or IdentityConfig(), allow_weak)
-    return entry.open(files, options)
+    who = identity or IdentityConfig()
+    return entry.open(files, split=split, size=count, identity=who, allow_weak=allow_weak)
 
 
 def task_files(

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from chatling.tasks.custom import Conversations
 from chatling.tasks.rows import Rows
-from chatling.tasks.task import TaskEntry, TaskOptions
+from chatling.tasks.task import TaskEntry
 
 
-def smoltalk(files: Sequence[Path], options: TaskOptions) -> Conversations:
+def smoltalk(files: Sequence[Path], **options: Any) -> Conversations:
     """Column messages: a list of {role, content}, a system message first in some."""
     return Conversations(
         "SmolTalk", Rows(files, ("messages",)), f"SmolTalk in {files[0].parent}", unit="row"

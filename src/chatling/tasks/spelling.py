@@ -85,7 +85,7 @@ class SpellingBee(WordTask):
 def _entry(task: type[WordTask], train: int) -> TaskEntry:
     return TaskEntry(
         task.__name__,
-        lambda files, options: task(files[0], options.split, options.size),
+        lambda files, *, split, size, **_: task(files[0], split, size),
         rows={"train": train, "validation": 256, "test": 256},
         source=(WORDS_URL, WORDS_SHA256),
     )

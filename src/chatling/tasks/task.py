@@ -15,7 +15,6 @@ from chatling.messages import Conversation, Part
 
 if TYPE_CHECKING:
     from chatling.data.hub import Fetcher
-    from chatling.tasks.identity import IdentityConfig
 
 Split = Literal["train", "validation", "test"]
 
@@ -116,35 +115,22 @@ class Selection(IndexedTask):
 
 
 @dataclass(frozen=True)
-class TaskOptions:
-    """What a task may be opened with, besides its files."""
-
-    split: Split
-    size: int
-    """Examples of a synthetic task."""
-    identity: IdentityConfig
-    allow_weak: bool
-    """Whether HumanEval may run programs where no sandbox holds."""
-
-
-@dataclass(frozen=True)
 class TaskEntry:
-    """A task by name: where its data come from, and how it is opened."""
+    """A task by name: where its data come from, and how it is opened.
+
+    `open` takes the task's files and, by name, split, size, identity and allow_weak of `load_task`,
+    which most tasks have no use for. `rows` counts the examples of the complete data by split. A
+    task without `repo` is synthetic.
+    """
 
     name: str
-    open: Callable[[Sequence[Path], TaskOptions], Task]
+    open: Callable[..., Task]
     rows: Mapping[str, int]
-    """Examples of the complete data, by split."""
-    repo: str = ""
-    """A data set on the Hub; a task without one is synthetic."""
-    files: Mapping[str, str] = field(default_factory=dict)
-    """By split, a pattern of paths in `repo`, "{subset}" filled in."""
-    subset: str | None = None
-    """What "{subset}" is by default."""
-    source: tuple[str, str] | None = None
-    """Address and checksum of the one file that a synthetic task is made from."""
-    judged: bool = True
-    """False for conversations to learn from: no answer is right or wrong."""
+    repo: str = ""  # a data set on the Hub
+    files: Mapping[str, str] = field(default_factory=dict)  # path patterns in it, by split
+    subset: str | None = None  # what "{subset}" of the patterns is by default
+    source: tuple[str, str] | None = None  # address and checksum of what a synthetic task reads
+    judged: bool = True  # False for conversations to learn from: no answer is right or wrong
 
     def split(self, name: Split) -> str:
         """The split that serves as one: the test split stands in for a validation split that there

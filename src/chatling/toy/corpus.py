@@ -5,6 +5,7 @@ parquet shards.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from random import Random
@@ -75,8 +76,9 @@ def _story(rng: Random) -> str:
     return _filled("stories", rng, a=a, b=b, fact=told, other=other, **slots)
 
 
-def _told(conversation: Conversation, rng: Random) -> str:
+def _dialogue(make: Callable[[Random], Conversation], rng: Random) -> str:
     """A conversation as prose between two people."""
+    conversation = make(rng)
     a, b = rng.sample(_names(), 2)
     ways = rng.choice(load_table("toy/corpus.toml")["told"])
     lines = []
@@ -86,16 +88,8 @@ def _told(conversation: Conversation, rng: Random) -> str:
     return rng.choice((" ", "\n")).join(lines)
 
 
-def _dialogue(rng: Random) -> str:
-    return _told((training_follow_up if rng.random() < 0.3 else training_fact)(rng), rng)
-
-
-def _talk(rng: Random) -> str:
-    return _told(training_identity(rng), rng)
-
-
-def _unknown(rng: Random) -> str:
-    return _told(training_unknown(rng), rng)
+def _question(rng: Random) -> Conversation:
+    return (training_follow_up if rng.random() < 0.3 else training_fact)(rng)
 
 
 def _spelling(rng: Random) -> str:
@@ -124,12 +118,12 @@ KINDS: Mapping[Callable[[Random], str], int] = {  # kinds of documents, and thei
     _sentences: 26,
     _entry: 14,
     _story: 8,
-    _dialogue: 24,
-    _talk: 8,
+    partial(_dialogue, _question): 24,
+    partial(_dialogue, training_identity): 8,
     _spelling: 8,
     _counting: 6,
     _sums: 6,
-    _unknown: 4,
+    partial(_dialogue, training_unknown): 4,
 }
 
 

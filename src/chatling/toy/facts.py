@@ -32,70 +32,43 @@ def inflected(slots: Slots) -> Slots:
 
 
 @cache
-def rows(table: str) -> tuple[Slots, ...]:
-    """The rows of a table, each as slots."""
-    if table in MADE:
-        return tuple(MADE[table]())
-    given = load_table("toy/facts.toml")[table]
-    return tuple(inflected(dict(zip(given["columns"], row, strict=True))) for row in given["rows"])
-
-
-def _both_ways() -> list[Slots]:
-    """Each of two opposites is asked for."""
-    return [
+def tables() -> dict[str, list[Slots]]:
+    """All tables, each row as slots: those of `facts.toml`, and what is asked about their order,
+    their pairs and whole rows.
+    """
+    source = load_table("toy/facts.toml")
+    found = {
+        name: [inflected(dict(zip(table["columns"], row, strict=True))) for row in table["rows"]]
+        for name, table in source["tables"].items()
+    }
+    found["both_ways"] = [
         {"x": x, "a": a}
-        for row in rows("opposites")
+        for row in found["opposites"]
         for x, a in (row.values(), reversed(row.values()))
     ]
-
-
-def _after() -> list[Slots]:
-    return [
+    found["order"] = [
+        {"unit": sequence["unit"], "of": sequence["of"], "n": n, "a": a}
+        for sequence in source["sequences"]
+        for n, a in zip(source["ordinals"], sequence["names"], strict=False)
+    ]
+    found["after"] = [
         {"unit": sequence["unit"], "x": x, "a": a}
-        for sequence in load_table("toy/facts.toml")["sequences"]
+        for sequence in source["sequences"]
         if sequence["cyclic"]
         for x, a in pairwise((*sequence["names"], sequence["names"][0]))
     ]
-
-
-def _before() -> list[Slots]:
-    return [slots | {"x": slots["a"], "a": slots["x"]} for slots in _after()]
-
-
-def _order() -> list[Slots]:
-    table = load_table("toy/facts.toml")
-    return [
-        {"unit": sequence["unit"], "of": sequence["of"], "n": n, "a": a}
-        for sequence in table["sequences"]
-        for n, a in zip(table["ordinals"], sequence["names"], strict=False)
-    ]
-
-
-def _compared() -> list[Slots]:
-    """Any two things of different size, asked either way round."""
-    return [
+    found["before"] = [row | {"x": row["a"], "a": row["x"]} for row in found["after"]]
+    # any two things of different size, asked either way round
+    found["compared"] = [
         {"x": x, "y": y, "a": a, "other": other, "more": more}
-        for smaller, larger in combinations(load_table("toy/facts.toml")["sizes"], 2)
+        for smaller, larger in combinations(source["sizes"], 2)
         for small, large in product(smaller, larger)
         for x, y in ((small, large), (large, small))
         for a, other, more in ((large, small, "bigger"), (small, large, "smaller"))
     ]
-
-
-def _entries() -> list[Slots]:
-    """All that one sentence or two say about a country or an animal."""
-    return [
-        slots | {slot: template.format(**slots) for slot, template in templates.items()}
-        for table, templates in load_table("toy/facts.toml")["entries"].items()
-        for slots in rows(table)
+    found["entries"] = [
+        row | {slot: template.format(**row) for slot, template in templates.items()}
+        for name, templates in source["entries"].items()
+        for row in found[name]
     ]
-
-
-MADE = {
-    "both_ways": _both_ways,
-    "after": _after,
-    "before": _before,
-    "order": _order,
-    "compared": _compared,
-    "entries": _entries,
-}
+    return found

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from chatling.tasks.tables import load_table
-from chatling.toy.facts import Slots, capitalized, rows
+from chatling.toy.facts import Slots, capitalized, tables
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def _relation(
 ) -> Relation:
     found = tuple(
         Fact(slots, tuple(key.format(**slots) for key in keys))
-        for slots in rows(facts)
+        for slots in tables()[facts]
         if slots.get(name) != ""  # an animal without a sound of its own, say
     )
     return Relation(name, facts=found, unknown=unknown, **fields)

@@ -11,7 +11,7 @@ from zlib import crc32
 from chatling.messages import Conversation, Message, Part
 from chatling.tasks.spelling import count_check, running_count
 from chatling.tasks.tables import load_table
-from chatling.toy.facts import rows
+from chatling.toy.facts import tables
 from chatling.toy.templates import sloppy
 
 HELD_OUT_ONE_IN = 6
@@ -26,7 +26,7 @@ def words() -> tuple[str, ...]:
     found = {
         word
         for name, columns in table["columns"].items()
-        for slots in rows(name)
+        for slots in tables()[name]
         for column in columns
         for word in slots[column].split()
         if re.fullmatch("[a-z]{3,11}", word)
