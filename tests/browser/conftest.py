@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chatling.inference.async_engine import EngineService, Ticket
+from chatling.inference.async_engine import AsyncEngine, Ticket
 from chatling.inference.engine import Engine
 from chatling.inference.request import Event, Request
 from chatling.run_dir import RunFolder
@@ -37,7 +37,7 @@ CONTEXT = 600  # tokens, nearly characters here
 ANSWERS = {"hostile": HOSTILE, "calculate": ["so ", "12+7", " it is."], "slowly": "word " * 60}
 
 
-class ScriptedService(EngineService):
+class ScriptedService(AsyncEngine):
     """Says what ANSWERS has for the last message, else which model it is and which seed was asked
     for; `pause` seconds a token.
     """
@@ -53,7 +53,7 @@ class ScriptedService(EngineService):
         return ticket
 
     def _play(self, ticket: Ticket) -> None:
-        t, request = self.engine.tokenizer, ticket.sequence.request
+        t, request = self.engine.tokenizer, ticket.state.request
         asked = (
             t.decode(request.prompt)
             .rpartition("<|user_start|>")[2]
@@ -73,18 +73,18 @@ class ScriptedService(EngineService):
             ]
         else:
             script = t.encode(answer)
-        sequence = ticket.sequence
+        state = ticket.state
         script.append(t.assistant_end)
-        while sequence.completion.finish_reason is None:
+        while state.completion.finish_reason is None:
             time.sleep(0.05 if asked == "slowly" else 0.001)
             if ticket.cancelled:
-                ticket.on_event(sequence.cancel())
+                ticket.on_event(state.cancel())
                 return
-            token = 0 if sequence.queue else script.pop(0)
+            token = 0 if state.queue else script.pop(0)
             others = ((token, -0.25), (ord("x"), -2.0), (0xC3, -3.0))[
                 : request.sampling.top_logprobs
             ]
-            ticket.on_event(sequence.advance(token, -0.25, others))
+            ticket.on_event(state.advance(token, -0.25, others))
 
     def wake(self) -> None:
         pass
@@ -112,7 +112,7 @@ def until(page: Any, expression: str, argument: Any = None) -> None:
 def server(tmp_path: Path) -> Iterator[Running]:
     run = save_run(tmp_path / "runs" / "tiny", "base", "sft", context=CONTEXT)
 
-    def load(folder: RunFolder, stage: str) -> EngineService:
+    def load(folder: RunFolder, stage: str) -> AsyncEngine:
         return ScriptedService(
             Engine(load_model(folder.model(stage)), Tokenizer.load(folder.tokenizer)), stage
         )

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from chatling.errors import ChatlingError
-from chatling.inference.async_engine import EngineService, QueueFull, Ticket
+from chatling.inference.async_engine import AsyncEngine, QueueFull, Ticket
 from chatling.inference.engine import Engine, Event, Request, SamplingParams
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
@@ -18,8 +18,8 @@ LONG = Request((1, 2, 3), SamplingParams(seed=1, max_tokens=100))
 
 
 @contextmanager
-def serving(*engines: Engine, queue_limit: int = 1000) -> Iterator[EngineService]:
-    service = EngineService(engines, queue_limit=queue_limit)
+def serving(*engines: Engine, queue_limit: int = 1000) -> Iterator[AsyncEngine]:
+    service = AsyncEngine(engines, queue_limit=queue_limit)
     try:
         yield service
     finally:
@@ -50,7 +50,7 @@ class Reader:
         return self.events[-1].finish_reason
 
 
-def ask(service: EngineService, request: Request) -> tuple[Ticket, Reader]:
+def ask(service: AsyncEngine, request: Request) -> tuple[Ticket, Reader]:
     reader = Reader()
     return service.submit(request, reader), reader
 
@@ -158,10 +158,10 @@ def test_a_failing_step_ends_its_requests_and_the_service_lives(
     engine = Engine(make_model(), tokenizer, max_batch_size=3)
     decode, failing = engine._decode, [True]
 
-    def flaky() -> object:
+    def flaky(rows: object) -> object:
         if failing.pop() if failing else False:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return decode()
+        return decode(rows)
 
     monkeypatch.setattr(engine, "_decode", flaky)
     with serving(engine) as service:
@@ -189,7 +189,7 @@ def test_a_calculator_that_breaks_ends_its_request_alone(
 
 @pytest.mark.parametrize("patience", [0.0, 30.0])
 def test_close(make_model: Make, tokenizer: Tokenizer, patience: float) -> None:
-    service = EngineService([Engine(make_model(), tokenizer, max_batch_size=2)])
+    service = AsyncEngine([Engine(make_model(), tokenizer, max_batch_size=2)])
     readers = [ask(service, LONG)[1] for _ in range(6)]
     service.close(finish_within=patience)
     ends = [reader.wait() for reader in readers]

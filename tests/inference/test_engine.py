@@ -3,7 +3,7 @@ errors.
 """
 
 import random
-from collections.abc import Callable, Iterator, RequestState
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -11,13 +11,14 @@ import torch
 
 from chatling.errors import ChatlingError, MachineError
 from chatling.inference import cpu_kernels
-from chatling.inference.engine import Completion, Engine, Request, SamplingParams, in_dtype
-from chatling.inference.request import RequestState as Sequence_
+from chatling.inference.engine import Completion, Engine, Request, SamplingParams
+from chatling.inference.model_runner import in_dtype
+from chatling.inference.request import RequestState
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 
 Make = Callable[..., GPT]
-Scripted = Callable[[RequestState[int], int], GPT]
+Scripted = Callable[[Sequence[int], int], GPT]
 
 
 def some_requests(count: int, vocab_size: int, seed: int = 0) -> list[Request]:
@@ -45,7 +46,7 @@ def some_requests(count: int, vocab_size: int, seed: int = 0) -> list[Request]:
     ]
 
 
-def said(completions: RequestState[Completion]) -> list[tuple[list[int], str | None]]:
+def said(completions: Sequence[Completion]) -> list[tuple[list[int], str | None]]:
     return [(completion.ids, completion.finish_reason) for completion in completions]
 
 
@@ -88,10 +89,10 @@ class Watched:
     """Counts what an engine's model is asked to read."""
 
     def __init__(self, engine: Engine, monkeypatch: pytest.MonkeyPatch):
-        self.blocks: list[list[tuple[Sequence_, int]]] = []
+        self.blocks: list[list[tuple[RequestState, int]]] = []
         read = engine._read
 
-        def counted(plan: list[tuple[Sequence_, int]]) -> Any:
+        def counted(plan: list[tuple[RequestState, int]]) -> Any:
             self.blocks.append(plan)
             return read(plan)
 
@@ -157,14 +158,14 @@ def test_an_unchosen_width_is_one_that_differs(
     make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(make_model(), tokenizer, max_batch_size=16)
-    run = engine._run
+    run = engine.runner.decode
 
-    def unlike(state: RequestState[tuple[int, int, int, int]], longest: int) -> Any:
+    def unlike(state: Sequence[tuple[int, int, int, int]], longest: int) -> Any:
         logits, summary = run(state, longest)
         return logits * (1 + 1e-6 * (len(state) == 4)), summary
 
-    monkeypatch.setattr(engine, "_run", unlike)
-    assert engine.widths in ([8, 16], [16])
+    monkeypatch.setattr(engine.runner, "decode", unlike)
+    assert engine.runner.widths in ([8, 16], [16])
 
 
 @pytest.mark.slow
@@ -249,7 +250,7 @@ def test_seed_decides(make_model: Make, tokenizer: Tokenizer) -> None:
 
 
 def run_script(
-    scripted: Scripted, tokenizer: Tokenizer, script: RequestState[int], **settings: Any
+    scripted: Scripted, tokenizer: Tokenizer, script: Sequence[int], **settings: Any
 ) -> tuple[Completion, list[int], str]:
     """What the engine makes of a model that says `script`; also what the model read back, and the
     streamed text.
@@ -370,7 +371,7 @@ def test_context_ends_an_answer_and_bounds_a_prompt(make_model: Make, tokenizer:
     assert not engine.busy
     with pytest.raises(ChatlingError, match="empty"):
         engine.submit(Request(()))
-    with pytest.raises(ChatlingError, match="vocab_size"):
+    with pytest.raises(ChatlingError, match="vocabulary"):
         engine.submit(Request((10**6,)))
 
 
@@ -458,7 +459,7 @@ def test_alternatives_and_the_prompts_own_scores(make_model: Make, tokenizer: To
     )
     for row, some in zip(
         expected,
-        [*done.prompt_top_logprobs, *[event.alternatives for event in events]],
+        [*done.prompt_top_logprobs, *[event.top_logprobs for event in events]],
         strict=False,
     ):
         logprobs, ids = row.topk(3)

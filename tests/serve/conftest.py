@@ -17,7 +17,7 @@ import openai
 import pytest
 import torch
 
-from chatling.inference.async_engine import EngineService
+from chatling.inference.async_engine import AsyncEngine
 from chatling.inference.engine import Engine
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
@@ -79,11 +79,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def load_service(run: RunFolder, stage: str, queue_limit: int = 200) -> EngineService:
+def load_service(run: RunFolder, stage: str, queue_limit: int = 200) -> AsyncEngine:
     engine = Engine(
         load_model(run.model(stage)), Tokenizer.load(run.tokenizer), max_batch_size=WIDTH
     )
-    return EngineService([engine], queue_limit=queue_limit)
+    return AsyncEngine([engine], queue_limit=queue_limit)
 
 
 @dataclass
@@ -123,7 +123,7 @@ class Running:
 def serving(
     runs: Path,
     *,
-    load: Callable[[RunFolder, str], EngineService] = load_service,
+    load: Callable[[RunFolder, str], AsyncEngine] = load_service,
     limits: Limits | None = None,
     first: tuple[RunFolder, str] | None = None,
     **options: Any,

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from chatling.inference.async_engine import EngineService
+from chatling.inference.async_engine import AsyncEngine
 from chatling.run_dir import RunFolder
 from chatling.serve import middleware
 from chatling.serve import server as patience
@@ -155,7 +155,7 @@ def test_limits(runs: Path) -> None:
 
 
 def test_time_limit(runs: Path) -> None:
-    def slow(run: RunFolder, stage: str) -> EngineService:
+    def slow(run: RunFolder, stage: str) -> AsyncEngine:
         service = load_service(run, stage)
         step = service.engines[0].step
         service.engines[0].step = lambda: (time.sleep(0.05), step())[1]  # type: ignore[method-assign]
@@ -258,15 +258,15 @@ def test_slow_clients_are_cut_off(server: Running, monkeypatch: pytest.MonkeyPat
 
 
 def test_an_engine_error_ends_its_request_alone(runs: Path) -> None:
-    def flaky(run: RunFolder, stage: str) -> EngineService:
+    def flaky(run: RunFolder, stage: str) -> AsyncEngine:
         service = load_service(run, stage)
         prepare = service.engines[0].prepare
 
         def sometimes(request):
-            sequence = prepare(request)
+            state = prepare(request)
             if request.sampling.seed == 666:
-                sequence._calculator = lambda token: 1 / 0
-            return sequence
+                state._calculator = lambda token: 1 / 0
+            return state
 
         service.engines[0].prepare = sometimes  # type: ignore[method-assign]
         return service
@@ -308,7 +308,7 @@ def test_a_thousand_at_once(runs: Path) -> None:
     async def storm(port: int) -> list[tuple[int, bytes]]:
         return await asyncio.gather(*(one(port, seed) for seed in range(1000)))
 
-    def load(run: RunFolder, stage: str) -> EngineService:
+    def load(run: RunFolder, stage: str) -> AsyncEngine:
         return load_service(run, stage, queue_limit=50)
 
     with serving(runs, load=load) as server:

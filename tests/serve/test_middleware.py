@@ -13,7 +13,7 @@ import httpx
 import openai
 import pytest
 
-from chatling.inference.async_engine import EngineService
+from chatling.inference.async_engine import AsyncEngine
 from chatling.run_dir import RunFolder
 
 from .conftest import Running, load_service, serving
@@ -178,7 +178,7 @@ def test_health(server: Running) -> None:
 def test_not_ready_while_loading_and_while_shutting_down(runs: Path) -> None:
     gate = threading.Event()
 
-    def slow(run: RunFolder, stage: str) -> EngineService:
+    def slow(run: RunFolder, stage: str) -> AsyncEngine:
         gate.wait(20)
         return load_service(run, stage)
 
@@ -259,7 +259,7 @@ def test_the_log_holds_facts_and_messages_only_when_asked(
 def test_a_full_queue_says_when_to_come_back(runs: Path) -> None:
     gate = threading.Event()
 
-    def held(run: RunFolder, stage: str) -> EngineService:
+    def held(run: RunFolder, stage: str) -> AsyncEngine:
         service = load_service(run, stage, queue_limit=1)
         step = service.engines[0].step
         service.engines[0].step = lambda: (gate.wait(20), step())[1]  # type: ignore[method-assign]

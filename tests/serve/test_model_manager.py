@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from chatling.errors import DataError
-from chatling.inference.async_engine import EngineService
+from chatling.inference.async_engine import AsyncEngine
 from chatling.run_dir import RunFolder
 from chatling.serve.errors import ApiError
 from chatling.serve.model_manager import ModelManager
@@ -31,7 +31,7 @@ class Counting:
     def __init__(self) -> None:
         self.loads: list[str] = []
 
-    def __call__(self, run: RunFolder, stage: str) -> EngineService:
+    def __call__(self, run: RunFolder, stage: str) -> AsyncEngine:
         self.loads.append(f"{run.name}/{stage}")
         return load_service(run, stage)
 
@@ -106,7 +106,7 @@ def test_trained_anew_it_is_loaded_anew(folder: Path) -> None:
 
 
 def test_what_cannot_be_loaded_is_said_and_may_work_later(folder: Path) -> None:
-    def load(run: RunFolder, stage: str) -> EngineService:
+    def load(run: RunFolder, stage: str) -> AsyncEngine:
         if broken:
             raise DataError("The weights are damaged.")
         return load_service(run, stage)

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 
 from chatling.errors import DataError
+from chatling.inference.detokenizer import Chunk
 from chatling.messages import Conversation, Part
-from chatling.serve.formats import ChatFormat
+from chatling.serve.completion import ChatFormat
 from chatling.serve.protocol import ChatMessage, conversation_of
-from chatling.serve.response_stream import Chunk
 from chatling.tokenizer.chat_template import merge_texts
 
 from .conftest import Running
@@ -112,29 +112,31 @@ def test_what_makes_no_conversation(messages: list[tuple[str, object]]) -> None:
         conversation(*messages)
 
 
-PIECES = st.lists(
+CHUNKS = st.lists(
     st.builds(
-        Chunk, st.sampled_from(["text", "python", "output"]), st.text(max_size=5), st.just(())
+        lambda kind, text: Chunk(kind, text, ends=kind != "text"),
+        st.sampled_from(["text", "python", "output"]),
+        st.text(max_size=5),
     ),
     max_size=5,
 )
 
 
-@given(PIECES, st.booleans())
+@given(CHUNKS, st.booleans())
 @example([], True)
-@example([Chunk("text", " \n", ())], False)
-def test_whatever_the_server_says_comes_back(pieces: list[Chunk], emptied: bool) -> None:
+@example([Chunk("text", " \n")], False)
+def test_whatever_the_server_says_comes_back(chunks: list[Chunk], emptied: bool) -> None:
     """As the message that it was, without its parts, with its parts as content, and with null for
     nothing.
     """
     choice = SimpleNamespace(
         index=0,
-        pieces=pieces,
-        text="".join(p.text for p in pieces if p.kind == "text"),
+        chunks=chunks,
+        text="".join(p.text for p in chunks if p.kind == "text"),
         finish_reason="stop",
     )
     message = ChatFormat(logprobs=False).whole(None, choice)["message"]  # type: ignore[arg-type]
-    parts = tuple(Part(piece.kind, piece.text) for piece in pieces)
+    parts = tuple(Part(chunk.kind, chunk.text) for chunk in chunks)
     for sent in (
         message,
         {key: message[key] for key in ("role", "content")},
@@ -146,7 +148,7 @@ def test_whatever_the_server_says_comes_back(pieces: list[Chunk], emptied: bool)
         found = conversation_of(
             [ChatMessage.model_validate(json.loads(json.dumps(each))) for each in history]
         )
-        visible = "".join(part.text for part in ChatMessage.model_validate(sent).logprob_of_token)
+        visible = "".join(part.text for part in ChatMessage.model_validate(sent).content_parts)
         assert found.messages[-1].text == ("b" if visible.strip() else "a\n\nb")
     if any(part.text.strip() for part in parts):
         back = conversation_of(
@@ -172,4 +174,4 @@ def test_parts_that_the_content_does_not_spell_are_not_taken() -> None:
         message = ChatMessage.model_validate(
             {"role": "assistant", "content": content, "parts": parts}
         )
-        assert [part.kind for part in message.logprob_of_token] == kinds
+        assert [part.kind for part in message.content_parts] == kinds

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from chatling.errors import ChatlingError
+from chatling.inference.detokenizer import Chunk
 from chatling.inference.engine import Engine, Event, Request, SamplingParams
 from chatling.messages import Conversation
 from chatling.model.config import ModelConfig
@@ -34,7 +35,7 @@ def scripted_engine(*answers: str | list[int], context: int = 400) -> Engine:
 
     def stream(request: Request) -> Iterator[Event]:
         sequence = engine.submit(request)
-        engine.waiting.clear()
+        engine.scheduler.waiting.clear()
         asked.append(request)
         script = iter([*scripts[min(len(asked), len(scripts)) - 1], tokenizer.assistant_end])
         while sequence.completion.finish_reason is None:
@@ -198,7 +199,6 @@ def test_answer_once_refuses_what_does_not_fit() -> None:
 
 
 def test_calls_are_dim_on_a_terminal() -> None:
-    engine = scripted_engine("")
     console = console_for(io.StringIO())
     console = type(console)(
         file=io.StringIO(),
@@ -207,11 +207,10 @@ def test_calls_are_dim_on_a_terminal() -> None:
         markup=False,
         highlight=False,
     )
-    writer = AnswerWriter(engine, console)
+    writer = AnswerWriter(console)
     for event in (
-        Event(65, False, "a", 0.0),
-        Event(engine.tokenizer.python_start, False, "", 0.0),
-        Event(66, False, "1", 0.0),
+        Event(65, False, (Chunk("text", "a"),), 0.0),
+        Event(66, False, (Chunk("python", "1"),), 0.0),
     ):
         writer.write(event)
     assert console.file.getvalue() == "a\x1b[2m[\x1b[0m\x1b[2m1\x1b[0m"  # type: ignore[attr-defined]

@@ -29,7 +29,8 @@ def train(
 ) -> None:
     for step in range(begin, begin + steps):
         clock.now += seconds
-        progress.step({"step": step, "loss": 4.0 - step / 100, "tokens": 1000})
+        line = {"step": step, "loss": 4.0 - step / 100, "tokens": 1000, "seconds": seconds}
+        progress.step(line)
 
 
 DURATIONS = [

@@ -17,7 +17,7 @@ from chatling.errors import DataError, MachineError
 from chatling.run_dir import STAGES, RunFolder, home
 
 if TYPE_CHECKING:
-    from chatling.inference.async_engine import EngineService
+    from chatling.inference.async_engine import AsyncEngine
 
 PORT = 8421
 WIDTH = 32  # answers decoded together
@@ -96,8 +96,8 @@ def run(command: Command, words: list[str]) -> None:
     import torch
 
     from chatling.hardware.detect import find_device, has_compiler, memory_errors
-    from chatling.inference.async_engine import EngineService
-    from chatling.inference.quantize import quantise
+    from chatling.inference.async_engine import AsyncEngine
+    from chatling.inference.quantize import quantize
     from chatling.llm import open_engine
     from chatling.serve.app import create_app
     from chatling.serve.model_manager import ModelManager
@@ -109,7 +109,7 @@ def run(command: Command, words: list[str]) -> None:
             "Leave it out, or install g++ or clang.",
         )
 
-    def load(folder: RunFolder, stage: str) -> EngineService:
+    def load(folder: RunFolder, stage: str) -> AsyncEngine:
         with memory_errors("loading a model"):
             replicas = range(torch.cuda.device_count()) or (None,)  # a whole model on each GPU
             engines = [
@@ -124,10 +124,10 @@ def run(command: Command, words: list[str]) -> None:
             ]
             for engine in engines:
                 if given.int8:
-                    quantise(engine.model)
+                    quantize(engine.model)
                 if given.compile:
                     engine.build()
-            return EngineService(engines, queue_limit=limits.waiting)
+            return AsyncEngine(engines, queue_limit=limits.waiting)
 
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one core is left to the clients
     listener = listen(

@@ -1,7 +1,11 @@
-"""Engines on threads of their own, behind one queue: what many callers at once talk to."""
+"""Engines on threads of their own, behind one queue: what many callers at once talk to, and the
+way of their answers to an event loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import threading
 from collections import Counter, deque
@@ -13,6 +17,8 @@ from chatling.inference.engine import Engine
 from chatling.inference.request import Completion, Event, FinishReason, Request, RequestState
 
 log = logging.getLogger(__name__)
+COUNTERS = ("requests", "refused", "prompt_tokens", "tokens", *get_args(FinishReason))
+Batch = list[tuple[int, Event]]  # (which of the requests, event)
 
 
 class QueueFull(ChatlingError):
@@ -23,23 +29,19 @@ class Ticket:
     """A request handed to the service. `completion` grows until its `finish` is set."""
 
     def __init__(
-        self, service: EngineService, sequence: RequestState, on_event: Callable[[Event], None]
+        self, service: AsyncEngine, state: RequestState, on_event: Callable[[Event], None]
     ):
-        self.sequence, self.on_event, self.cancelled, self._service = (
-            sequence,
-            on_event,
-            False,
-            service,
-        )
+        self.state, self.on_event = state, on_event
+        self.cancelled, self._service = False, service
 
     @property
     def completion(self) -> Completion:
-        return self.sequence.completion
+        return self.state.completion
 
     @property
     def error(self) -> Exception | None:
         """Why `completion.finish_reason` is "error"."""
-        return self.sequence.error
+        return self.state.error
 
     def cancel(self) -> None:
         """End it soon, running or waiting; its last event says "cancelled" unless it ended by
@@ -49,7 +51,7 @@ class Ticket:
         self._service.wake()
 
 
-class EngineService:
+class AsyncEngine:
     """One thread an engine, one queue before them all: an engine with a free row takes the request
     that has waited longest.
 
@@ -102,17 +104,8 @@ class EngineService:
         `cancelled`, `error`.
         """
         with self._changed:
-            ever = {
-                name: self._counts[name]
-                for name in (
-                    "requests",
-                    "refused",
-                    "prompt_tokens",
-                    "tokens",
-                    *get_args(FinishReason),
-                )
-            }
             now = {"running": len(self._running), "waiting": len(self._waiting)}
+            ever = {name: self._counts[name] for name in COUNTERS}
             return {**now, "rows": self.rows, "queue_limit": self.queue_limit, **ever}
 
     def close(self, finish_within: float = 0.0) -> None:
@@ -152,9 +145,9 @@ class EngineService:
                     if ticket in self._waiting:
                         self._waiting.remove(ticket)
                         self._running.add(ticket)
-                mine.update((ticket.sequence, ticket) for ticket in (*gone, *taken))
+                mine.update((ticket.state, ticket) for ticket in (*gone, *taken))
             for ticket in taken:
-                engine.submit(ticket.sequence)
+                engine.submit(ticket.state)
             for ticket in gone:
                 self._end(engine, mine, ticket)
             self._step(engine, mine)
@@ -168,39 +161,94 @@ class EngineService:
         except Exception as error:
             log.exception("A step of the engine failed; the requests in it end.")
             for ticket in list(mine.values()):
-                ticket.sequence.error = error
+                ticket.state.error = error
                 self._end(engine, mine, ticket)
             return
-        for sequence, event in events:
-            if sequence in mine:
-                self._tell(engine, mine, mine[sequence], event)
+        for state, event in events:
+            if state in mine:
+                self._tell(engine, mine, mine[state], event)
 
     def _tell(
         self, engine: Engine, mine: dict[RequestState, Ticket], ticket: Ticket, event: Event
     ) -> None:
         if event.finish_reason is not None:
-            self._leave(mine, ticket, event.finish_reason)
+            del mine[ticket.state]
+            with self._changed:
+                self._running.remove(ticket)
+                self._counts[event.finish_reason] += 1
+                self._counts["tokens"] += len(ticket.completion.ids)
+                self._counts["prompt_tokens"] += len(ticket.state.request.prompt)
+                self._changed.notify_all()
         try:
             ticket.on_event(event)
         except Exception as error:
             log.exception("A request's reader failed; its request ends.")
-            ticket.sequence.error = ticket.sequence.error or error
+            ticket.state.error = ticket.state.error or error
             if event.finish_reason is None:
                 self._end(engine, mine, ticket)
 
     def _end(self, engine: Engine, mine: dict[RequestState, Ticket], ticket: Ticket) -> None:
         """Before its time: because it was cancelled, or for its error."""
-        event = engine.cancel(ticket.sequence)
+        event = engine.cancel(ticket.state)
         if event is not None:
             self._tell(engine, mine, ticket, event)
 
-    def _leave(
-        self, mine: dict[RequestState, Ticket], ticket: Ticket, finish_reason: FinishReason
-    ) -> None:
-        del mine[ticket.sequence]
-        with self._changed:
-            self._running.remove(ticket)
-            self._counts[finish_reason] += 1
-            self._counts["tokens"] += len(ticket.completion.ids)
-            self._counts["prompt_tokens"] += len(ticket.sequence.request.prompt)
-            self._changed.notify_all()
+
+class EventBridge:
+    """Carries events to the event loop, waking it once for all that arrived meanwhile: a wake-up
+    costs more than an event. Made inside the running loop.
+    """
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.arrived: deque[tuple[ResponseStream, int, Event]] = deque()
+        self.coming = False
+
+    def put(self, responses: ResponseStream, index: int, event: Event) -> None:
+        """From any thread."""
+        self.arrived.append((responses, index, event))
+        if not self.coming:
+            self.coming = True
+            try:
+                self.loop.call_soon_threadsafe(self._deliver)
+            except RuntimeError:  # the loop has closed: nobody waits
+                self.arrived.clear()
+
+    def _deliver(self) -> None:
+        # before the queue is read, so that what comes from here on wakes the loop again
+        self.coming = False
+        while self.arrived:
+            responses, index, event = self.arrived.popleft()
+            responses.events.append((index, event))
+            responses.arrived.set()
+
+
+class ResponseStream:
+    """The requests of one client under way, for its coroutine. `close` cancels what still runs, and
+    has to be called.
+    """
+
+    def __init__(self, bridge: EventBridge, service: AsyncEngine, requests: Sequence[Request]):
+        """Hands all requests to the service, or none. Raises as `AsyncEngine.submit`."""
+        self.events: Batch = []
+        self.arrived = asyncio.Event()
+        self.tickets: list[Ticket] = []
+        try:
+            for index, request in enumerate(requests):
+                put = functools.partial(bridge.put, self, index)
+                self.tickets.append(service.submit(request, put))
+        except BaseException:
+            self.close()
+            raise
+
+    async def batch(self) -> Batch:
+        """What arrived since the last call, at least one event: the slower the client, the more."""
+        await self.arrived.wait()
+        self.arrived.clear()
+        batch, self.events = self.events, []
+        return batch
+
+    def close(self) -> None:
+        for ticket in self.tickets:
+            if ticket.completion.finish_reason is None:
+                ticket.cancel()

@@ -15,7 +15,7 @@ from chatling.model.config import ModelConfig
 
 # Attention reads a multiple of this many positions, enough for the longest row; the rest is masked.
 # A masked position adds an exact zero, and at whole multiples of 64 the sums group the same way, so
-# a row's bits do not depend on its neighbours' lengths (tested).
+# a row's bits do not depend on its neighbors' lengths (tested).
 EXTENT = 64
 
 

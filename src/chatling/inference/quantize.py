@@ -12,7 +12,7 @@ from chatling.model.gpt import GPT
 HEAD = "lm_head"
 
 
-def quantise(model: GPT) -> None:
+def quantize(model: GPT) -> None:
     """Round the blocks' matrices to int8 in place, one scale a row (torchao, weights only).
     Embeddings and head stay as they are, since they are most sensitive and not read by a product of
     torchao's.

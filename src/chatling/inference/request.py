@@ -1,15 +1,13 @@
-"""One request on its way through the engine: what it has said, its calculator, its stop strings,
-its end.
-"""
+"""One request on its way through the engine: what it has said, its calculator, its end."""
 
 from __future__ import annotations
 
-import codecs
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from chatling.errors import ChatlingError
+from chatling.inference.detokenizer import Chunk, Detokenizer
 from chatling.inference.prefix_cache import block_keys
 from chatling.inference.sampling import SamplingParams, TopLogprobs
 from chatling.tokenizer.bpe import Tokenizer
@@ -30,28 +28,31 @@ class Request:
 
 
 class Event(NamedTuple):  # one is made for every token, and a tuple is made faster than a dataclass
-    """One step of an answer. `text` is what became certain to be said: whole characters, nothing
-    that a stop string could still take back.
-
-    The last event has `finish_reason` set; its token is None when the answer ended on a closing
-    token.
+    """One step of an answer. The last one has `finish_reason` set; its token is None when the
+    answer ended on a closing token.
     """
 
     token: int | None
     injected: bool  # put in by the calculator, not sampled
-    text: str
-    logprob: float  # of the token under the model; 0 when forced
+    # what became certain to be said, by the parts of the message: whole characters, nothing that a
+    # stop string could still take back
+    chunks: tuple[Chunk, ...]
+    logprob: float  # of the token under the model; 0 when injected
     finish_reason: FinishReason | None = None
-    # the likeliest tokens in its place, as many as `SamplingParams.top_logprobs`; none when forced
+    # the likeliest tokens in its place, as many as `SamplingParams.top_logprobs`; none if injected
     top_logprobs: TopLogprobs = ()
+
+    @property
+    def text(self) -> str:
+        return "".join([chunk.text for chunk in self.chunks])
 
 
 @dataclass
 class Completion:
-    """An answer. `ids` holds sampled and forced tokens without the closing one; `text` is cut
+    """An answer. `ids` holds sampled and injected tokens without the closing one; `text` is cut
     before a stop string, `ids` are not.
 
-    With `Request.echo` the prompt's log-probabilities and alternatives are there before the first
+    With `Request.echo` the prompt's log-probabilities and top ones are there before the first
     event, from its second token on.
     """
 
@@ -63,43 +64,6 @@ class Completion:
     prompt_logprobs: list[float] = field(default_factory=list)
     prompt_top_logprobs: list[TopLogprobs] = field(default_factory=list)
     closing: int | None = None  # the sampled token that ended it, where one did
-
-
-class TextStream:
-    """Bytes in, certain text out: waits for whole UTF-8 characters and for the end of what may
-    become a stop string.
-    """
-
-    def __init__(self, stop: tuple[str, ...]):
-        self.stop, self.held, self.stopped = stop, "", False
-        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, data: bytes, *, flush: bool = False) -> str:
-        """The text that became certain. After `flush` nothing is held back; after a stop string
-        nothing more comes out.
-        """
-        if not self.stop:
-            return self.decoder.decode(data, final=flush)
-        if self.stopped:
-            return ""
-        self.held += self.decoder.decode(data, final=flush)
-        first = min(
-            (at for at in (self.held.find(stop) for stop in self.stop) if at >= 0), default=None
-        )
-        if first is not None:
-            self.stopped = True
-            sure, self.held = self.held[:first], ""
-            return sure
-        keep = 0 if flush else max(_overlap(self.held, stop) for stop in self.stop)
-        sure, self.held = self.held[: len(self.held) - keep], self.held[len(self.held) - keep :]
-        return sure
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest end of `text` that begins `stop` without being all of it."""
-    return next(
-        (n for n in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:n])), 0
-    )
 
 
 class RequestState:
@@ -121,40 +85,29 @@ class RequestState:
             raise ChatlingError(
                 f"The prompt holds a token outside the vocabulary of {tokenizer.vocab_size:,}."
             )
-        self.request, self.sampling, self.tokenizer, self.context = (
-            request,
-            request.sampling,
-            tokenizer,
-            context,
-        )
+        self.request, self.sampling = request, request.sampling
+        self.tokenizer, self.context = tokenizer, context
         self.completion = Completion()
+        self.tokens = [*request.prompt]  # and the answer so far
         self.queue: deque[int] = deque()  # tokens to be put in before sampling goes on
-        self.expression: list[int] | None = None  # what the open calculator call holds so far
-        self.stream = TextStream(request.sampling.stop)
+        self.call = 0  # where the answer's last calculator call begins
         self.sampled = 0
+        self.slot = -1  # of the cache, once it runs
         self.blocks = block_keys(request.prompt)
         self.read = 0  # how much of the prompt is in the cache
         self.error: Exception | None = None  # what went wrong in this request alone
+        self.detokenizer = Detokenizer(
+            tokenizer, request.sampling.stop, len(self.prompt_text) if request.echo else 0
+        )
 
     @property
-    def next_input(self) -> int:
-        """The token that the model has not read yet."""
-        return self.completion.ids[-1]
-
-    @property
-    def before(self) -> int:
-        """The token before `next_input`."""
-        return self.completion.ids[-2] if len(self.completion.ids) > 1 else self.request.prompt[-1]
+    def prompt_text(self) -> str:
+        return self.tokenizer.decode_bytes(self.request.prompt).decode("utf-8", "replace")
 
     @property
     def position(self) -> int:
-        """Where `next_input` goes."""
-        return len(self.request.prompt) + len(self.completion.ids) - 1
-
-    @property
-    def tokens(self) -> list[int]:
-        """Prompt and answer so far."""
-        return [*self.request.prompt, *self.completion.ids]
+        """Where the last token goes, which the model has not read yet."""
+        return len(self.tokens) - 1
 
     @property
     def decoding(self) -> bool:
@@ -173,58 +126,48 @@ class RequestState:
             if token in (self.tokenizer.assistant_end, self.tokenizer.bos):
                 self.completion.closing = token
                 return self._event(
-                    None, False, self.stream.push(b"", flush=True), logprob, "stop", top_logprobs
+                    None, False, self.detokenizer.flush(), logprob, "stop", top_logprobs
                 )
             self._calculator(token)
         done = self.completion
+        self.tokens.append(token)
         done.ids.append(token)
         done.injected.append(injected)
         done.logprobs.append(logprob)
-        data = self.tokenizer.decode_bytes([token])
-        text = self.stream.push(data) if data else self._special()
+        chunks = self.detokenizer.push(token, logprob, top_logprobs, chosen=not injected)
         finish_reason: FinishReason | None = None
-        if self.stream.stopped:
+        if self.detokenizer.stopped:
             finish_reason = "stop"
         elif self.sampled >= self.sampling.max_tokens or self.position >= self.context:
             finish_reason = "length"
-            text += self.stream.push(b"", flush=True)
-        return self._event(token, injected, text, logprob, finish_reason, top_logprobs)
+            chunks += self.detokenizer.flush()
+        return self._event(token, injected, chunks, logprob, finish_reason, top_logprobs)
 
     def cancel(self) -> Event:
         """End here, for its error if it has one; what was held back comes out."""
-        return self._event(
-            None,
-            False,
-            self.stream.push(b"", flush=True),
-            0.0,
-            "error" if self.error else "cancelled",
-        )
+        reason: FinishReason = "error" if self.error else "cancelled"
+        return self._event(None, False, self.detokenizer.flush(), 0.0, reason)
 
     def _event(
         self,
         token: int | None,
         injected: bool,
-        text: str,
+        chunks: list[Chunk],
         logprob: float,
         finish_reason: FinishReason | None,
         top_logprobs: TopLogprobs = (),
     ) -> Event:
-        self.completion.text += text
+        event = Event(token, injected, tuple(chunks), logprob, finish_reason, top_logprobs)
+        self.completion.text += event.text
         self.completion.finish_reason = finish_reason
-        return Event(token, injected, text, logprob, finish_reason, top_logprobs)
-
-    def _special(self) -> str:
-        """A special token has no text, and half a character before it stays half."""
-        return self.stream.push(self.stream.decoder.decode(b"", final=True).encode())
+        return event
 
     def _calculator(self, token: int) -> None:
-        t = self.tokenizer
+        """Where the sampled token ends an expression, queue its result to be put in."""
+        t, ids = self.tokenizer, self.completion.ids
         if token == t.python_start:
-            self.expression = []
-        elif token == t.python_end and self.expression is not None:
-            result = calculate(t.decode(self.expression))
-            self.expression = None
+            self.call = len(ids) + 1
+        elif token == t.python_end and self.detokenizer.tracker.kind == "python":
+            result = calculate(t.decode(ids[self.call :]))
             if result is not None:
                 self.queue.extend((t.output_start, *t.encode(result), t.output_end))
-        elif self.expression is not None:
-            self.expression.append(token)

@@ -13,7 +13,7 @@ from torch import Tensor
 from chatling.errors import ChatlingError
 
 GREEDY_BELOW = 1e-5  # a temperature under this would overflow; it means the same as 0
-MAX_BIAS, MAX_ALTERNATIVES = 100, 20  # as in the OpenAI API
+MAX_BIAS, MAX_TOP_LOGPROBS = 100, 20  # as in the OpenAI API
 
 Summary = tuple[Tensor, Tensor, Tensor]
 TopLogprobs = tuple[tuple[int, float], ...]  # (token id, log-probability), likeliest first
@@ -59,8 +59,8 @@ class SamplingParams:
             ),
             (
                 "top_logprobs",
-                0 <= self.top_logprobs <= MAX_ALTERNATIVES,
-                f"between 0 and {MAX_ALTERNATIVES}",
+                0 <= self.top_logprobs <= MAX_TOP_LOGPROBS,
+                f"between 0 and {MAX_TOP_LOGPROBS}",
             ),
         ):
             if not good:
@@ -136,13 +136,13 @@ class Sampler:
         """Logits (B, V) in fp32 and each row's position in its completion to token ids (B,) and
         their log-probabilities (B,).
 
-        `summary` is `summarise(logits)` where it is known already. Log-probabilities are the
+        `summary` is `summarize(logits)` where it is known already. Log-probabilities are the
         model's own: of the logits as they came,
         before penalties, temperature and filters. Every operation treats rows apart, and the draw
-        inverts the cumulative distribution in vocabulary order: no row depends on its neighbours.
+        inverts the cumulative distribution in vocabulary order: no row depends on its neighbors.
         """
         logits = logits.to(self.device)
-        ids, logprobs, totals = (part.to(self.device) for part in summary or summarise(logits))
+        ids, logprobs, totals = (part.to(self.device) for part in summary or summarize(logits))
         wanted = self._penalised(logits)
         if self.all_greedy and wanted is logits:
             return ids, logprobs
@@ -235,7 +235,7 @@ class Sampler:
         return torch.tensor(values, device=self.device)[:, None]
 
 
-def summarise(logits: Tensor) -> Summary:
+def summarize(logits: Tensor) -> Summary:
     """Of each row of logits (B, V): the likeliest id, the first of equals; its log-probability; the
     logarithm of all exponentials' sum.
     """

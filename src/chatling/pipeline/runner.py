@@ -29,6 +29,7 @@ from chatling.run_dir import (
     size,
     write_atomic,
 )
+from chatling.signals import handle_signals
 from chatling.terminal.progress import Progress
 
 DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
@@ -373,12 +374,8 @@ def signals_as_interrupted() -> Iterator[None]:
             "Start it again with the same command; it goes on.",
         )
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with handle_signals(stop):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _now() -> str:

@@ -1,4 +1,4 @@
-"""The application: routes, gate, errors in one shape, and what happens at its start and end."""
+"""The application: routes, middleware, errors in one shape, and what its start and end bring."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from chatling.errors import ChatlingError, nearest
@@ -44,7 +42,7 @@ def create_app(
 
     `log_text` writes messages and answers into the access log.
     """
-    metrics = Metrics()
+    metrics = Metrics(models)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -54,36 +52,33 @@ def create_app(
         warming.cancel()
         await models.close()
 
-    middleware = [
-        Middleware(
-            SecurityMiddleware,
-            metrics=metrics,
-            most_bytes=limits.body,
-            key=key,
-            local_only=local_only,
-        )
-    ]
-    if origins:  # outside the gate: a browser asks before it sends the key
-        allowed: dict[str, Any] = {
-            "allow_origins": list(origins),
-            "allow_methods": ["GET", "POST"],
-            "allow_headers": ["*"],
-        }
-        middleware.insert(0, Middleware(CORSMiddleware, **allowed))
     app = FastAPI(
         title="chatling",
         version=__version__,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
-        middleware=middleware,
-        redirect_slashes=False,  # the gate takes them away
+        redirect_slashes=False,  # the middleware takes them away
     )
+    app.add_middleware(
+        SecurityMiddleware,
+        metrics=metrics,
+        max_bytes=limits.body,
+        key=key,
+        local_only=local_only,
+    )
+    if origins:  # outermost: a browser asks before it sends the key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+        )
     for router in (openai.router, static.router, runs_api.router):
         app.include_router(router)
     app.mount("/ui", static.files(), name="ui")
-    for kind, handler in _HANDLERS.items():
-        app.add_exception_handler(kind, handler)
+    for kind in (ApiError, ChatlingError, RequestValidationError, HTTPException, Exception):
+        app.add_exception_handler(kind, _respond)
     return app
 
 
@@ -99,73 +94,56 @@ async def _warm(models: ModelManager) -> None:
         log.warning("%s", error.message)
 
 
-def _response(error: ApiError) -> JSONResponse:
-    body = error.body
-    body["error"]["message"] = valid_text(
-        error.message
-    )  # it may quote half a surrogate pair, which UTF-8 cannot hold
-    return JSONResponse(body, error.status, error.headers)
+async def _respond(request: Request, error: Exception) -> JSONResponse:
+    """Any error, as the API words it."""
+    found = _api_error(request, error)
+    body = found.body
+    # it may quote half a surrogate pair, which UTF-8 cannot hold
+    body["error"]["message"] = valid_text(found.message)
+    return JSONResponse(body, found.status, found.headers)
 
 
-async def _api_error(_: Request, error: Exception) -> JSONResponse:
-    assert isinstance(error, ApiError)
-    return _response(error)
+def _api_error(request: Request, error: Exception) -> ApiError:
+    match error:
+        case ApiError():
+            return error
+        case ChatlingError():  # what a person can mend in their request
+            return ApiError(400, str(error))
+        case RequestValidationError():
+            return _invalid(request, error)
+        case HTTPException():
+            return _refused(request, error)
+    # our own fault; the log has the traceback
+    return ApiError(500, f"The server failed on this request ({type(error).__name__}).")
 
 
-async def _mendable(_: Request, error: Exception) -> JSONResponse:
-    """What a person can mend in their request."""
-    return _response(ApiError(400, str(error)))
-
-
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+def _invalid(request: Request, error: RequestValidationError) -> ApiError:
     """A body that does not fit the schema: the first fault, by its path."""
-    assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     kind = request.headers.get("content-type", "")
-    if first["loc"] == ("body",) and not re.fullmatch(
+    is_json = re.fullmatch(
         r"application/(.+\+)?json", kind.partition(";")[0].strip(), re.IGNORECASE
-    ):
+    )
+    if first["loc"] == ("body",) and not is_json:
         sent = f"it came as {kind!r}" if kind else "it came without one"
-        return _response(
-            ApiError(
-                400,
-                "The body must be JSON and say so: send the header Content-Type: application/json"
-                f" ({sent}).",
-            )
+        message = (
+            "The body must be JSON and say so: send the header Content-Type: application/json"
+            f" ({sent})."
         )
+        return ApiError(400, message)
     message, param = fault(first)
-    return _response(ApiError(400, message, param=param))
+    return ApiError(400, message, param=param)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+def _refused(request: Request, error: HTTPException) -> ApiError:
     """What the framework refuses: unknown paths, methods, bodies that are too large or come too
     slowly.
     """
-    assert isinstance(error, HTTPException)
-    message, path, headers = (
-        f"{error.detail}.".replace("..", "."),
-        request.scope["path"],
-        dict(error.headers or {}),
-    )
+    path, headers = request.scope["path"], dict(error.headers or {})
+    message = f"{error.detail}.".replace("..", ".")
     if error.status_code == 404:
-        message = (
-            f"There is nothing at {path}."
-            f" {nearest(path, request.app.openapi()['paths']) or 'The API is at /v1.'}"
-        )
+        known = nearest(path, request.app.openapi()["paths"]) or "The API is at /v1."
+        message = f"There is nothing at {path}. {known}"
     elif error.status_code == 405:
         message = f"{path} takes {headers.get('Allow', 'other methods')}, not {request.method}."
-    return _response(ApiError(error.status_code, message, headers=headers))
-
-
-async def _defect(_: Request, error: Exception) -> JSONResponse:
-    """Our own fault; the log has the traceback."""
-    return _response(ApiError(500, f"The server failed on this request ({type(error).__name__})."))
-
-
-_HANDLERS = {
-    ApiError: _api_error,
-    ChatlingError: _mendable,
-    RequestValidationError: _invalid,
-    HTTPException: _http_error,
-    Exception: _defect,
-}
+    return ApiError(error.status_code, message, headers=headers)

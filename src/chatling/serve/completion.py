@@ -1,34 +1,32 @@
-"""A client's request on its way: from the model's name to answers that grow, and back to nothing
-held.
+"""A client's request on its way: from the model's name to answers that grow, how these are written
+down, and back to nothing held.
 """
 
 from __future__ import annotations
 
 import asyncio
+import codecs
 import contextlib
 import math
-import secrets
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from chatling.inference.async_engine import Ticket
-from chatling.inference.request import Event, Request
-from chatling.inference.sampling import SamplingParams
-from chatling.serve.errors import ApiError, Limits, too_many
+from chatling.inference.async_engine import EventBridge, QueueFull, ResponseStream, Ticket
+from chatling.inference.detokenizer import Chunk, TokenLogprob, joined
+from chatling.inference.request import Event, Request, RequestState
+from chatling.serve.errors import ApiError, Limits, overloaded, shutting_down, too_many
+from chatling.serve.logprobs import chat_logprobs, plain_logprobs
 from chatling.serve.metrics import Metrics
 from chatling.serve.model_manager import Loaded, ModelManager
-from chatling.serve.protocol import ChatRequest, SamplingFields
-from chatling.serve.response_stream import Chunk, EventBridge, Reader, ResponseStream, TokenLogprob
-from chatling.tokenizer.bpe import Tokenizer
+from chatling.serve.protocol import SamplingFields
 
 Read = Callable[[Loaded], list[list[int]]]  # prompts for a model
 
 LONG = 20_000  # characters from which on encoding leaves the event loop to a thread
-CHOICE_STRIDE = 0x9E3779B97F4A7C15  # seeds of a request's further choices lie this far apart
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Service:
     limits: Limits
     metrics: Metrics
     log_text: bool = False
-    post: EventBridge = field(default_factory=EventBridge)
+    bridge: EventBridge = field(default_factory=EventBridge)
 
 
 @dataclass
@@ -51,21 +49,21 @@ class Choice:
     """
 
     index: int
-    reader: Reader
     ticket: Ticket
     echo_from: int = 0
     silent: bool = False
-    pieces: list[Chunk] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    unended: list[Chunk] = field(default_factory=list)  # of the open calculator call
     finish_reason: str | None = None
-    written: int = 0  # characters that a stream has sent
 
     def take(self, event: Event) -> list[Chunk]:
-        """What became certain with the event."""
-        request = self.ticket.sequence.request
-        fresh = [] if self.silent else self.reader.read(event)
-        if request.echo and not self.pieces:
-            fresh = [_echo(self.ticket, self.reader.tokenizer, self.echo_from), *fresh]
-        self.pieces += fresh
+        """What became certain with the event: text, and whole calculator calls."""
+        fresh = [] if self.silent else joined([*self.unended, *event.chunks])
+        is_open = bool(fresh) and fresh[-1].kind != "text" and not fresh[-1].ends
+        self.unended = [fresh.pop()] if is_open else []
+        if self.ticket.state.request.echo and not self.chunks:
+            fresh.insert(0, _echo(self.ticket.state, self.echo_from))
+        self.chunks += fresh
         self.finish_reason = (
             "length" if self.silent and event.finish_reason else event.finish_reason
         )
@@ -73,22 +71,22 @@ class Choice:
 
     @property
     def text(self) -> str:
-        return "".join(piece.text for piece in self.pieces if piece.kind == "text")
+        return "".join(chunk.text for chunk in self.chunks if chunk.kind == "text")
 
 
-def _echo(ticket: Ticket, tokenizer: Tokenizer, echo_from: int) -> Chunk:
-    """The prompt as a piece; its very first token has no score (NaN)."""
-    done, prompt = ticket.completion, ticket.sequence.request.prompt
+def _echo(state: RequestState, echo_from: int) -> Chunk:
+    """The prompt as a chunk; its very first token has no score (NaN)."""
+    done, prompt = state.completion, state.request.prompt
     others = done.prompt_top_logprobs or [()] * (len(prompt) - 1)
     scores = [(math.nan, ()), *zip(done.prompt_logprobs, others, strict=True)]
-    tokens = [TokenLogprob(token, *score) for token, score in zip(prompt, scores, strict=True)]
-    return Chunk(
-        "text", tokenizer.decode_bytes(prompt).decode("utf-8", "replace"), tuple(tokens[echo_from:])
-    )
+    decoder, offset, tokens = codecs.getincrementaldecoder("utf-8")(errors="replace"), 0, []
+    for token, score in zip(prompt, scores, strict=True):
+        tokens.append(TokenLogprob(token, *score, offset))
+        offset += len(decoder.decode(state.tokenizer.decode_bytes([token])))
+    return Chunk("text", state.prompt_text, tuple(tokens[echo_from:]))
 
 
-@dataclass(frozen=True)
-class RequestOptions:
+class RequestOptions(NamedTuple):
     """What chat and plain completions word differently."""
 
     tokens: int | None  # at most so many new ones; None: as many as fit
@@ -112,7 +110,7 @@ class CompletionJob:
         self.dropped = 0
 
     async def open(
-        self, body: SamplingFields, asked: RequestOptions, characters: int, read: Read
+        self, body: SamplingFields, options: RequestOptions, characters: int, read: Read
     ) -> None:
         """Load the model, have `read` make prompts for it, and submit them, each `n` times. Raises
         ApiError, ChatlingError.
@@ -122,111 +120,86 @@ class CompletionJob:
         self.prompts = (
             await asyncio.to_thread(read, self.model) if characters > LONG else read(self.model)
         )
-        requests = self._requests(body, asked)
-        self.answers = ResponseStream(
-            self.service.post, self.model.service, requests, self.service.limits.seconds
-        )
-        self.held.callback(self.answers.close)
+        requests = self._requests(body, options)
+        try:
+            self.responses = ResponseStream(self.service.bridge, self.model.service, requests)
+        except QueueFull as error:
+            stats = self.model.service.stats()
+            raise overloaded(error.what, 1 + stats["waiting"] // max(1, stats["rows"])) from error
+        self.held.callback(self.responses.close)
+        self.deadline = self.service.bridge.loop.time() + self.service.limits.seconds
+        self.facts["prompt_tokens"] = sum(map(len, self.prompts))
         self.choices = [
-            Choice(i, Reader(self.model.tokenizer), ticket, asked.echo_from, asked.tokens == 0)
-            for i, ticket in enumerate(self.answers.tickets)
+            Choice(i, ticket, options.echo_from, options.tokens == 0)
+            for i, ticket in enumerate(self.responses.tickets)
         ]
-        self.facts["prompt_tokens"] = self.prompt_tokens
 
-    def _requests(self, body: SamplingFields, asked: RequestOptions) -> list[Request]:
-        n, limits, tokens = body.n or 1, self.service.limits, asked.tokens
-        if len(self.prompts) * n > limits.choices:
+    def _requests(self, body: SamplingFields, options: RequestOptions) -> list[Request]:
+        answers, limits, model = len(self.prompts) * (body.n or 1), self.service.limits, self.model
+        if answers > limits.choices:
             raise too_many(
-                f"The request asks for {len(self.prompts) * n:,} answers",
-                limits.choices,
-                "answers",
-                "n",
+                f"The request asks for {answers:,} answers", limits.choices, "answers", "n"
             )
-        if tokens is not None and tokens > limits.tokens:
-            raise too_many(
-                f"The request asks for {tokens:,} new tokens",
-                limits.tokens,
-                "new tokens",
-                "max_tokens",
-            )
-        bias = tuple((int(token), value) for token, value in (body.logit_bias or {}).items())
-        if any(token >= self.model.vocab_size for token, _ in bias):
+        if options.tokens is not None and options.tokens > limits.tokens:
+            what = f"The request asks for {options.tokens:,} new tokens"
+            raise too_many(what, limits.tokens, "new tokens", "max_tokens")
+        if any(int(token) >= model.vocab_size for token in body.logit_bias or {}):
             raise ApiError(
                 400,
-                f"logit_bias names a token outside the vocabulary of {self.model.vocab_size:,}.",
+                f"logit_bias names a token outside the vocabulary of {model.vocab_size:,}.",
                 param="logit_bias",
             )
         for prompt in self.prompts:
-            if len(prompt) > self.model.context:
+            if len(prompt) > model.context:
                 message = (
-                    f"This model's maximum context length is {self.model.context:,} tokens, but the"
-                    f" prompt has {len(prompt):,}."
+                    f"This model's maximum context length is {model.context:,} tokens, but the"
+                    f" prompt has {len(prompt):,}. {body.shorten}"
                 )
-                hint, param = "Shorten it.", "prompt"
-                if isinstance(body, ChatRequest):
-                    hint, param = (
-                        (
-                            'Shorten it, or send "truncation": "auto", which leaves out the oldest'
-                            " messages."
-                        ),
-                        "messages",
-                    )
-                raise ApiError(
-                    400, f"{message} {hint}", param=param, code="context_length_exceeded"
-                )
-        seed = secrets.randbits(63) if body.seed is None else body.seed
-        samplings = [
-            SamplingParams(
-                temperature=1.0 if body.temperature is None else body.temperature,
-                top_k=body.top_k or 0,
-                top_p=1.0 if body.top_p is None else body.top_p,
-                min_p=body.min_p or 0.0,
-                repetition_penalty=body.repetition_penalty or 1.0,
-                seed=seed + i * CHOICE_STRIDE,
-                max_tokens=max(
-                    1, min(limits.tokens if tokens is None else tokens, self.model.context)
-                ),
-                stop=body.stops,
-                logit_bias=bias,
-                top_logprobs=asked.top_logprobs,
-            )
-            for i in range(n)
-        ]
+                code = "context_length_exceeded"
+                raise ApiError(400, message, param=body.prompt_field, code=code)
+        tokens = min(limits.tokens if options.tokens is None else options.tokens, model.context)
+        samplings = body.sampling_params(max(1, tokens), options.top_logprobs)
         return [
-            Request(tuple(prompt), sampling, asked.echo)
+            Request(tuple(prompt), sampling, options.echo)
             for prompt in self.prompts
             for sampling in samplings
         ]
 
     async def batches(self) -> AsyncIterator[list[tuple[Choice, list[Chunk]]]]:
-        """What became certain, for each choice that anything did for, in the order of the
-        choices.
+        """What became certain, for each choice that anything did for, in the order of the choices.
+        Raises ApiError when a request failed, took too long, or the server shuts down.
         """
-        first = True
-        async for batch in self.answers:
-            if first:
-                first = False
-                self.service.metrics.first_token.add(seconds := time.perf_counter() - self.start)
-                self.facts["first_token"] = round(seconds, 4)
+        left = len(self.choices)
+        while left:
+            try:
+                async with asyncio.timeout_at(self.deadline):
+                    batch = await self.responses.batch()
+            except TimeoutError:
+                message = f"The request took longer than {self.service.limits.seconds:g} seconds."
+                raise ApiError(408, message, code="request_timeout") from None
             fresh: dict[int, list[Chunk]] = {}
             for index, event in batch:
-                fresh.setdefault(index, []).extend(self.choices[index].take(event))
-            yield [(self.choices[index], pieces) for index, pieces in fresh.items()]
-
-    @property
-    def prompt_tokens(self) -> int:
-        return sum(map(len, self.prompts))
-
-    @property
-    def sampled(self) -> int:
-        return sum(choice.ticket.sequence.sampled for choice in self.choices if not choice.silent)
+                choice = self.choices[index]
+                if event.finish_reason == "error":
+                    message = f"The answer failed: {choice.ticket.error}"
+                    raise ApiError(500, message, code="engine_error")
+                if event.finish_reason == "cancelled":
+                    raise shutting_down()
+                left -= event.finish_reason is not None
+                fresh.setdefault(index, []).extend(choice.take(event))
+            if "first_token" not in self.facts:
+                seconds = time.perf_counter() - self.start
+                self.service.metrics.first_token.observe(seconds)
+                self.facts["first_token"] = round(seconds, 4)
+            yield [(self.choices[index], joined(chunks)) for index, chunks in fresh.items()]
 
     def usage(self) -> dict[str, int]:
-        sampled = self.sampled
+        prompt = sum(map(len, self.prompts))
+        sampled = sum(choice.ticket.state.sampled for choice in self.choices if not choice.silent)
         return {
-            "prompt_tokens": self.prompt_tokens,
+            "prompt_tokens": prompt,
             "completion_tokens": sampled,
-            "total_tokens": self.prompt_tokens + sampled,
+            "total_tokens": prompt + sampled,
         }
 
     def head(self, kind: str) -> dict[str, Any]:
@@ -242,7 +215,107 @@ class CompletionJob:
     async def close(self) -> None:
         if self.choices:
             ends = Counter(choice.finish_reason or "cut off" for choice in self.choices)
-            self.facts |= {"completion_tokens": self.sampled, "finish": dict(ends)}
+            sampled = self.usage()["completion_tokens"]
+            self.facts |= {"completion_tokens": sampled, "finish": dict(ends)}
             if self.service.log_text:
                 self.facts["answers"] = [choice.text for choice in self.choices]
         await self.held.aclose()
+
+
+@dataclass(frozen=True)
+class ChatFormat:
+    """Chat completions. Calculator calls stand beside the text: as `parts` of a delta where they
+    happen, as `parts` of the message when there are any.
+
+    `kind` and `chunk` are the `object` of a response and of a stream's chunks.
+    """
+
+    logprobs: bool
+    kind = "chat.completion"
+    chunk = "chat.completion.chunk"
+
+    def opening(self, job: CompletionJob) -> list[dict[str, Any]]:
+        """Choices of a stream's first chunks."""
+        message = {"role": "assistant", "content": "", "refusal": None}
+        return [_delta(choice, message) for choice in job.choices]
+
+    def deltas(
+        self, job: CompletionJob, choice: Choice, chunks: Sequence[Chunk]
+    ) -> list[dict[str, Any]]:
+        """Choices of a stream's chunks for what became certain."""
+        found = [
+            _delta(choice, {"content": chunk.text}, self._logprobs(job, [chunk]))
+            if chunk.kind == "text"
+            else _delta(choice, {"parts": [_part(chunk)]})
+            for chunk in chunks
+        ]
+        if choice.finish_reason:
+            found.append(_delta(choice, {}, finish_reason=choice.finish_reason))
+        return found
+
+    def whole(self, job: CompletionJob, choice: Choice) -> dict[str, Any]:
+        """A finished choice."""
+        message: dict[str, Any] = {"role": "assistant", "content": choice.text, "refusal": None}
+        if any(chunk.kind != "text" for chunk in choice.chunks):
+            message["parts"] = [_part(chunk) for chunk in joined(choice.chunks)]
+        return {
+            "index": choice.index,
+            "message": message,
+            "logprobs": self._logprobs(job, choice.chunks),
+            "finish_reason": choice.finish_reason,
+        }
+
+    def _logprobs(self, job: CompletionJob, chunks: Sequence[Chunk]) -> dict[str, Any] | None:
+        if not self.logprobs:
+            return None
+        tokens = [token for chunk in chunks for token in chunk.tokens]
+        return {"content": chat_logprobs(job.model.tokenizer, tokens), "refusal": None}
+
+
+@dataclass(frozen=True)
+class PlainFormat:
+    """Plain completions: text alone, calculator calls do not show."""
+
+    logprobs: bool
+    kind = chunk = "text_completion"
+
+    def opening(self, job: CompletionJob) -> list[dict[str, Any]]:
+        return []
+
+    def deltas(
+        self, job: CompletionJob, choice: Choice, chunks: Sequence[Chunk]
+    ) -> list[dict[str, Any]]:
+        return [self._choice(job, choice, chunks)] if chunks or choice.finish_reason else []
+
+    def whole(self, job: CompletionJob, choice: Choice) -> dict[str, Any]:
+        return self._choice(job, choice, choice.chunks)
+
+    def _choice(
+        self, job: CompletionJob, choice: Choice, chunks: Sequence[Chunk]
+    ) -> dict[str, Any]:
+        texts = [chunk for chunk in chunks if chunk.kind == "text"]
+        tokens = [token for chunk in texts for token in chunk.tokens]
+        return {
+            "index": choice.index,
+            "text": "".join(chunk.text for chunk in texts),
+            "logprobs": plain_logprobs(job.model.tokenizer, tokens) if self.logprobs else None,
+            "finish_reason": choice.finish_reason,
+        }
+
+
+Format = ChatFormat | PlainFormat
+
+
+def _part(chunk: Chunk) -> dict[str, str]:
+    return {"type": chunk.kind, "text": chunk.text}
+
+
+def _delta(
+    choice: Choice, delta: dict[str, Any], logprobs: Any = None, finish_reason: str | None = None
+) -> dict[str, Any]:
+    return {
+        "index": choice.index,
+        "delta": delta,
+        "logprobs": logprobs,
+        "finish_reason": finish_reason,
+    }

@@ -74,10 +74,10 @@ def error_type(status: int) -> str:
     return named.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 
-def too_many(what: str, most: int, unit: str, param: str | None = None) -> ApiError:
+def too_many(what: str, limit: int, unit: str, param: str | None = None) -> ApiError:
     return ApiError(
         400,
-        f"{what}; this server takes at most {most:,} {unit}.",
+        f"{what}; this server takes at most {limit:,} {unit}.",
         param=param,
         code="limit_exceeded",
     )

@@ -40,6 +40,13 @@ MESSAGE_FIELDS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "refusal": (("",), "send what was said as content"),
 }
 FOREIGN_ROLES = ("tool", "function")
+# pydantic's name of a bound, and ours
+BOUNDS = {
+    "less_than_equal": ("le", "at most"),
+    "greater_than_equal": ("ge", "at least"),
+    "less_than": ("lt", "below"),
+    "greater_than": ("gt", "above"),
+}
 # What a list or table holds, for "at most 16 stop strings".
 _UNITS = {
     "stop": "stop strings",
@@ -109,19 +116,8 @@ def _sentence(error: Mapping[str, Any], context: Mapping[str, Any], param: str) 
                 if context["min_length"] == 1
                 else f"{param} takes at least {context['min_length']:,} {unit}"
             )
-        case "less_than_equal" | "greater_than_equal":
-            bound = (
-                f"at most {context['le']:,.15g}"
-                if "le" in context
-                else f"at least {context['ge']:,.15g}"
-            )
-            return f"{param} must be {bound}{but}"
-        case "less_than" | "greater_than":
-            bound = (
-                f"below {context['lt']:,.15g}"
-                if "lt" in context
-                else f"above {context['gt']:,.15g}"
-            )
-            return f"{param} must be {bound}{but}"
+        case "less_than_equal" | "greater_than_equal" | "less_than" | "greater_than":
+            key, word = BOUNDS[kind]
+            return f"{param} must be {word} {context[key]:,.15g}{but}"
     message = error["msg"].replace("Input should be", "must be").removeprefix("Value error, ")
     return f"{param} {message}{but if kind.endswith('_type') else ''}"

@@ -24,11 +24,12 @@ def render_markdown(text: str) -> str:
 
 
 def _parser() -> MarkdownIt:
-    parser = MarkdownIt(
-        "commonmark", {"html": False, "maxNesting": 20, "breaks": True}, renderer_cls=_Renderer
-    )
+    parser = MarkdownIt("commonmark", {"html": False, "maxNesting": 20, "breaks": True})
     parser.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"])
     parser.validateLink = _harmless  # type: ignore[method-assign]
+    rules = {"image": _image, "link_open": _link, "th_open": _cell, "td_open": _cell}
+    for name, rule in rules.items():
+        parser.add_render_rule(name, rule)
     return parser
 
 
@@ -36,33 +37,26 @@ def _harmless(url: str) -> bool:
     return url.strip().lower().startswith(("http://", "https://", "mailto:"))
 
 
-class _Renderer(RendererHTML):
-    """The page's policy forbids inline styles and foreign images, so alignment is a class and an
-    image its link.
-    """
+# The page's policy forbids inline styles and foreign images, so alignment is a class and an image
+# its link. Each rule is called as a method of the renderer.
 
-    def image(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        token = tokens[idx]
-        link = Token("link_open", "a", 1, attrs={"href": str(token.attrGet("src") or "")})
-        text = self.renderInlineAsText(token.children or [], options, env) or str(
-            token.attrGet("src") or ""
-        )
-        return self.renderToken([_outward(link)], 0, options, env) + escapeHtml(text) + "</a>"
 
-    def link_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        return self.renderToken([_outward(tokens[idx])], 0, options, env)
+def _image(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+    source = str(tokens[idx].attrGet("src") or "")
+    link = _outward(Token("link_open", "a", 1, attrs={"href": source}))
+    text = self.renderInlineAsText(tokens[idx].children or [], options, env) or source
+    return self.renderToken([link], 0, options, env) + escapeHtml(text) + "</a>"
 
-    def th_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        return self._cell(tokens, idx, options, env)
 
-    def td_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        return self._cell(tokens, idx, options, env)
+def _link(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+    return self.renderToken([_outward(tokens[idx])], 0, options, env)
 
-    def _cell(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        style = tokens[idx].attrs.pop("style", None)
-        if style in ALIGNMENTS:
-            tokens[idx].attrSet("class", ALIGNMENTS[str(style)])
-        return self.renderToken(tokens, idx, options, env)
+
+def _cell(self: RendererHTML, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
+    style = tokens[idx].attrs.pop("style", None)
+    if style in ALIGNMENTS:
+        tokens[idx].attrSet("class", ALIGNMENTS[str(style)])
+    return self.renderToken(tokens, idx, options, env)
 
 
 def _outward(link: Token) -> Token:

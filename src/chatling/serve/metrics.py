@@ -1,100 +1,65 @@
-"""Counts and times for Prometheus, in its text format (version 0.0.4)."""
+"""Counts and times for Prometheus."""
 
 from __future__ import annotations
 
-import time
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
-SECONDS = (
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1.0,
-    2.5,
-    5.0,
-    10.0,
-    30.0,
-    60.0,
-    300.0,
-)  # bucket bounds
-Labels = tuple[tuple[str, str], ...]
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from chatling.inference.async_engine import COUNTERS
+from chatling.serve.model_manager import ModelManager
+
+# bounds of the buckets, in seconds
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
-class Histogram:
-    """Times in buckets."""
-
-    def __init__(self) -> None:
-        self.counts, self.sum = [0] * (len(SECONDS) + 1), 0.0
-
-    def add(self, seconds: float) -> None:
-        self.counts[bisect_left(SECONDS, seconds)] += 1
-        self.sum += seconds
-
-    def lines(self, name: str) -> Iterable[str]:
-        total = 0
-        for bound, count in zip((*map(str, SECONDS), "+Inf"), self.counts, strict=True):
-            total += count
-            yield f'{name}_bucket{{le="{bound}"}} {total}'
-        yield f"{name}_sum {self.sum}"
-        yield f"{name}_count {total}"
-
-
-class Metrics:
+class Metrics(Collector):
     """What the server has done since its start. Labels hold only values that the server itself
     chose: their number is bounded.
     """
 
-    def __init__(self) -> None:
-        self.started = time.time()
-        self.requests: Counter[Labels] = Counter()
-        self.duration, self.first_token = Histogram(), Histogram()
+    def __init__(self, models: ModelManager):
+        disable_created_metrics()  # a second series a label, which nobody reads
+        self.models, self.registry = models, CollectorRegistry()
+        start = Gauge(
+            "chatling_start_time_seconds", "When the server started", registry=self.registry
+        )
+        start.set_to_current_time()
+        self.requests = Counter(
+            "chatling_requests", "Requests answered", ["path", "status"], registry=self.registry
+        )
+        self.duration, self.first_token = (
+            Histogram(name, about, buckets=SECONDS, registry=self.registry)
+            for name, about in (
+                ("chatling_request_seconds", "From a request's head to its answer's end"),
+                ("chatling_first_token_seconds", "From a request to its answer's first text"),
+            )
+        )
+        self.registry.register(self)
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        self.requests[("path", path), ("status", str(status))] += 1
-        self.duration.add(seconds)
+        self.requests.labels(path, str(status)).inc()
+        self.duration.observe(seconds)
 
-    def render(self, models: Mapping[str, Mapping[str, int]]) -> str:
-        """`models` are the engines' own figures by model id (`EngineService.stats`)."""
-        lines = [
-            "# TYPE chatling_start_time_seconds gauge",
-            f"chatling_start_time_seconds {self.started}",
-            "# TYPE chatling_requests_total counter",
-            *(
-                f"chatling_requests_total{_written(labels)} {count}"
-                for labels, count in sorted(self.requests.items())
-            ),
-            "# TYPE chatling_request_seconds histogram",
-            *self.duration.lines("chatling_request_seconds"),
-            "# TYPE chatling_first_token_seconds histogram",
-            *self.first_token.lines("chatling_first_token_seconds"),
-        ]
-        for name, kind in sorted(
-            {(name, _kind(name)) for figures in models.values() for name in figures}
-        ):
-            full = f"chatling_engine_{name}" + "_total" * (kind == "counter")
-            lines.append(f"# TYPE {full} {kind}")
-            rows = (
-                (model, figures[name])
-                for model, figures in sorted(models.items())
-                if name in figures
-            )
-            lines += [f"{full}{_written((('model', model),))} {figure}" for model, figure in rows]
-        return "\n".join(lines) + "\n"
+    def collect(self) -> Iterable[Metric]:
+        """The engines' own figures (`AsyncEngine.stats`), by model."""
+        stats = {name: model.service.stats() for name, model in self.models.loaded.items()}
+        for figure in sorted({figure for figures in stats.values() for figure in figures}):
+            kind = CounterMetricFamily if figure in COUNTERS else GaugeMetricFamily
+            family = kind(f"chatling_engine_{figure}", f"{figure} of a model", labels=["model"])
+            for name, figures in stats.items():
+                family.add_metric([name], figures[figure])
+            yield family
 
-
-def _kind(name: str) -> str:
-    return "gauge" if name in ("running", "waiting", "rows", "queue_limit") else "counter"
-
-
-def _written(labels: Labels) -> str:
-    escaped = (
-        (name, value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n"))
-        for name, value in labels
-    )
-    return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
+    def render(self) -> bytes:
+        """In the text format, version 0.0.4."""
+        return generate_latest(self.registry)

@@ -56,7 +56,7 @@ OPEN_PATHS = (
 class SecurityMiddleware:
     """ASGI middleware.
 
-    `most_bytes` bounds a request's body. `key` is the bearer key that everything but the page's own
+    `max_bytes` bounds a request's body. `key` is the bearer key that everything but the page's own
     files and /health asks for.
     `local_only` refuses other names than localhost in the Host header, so that no web page can
     reach a server on its reader's machine
@@ -65,7 +65,7 @@ class SecurityMiddleware:
 
     app: ASGIApp
     metrics: Metrics
-    most_bytes: int
+    max_bytes: int
     key: str | None = None
     local_only: bool = False
 
@@ -98,7 +98,9 @@ class SecurityMiddleware:
                 await self.app(scope, self._in_bounds(scope, receive), sending)
         finally:
             seconds = time.perf_counter() - start
-            self.metrics.request(_route(scope), status, seconds)
+            # the path as the routes write it, so that made-up ones do not become metrics
+            route = getattr(scope.get("route"), "path", "other")
+            self.metrics.request(route, status, seconds)
             if status >= 400 or scope["path"].startswith("/v1/"):
                 _write_log(came, status, seconds, facts)
 
@@ -135,9 +137,9 @@ class SecurityMiddleware:
             nonlocal read, reading
             if not reading:
                 return await receive()
-            if read > self.most_bytes:
+            if read > self.max_bytes:
                 raise HTTPException(
-                    413, f"The request's body is larger than {self.most_bytes:,} bytes."
+                    413, f"The request's body is larger than {self.max_bytes:,} bytes."
                 )
             try:
                 async with asyncio.timeout_at(deadline):
@@ -174,13 +176,6 @@ def _host(header: str) -> str:
     """A Host header without its port."""
     name, _, port = header.rpartition(":")
     return (name if name and port.isdigit() else header).lower()
-
-
-def _route(scope: Scope) -> str:
-    """The path as the routes write it, so that made-up paths and names do not become metrics of
-    their own.
-    """
-    return getattr(scope.get("route"), "path", "other")
 
 
 def _write_log(scope: Scope, status: int, seconds: float, facts: dict[str, object]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from chatling.errors import ChatlingError, nearest
 from chatling.files import foreign_entry
-from chatling.inference.async_engine import EngineService
+from chatling.inference.async_engine import AsyncEngine
 from chatling.run_dir import MANIFEST, STAGES, RunFolder
 from chatling.serve.errors import ApiError, overloaded, shutting_down
 from chatling.tokenizer.bpe import Tokenizer
@@ -22,7 +22,7 @@ from chatling.train.checkpoint import model_shape
 
 LAST_REQUESTS = 3600.0  # seconds that the requests of a model that was trained anew may still take
 
-Load = Callable[[RunFolder, str], EngineService]
+Load = Callable[[RunFolder, str], AsyncEngine]
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Loaded:
     """A model in memory. `users` requests hold it; while there are any it stays."""
 
     entry: Entry
-    service: EngineService
+    service: AsyncEngine
     users: int = 0
     fingerprint: str = ""
 
@@ -71,12 +71,12 @@ class ModelManager:
 
     runs: Path
     load: Load
-    most: int
+    max_models: int
     first: tuple[RunFolder, str] | None = None
     loaded: dict[str, Loaded] = field(default_factory=dict)  # by id, the one used longest ago first
     closing: bool = False
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _retired: set[EngineService] = field(
+    _evicted: set[AsyncEngine] = field(
         default_factory=set
     )  # out of the models, their last requests still running
 
@@ -141,7 +141,7 @@ class ModelManager:
     async def close(self, finish_within: float = 0.0) -> None:
         """Take no more requests, give those that run so many seconds, and end the engines."""
         self.closing = True
-        services = [*(model.service for model in self.loaded.values()), *self._retired]
+        services = [*(model.service for model in self.loaded.values()), *self._evicted]
         await asyncio.gather(
             *(asyncio.to_thread(service.close, finish_within) for service in services)
         )
@@ -176,9 +176,9 @@ class ModelManager:
         idle = [model for model in self.loaded.values() if not model.users and model is not stale]
         if stale is not None:
             self._evict(stale)
-        elif len(self.loaded) >= self.most:
+        elif len(self.loaded) >= self.max_models:
             if not idle:
-                raise overloaded(f"All {self.most} models that fit in memory are busy.", 5)
+                raise overloaded(f"All {self.max_models} models that fit in memory are busy.", 5)
             self._evict(idle[0])
         try:
             service = await asyncio.to_thread(self.load, entry.run, entry.stage)
@@ -201,11 +201,11 @@ class ModelManager:
     def _evict(self, model: Loaded) -> None:
         """Out of the models; its engine ends when its last request has."""
         del self.loaded[model.entry.id]
-        self._retired.add(model.service)
+        self._evicted.add(model.service)
         closing = asyncio.ensure_future(
             asyncio.to_thread(model.service.close, LAST_REQUESTS if model.users else 0.0)
         )
-        closing.add_done_callback(lambda _: self._retired.discard(model.service))
+        closing.add_done_callback(lambda _: self._evicted.discard(model.service))
 
 
 def _mark(run: RunFolder, stage: str) -> int:

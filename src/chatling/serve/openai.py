@@ -12,24 +12,30 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
-from chatling.serve import protocol
-from chatling.serve.completion import CompletionJob, Read, RequestOptions
+from chatling.serve import protocol, responses
+from chatling.serve.completion import (
+    ChatFormat,
+    CompletionJob,
+    Format,
+    PlainFormat,
+    Read,
+    RequestOptions,
+)
 from chatling.serve.errors import ApiError, Limits, too_many
-from chatling.serve.formats import ChatFormat, Format, PlainFormat
 from chatling.serve.model_manager import Loaded
 from chatling.tokenizer.chat_template import fit, render_prompt
 
 DEFAULT_TOKENS = 16  # of a plain completion, as in the OpenAI API
 GONE = 499  # for the log: the client left before its answer
 ERRORS: dict[int | str, dict[str, Any]] = {
-    "4XX": {"model": protocol.ErrorResponse},
-    "5XX": {"model": protocol.ErrorResponse},
+    "4XX": {"model": responses.ErrorResponse},
+    "5XX": {"model": responses.ErrorResponse},
 }
 STREAMS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}}}
 router = APIRouter(prefix="/v1", responses=ERRORS)
 
 
-@router.get("/models", response_model=protocol.ModelList)
+@router.get("/models", response_model=responses.ModelList)
 async def models(request: Request) -> JSONResponse:
     """Every finished stage of every run, the one that is served by default first."""
     models = request.app.state.service.models
@@ -37,14 +43,14 @@ async def models(request: Request) -> JSONResponse:
     return JSONResponse({"object": "list", "data": [models.model_card(entry) for entry in entries]})
 
 
-@router.get("/models/{name:path}", response_model=protocol.ModelCard)
+@router.get("/models/{name:path}", response_model=responses.ModelCard)
 async def model(name: str, request: Request) -> JSONResponse:
     """One of them."""
     models = request.app.state.service.models
     return JSONResponse(models.model_card(await asyncio.to_thread(models.find, name)))
 
 
-@router.post("/chat/completions", response_model=protocol.ChatCompletion, responses=STREAMS)
+@router.post("/chat/completions", response_model=responses.ChatCompletion, responses=STREAMS)
 async def chat(body: protocol.ChatRequest, request: Request) -> Response:
     """The assistant's next message in a conversation."""
     job = CompletionJob(request.app.state.service, request.state.facts)
@@ -56,9 +62,7 @@ async def chat(body: protocol.ChatRequest, request: Request) -> Response:
             "messages",
             "messages",
         )
-    characters = sum(
-        len(part.text) for message in body.messages for part in message.logprob_of_token
-    )
+    characters = sum(len(part.text) for message in body.messages for part in message.content_parts)
     check_characters(characters, limits, "messages")
     conversation = protocol.conversation_of(body.messages)
     if job.service.log_text:
@@ -67,17 +71,17 @@ async def chat(body: protocol.ChatRequest, request: Request) -> Response:
     def read(model: Loaded) -> list[list[int]]:
         kept = conversation
         if body.truncation == "auto":
-            room = model.context - min(body.most_tokens or model.context, model.context // 4)
+            room = model.context - min(body.max_new_tokens or model.context, model.context // 4)
             kept, job.dropped = fit(model.tokenizer, conversation, room)
         return [render_prompt(model.tokenizer, kept)]
 
-    asked = RequestOptions(body.most_tokens, body.top_logprobs or 0)
+    options = RequestOptions(body.max_new_tokens, body.top_logprobs or 0)
     return await _answer(
-        job, ChatFormat(logprobs=bool(body.logprobs)), request, body, asked, characters, read
+        job, ChatFormat(logprobs=bool(body.logprobs)), request, body, options, characters, read
     )
 
 
-@router.post("/completions", response_model=protocol.Completion, responses=STREAMS)
+@router.post("/completions", response_model=responses.Completion, responses=STREAMS)
 async def completions(body: protocol.CompletionRequest, request: Request) -> Response:
     """How a text continues. Text is read as a document of its own; token ids are read as they
     are.
@@ -96,7 +100,7 @@ async def completions(body: protocol.CompletionRequest, request: Request) -> Res
         ]
 
     tokens = DEFAULT_TOKENS if body.max_tokens is None else body.max_tokens
-    asked = RequestOptions(
+    options = RequestOptions(
         tokens, body.logprobs or 0, bool(body.echo), int(isinstance(body.prompts[0], str))
     )
     return await _answer(
@@ -104,7 +108,7 @@ async def completions(body: protocol.CompletionRequest, request: Request) -> Res
         PlainFormat(logprobs=body.logprobs is not None),
         request,
         body,
-        asked,
+        options,
         characters,
         read,
     )
@@ -151,10 +155,10 @@ async def _events(job: CompletionJob, form: Format, usage: bool) -> AsyncIterato
         if opening := form.opening(job):
             yield chunks(opening)
         async for batch in job.batches():
-            if fresh := [
-                delta for choice, pieces in batch for delta in form.deltas(job, choice, pieces)
+            if deltas := [
+                delta for choice, fresh in batch for delta in form.deltas(job, choice, fresh)
             ]:
-                yield chunks(fresh)
+                yield chunks(deltas)
         if usage:
             yield format_sse_event(
                 data_str=json.dumps({**head, "choices": [], "usage": job.usage()})
@@ -171,12 +175,12 @@ async def _answer(
     form: Format,
     request: Request,
     body: protocol.SamplingFields,
-    asked: RequestOptions,
+    options: RequestOptions,
     characters: int,
     read: Read,
 ) -> Response:
     try:
-        await job.open(body, asked, characters, read)
+        await job.open(body, options, characters, read)
     except BaseException:
         await job.close()
         raise

@@ -1,5 +1,4 @@
-"""What requests may hold and responses do hold: the OpenAI API's types, and how its messages become
-a conversation.
+"""What requests may hold: the OpenAI API's types, and how its messages become a conversation.
 
 Fields of the API that change nothing here (`user`, `metadata`, …) are ignored; those that would
 change the answer and are not supported are refused by name (`faults.py` lists them). Our own
@@ -10,9 +9,10 @@ answers have them.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from itertools import groupby
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     AfterValidator,
@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from chatling.inference.sampling import MAX_ALTERNATIVES
+from chatling.inference.sampling import MAX_TOP_LOGPROBS, SamplingParams
 from chatling.messages import PART_KINDS, Conversation, Message, Part, PartKind, Role
 from chatling.serve.faults import (
     FOREIGN_ROLES,
@@ -40,6 +40,7 @@ from chatling.tokenizer.bpe import valid_text
 
 MAX_STOPS = 16
 INT64 = 2**63
+CHOICE_STRIDE = 0x9E3779B97F4A7C15  # seeds of a request's further choices lie this far apart
 
 Text = Annotated[str, AfterValidator(valid_text)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(valid_text)]
@@ -152,7 +153,7 @@ class ChatMessage(Model):
         return self
 
     @property
-    def logprob_of_token(self) -> tuple[Part, ...]:
+    def content_parts(self) -> tuple[Part, ...]:
         """The message's parts; of an assistant's with its calculator calls, if it has them."""
         content = self.content
         if (
@@ -172,6 +173,9 @@ class StreamOptions(Model):
 
 class SamplingFields(Model):
     """What chat and plain completions share."""
+
+    prompt_field: ClassVar[str] = "prompt"
+    shorten: ClassVar[str] = "Shorten it."  # what to do about a prompt that is too long
 
     model: Annotated[
         str,
@@ -201,9 +205,24 @@ class SamplingFields(Model):
     def _supported(cls, data: Any) -> Any:
         return refuse_unsupported(data, REQUEST_FIELDS)
 
-    @property
-    def stops(self) -> tuple[str, ...]:
-        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+    def sampling_params(self, max_tokens: int, top_logprobs: int) -> list[SamplingParams]:
+        """The settings of each of the `n` answers to a prompt."""
+        seed = secrets.randbits(63) if self.seed is None else self.seed
+        return [
+            SamplingParams(
+                temperature=1.0 if self.temperature is None else self.temperature,
+                top_k=self.top_k or 0,
+                top_p=1.0 if self.top_p is None else self.top_p,
+                min_p=self.min_p or 0.0,
+                repetition_penalty=self.repetition_penalty or 1.0,
+                seed=seed + i * CHOICE_STRIDE,
+                max_tokens=max_tokens,
+                stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
+                logit_bias=tuple((int(t), bias) for t, bias in (self.logit_bias or {}).items()),
+                top_logprobs=top_logprobs,
+            )
+            for i in range(self.n or 1)
+        ]
 
     @model_validator(mode="after")
     def _streaming(self) -> SamplingFields:
@@ -218,17 +237,22 @@ class SamplingFields(Model):
 
 
 class ChatRequest(SamplingFields):
+    prompt_field: ClassVar[str] = "messages"
+    shorten: ClassVar[str] = (
+        'Shorten it, or send "truncation": "auto", which leaves out the oldest messages.'
+    )
+
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="auto leaves out the oldest turns where they do not fit."
     )
 
     @property
-    def most_tokens(self) -> int | None:
+    def max_new_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
 
     @model_validator(mode="after")
@@ -241,7 +265,7 @@ class ChatRequest(SamplingFields):
 class CompletionRequest(SamplingFields):
     prompt: Prompt
     max_tokens: Annotated[int, Field(ge=0)] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=MAX_ALTERNATIVES)] | None = None
+    logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     echo: bool | None = None
     best_of: Annotated[int, Field(ge=1)] | None = None
 
@@ -263,7 +287,7 @@ class RenderRequest(Model):
 
 
 def conversation_of(messages: Iterable[ChatMessage]) -> Conversation:
-    """System and developer messages come first as one; neighbours of one role are joined by a blank
+    """System and developer messages come first as one; neighbors of one role are joined by a blank
     line.
 
     Where the assistant or the system said nothing, nothing is left of it: an answer of ours may be
@@ -273,7 +297,7 @@ def conversation_of(messages: Iterable[ChatMessage]) -> Conversation:
     kept = [
         message
         for message in messages
-        if message.role == "user" or any(part.text.strip() for part in message.logprob_of_token)
+        if message.role == "user" or any(part.text.strip() for part in message.content_parts)
     ]
     gathered = sorted(kept, key=lambda message: ROLES[message.role] != "system")  # stable
     turns = []
@@ -281,7 +305,7 @@ def conversation_of(messages: Iterable[ChatMessage]) -> Conversation:
         turns.append(
             Message(
                 role,
-                _joined([message.logprob_of_token for message in group], tools=role == "assistant"),
+                _joined([message.content_parts for message in group], tools=role == "assistant"),
             )
         )
     return Conversation(tuple(turns))
@@ -296,109 +320,3 @@ def _joined(messages: list[tuple[Part, ...]], *, tools: bool) -> tuple[Part, ...
     others = [part for parts in messages for part in parts if part.kind != "text"]
     text = "\n\n".join("".join(part.text for part in parts) for parts in messages)
     return (Part("text", text), *others)  # others: for Conversation to refuse
-
-
-# ---- responses: what the schema promises; the server writes them as plain dicts ----
-
-
-class ErrorBody(BaseModel):
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorResponse(BaseModel):
-    error: ErrorBody
-
-
-class ModelCard(BaseModel):
-    id: str
-    object: Literal["model"]
-    created: int
-    owned_by: str
-    run: str
-    stage: str
-    context_length: int
-    loaded: bool
-
-
-class ModelList(BaseModel):
-    object: Literal["list"]
-    data: list[ModelCard]
-
-
-class Usage(BaseModel):
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class Alternative(BaseModel):
-    token: str
-    logprob: float
-    bytes: list[int]
-
-
-class ChatTokenLogprob(Alternative):
-    top_logprobs: list[Alternative]
-
-
-class ChatLogprobs(BaseModel):
-    content: list[ChatTokenLogprob]
-    refusal: None
-
-
-class Answer(BaseModel):
-    role: Literal["assistant"]
-    content: str
-    refusal: None
-    parts: list[ContentPart] | None = Field(
-        None, description="There when the calculator was used: text, expressions and results."
-    )
-
-
-class ChatChoice(BaseModel):
-    index: int
-    message: Answer
-    logprobs: ChatLogprobs | None
-    finish_reason: Literal["stop", "length"]
-
-
-class Body(BaseModel):
-    id: str
-    created: int
-    model: str
-    system_fingerprint: str
-    usage: Usage
-
-
-class ChatCompletion(Body):
-    object: Literal["chat.completion"]
-    choices: list[ChatChoice]
-    dropped_messages: int | None = Field(
-        None, description="How many of the oldest messages `truncation` left out."
-    )
-
-
-class PlainLogprobs(BaseModel):
-    tokens: list[str]
-    token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float] | None]
-    text_offset: list[int]
-
-
-class PlainChoice(BaseModel):
-    index: int
-    text: str
-    logprobs: PlainLogprobs | None
-    finish_reason: Literal["stop", "length"]
-
-
-class Completion(Body):
-    object: Literal["text_completion"]
-    choices: list[PlainChoice]
-
-
-class Rendered(BaseModel):
-    html: str

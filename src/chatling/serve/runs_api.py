@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import Response
+from pydantic_core import to_json
 
 from chatling.errors import ChatlingError
 from chatling.run_dir import RunFolder, read_json
@@ -30,46 +31,50 @@ router = APIRouter(prefix="/api/runs", responses=ERRORS)
 
 
 @router.get("")
-async def runs(request: Request) -> JSONResponse:
+async def runs(request: Request) -> Response:
     """Every run with its stages, the one worked on last first."""
-    return JSONResponse({"runs": await asyncio.to_thread(_all, request.app.state.service.models)})
+    return await asyncio.to_thread(_all, request.app.state.service.models)
 
 
 @router.get("/{name}")
 async def run(
     name: str, request: Request, points: Annotated[int, Query(ge=10, le=4000)] = POINTS
-) -> JSONResponse:
+) -> Response:
     """One run: its stages, the curves of each, its latest samples and its evaluations."""
-    return JSONResponse(
-        await asyncio.to_thread(_one, request.app.state.service.models, name, points)
-    )
+    return await asyncio.to_thread(_one, request.app.state.service.models, name, points)
 
 
-def _all(models: ModelManager) -> list[dict[str, Any]]:
-    return [_status(folder) for folder in models.folders()]
+def _json(value: dict[str, Any]) -> Response:
+    """JSON has no NaN: null stands for it."""
+    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")
 
 
-def _one(models: ModelManager, name: str, points: int) -> dict[str, Any]:
+def _all(models: ModelManager) -> Response:
+    return _json({"runs": [_status(folder) for folder in models.folders()]})
+
+
+def _one(models: ModelManager, name: str, points: int) -> Response:
     folder = next((folder for folder in models.folders() if folder.name == name), None)
     if folder is None:
         raise ApiError(404, f"There is no run {name!r}.", param="name", code="run_not_found")
     status = _status(folder)
     if "error" in status:
-        return status | {"curves": {}, "samples": {}, "evals": []}
+        return _json(status | {"curves": {}, "samples": {}, "evals": []})
     stages = [stage["name"] for stage in status["stages"]]
     curves = {stage: _curves(folder.stage(stage) / "metrics.jsonl", points) for stage in stages}
-    return status | {
+    parts = {
         "curves": {stage: found for stage, found in curves.items() if found},
         "samples": _samples(folder),
         "evals": _evals(folder),
     }
+    return _json(status | parts)
 
 
 def _status(folder: RunFolder) -> dict[str, Any]:
     """JSON of `read_status`, or why there is none."""
     try:
         folder.check_entries()
-        return _plain(asdict(read_status(folder)))
+        return asdict(read_status(folder))
     except (ChatlingError, OSError, KeyError, TypeError) as error:
         return {
             "name": folder.name,
@@ -126,7 +131,7 @@ def _samples(folder: RunFolder) -> dict[str, Any]:
     for path in _files(folder.evals, "*-samples.jsonl"):
         with contextlib.suppress(ChatlingError):
             if lines := read_metrics(path):
-                found[path.name.removesuffix("-samples.jsonl")] = _plain(lines[-1])
+                found[path.name.removesuffix("-samples.jsonl")] = lines[-1]
     return found
 
 
@@ -135,7 +140,7 @@ def _evals(folder: RunFolder) -> list[dict[str, Any]]:
     found = []
     for path in _files(folder.evals, "*.json"):
         try:
-            found.append({"file": path.stem, "values": _plain(read_json(path))})
+            found.append({"file": path.stem, "values": read_json(path)})
         except ChatlingError:
             continue  # damaged, or gone meanwhile
     return found
@@ -143,12 +148,3 @@ def _evals(folder: RunFolder) -> list[dict[str, Any]]:
 
 def _files(folder: Path, pattern: str) -> Iterable[Path]:
     return sorted(folder.glob(pattern)) if folder.is_dir() else ()
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no NaN."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from starlette.staticfiles import StaticFiles
 
-from chatling.serve import protocol
+from chatling.serve import protocol, responses
 from chatling.serve.errors import ApiError
 from chatling.serve.markdown import MAX_MARKDOWN, render_markdown
 from chatling.serve.model_manager import ModelManager
@@ -36,7 +35,7 @@ async def runs_page() -> FileResponse:
     return FileResponse(UI / "runs.html", headers=FRESH)
 
 
-@router.post("/api/render", response_model=protocol.Rendered, responses=ERRORS)
+@router.post("/api/render", response_model=responses.Rendered, responses=ERRORS)
 async def render(body: protocol.RenderRequest) -> JSONResponse:
     """Markdown to HTML that a page may show: no raw HTML, no scripts, no images, no styles."""
     if len(body.text) > MAX_MARKDOWN:
@@ -80,8 +79,5 @@ async def ready(request: Request) -> JSONResponse:
 @router.get("/metrics", response_class=PlainTextResponse)
 async def metrics(request: Request) -> PlainTextResponse:
     """For Prometheus."""
-    service = request.app.state.service
-    models: dict[str, Any] = {
-        name: model.service.stats() for name, model in service.models.loaded.items()
-    }
-    return PlainTextResponse(service.metrics.render(models), media_type="text/plain; version=0.0.4")
+    text = request.app.state.service.metrics.render()
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -7,8 +7,7 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -16,8 +15,9 @@ from rich.console import Console
 
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Engine, Event, Request, SamplingParams
-from chatling.messages import Conversation, Message
+from chatling.messages import Conversation, Message, PartKind
 from chatling.run_dir import write_json
+from chatling.signals import stop_requests
 from chatling.tokenizer.chat_template import fit, parse_completion, render_prompt
 
 HELP = """\
@@ -45,9 +45,9 @@ def answer(
     it early.
     """
     stream = engine.stream(Request(tuple(render_prompt(engine.tokenizer, conversation)), sampling))
-    writer, ids = AnswerWriter(engine, console), []
+    writer, ids = AnswerWriter(console), []
     try:
-        with _interrupts() as pressed:
+        with stop_requests((signal.SIGINT,)) as pressed:
             for event in stream:
                 writer.write(event)
                 if event.token is not None:
@@ -62,26 +62,6 @@ def answer(
     return ids
 
 
-@contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed. Python's own exception is dropped where it meets a callback; here
-    only the second one raises it.
-    """
-    presses = 0
-
-    def handler(number: int, frame: object) -> None:
-        nonlocal presses
-        presses += 1
-        if presses > 1:
-            raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGINT, handler)
-    try:
-        yield lambda: presses > 0
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
 def console_for(out: TextIO | None) -> Console:
     """Plain text where the output is no terminal; nothing of what is printed is read as markup."""
     return Console(
@@ -92,39 +72,39 @@ def console_for(out: TextIO | None) -> Console:
 class AnswerWriter:
     """Prints events as they come. A calculator call is shown dim: `[12+7 = 19]`."""
 
-    def __init__(self, engine: Engine, console: Console):
-        self.tokenizer, self.console = engine.tokenizer, console
-        self.state = "text"  # python, called (waiting for a result), output, after (a call)
+    def __init__(self, console: Console):
+        self.console = console
+        self.part: PartKind | None = None  # the part that is being written
+        self.in_call = self.after_call = False  # between the brackets; right behind them
 
     def write(self, event: Event) -> None:
-        t = self.tokenizer
-        if self.state == "called" and event.token != t.output_start:
-            self._close()
-        if event.text:
-            if self.state == "after":
-                self.say(" " if event.text[0].isalnum() else "")
-                self.state = "text"
-            self.say(event.text, dim=self.state != "text")
-        if event.token == t.python_start and self.state in ("text", "after"):
-            self.say("[", dim=True)
-            self.state = "python"
-        elif event.token == t.python_end and self.state == "python":
-            self.state = "called"
-        elif event.token == t.output_start and self.state == "called":
-            self.say(" = ", dim=True)
-            self.state = "output"
-        elif event.token == t.output_end and self.state == "output":
-            self._close()
-        if event.finish_reason and self.state in ("python", "called", "output"):
-            self._close()
+        for chunk in event.chunks:
+            begins = chunk.kind != self.part
+            if chunk.kind == "text" or (chunk.kind == "python" and begins):
+                self._end_call()
+            if chunk.kind == "python" and begins:
+                self.say("[", dim=True)
+                self.in_call = True
+            elif chunk.kind == "output" and begins and self.in_call:
+                self.say(" = ", dim=True)
+            elif self.after_call and chunk.text:
+                self.say(" " if chunk.text[0].isalnum() else "")
+                self.after_call = False
+            self.say(chunk.text, dim=self.in_call)
+            self.part = None if chunk.ends else chunk.kind
+            if chunk.ends and chunk.kind == "output":
+                self._end_call()
+        if event.finish_reason:
+            self._end_call()
 
     def say(self, text: str, *, dim: bool = False) -> None:
         """Print without what could steer the terminal: control characters are the model's whim."""
         self.console.print(text.translate(_CONTROL), end="", style="dim" if dim else None)
 
-    def _close(self) -> None:
-        self.say("]", dim=True)
-        self.state = "after"
+    def _end_call(self) -> None:
+        if self.in_call:
+            self.say("]", dim=True)
+            self.in_call, self.after_call = False, True
 
 
 class Chat:

@@ -16,11 +16,11 @@ from rich.progress import (
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from chatling.data.inspect import Inspection
 from chatling.data.prepare import CONVERSATIONS, LONGEST, Imported
+from chatling.terminal.tables import print_table
 from chatling.tokenizer.bpe import valid_text
 
 SAMPLE_CHARACTERS = 300
@@ -131,11 +131,8 @@ def show_inspection(seen: Inspection, console: Console) -> None:
         facts.append(("columns", ", ".join(map(repr, seen.columns))))
     if seen.conversations:
         facts.append(("answers", f"{seen.turns:,}"))
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for name, value in facts:
-        table.add_row(name, value)
-    console.print(table)
-    console.print(_histogram(seen))
+    print_table(console, ("", ""), facts, left=(0, 1))
+    print_table(console, ("characters", "", ""), _histogram(seen), left=(2,))
     for text in seen.samples:
         shown = text if len(text) <= SAMPLE_CHARACTERS else f"{text[:SAMPLE_CHARACTERS]} …"
         console.print(Text.assemble(("\nSample: ", "bold"), shown), soft_wrap=True)
@@ -154,17 +151,10 @@ def show_inspection(seen: Inspection, console: Console) -> None:
         console.print("Nothing looks wrong.")
 
 
-def _histogram(seen: Inspection) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("characters", justify="right")
-    table.add_column("", justify="right")
-    table.add_column("")
+def _histogram(seen: Inspection) -> Iterator[tuple[str, str, str]]:
+    """A row for each doubling of the length."""
     most = max(seen.histogram.values(), default=1)
     for k in range(min(seen.histogram, default=0), max(seen.histogram, default=-1) + 1):
         count = seen.histogram.get(k, 0)
-        table.add_row(
-            "0" if k < 0 else f"{1 << k:,}–{(2 << k) - 1:,}",
-            f"{count:,}",
-            "█" * round(BAR * count / most) or "▏" * (count > 0),
-        )
-    return table
+        bar = "█" * round(BAR * count / most) or "▏" * (count > 0)
+        yield "0" if k < 0 else f"{1 << k:,}–{(2 << k) - 1:,}", f"{count:,}", bar

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from chatling.evals.bpb import TokenScores
 from chatling.evals.chat import Result, combined
 from chatling.evals.core import CoreResult, TaskScore
+from chatling.terminal.tables import print_table
 
 
 def show_results(
@@ -137,13 +137,9 @@ def _side_by_side(
     columns: Mapping[str, Mapping[str, Any]], cell: Callable[[Any], str], console: Console
 ) -> None:
     """A row for each name that some column has, in the order in which they first come up."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    for label in columns:
-        table.add_column(label, justify="right", no_wrap=True)
-    for name in dict.fromkeys(name for column in columns.values() for name in column):
-        table.add_row(
-            name.replace("_", " "),
-            *(cell(column[name]) if name in column else "" for column in columns.values()),
-        )
-    console.print(table)
+    names = dict.fromkeys(name for column in columns.values() for name in column)
+    rows = (
+        [name.replace("_", " "), *(cell(c[name]) if name in c else "" for c in columns.values())]
+        for name in names
+    )
+    print_table(console, ["", *columns], rows)

@@ -4,16 +4,17 @@ from ranks above the first.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from chatling.train.metrics import tokens_per_second
 from chatling.train.status import duration
 
 PLAIN_SECONDS = 5.0  # between lines where the output is no terminal
@@ -39,7 +40,7 @@ def figures(metrics: Mapping[str, Any]) -> str:
     )
 
 
-class Progress:
+class Progress(contextlib.AbstractContextManager["Progress"]):
     """Shows stages and their steps; the training loop's reporter. Ranks above the first are
     `silent`.
 
@@ -63,21 +64,12 @@ class Progress:
         )
         self._name, self._steps, self._at, self._begun = "", 0, 0, 0
         self._metrics: dict[str, Any] = {}
-        self._recent: deque[tuple[float, int, int]] = deque(
-            maxlen=RECENT
-        )  # (clock, steps done, tokens of the step)
+        # (clock, steps done, the step's metrics)
+        self._recent: deque[tuple[float, int, Mapping[str, Any]]] = deque(maxlen=RECENT)
         self._shown = float("-inf")
         self._live: Live | None = None
 
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close()
 
     def machine(self, flops_per_token: float, flops_per_second: float) -> None:
@@ -94,7 +86,7 @@ class Progress:
         self._close()
         self._name, self._steps, self._at, self._begun, self._metrics = stage, steps, done, done, {}
         self._recent.clear()
-        self._recent.append((self._clock(), done, 0))
+        self._recent.append((self._clock(), done, {}))
         self._shown = float("-inf")
         self.message(
             f"{stage}: goes on after step {done:,} of {steps:,}"
@@ -118,10 +110,8 @@ class Progress:
             self._recent.clear()  # a stage's first step may compile: time is taken from its end on
         self._at = metrics["step"] + 1
         self._metrics.update(metrics)
-        self._recent.append((now, self._at, metrics.get("tokens", 0)))
-        seconds = now - self._recent[0][0]
-        if seconds > 0:
-            speed = sum(tokens for _, _, tokens in list(self._recent)[1:]) / seconds
+        self._recent.append((now, self._at, metrics))
+        if speed := tokens_per_second([line for _, _, line in self._recent][1:]):
             self._metrics["tokens_per_second"] = speed
             if self._peak:
                 self._metrics["gemm_fraction"] = speed * self._flops_per_token / self._peak

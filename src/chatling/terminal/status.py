@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 
 from chatling.terminal.progress import duration, figures
-from chatling.train.status import RunStatus
+from chatling.terminal.tables import print_table
+from chatling.train.status import RunStatus, StageStatus
 
 
 def show_status(status: RunStatus, console: Console) -> None:
@@ -18,34 +18,19 @@ def show_status(status: RunStatus, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("stage", "status", "step", "time", "left", "resumes", "last"):
-        table.add_column(
-            column,
-            justify="right" if column in ("step", "time", "left", "resumes") else "left",
-            no_wrap=column != "last",
-        )
-    for stage in status.stages:
-        step = (
-            ""
-            if stage.step is None
-            else f"{stage.step:,}/{stage.steps:,}"
-            if stage.steps
-            else f"{stage.step:,}"
-        )
-        left = "" if stage.left is None else duration(stage.left)
-        table.add_row(
-            stage.name,
-            stage.status,
-            step,
-            duration(stage.seconds),
-            left,
-            str(stage.resumes or ""),
-            figures(stage.metrics),
-        )
-    console.print(table)
+    header = ("stage", "status", "step", "time", "left", "resumes", "last")
+    print_table(console, header, map(_row, status.stages), left=(0, 1, 6))
     for stage in status.stages:
         if stage.error and stage.status != "done":
             console.print(
                 f"{stage.name}: {stage.error}", markup=False, highlight=False, soft_wrap=True
             )
+
+
+def _row(stage: StageStatus) -> tuple[str, ...]:
+    known = [f"{number:,}" for number in (stage.step, stage.steps) if number]
+    step = "" if stage.step is None else "/".join(known)
+    left = "" if stage.left is None else duration(stage.left)
+    resumes = str(stage.resumes or "")
+    time = duration(stage.seconds)
+    return stage.name, stage.status, step, time, left, resumes, figures(stage.metrics)

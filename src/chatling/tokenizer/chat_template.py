@@ -77,40 +77,56 @@ def fit(tokenizer: Tokenizer, conversation: Conversation, room: int) -> tuple[Co
     return kept, first
 
 
+class PartTracker:
+    """Which part of an assistant message each token belongs to: the one state machine for tool
+    calls.
+
+    Any sequence is taken: an opening token ends the part before it, and a closing token with
+    nothing to close does nothing.
+    """
+
+    def __init__(self, tokenizer: Tokenizer):
+        self.kind: PartKind = "text"
+        self.opens: dict[int, PartKind] = {
+            tokenizer.python_start: "python",
+            tokenizer.output_start: "output",
+        }
+        self.closes: dict[int, PartKind] = {
+            tokenizer.python_end: "python",
+            tokenizer.output_end: "output",
+        }
+
+    def push(self, special: int) -> PartKind | None:
+        """Take a special token; returns the kind of the part that it ended, if it ended one."""
+        before = self.kind
+        if special in self.opens:
+            self.kind = self.opens[special]
+        elif self.closes.get(special) == before:
+            self.kind = "text"
+        else:
+            return None
+        return before
+
+
 def parse_completion(tokenizer: Tokenizer, ids: Iterable[int]) -> tuple[Part, ...]:
     """The parts of an assistant message from the ids after `<|assistant_start|>`; the inverse of
     `render` on one message.
 
-    Any sequence is taken: a part that nothing closes ends where the next begins or the ids end, a
-    closing token with nothing to close is dropped, and `<|assistant_end|>` or a token of another
-    turn ends the message.
+    A part that nothing closes ends where the next begins or the ids end, and `<|assistant_end|>` or
+    a token of another turn ends the message.
     """
-    opens: dict[int, PartKind] = {
-        tokenizer.python_start: "python",
-        tokenizer.output_start: "output",
-    }
-    closes: dict[int, PartKind] = {tokenizer.python_end: "python", tokenizer.output_end: "output"}
+    tracker = PartTracker(tokenizer)
     parts: list[Part] = []
-    kind: PartKind = "text"
     held: list[int] = []
-
-    def close(following: PartKind) -> None:
-        nonlocal kind, held
-        if held or kind != "text":
-            parts.append(Part(kind, tokenizer.decode(held)))
-        kind, held = following, []
-
     for i in ids:
         if i < tokenizer.bos:
             held.append(i)
-        elif i in opens:
-            close(opens[i])
-        elif i not in closes:
+        elif i not in tracker.opens and i not in tracker.closes:
             break
-        elif closes[i] == kind:
-            close("text")
-    close("text")
-    return merge_texts(parts)
+        elif ended := tracker.push(i):
+            parts.append(Part(ended, tokenizer.decode(held)))
+            held = []
+    return merge_texts([*parts, Part(tracker.kind, tokenizer.decode(held))])
 
 
 def merge_texts(parts: Iterable[Part]) -> tuple[Part, ...]:

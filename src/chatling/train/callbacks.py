@@ -15,7 +15,8 @@ import torch
 
 from chatling.evals.core import evaluate_core, write_core
 from chatling.evals.samples import CONTEXT, PROBES, sample
-from chatling.inference.engine import Engine, in_dtype
+from chatling.inference.engine import Engine
+from chatling.inference.model_runner import in_dtype
 from chatling.model.gpt import GPT
 from chatling.train.metrics import MetricsLog
 

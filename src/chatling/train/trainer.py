@@ -7,12 +7,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, Protocol
 
 import torch
@@ -27,6 +25,7 @@ from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import read_json, write_json
+from chatling.signals import stop_requests
 from chatling.train.checkpoint import Checkpoints
 from chatling.train.metrics import MetricsLog
 from chatling.train.trackers import Tracker, TrackerName
@@ -164,28 +163,6 @@ class NonFiniteGuard:
 
     def write(self) -> None:
         write_json(self.path, {"excluded": sorted(self.excluded), "rollbacks": self.rollbacks})
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """Catch SIGTERM and SIGINT; the yielded function tells whether one came. A second SIGINT
-    interrupts at once.
-    """
-    received: list[int] = []
-
-    def handler(number: int, frame: FrameType | None) -> None:
-        if received and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous = {
-        number: signal.signal(number, handler) for number in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)
 
 
 @contextlib.contextmanager
