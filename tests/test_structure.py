@@ -17,10 +17,8 @@ MODULES = {
 }
 # longer than LONGEST, and to be split
 STILL_LONG = {
-    "chatling.inference.engine",
     "chatling.pipeline.plan",
     "chatling.pipeline.stages",
-    "chatling.serve.protocol",
     "chatling.toy.phrasing",
     "chatling.train.rollouts",
     "chatling.train.trainer",
