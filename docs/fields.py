@@ -13,7 +13,7 @@ from typing import Any
 
 from chatling.fields import describe, toml_value
 from chatling.config.recipe import Recipe
-from chatling.train.datasets import MixtureEntry
+from chatling.config.stages import MixtureEntry
 
 PAGE = Path(__file__).with_name("recipes.md")
 MARKED = re.compile(r"(<!-- fields of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from chatling.pipeline.stages import STAGES as REGISTRY
 from chatling.report.collect import collect
 from chatling.report.document import compose
 from chatling.report.render import write_report
@@ -25,9 +26,10 @@ SMALLEST = (
 
 @pytest.fixture
 def folder(make_run: Make, tmp_path: Path) -> Path:  # noqa: F811
-    write_report(compose([collect(make_run("all", STAGES))]), tmp_path / "one")
+    write_report(compose([collect(make_run("all", STAGES), REGISTRY)]), tmp_path / "one")
     write_report(
-        compose([collect(make_run(name, STAGES)) for name in ("a", "b", "c")]), tmp_path / "several"
+        compose([collect(make_run(name, STAGES), REGISTRY) for name in ("a", "b", "c")]),
+        tmp_path / "several",
     )
     return tmp_path
 

@@ -20,12 +20,10 @@ from hypothesis import strategies as st
 
 from chatling.config.overrides import override
 from chatling.config.recipe import Recipe, from_toml
+from chatling.config.stages import DPOConfig, FinetuneConfig, MixtureEntry
 from chatling.errors import ChatlingError, RecipeError
 from chatling.fields import bare, members
 from chatling.pipeline.plan import plan
-from chatling.train.datasets import MixtureEntry
-from chatling.train.dpo import DPOConfig
-from chatling.train.finetune import FinetuneConfig
 
 ENTRY = '{task = "pocket"}'
 NEEDED = {

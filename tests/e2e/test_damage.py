@@ -95,7 +95,7 @@ SHARDS = (
     "dpo-validation",
 )
 TRAINED = ("base", "sft", "dpo")
-STAGES = [stage for stage in stages.chatling_stages() if stage.name != "report"]
+STAGES = [stage for stage in stages.STAGES if stage.name != "report"]
 
 
 def flip(path: Path, dice: random.Random) -> None:
@@ -237,7 +237,7 @@ def looked_at(run: Path, recipe: Recipe) -> tuple[list[str], dict[str, bytes]]:
     ):
         told += [fault] if (fault := manifest_fault(checkpoint)) else []
     attempt("status", lambda: repr(read_status(folder)).encode()[:0])
-    attempt("report", lambda: repr(collect(folder)).encode()[:0])
+    attempt("report", lambda: repr(collect(folder, stages.STAGES)).encode()[:0])
     attempt("schedule", lambda: _schedule(recipe, folder, told))
     return told, got
 
@@ -387,7 +387,7 @@ def test_a_foreign_config_of_another_shape(run: Path, content: str) -> None:
         load_model(run / "base/model")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert collect(RunFolder(run)).stages
+        assert collect(RunFolder(run), stages.STAGES).stages
 
 
 def test_foreign_weights_of_another_type_or_shape(run: Path) -> None:

@@ -318,7 +318,7 @@ def test_steps_within_ten_epochs_are_proposed(house: Path) -> None:
 
 def test_large_data_are_sampled(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = check(recipe(house)).survey
-    monkeypatch.setattr("chatling.pipeline.survey.WHOLE", 1000)
+    monkeypatch.setattr("chatling.train.survey.WHOLE", 1000)
     sampled = check(recipe(house)).survey
     for one, other in (
         (whole.text, sampled.text),

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from chatling.config.recipe import Recipe, load_recipe
-from chatling.pipeline.downloads import AHEAD, fetch_first
+from chatling.pipeline.downloads import fetch_first
 from chatling.run_dir import RunFolder, home
+from chatling.train.corpus import AHEAD
 from mirror import CORPORA, Fault, Mirror
 
 STAGES = ("tokenizer", "base", "mid", "sft", "rl")

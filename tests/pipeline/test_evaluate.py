@@ -14,9 +14,11 @@ from chatling.errors import DataError, Interrupted
 from chatling.evals.config import EvalConfig
 from chatling.hardware.distributed import DistContext
 from chatling.pipeline import evaluate
-from chatling.pipeline.runner import Job
+from chatling.pipeline.stages import STAGES
 from chatling.run_dir import RunFolder
 from chatling.terminal.progress import Progress
+from chatling.train import setup
+from chatling.train.stage import Job
 
 
 class Told(Progress):
@@ -45,7 +47,14 @@ def job(tmp_path: Path, told: Told, noted: dict[str, Any]) -> Job:
     """Of a run that has nothing yet."""
     recipe = Recipe(eval=EvalConfig(core=str(tmp_path / "nowhere")))
     made = Job(
-        recipe, RunFolder(tmp_path / "run"), DistContext(), told, {}, noted.update, noted.update
+        recipe,
+        RunFolder(tmp_path / "run"),
+        DistContext(),
+        told,
+        {},
+        noted.update,
+        noted.update,
+        STAGES,
     )
     made.folder.write_state(
         {"stages": {"eval": {"status": "running", "seconds": 1.0, "resumes": 0}}, "execution": {}}
@@ -56,13 +65,13 @@ def job(tmp_path: Path, told: Told, noted: dict[str, Any]) -> Job:
 def test_what_cannot_be_measured_is_told_and_noted(
     job: Job, told: Told, noted: dict[str, Any]
 ) -> None:
-    evaluate.evaluate_run(job)
+    evaluate.EVAL.work(job)
     assert [problem.partition(" was left out")[0] for problem in noted["problems"]] == [
         "the tokenizer's evaluation",
         "CORE",
     ]
     assert len(told.messages) == 2
-    evaluate.report_run(job)
+    evaluate.REPORT.work(job)
     assert (job.folder.report / "report.html").exists()
 
 
@@ -72,8 +81,8 @@ def test_a_bundle_that_cannot_be_had_is_none(
     def fail(*_: Any) -> Path:
         raise DataError("No network.", "Plug it in.")
 
-    monkeypatch.setattr(evaluate, "open_bundle", fail)
-    assert evaluate.core_bundle(job) is None
+    monkeypatch.setattr(setup, "open_bundle", fail)
+    assert setup.core_bundle(job) is None
     assert "CORE is left out: No network." in told.messages[0]
 
 
@@ -81,9 +90,9 @@ def test_an_interruption_goes_through(job: Job, monkeypatch: pytest.MonkeyPatch)
     def stop(*_: Any) -> Path:
         raise Interrupted("Stopped by SIGTERM.")
 
-    monkeypatch.setattr(evaluate, "open_bundle", stop)
+    monkeypatch.setattr(setup, "open_bundle", stop)
     with pytest.raises(Interrupted):
-        evaluate.evaluate_run(job)
+        evaluate.EVAL.work(job)
 
 
 def test_a_report_that_fails_does_not_end_the_run(
@@ -93,5 +102,5 @@ def test_a_report_that_fails_does_not_end_the_run(
         raise OSError("disk full")
 
     monkeypatch.setattr(evaluate, "write_report", fail)
-    evaluate.report_run(job)
+    evaluate.REPORT.work(job)
     assert "The report is left out: OSError: disk full" in told.messages[0]

@@ -12,21 +12,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from chatling.config.recipe import Recipe, builtin_recipes, load_recipe
+from chatling.config.stages import BaseConfig
 from chatling.data.config import DataConfig
 from chatling.errors import RecipeError
 from chatling.hardware.detect import Machine
 from chatling.model.config import ModelRecipe, parameter_counts
 from chatling.optim.param_groups import OptimConfig
-from chatling.pipeline.plan import (
-    MACHINES,
-    REACHED,
-    CorpusPlan,
-    micro_rows_for,
-    plan,
-    show_plan,
-    text_characters,
-)
-from chatling.train.pretrain import BaseConfig, base_batch, base_rates, base_steps, training_tokens
+from chatling.pipeline.plan import MACHINES, REACHED, micro_rows_for, plan
+from chatling.pipeline.plan_tables import show_plan
+from chatling.train.corpus import CorpusPlan
+from chatling.train.pretrain import base_rates
+from chatling.train.scaling import base_batch, base_steps, text_characters, training_tokens
 
 FINEWEB = "karpathy/fineweb-edu-100b-shuffle"
 D20 = Recipe(data=DataConfig(FINEWEB, shards=240))

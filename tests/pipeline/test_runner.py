@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,16 +20,16 @@ import pytest
 from rich.console import Console
 
 from chatling.config.recipe import Recipe
+from chatling.config.stages import BaseConfig, FinetuneConfig, MixtureEntry
 from chatling.data.config import DataConfig
 from chatling.errors import DataError, Interrupted, MachineError, RunError
 from chatling.hardware.distributed import DistContext
 from chatling.pipeline import runner
-from chatling.pipeline.runner import Job, Stage, frozen_recipe
+from chatling.pipeline.runner import frozen_recipe
 from chatling.run_dir import RunFolder, building_folder
 from chatling.terminal.progress import Progress
 from chatling.tokenizer.train import TokenizerConfig
-from chatling.train.finetune import FinetuneConfig, MixtureEntry
-from chatling.train.pretrain import BaseConfig
+from chatling.train.stage import Job, Stage
 
 MID = FinetuneConfig(mixture=(MixtureEntry("pocket"),), packed=True)
 RECIPE = Recipe(
@@ -67,25 +67,11 @@ class Fake:
         return do
 
     def stages(self) -> list[Stage]:
-        def stage(name: str, fingerprint_inputs: Callable[[Recipe], Any], *requires: str) -> Stage:
-            optional = name in ("mid", "sft")
-            return Stage(
-                name,
-                self.work(name),
-                fingerprint_inputs,
-                requires,
-                (f"{name}/model",),
-                (name,),
-                remakes=lambda folder, entry: self.cheap,
-                enabled=lambda r: not optional or getattr(r, name) is not None,
-                every_rank=name != "tokenizer",
-            )
-
         return [
-            stage("tokenizer", lambda r: r.tokenizer),
-            stage("base", lambda r: (r.seed, r.base), "tokenizer"),
-            stage("mid", lambda r: r.mid, "base"),
-            stage("sft", lambda r: r.sft, "base", "mid"),
+            FakeStage(self, "tokenizer"),
+            FakeStage(self, "base", "tokenizer"),
+            FakeStage(self, "mid", "base"),
+            FakeStage(self, "sft", "base", "mid"),
         ]
 
     def run(self, recipe: Recipe = RECIPE, **options: Any) -> list[str]:
@@ -97,6 +83,24 @@ class Fake:
     def entry(self, name: str) -> dict[str, Any]:
         entry: dict[str, Any] = self.folder.read_state()["stages"][name]
         return entry
+
+
+class FakeStage(Stage):
+    """Writes a file as its model."""
+
+    def __init__(self, fake: Fake, name: str, *requires: str):
+        super().__init__(name, name)
+        self.fake, self.requires, self.every_rank = fake, requires, name != "tokenizer"
+        self.outputs, self.scratch = (f"{name}/model",), (name,)
+
+    def fingerprint_inputs(self, recipe: Recipe) -> Any:
+        return (recipe.seed if self.name == "base" else 0), self.config(recipe)
+
+    def work(self, job: Job) -> None:
+        self.fake.work(self.name)(job)
+
+    def can_remake(self, folder: RunFolder, entry: Mapping[str, Any]) -> bool:
+        return self.fake.cheap
 
 
 @pytest.fixture
@@ -410,7 +414,8 @@ with process_group(torch.device("cpu")) as world:
             for stage in fake.stages():
                 def work(job, work=stage.work):
                     work(job) if job.world.is_main else fake.ran.append("peer")
-                yield runner.Stage(**{**vars(stage), "work": work})
+                stage.work = work
+                yield stage
         try:
             runner.run(RECIPE, folder, list(stages()), Progress(silent=True), world)
             out[attempt] = fake.ran

@@ -16,6 +16,7 @@ import pytest
 
 from chatling.cli import main
 from chatling.model.config import ModelConfig, flops_per_token
+from chatling.pipeline.stages import STAGES
 from chatling.report.collect import collect
 from chatling.report.document import Report, compose
 from chatling.report.figures import Figure
@@ -64,7 +65,7 @@ class Balanced(HTMLParser):
 
 
 def report(*runs: RunFolder) -> Report:
-    return compose([collect(run) for run in runs])
+    return compose([collect(run, STAGES) for run in runs])
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], None]) -> None:
@@ -80,7 +81,7 @@ def change_state(run: RunFolder, edit: Callable[[dict[str, Any]], None]) -> None
 
 
 def test_the_figures_are_those_of_the_files(make_run: Make) -> None:
-    found = collect(make_run())
+    found = collect(make_run(), STAGES)
     assert (found.tokens, found.seconds) == (2 * 40 * 100, 2 + 60 + 60)
     base = found.stage("base")
     assert base is not None
@@ -155,7 +156,7 @@ def test_an_unfinished_run_says_where_it_stands(make_run: Make) -> None:
     run = make_run(stages=("base", "mid"), unfinished="mid", bare=True)
     page = Balanced(to_html(report(run))).text
     assert "is not finished: mid is at step 25 of 40 (cut off)" in page
-    assert collect(run).parameters  # from the checkpoint
+    assert collect(run, STAGES).parameters  # from the checkpoint
 
 
 def test_a_run_that_has_just_begun_and_damaged_details(make_run: Make, tmp_path: Path) -> None:
@@ -216,10 +217,10 @@ def test_problems_of_the_evaluations_are_told(make_run: Make) -> None:
 
 def test_energy_and_cost_only_where_known(make_run: Make) -> None:
     run = make_run()
-    assert collect(run).cost is None
+    assert collect(run, STAGES).cost is None
     with open(run.path / "recipe.toml", "a") as file:
         file.write("\n[machine]\nwatts = 300.0\nprice_per_hour = 3.0\n")
-    found = collect(run)
+    found = collect(run, STAGES)
     assert found.cost == pytest.approx(3 * 122 / 3600)
     assert found.energy == pytest.approx(0.3 * 122 / 3600)
 

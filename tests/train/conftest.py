@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from chatling.config.stages import LoopConfig
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.shard_writer import write_conversation_shards
@@ -20,7 +21,7 @@ from chatling.model.gpt import GPT
 from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
 from chatling.optim.schedule import Schedule
 from chatling.tokenizer.chat_template import Rendered
-from chatling.train.trainer import LoopConfig, Trainer
+from chatling.train.trainer import Trainer
 
 VOCABULARY, CONTEXT, BOS = 61, 24, 60
 

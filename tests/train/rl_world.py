@@ -17,13 +17,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from chatling.config.recipe import Recipe
+from chatling.config.stages import BaseConfig, FinetuneConfig, MixtureEntry, RLConfig
 from chatling.data.shard_writer import write_conversation_shards
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine
 from chatling.messages import Conversation, Part
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.optim.param_groups import OptimConfig
 from chatling.run_dir import RunFolder
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
@@ -31,13 +32,10 @@ from chatling.tokenizer.chat_template import render
 from chatling.train import rl
 from chatling.train.checkpoint import save_model
 from chatling.train.context import Context
-from chatling.train.datasets import MixtureEntry
-from chatling.train.finetune import FinetuneConfig
 from chatling.train.replay import Replay
-from chatling.train.rollouts import RLConfig
 from chatling.train.runtime import RuntimeConfig
-from chatling.train.trainer import LoopConfig
 
+MODEL = ModelRecipe(depth=2, width=16, head_width=8, context=64)
 CONFIG = RLConfig(
     questions_per_step=3,
     samples=5,
@@ -92,7 +90,7 @@ def tiny_model(tokenizer: Tokenizer, dtype: torch.dtype = torch.float32) -> GPT:
     """Random weights everywhere, and a first coordinate that makes a calculator call likely:
     <|python_start|>, digits, <|python_end|>.
     """
-    shape = ModelRecipe(depth=2, width=16, head_width=8, context=64).resolve(tokenizer.vocab_size)
+    shape = MODEL.resolve(tokenizer.vocab_size)
     model = GPT(shape, compute_dtype=dtype).to(dtype)
     generator = torch.Generator().manual_seed(5)
     model.initialise(generator)
@@ -133,21 +131,15 @@ def context(folder: Path, world: DistContext | None = None, dtype: str = "float3
         save_model(tiny_model(tokenizer), run.model("sft"), {})
         known(folder)
     execution = RuntimeConfig("cpu", dtype, "plain", False, 1, 64)  # type: ignore[arg-type]
-    return Context(run, 11, tokenizer, execution, world or DistContext(), Silent(), LoopConfig())
+    recipe = Recipe(seed=11, model=MODEL, base=BaseConfig(batch_tokens=1024))
+    return Context(run, recipe, tokenizer, execution, world or DistContext(), Silent())
 
 
 def train(folder: Path, config: RLConfig = CONFIG, world: DistContext | None = None) -> None:
-    rl.train_rl(
-        context(folder, world),
-        "sft",
-        config,
-        ModelRecipe(),
-        OptimConfig(),
-        1024,
-        Digits(),
-        Digits(4),
-        known(folder),
-    )
+    here = context(folder, world)
+    # the replayed conversations stand in for those of an [sft] table
+    recipe = replace(here.recipe, sft=known(folder).config, rl=config)
+    rl.RL.train(replace(here, recipe=recipe), "sft", Digits(), Digits(4), known(folder))
 
 
 def train_as(rank: int, folder: Path) -> None:

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from chatling.config.recipe import Recipe
+from chatling.config.stages import LoopConfig
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.shard_writer import write_conversation_shards
@@ -24,14 +26,19 @@ from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import Rendered
 from chatling.toy.core_bundle import write_core_bundle
-from chatling.train import callbacks, context
+from chatling.train import callbacks, stage
 from chatling.train.checkpoint import load_model
-from chatling.train.context import Context, train_stage
+from chatling.train.context import Context, build
+from chatling.train.finetune import MID, SFT
 from chatling.train.metrics import read_metrics
+from chatling.train.pretrain import BASE
 from chatling.train.runtime import RuntimeConfig
-from chatling.train.trainer import LoopConfig, Trainer
+from chatling.train.stage import token_evaluation, train_stage
+from chatling.train.trainer import Trainer
 
 from .conftest import Silent
+
+STAGES = {stage.name: stage for stage in (BASE, MID, SFT)}
 
 
 class Died(Exception):
@@ -59,10 +66,11 @@ def train(
     execution = RuntimeConfig("cpu", "float32", "plain", False, 1, 128)
     loop = LoopConfig(save_every=4, evaluate_every=2)
     evals = EvalConfig(core=str(core), core_every=every, core_examples=5)
+    shape = ModelRecipe(depth=2, width=32, head_width=16, context=64)
+    recipe = Recipe(seed=3, model=shape, loop=loop, eval=evals)
     context = Context(
-        RunFolder(folder), 3, tokenizer, execution, DistContext(), Silent(), loop, evals, core
+        RunFolder(folder), recipe, tokenizer, execution, DistContext(), Silent(), core
     )
-    model = ModelRecipe(depth=2, width=32, head_width=16, context=64).resolve(tokenizer.vocab_size)
     batches = PretrainBatches(PackedRows(shards, 64, tokenizer.bos, 7), 4, 2, 0, 1)
 
     class Dying:
@@ -72,17 +80,17 @@ def train(
                     raise Died
                 yield step
 
-    rates = resolve_optim(OptimConfig(), "classic", 32, 192, 1, 0)
+    rates = resolve_optim(OptimConfig(), "classic", 32, 192)
+    model, optimizer = build(context, shape.resolve(tokenizer.vocab_size), rates)
     train_stage(
         context,
-        name,
+        STAGES[name],
         model,
-        None,
-        rates,
+        optimizer,
         Schedule(steps),
-        Dying() if die_at else batches,
-        batches.once(128),
-    )  # type: ignore[arg-type]
+        Dying() if die_at else batches,  # type: ignore[arg-type]
+        token_evaluation(context, model, batches.once(128)),
+    )
     return context
 
 
@@ -137,7 +145,7 @@ def test_looking_leaves_no_trace_in_the_weights(
     after = torch.get_rng_state()
     torch.manual_seed(1)
     with monkeypatch.context() as patch:
-        patch.setattr(context, "LiveEvals", lambda *args: None)
+        patch.setattr(stage, "LiveEvals", lambda *args, **options: None)
         train(tmp_path / "alone")
     assert not (tmp_path / "alone/evals").exists()
     assert torch.equal(torch.get_rng_state(), after)

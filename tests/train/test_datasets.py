@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from chatling.config.recipe import Recipe, from_toml, load_recipe
+from chatling.config.stages import MixtureEntry
 from chatling.data.hub import Fetcher
 from chatling.errors import DataError
 from chatling.messages import Conversation
 from chatling.tasks.identity import IdentityConfig
 from chatling.tasks.registry import TASKS, expected_length
-from chatling.train.datasets import MixtureEntry, Sources, notes
+from chatling.train.datasets import Sources, notes
 
 # DESIGN, section 5
 MID = {
@@ -70,7 +71,7 @@ class Complete(Sources):
 
 def counted(entries: tuple[MixtureEntry, ...], split: Any) -> dict[str, int]:
     """Conversations of each part that are really in the mixture."""
-    mixture = Complete(lambda: Fetcher(), IdentityConfig(), 1).mixture(entries, "mid", split)
+    mixture = Complete(lambda: Fetcher(), IdentityConfig(), 1).mixture(entries, 1, split)
     names = [part.name for part in mixture.parts]
     met = Counter(
         names[mixture.locate(i)[0]]
@@ -125,7 +126,7 @@ def test_parts_come_from_wherever_they_are(tmp_path: Path) -> None:
         MixtureEntry("identity", epochs=2, count=20),
         write(tmp_path / "talks.jsonl", 200, bad=1),
     )
-    mixture = sources.mixture(entries, "sft", "train")
+    mixture = sources.mixture(entries, 2, "train")
     assert [part.total for part in mixture.parts] == [30, 40, 196]
     talks = Counter(mixture[i] for i in range(len(mixture)))
     assert sum(count == 2 for count in talks.values()) >= 20
@@ -133,7 +134,7 @@ def test_parts_come_from_wherever_they_are(tmp_path: Path) -> None:
     assert note.startswith(
         f"{tmp_path / 'talks.jsonl'}: left out 1 of 201 lines; line 201 is not a conversation"
     )
-    held_out = sources.mixture(entries, "sft", "validation", most=10)
+    held_out = sources.mixture(entries, 2, "validation", most=10)
     assert [part.total for part in held_out.parts] == [10, 10, 4]
     assert not {held_out[i] for i in range(len(held_out)) if held_out.locate(i)[0] != 1} & set(
         talks
@@ -148,7 +149,7 @@ def test_stages_and_seeds_draw_other_conversations_of_the_pocket_world() -> None
             Sources(lambda: Fetcher(), IdentityConfig(), seed).load(entry, stage, split)
         )  # type: ignore[arg-type]
         for seed in (1, 2)
-        for stage in ("mid", "sft")
+        for stage in (1, 2)
         for split in ("train", "validation")
     }
     assert len(set(drawn.values())) == 8
@@ -157,7 +158,7 @@ def test_stages_and_seeds_draw_other_conversations_of_the_pocket_world() -> None
 def test_a_count_is_a_different_part_each_time_until_all_were_there(tmp_path: Path) -> None:
     path = write(tmp_path / "talks.jsonl", 102).task
     sources = Sources(lambda: Fetcher(), IdentityConfig(), 1)
-    mixture = sources.mixture((MixtureEntry(path, epochs=4, count=50),), "sft", "train")
+    mixture = sources.mixture((MixtureEntry(path, epochs=4, count=50),), 2, "train")
     met = Counter(mixture[i] for i in range(len(mixture)))
     assert (len(met), set(met.values())) == (100, {2})
 
@@ -165,7 +166,7 @@ def test_a_count_is_a_different_part_each_time_until_all_were_there(tmp_path: Pa
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     sources = Sources(lambda: Fetcher(), IdentityConfig(), 1)
     with pytest.raises(DataError, match=r"There is no task or file '.*gone\.jsonl'"):
-        sources.mixture((MixtureEntry(str(tmp_path / "gone.jsonl")),), "sft", "train")
+        sources.mixture((MixtureEntry(str(tmp_path / "gone.jsonl")),), 2, "train")
 
 
 @pytest.mark.parametrize(

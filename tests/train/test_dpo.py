@@ -18,11 +18,10 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from chatling.config.stages import DPOConfig
 from chatling.data.preferences import Preference
 from chatling.errors import DataError, RecipeError
 from chatling.hardware.distributed import DistContext
-from chatling.model.config import ModelRecipe
-from chatling.optim.param_groups import OptimConfig
 from chatling.tasks.identity import IdentityConfig
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.toy import heldout
@@ -30,8 +29,8 @@ from chatling.toy.preferences import preferences
 from chatling.train import dpo
 from chatling.train.checkpoint import load_model
 from chatling.train.datasets import Sources
-from chatling.train.dpo import DPOConfig, prepare_dpo, train_dpo
 from chatling.train.metrics import read_metrics
+from chatling.train.pairs import prepare_dpo
 
 from .rl_world import context, tiny_tokenizer
 
@@ -70,7 +69,8 @@ def train(folder: Path, config: DPOConfig = CONFIG, world: DistContext | None = 
             lambda: pytest.fail("nothing is to be fetched"), IdentityConfig(), run.seed
         )
         prepare_dpo(config, run.tokenizer, sources, *shards, note=print)
-    train_dpo(run, "sft", config, ModelRecipe(), OptimConfig(), 1024, *shards)
+    recipe = replace(run.recipe, dpo=config)
+    dpo.DPO.train(replace(run, recipe=recipe), "sft", *shards)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,15 @@ from typing import Any
 
 import pytest
 
+from chatling.config.stages import FinetuneConfig, MixtureEntry
 from chatling.data.token_shards import TokenShards
 from chatling.errors import RecipeError
 from chatling.messages import Conversation
 from chatling.tasks.identity import IdentityConfig
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
-from chatling.train.datasets import MixtureEntry, Sources
-from chatling.train.finetune import FinetuneConfig, prepare_finetune, source_facts
+from chatling.train.datasets import Sources
+from chatling.train.finetune import prepare_finetune, source_facts
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def prepared(
     """(training, validation) conversations and what was loaded."""
     identity: Any = type("Noted", (), {"asked": [], "__repr__": lambda self: "noted"})()
     folders = folder / "sft-train", folder / "sft-validation"
-    prepare_finetune("sft", config, tokenizer, Counting(None, identity, 1), *folders, note=print)  # type: ignore[arg-type]
+    prepare_finetune("sft", 2, config, tokenizer, Counting(None, identity, 1), *folders, note=print)  # type: ignore[arg-type]
     train, validation = (TokenShards.open(path).documents for path in folders)
     return train, validation, identity.asked
 

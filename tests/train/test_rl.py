@@ -19,6 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from chatling.config.stages import RLConfig
 from chatling.data import IGNORE
 from chatling.data.loaders import BatchSource, Step
 from chatling.data.shuffle import seeded_order
@@ -32,11 +33,11 @@ from chatling.tasks.gsm8k import GSM8K
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.train import rl
+from chatling.train.batches import finetune_batches
 from chatling.train.checkpoint import load_model
-from chatling.train.finetune import finetune_batches
 from chatling.train.metrics import read_metrics
 from chatling.train.replay import with_replay
-from chatling.train.rollouts import RLConfig, RolloutBatches, advantages, rollout, sample_seed
+from chatling.train.rollouts import RolloutBatches, advantages, rollout, sample_seed
 
 from .rl_world import CONFIG, Digits, context, known, tiny_model, tiny_tokenizer, train
 
@@ -168,7 +169,7 @@ def test_a_batched_rollout_is_the_single_one_token_for_token(
     model = tiny_model(tokenizer, dtype)
     batches = batches_of(model, tokenizer)
     groups, _ = batches._roll_out(4)
-    alone = Engine(model, tokenizer, max_batch_size=CONFIG.rows)
+    alone = Engine(model, tokenizer, max_batch_size=CONFIG.max_batch_size)
     for place, group in zip(range(4, 7), groups, strict=True):
         prompt = tuple(render_prompt(tokenizer, Digits()[batches.question(place)].prompt))
         for sample, found in enumerate(group):

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from chatling.config.stages import MachineConfig
 from chatling.errors import MachineError
 from chatling.hardware.detect import Machine
 from chatling.model.config import ModelRecipe
-from chatling.train.runtime import MachineConfig, choose_runtime
+from chatling.train.runtime import choose_runtime
 
 MODEL = ModelRecipe(preset="modern", depth=12, context=256).resolve(512)
 CPU = Machine("cpu", "test", 2, 8 << 30, False, True, 0.1, 0.1)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from chatling.config.stages import LoopConfig
 from chatling.train.metrics import read_metrics
-from chatling.train.trainer import LoopConfig, Trainer
+from chatling.train.trainer import Trainer
 
 Make = Callable[..., Trainer]
 

@@ -18,11 +18,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
+from chatling.config.stages import LoopConfig
 from chatling.data.loaders import Step
 from chatling.errors import Interrupted, MachineError, RunError
 from chatling.train.checkpoint import load_model, save_model
 from chatling.train.metrics import read_metrics
-from chatling.train.trainer import LoopConfig, Trainer
+from chatling.train.trainer import Trainer
 
 Make = Callable[..., Trainer]
 

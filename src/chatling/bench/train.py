@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from chatling.config.stages import MachineConfig
 from chatling.hardware.detect import detect
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelConfig, ModelRecipe, flops_per_token
@@ -19,7 +20,7 @@ from chatling.model.gpt import GPT
 from chatling.model.losses import next_token_loss
 from chatling.optim.muon import MuonGroup
 from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
-from chatling.train.runtime import MachineConfig, RuntimeConfig, choose_runtime
+from chatling.train.runtime import RuntimeConfig, choose_runtime
 
 Rows = list[dict[str, str | float]]
 

@@ -82,10 +82,10 @@ def _fetch_recipe(name: str, overrides: Sequence[str]) -> None:
     """Everything that a run of a recipe would fetch."""
     from chatling.config.recipe import load_recipe
     from chatling.pipeline.downloads import fetch_first
-    from chatling.run_dir import STAGES
+    from chatling.pipeline.stages import STAGES
 
     recipe = load_recipe(name, overrides, prog="chatling data fetch RECIPE")
-    later = fetch_first(recipe, ("tokenizer", *STAGES, "eval"), print)
+    later = fetch_first(recipe, [stage.name for stage in STAGES], print)
     if later is not None:
         later.fetch()
     print(

@@ -24,7 +24,7 @@ EVAL_WIDTH = 64  # questions answered together
 ALL = "all"
 TOKENIZER = "tokenizer"
 HUB_PREFIX = "hf:"
-POCKET_TOKENS, TASK_TOKENS = 128, 512  # that an answer may have
+SMALL_TOKENS, TASK_TOKENS = 128, 512  # that an answer may have
 
 Models = Sequence[tuple[RunFolder, str]]  # with the stage
 Evaluation = Callable[[Models, argparse.Namespace, "DistContext", "Console"], None]
@@ -119,7 +119,7 @@ def _parse(command: Command, words: list[str]) -> argparse.Namespace:
         "--max-tokens",
         type=int,
         metavar="N",
-        help=f"of an answer ({TASK_TOKENS}; pocket: {POCKET_TOKENS})",
+        help=f"of an answer ({TASK_TOKENS}; pocket: {SMALL_TOKENS})",
     )
     chat.add_argument(
         "--shots", type=int, metavar="N", help="harness: examples shown; each task's own number"
@@ -185,13 +185,12 @@ def _recipe(folder: RunFolder, given: argparse.Namespace) -> Recipe:
 
 
 def _fetcher(recipe: Recipe) -> Callable[[], Fetcher]:
-    from chatling.pipeline.downloads import open_fetcher
+    from chatling.train.datasets import open_fetcher
 
     return functools.partial(open_fetcher, recipe, print)
 
 
 def _chat(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
-    from chatling.data.config import POCKET
     from chatling.errors import MachineError
     from chatling.evals.chat import Result, evaluate_chat, open_chat_tasks, write_chat
     from chatling.llm import open_engine
@@ -200,9 +199,9 @@ def _chat(models: Models, given: argparse.Namespace, world: DistContext, console
     results: dict[str, list[Result]] = {}
     for folder, stage in models:
         recipe = _recipe(folder, given)
-        small = recipe.data.source == POCKET and given.tasks is None
+        small = recipe.data.built_in and given.tasks is None
         tasks = open_chat_tasks(
-            given.tasks or [POCKET if small else ALL],
+            given.tasks or [recipe.data.source if small else ALL],
             recipe.seed,
             given.questions,
             _fetcher(recipe),
@@ -216,7 +215,7 @@ def _chat(models: Models, given: argparse.Namespace, world: DistContext, console
                     engine,
                     engine.tokenizer,
                     [task],
-                    given.max_tokens or (POCKET_TOKENS if small else TASK_TOKENS),
+                    given.max_tokens or (SMALL_TOKENS if small else TASK_TOKENS),
                     samples=given.samples,
                     temperature=temperature,
                     top_k=given.top_k,
@@ -244,7 +243,6 @@ def _chat(models: Models, given: argparse.Namespace, world: DistContext, console
 
 
 def _core(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
-    from chatling.data.config import POCKET
     from chatling.evals.config import FULL
     from chatling.evals.core import CoreResult, evaluate_core, write_core
     from chatling.evals.core_bundle import open_bundle
@@ -262,7 +260,7 @@ def _core(models: Models, given: argparse.Namespace, world: DistContext, console
         name = (
             given.bundle
             or (recipe.eval.core if recipe.eval else None)
-            or (POCKET if recipe.data.source == POCKET else FULL)
+            or (recipe.data.source if recipe.data.built_in else FULL)
         )
         with main_process_first(world):
             if world.is_main:

@@ -12,8 +12,9 @@ def run(command: Command, words: list[str]) -> None:
 
     from chatling.hardware.detect import detect
     from chatling.pipeline.checks import check
-    from chatling.pipeline.plan import micro_rows_for, plan, show_plan
-    from chatling.train.pretrain import base_batch
+    from chatling.pipeline.plan import micro_rows_for, plan
+    from chatling.pipeline.plan_tables import show_plan
+    from chatling.train.scaling import base_batch
 
     checked = check(recipe)
     machine = detect()

@@ -14,11 +14,12 @@ def run(command: Command, words: list[str]) -> None:
     given = parser.parse(words)
     folders = [RunFolder.open(name) for name in dict.fromkeys(given.runs)] or [open_run(None)]
 
+    from chatling.pipeline.stages import STAGES
     from chatling.report.collect import collect
     from chatling.report.document import compose
     from chatling.report.render import write_report
 
-    report = compose([collect(folder) for folder in folders])
+    report = compose([collect(folder, STAGES) for folder in folders])
     # A comparison belongs to none of its runs.
     target = (
         folders[0].report

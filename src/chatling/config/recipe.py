@@ -21,6 +21,14 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
 from chatling.config.overrides import override
+from chatling.config.stages import (
+    BaseConfig,
+    DPOConfig,
+    FinetuneConfig,
+    LoopConfig,
+    MachineConfig,
+    RLConfig,
+)
 from chatling.data.config import DataConfig
 from chatling.errors import RecipeError, nearest
 from chatling.evals.config import EvalConfig
@@ -38,12 +46,6 @@ from chatling.optim.param_groups import OptimConfig
 from chatling.run_dir import NAME_RULE, nearest_name, run_name
 from chatling.tasks.identity import IdentityConfig
 from chatling.tokenizer.train import TokenizerConfig
-from chatling.train.dpo import DPOConfig
-from chatling.train.finetune import FinetuneConfig
-from chatling.train.pretrain import BaseConfig
-from chatling.train.rollouts import RLConfig
-from chatling.train.runtime import MachineConfig
-from chatling.train.trainer import LoopConfig
 
 T = TypeVar("T")
 LARGEST_FILE = 1 << 20  # bytes of a recipe

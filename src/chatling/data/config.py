@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from chatling.fields import Text, absolute, bounded, config
 
 POCKET = "pocket"
+GENERATED = (POCKET,)  # data sets that are made here; see toy/dataset.py
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -56,10 +57,15 @@ class DataConfig:
     """
 
     @property
+    def built_in(self) -> bool:
+        """Whether the text is made here."""
+        return self.source in GENERATED
+
+    @property
     def on_hub(self) -> bool:
         """Whether the source is a data set of the Hub. A folder that is there goes before one."""
         return (
-            self.source != POCKET
+            not self.built_in
             and bool(HUB_NAME.fullmatch(self.source))
             and not os.path.isdir(self.source)
         )
@@ -72,7 +78,7 @@ class DataConfig:
         """With the paths of folders made absolute, so that they mean the same from another working
         directory.
         """
-        kept = self.source == POCKET or self.on_hub
+        kept = self.built_in or self.on_hub
         source = self.source if kept else absolute(self.source)
         return replace(self, source=source, local=self.local and absolute(self.local))
 

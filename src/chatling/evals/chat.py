@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from chatling.data.config import POCKET
 from chatling.errors import DataError
 from chatling.evals.loglikelihood import ModelScorer, Question, Scorer, crop
 from chatling.hardware.distributed import DistContext
@@ -23,14 +22,13 @@ from chatling.tasks.registry import CHAT_TASKS, load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
-from chatling.toy import SKILLS, heldout
+from chatling.toy.dataset import BUILT_IN
 
 if TYPE_CHECKING:
     from chatling.data.hub import Fetcher
 
 ALL = "all"
 ORDER_SEED = 1337  # of a task's questions, before a part of them is taken
-POCKET_QUESTIONS = 400  # of each skill
 Z_95 = 1.959963984540054  # standard normal quantile at 0.975
 GREEDY = SamplingParams(temperature=0.0, max_tokens=128)
 SEED_STRIDE = 1_000_003  # from one question's seeds to the next one's
@@ -203,8 +201,8 @@ def open_chat_tasks(
     """
     tasks: list[Task] = []
     for name in (task for each in names for task in (CHAT_TASKS if each == ALL else (each,))):
-        if name == POCKET:
-            tasks += [heldout(skill, seed, questions or POCKET_QUESTIONS) for skill in SKILLS]
+        if made := BUILT_IN.get(name):
+            tasks += [skill(seed, questions or made.skill_count) for skill in made.skills.values()]
         else:
             task = load_task(name, "test", fetcher())
             tasks.append(

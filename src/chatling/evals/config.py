@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chatling.data.config import POCKET
 from chatling.fields import Count, CountOrZero, Text, absolute, config
+from chatling.toy.dataset import BUILT_IN
 
 FULL = "full"
 
@@ -33,6 +33,6 @@ class EvalConfig:
 
     def anchored(self) -> EvalConfig:
         """With the path of a bundle of its own made absolute."""
-        if self.core is None or self.core in (POCKET, FULL):
+        if self.core is None or self.core in (*BUILT_IN, FULL):
             return self
         return replace(self, core=absolute(self.core))

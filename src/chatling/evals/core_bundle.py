@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import yaml
 
-from chatling.data.config import POCKET
 from chatling.errors import DataError
 from chatling.evals.config import FULL
 from chatling.run_dir import RunFolder, building_folder, manifest_fault, waiting_lock
-from chatling.toy.core_bundle import write_core_bundle
+from chatling.toy.dataset import BUILT_IN
 
 if TYPE_CHECKING:
     from chatling.data.hub import Fetcher
@@ -230,11 +229,11 @@ def open_bundle(name: str, folder: RunFolder, seed: int, fetcher: Callable[[], F
     """
     if name == FULL:
         return fetch_bundle(fetcher())
-    if name != POCKET:
+    if name not in BUILT_IN:
         return Path(os.path.expanduser(name))
-    place = folder.data / "core-pocket"
+    place = folder.data / f"core-{name}"
     if manifest_fault(place):
-        write_core_bundle(place, seed)
+        BUILT_IN[name].write_core_bundle(place, seed)
     return place
 
 

@@ -115,15 +115,15 @@ def resolve_optim(
     preset: str,
     width: int,
     batch_tokens: int,
-    tokens: float,
-    tokens_d12: float,
+    tokens: float = 1,
+    tokens_d12: float = 0,
 ) -> OptimSettings:
     """OptimSettings as functions of width (embeddings and head by (width / 768)^-0.5), batch
     (square root) and tokens (weight decay).
 
     `tokens` and `tokens_d12` are what this model and one of depth 12, where modern's weight decay
     is tuned, train on at one ratio of tokens to parameters. Only their quotient counts, so they may
-    as well be the parameters.
+    as well be the parameters. Without them, as after the base stage, modern's own decay is 0.
     """
     modern = (config.preset or preset) == "modern"
     by_batch = config.scale_with_batch if config.scale_with_batch is not None else modern

@@ -7,86 +7,128 @@ and left out.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 
-from chatling.errors import ChatlingError, Interrupted
-from chatling.evals.chat import Result, evaluate_chat, open_chat_tasks, write_chat
+from chatling.config.recipe import Recipe
+from chatling.errors import ChatlingError, MachineError
+from chatling.evals.chat import ALL, Result, evaluate_chat, open_chat_tasks, write_chat
+from chatling.evals.config import FULL, EvalConfig
 from chatling.evals.core import evaluate_core, write_core
-from chatling.evals.core_bundle import open_bundle
+from chatling.evals.core_bundle import fetch_bundle, read_bundle
 from chatling.evals.tokenizer import evaluate_tokenizer, evaluation_texts
 from chatling.inference.engine import Engine
+from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
-from chatling.pipeline.downloads import open_fetcher
-from chatling.pipeline.runner import Job
 from chatling.report.collect import collect
 from chatling.report.document import compose
 from chatling.report.render import write_report
-from chatling.run_dir import MANIFEST, STAGES, write_json
+from chatling.run_dir import MANIFEST, write_json
+from chatling.tasks.registry import CHAT_TASKS, check_judged
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.train.callbacks import BASE
+from chatling.tools.sandbox import Sandbox
+from chatling.toy.dataset import BUILT_IN
 from chatling.train.checkpoint import load_model
+from chatling.train.datasets import Sources, open_fetcher
 from chatling.train.runtime import RuntimeConfig
+from chatling.train.setup import core_bundle, left_out
+from chatling.train.stage import Job, Stage, TrainingStage
+from chatling.train.survey import Survey
 
 WIDTH = 64  # questions answered together
 MOST_TOKENS = 256  # of an answer
 
 
-def core_bundle(job: Job) -> Path | None:
-    """The folder of the CORE bundle that the recipe names, the same on every rank; None when there
-    is none, which is told.
+class Evaluation(Stage):
+    """The eval stage: the tokenizer, CORE of the model that continues texts, the chat tasks of
+    every model that chats.
     """
-    config, found = job.recipe.eval, None
-    if config is not None and config.core is not None and job.world.is_main:
-        with _left_out(job, "CORE"):
-            fetcher = functools.partial(open_fetcher, job.recipe, job.progress.message)
-            found = str(open_bundle(config.core, job.folder, job.recipe.seed, fetcher))
-    found = job.world.broadcast_object(found)
-    return None if found is None else Path(found)
+
+    every_rank = True
+
+    def inputs(self, before: Sequence[Stage]) -> tuple[str, ...]:
+        return tuple(stage.name for stage in before if isinstance(stage, TrainingStage))
+
+    def work(self, job: Job) -> None:
+        """Every rank calls it."""
+        problems: list[str] = []
+        if job.world.is_main:
+            with left_out(job, "the tokenizer's evaluation", problems):
+                tokenizer = Tokenizer.load(job.folder.tokenizer)
+                found = evaluate_tokenizer(tokenizer, evaluation_texts(job.folder, tokenizer))
+                write_json(job.folder.evals / "tokenizer.json", found.to_dict())
+        bundle, chat = core_bundle(job), job.recipe.eval and job.recipe.eval.chat
+        for stage in job.stages:
+            if not isinstance(stage, TrainingStage):
+                continue
+            if not stage.chats and bundle is not None:
+                with left_out(job, "CORE", problems):
+                    _core(job, stage.name, bundle)
+            if stage.chats and chat and (job.folder.model(stage.name) / MANIFEST).exists():
+                with left_out(job, f"the chat evaluation of {stage.name}", problems):
+                    _chat(job, stage.name, problems)
+        job.record({"problems": problems})
+
+    def notes(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterator[str]:
+        """Raises RecipeError and DataError for evaluations that there are not; yields which will be
+        left out.
+        """
+        config: EvalConfig = self.config(recipe)
+        names = [name for each in config.chat for name in (CHAT_TASKS if each == ALL else (each,))]
+        for name in names:
+            if name not in BUILT_IN:
+                check_judged(name, "test")
+        if config.core not in (None, *BUILT_IN, FULL):
+            read_bundle(Path(os.path.expanduser(config.core or "")))
+        if "HumanEval" in names:
+            try:
+                Sandbox()
+            except MachineError as error:
+                yield f"HumanEval will be left out: {error}"
+
+    def fetch(self, recipe: Recipe, sources: Sources, note: Callable[[str], None]) -> None:
+        """A run continues without what cannot be had: it is left out, and that is said."""
+        config: EvalConfig = self.config(recipe)
+        try:
+            if config.core == FULL:
+                fetch_bundle(sources.fetcher())
+            open_chat_tasks(config.chat, recipe.seed, config.questions, sources.fetcher)
+        except ChatlingError as error:
+            note(f"An evaluation cannot be fetched now: {error}")
 
 
-def evaluate_run(job: Job) -> None:
-    """The eval stage: the tokenizer, CORE of the base model, the chat tasks of every model that
-    chats. Every rank calls it.
-    """
-    problems: list[str] = []
-    if job.world.is_main:
-        with _left_out(job, "the tokenizer's evaluation", problems):
-            tokenizer = Tokenizer.load(job.folder.tokenizer)
-            found = evaluate_tokenizer(tokenizer, evaluation_texts(job.folder, tokenizer))
-            write_json(job.folder.evals / "tokenizer.json", found.to_dict())
-    bundle = core_bundle(job)
-    if bundle is not None:
-        with _left_out(job, "CORE", problems):
-            _core(job, bundle)
-    for stage in STAGES[1:]:
-        if (
-            job.recipe.eval
-            and job.recipe.eval.chat
-            and (job.folder.model(stage) / MANIFEST).exists()
-        ):
-            with _left_out(job, f"the chat evaluation of {stage}", problems):
-                _chat(job, stage, problems)
-    job.record({"problems": problems})
-
-
-def report_run(job: Job) -> None:
+class Report(Stage):
     """The report stage."""
-    with _left_out(job, "the report"):
-        write_report(compose([collect(job.folder)]), job.folder.report)
-        job.progress.message(f"Report: {job.folder.report / 'report.html'}")
+
+    outputs = ("report",)
+    data = ("evals",)
+
+    def inputs(self, before: Sequence[Stage]) -> tuple[str, ...]:
+        """All that all processes work on: the trained models and their evaluations."""
+        return tuple(stage.name for stage in before if stage.every_rank)
+
+    def fingerprint_inputs(self, recipe: Recipe) -> object:
+        return ()
+
+    def work(self, job: Job) -> None:
+        with left_out(job, "the report"):
+            write_report(compose([collect(job.folder, job.stages)]), job.folder.report)
+            job.progress.message(f"Report: {job.folder.report / 'report.html'}")
+
+    def disk(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> int:
+        return 5_000_000
 
 
-def _core(job: Job, bundle: Path) -> None:
+def _core(job: Job, stage: str, bundle: Path) -> None:
     result = evaluate_core(
-        _model(job, BASE), Tokenizer.load(job.folder.tokenizer), bundle, world=job.world
+        _model(job, stage), Tokenizer.load(job.folder.tokenizer), bundle, world=job.world
     )
     if job.world.is_main:
-        write_core(job.folder, BASE, result)
-    job.progress.message(f"CORE of {BASE}: {result.core:.4f} over {len(result.tasks)} tasks")
+        write_core(job.folder, stage, result)
+    job.progress.message(f"CORE of {stage}: {result.core:.4f} over {len(result.tasks)} tasks")
 
 
 def _chat(job: Job, stage: str, problems: list[str]) -> None:
@@ -97,7 +139,7 @@ def _chat(job: Job, stage: str, problems: list[str]) -> None:
     engine = Engine(_model(job, stage), Tokenizer.load(job.folder.tokenizer), max_batch_size=WIDTH)
     results: list[Result] = []
     for task in tasks:
-        with _left_out(job, f"{task.name} of {stage}", problems):
+        with left_out(job, f"{task.name} of {stage}", problems):
             results += evaluate_chat(
                 engine, engine.tokenizer, [task], MOST_TOKENS, seed=job.recipe.seed, world=job.world
             )
@@ -128,15 +170,5 @@ def _model(job: Job, stage: str) -> GPT:
     )
 
 
-@contextmanager
-def _left_out(job: Job, what: str, problems: list[str] | None = None) -> Iterator[None]:
-    """Tell of a failure and go on without what failed. Interruptions are none."""
-    try:
-        yield
-    except Interrupted:
-        raise
-    except Exception as error:
-        why = str(error) if isinstance(error, ChatlingError) else f"{type(error).__name__}: {error}"
-        job.progress.message(f"{what[:1].upper()}{what[1:]} is left out: {why}")
-        if problems is not None:
-            problems.append(f"{what} was left out: {why.partition(chr(10))[0].removesuffix('.')}")
+EVAL = Evaluation("eval", "eval")
+REPORT = Report("report")

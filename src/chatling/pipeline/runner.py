@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,53 +31,9 @@ from chatling.run_dir import (
 )
 from chatling.signals import handle_signals
 from chatling.terminal.progress import Progress
+from chatling.train.stage import Job, Stage
 
 DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a stage's work is given.
-
-    `execution` holds the choices made by measuring, once `save_runtime` has stored them; `note`
-    adds
-    facts to the stage's entry in the state, and to this attempt's there.
-    """
-
-    recipe: Recipe
-    folder: RunFolder
-    world: DistContext
-    progress: Progress
-    execution: Mapping[str, Any]
-    save_runtime: Callable[[Mapping[str, Any]], None]
-    record: Callable[[Mapping[str, Any]], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A node of the graph. `work` must go on where a broken attempt stopped, and leave each product
-    as a whole folder.
-    """
-
-    name: str
-    work: Callable[[Job], None]
-    fingerprint_inputs: Callable[
-        [Recipe], Any
-    ]  # what its result depends on, besides the stages before it
-    requires: tuple[str, ...] = ()  # those of them that are enabled count
-    outputs: tuple[
-        str, ...
-    ] = ()  # folders with a manifest, relative to the run, that exist when it is done
-    scratch: tuple[str, ...] = ()  # what else it writes there
-    data: tuple[str, ...] = ()  # what it writes there and would write alike when it runs anew
-    remakes: Callable[[RunFolder, Mapping[str, Any]], bool] = lambda folder, entry: (
-        True
-    )  # if a damaged product is cheap to make again
-    enabled: Callable[[Recipe], bool] = lambda recipe: True
-    prepare: Callable[[Job], None] | None = (
-        None  # what the first process does beforehand; quick when it was done before
-    )
-    every_rank: bool = False  # otherwise the first process works and the others wait
 
 
 @dataclass(frozen=True)
@@ -86,10 +42,10 @@ class Step:
 
     stage: Stage
     fingerprint: str
-    status: (
-        str | None
-    )  # as the state has it for this fingerprint; None for a stage that starts anew
-    fault: str | None = None  # why a stage that was done is not any more
+    # as the state has it for this fingerprint; None for a stage that starts anew
+    status: str | None
+    # why a stage that was done is not any more
+    fault: str | None = None
 
 
 def schedule(
@@ -105,13 +61,13 @@ def schedule(
     """
     prints: dict[str, str] = {}
     steps = []
-    for stage in stages:
+    for i, stage in enumerate(stages):
         if not stage.enabled(recipe):
             continue
         prints[stage.name] = fingerprint(
             stage.name,
             stage.fingerprint_inputs(recipe),
-            [prints[name] for name in stage.requires if name in prints],
+            [prints[name] for name in stage.inputs(stages[:i]) if name in prints],
         )
         entry = state["stages"].get(stage.name, {})
         status = entry.get("status") if entry.get("fingerprint") == prints[stage.name] else None
@@ -181,7 +137,7 @@ def run(
             state = world.broadcast_object(state)
             _run_stage(
                 step,
-                Job(recipe, folder, world, progress, {}, _nothing, _nothing),
+                Job(recipe, folder, world, progress, {}, _nothing, _nothing, tuple(stages)),
                 state,
                 anew=name == first_training,
             )
@@ -234,12 +190,9 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> 
     try:
         with main_process_first(world):
             if world.is_main:
-                for work in (
-                    step.stage.prepare,
-                    None if step.stage.every_rank else step.stage.work,
-                ):
-                    if work:
-                        work(job)
+                step.stage.prepare(job)
+                if not step.stage.every_rank:
+                    step.stage.work(job)
         if step.stage.every_rank:
             step.stage.work(job)
         entry |= {"status": DONE, "finished": _now()}
@@ -282,7 +235,7 @@ def _check_damage(folder: RunFolder, steps: Sequence[Step], state: Mapping[str, 
         if (
             step.fault
             and path.exists()
-            and not step.stage.remakes(folder, state["stages"][step.stage.name])
+            and not step.stage.can_remake(folder, state["stages"][step.stage.name])
         ):
             again = (
                 f"or delete {path}, and the same command runs {step.stage.name} again from its"

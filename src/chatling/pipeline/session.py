@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -12,21 +13,24 @@ from chatling.hardware.distributed import launched_rank, launched_size, local_ra
 from chatling.pipeline import runner
 from chatling.pipeline.checks import check
 from chatling.pipeline.downloads import fetch_beside, fetch_first
-from chatling.pipeline.stages import chatling_stages
+from chatling.pipeline.stages import STAGES
 from chatling.run_dir import RunFolder, find_run
 from chatling.terminal.progress import Progress, duration
+from chatling.train.stage import Stage
 
 
-def run_recipe(recipe: Recipe, name: str | None = None) -> RunFolder:
+def run_recipe(
+    recipe: Recipe, name: str | None = None, *, stages: Sequence[Stage] = STAGES
+) -> RunFolder:
     """Check, download and train what is left of a run; `name` defaults to the recipe's.
 
     Raises ChatlingError for what can be known to fail before the first step.
     """
-    begun, stages = time.monotonic(), chatling_stages()
+    begun = time.monotonic()
     folder = RunFolder(find_run(name or recipe.name))
     with runner.signals_as_interrupted():
         left = runner.unfinished(recipe, folder, stages)
-        checked = check(recipe, left, processes=launched_size())
+        checked = check(recipe, left, processes=launched_size(), stages=stages)
         if checked.too_large is not None:
             raise checked.too_large
     device = torch.device(
@@ -40,7 +44,7 @@ def run_recipe(recipe: Recipe, name: str | None = None) -> RunFolder:
             progress.message(warning)
         # before the processes join: none waits at a barrier for another's network
         with runner.signals_as_interrupted():
-            later = fetch_first(recipe, left, progress.message, folder)
+            later = fetch_first(recipe, left, progress.message, folder, stages=stages)
         if later is not None and launched_rank() == 0:
             fetch_beside(later)
         with process_group(device) as world:

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any
 from chatling.data.shard_files import CORPUS
 from chatling.errors import DataError
 from chatling.model.config import ModelConfig, flops_per_token, parameter_counts
-from chatling.run_dir import STAGES, RunFolder, read_json
+from chatling.run_dir import RunFolder, read_json
 from chatling.train.metrics import read_metrics, tokens_per_second
+from chatling.train.stage import Stage, TrainingStage
 from chatling.train.status import StageStatus, read_status
 
 Line = Mapping[str, Any]
@@ -30,6 +31,7 @@ class StageReport:
     """
 
     status: StageStatus
+    definition: Stage
     lines: tuple[Line, ...]
     attempts: tuple[Mapping[str, Any], ...]
     machine: Mapping[str, Any] | None
@@ -44,7 +46,7 @@ class StageReport:
 
     @property
     def trains(self) -> bool:
-        return self.name in STAGES
+        return isinstance(self.definition, TrainingStage)
 
     @property
     def tokens(self) -> int | None:
@@ -65,7 +67,7 @@ class StageReport:
             self.speed is None
             or self.model is None
             or self.machine is None
-            or self.name not in ("base", "mid")
+            or not self.definition.even_cost
         ):
             return None
         fast = max(self.machine["fp32_tflops"], self.machine["bf16_tflops"]) * 1e12 * self.processes
@@ -123,6 +125,8 @@ class RunReport:
     tokenizer: Mapping[str, Any] | None
     # "base-train" and the like -> documents, tokens, counts
     corpora: Mapping[str, Mapping[str, Any]]
+    # all stages that there are, in order
+    registry: tuple[Stage, ...]
 
     @cached_property
     def trained(self) -> tuple[StageReport, ...]:
@@ -192,9 +196,9 @@ class RunReport:
         return found if isinstance(found, Mapping) else None
 
 
-def collect(folder: RunFolder) -> RunReport:
-    """Read a run, finished or not. Raises DataError when its state is damaged; a damaged detail is
-    only missing.
+def collect(folder: RunFolder, registry: Sequence[Stage]) -> RunReport:
+    """Read a run of these stages, finished or not. Raises DataError when its state is damaged; a
+    damaged detail is only missing.
     """
     state, status = folder.read_state(), read_status(folder)
     try:
@@ -202,7 +206,11 @@ def collect(folder: RunFolder) -> RunReport:
         recipe = tomllib.loads(text)
     except (OSError, tomllib.TOMLDecodeError):
         text, recipe = "", {}
-    stages = tuple(_stage(folder, each, state["stages"][each.name]) for each in status.stages)
+    known = {stage.name: stage for stage in registry}
+    stages = tuple(
+        _stage(folder, each, state["stages"][each.name], known.get(each.name, Stage(each.name)))
+        for each in status.stages
+    )
     return RunReport(
         folder.name,
         recipe,
@@ -220,20 +228,24 @@ def collect(folder: RunFolder) -> RunReport:
             for path in sorted(folder.data.glob(f"*/{CORPUS}"))
             if isinstance(found := _json(path), dict)
         },
+        tuple(registry),
     )
 
 
-def _stage(folder: RunFolder, status: StageStatus, entry: Mapping[str, Any]) -> StageReport:
+def _stage(
+    folder: RunFolder, status: StageStatus, entry: Mapping[str, Any], definition: Stage
+) -> StageReport:
     name = status.name
     finished = _json(folder.model(name) / "config.json")
     # A stage that is not done has the model of its newest checkpoint.
     configs = sorted(folder.stage(name).glob("checkpoints/step_*/config.json"))
     shape = (finished or (_json(configs[-1]) if configs else None) or {}).get("model")
-    lines = read_metrics(folder.stage(name) / "metrics.jsonl") if name in STAGES else []
+    lines = read_metrics(folder.stage(name) / "metrics.jsonl") if definition.charts else []
     for line in [line for line in lines if line.get("seconds")][1:]:
         line["tokens_per_second"] = tokens_per_second([line])
     return StageReport(
         status,
+        definition,
         tuple(lines),
         tuple(entry.get("attempts", ())),
         entry.get("machine"),

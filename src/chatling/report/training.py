@@ -8,19 +8,18 @@ from itertools import accumulate
 from chatling.report.collect import RunReport, StageReport
 from chatling.report.figures import Curve, Figure, curves
 from chatling.report.markdown import memory, missing, number, percent, table
-from chatling.run_dir import STAGES
-from chatling.train.charts import Chart, stage_charts
+from chatling.train.charts import Chart
 from chatling.train.status import duration
 
 
 def training_parts(runs: Sequence[RunReport]) -> list[str | Figure]:
     """The table of stages, then each training stage's charts under its name."""
     parts: list[str | Figure] = [_stages(runs)]
-    for name in STAGES:
-        stages = [(run.name, stage) for run in runs if (stage := run.stage(name))]
-        if stages:
-            drawn = [_draw(chart, stages) for chart in stage_charts(name)]
-            parts += [f"### {name}", *filter(None, drawn)]
+    for definition in runs[0].registry:
+        stages = [(run.name, stage) for run in runs if (stage := run.stage(definition.name))]
+        if stages and definition.charts:
+            drawn = [_draw(chart, stages) for chart in definition.charts]
+            parts += [f"### {definition.name}", *filter(None, drawn)]
             if not any(drawn):
                 parts.append(missing("Curves"))
     return parts

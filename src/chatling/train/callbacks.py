@@ -9,7 +9,6 @@ told of and left out.
 from __future__ import annotations
 
 import gc
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -18,12 +17,8 @@ from chatling.evals.samples import CONTEXT, PROBES, sample
 from chatling.inference.engine import Engine
 from chatling.inference.model_runner import in_dtype
 from chatling.model.gpt import GPT
+from chatling.train.context import Context
 from chatling.train.metrics import MetricsLog
-
-if TYPE_CHECKING:
-    from chatling.train.context import Context
-
-BASE = "base"  # the stage whose model goes on with texts rather than answers, and is scored on CORE
 
 
 class LiveEvals:
@@ -31,8 +26,9 @@ class LiveEvals:
     evaluation: {"step", "samples"}.
     """
 
-    def __init__(self, context: Context, stage: str, model: GPT):
-        self._context, self._stage, self._model = context, stage, model
+    def __init__(self, context: Context, stage: str, model: GPT, *, chats: bool):
+        """A model that chats is asked questions; another continues texts, and is scored on CORE."""
+        self._context, self._stage, self._model, self._chats = context, stage, model, chats
         self._samples = MetricsLog(context.run.evals / f"{stage}-samples.jsonl")
 
     def on_eval(self, step: int) -> dict[str, float]:
@@ -61,7 +57,7 @@ class LiveEvals:
             engine = Engine(
                 eval_model, self._context.tokenizer, max_batch_size=len(PROBES), context=CONTEXT
             )
-            found = sample(engine, chat=self._stage != BASE)
+            found = sample(engine, chat=self._chats)
             self._samples.append({"step": step, "samples": [each.to_dict() for each in found]})
         except Exception as error:  # CORE comes next, and the other ranks wait for it
             self._tell("samples", error)
@@ -70,18 +66,15 @@ class LiveEvals:
         """At the first evaluation after each `core_every` steps; what is due when training ends,
         the eval stage does in full.
         """
-        context, config = self._context, self._context.evals
-        if (
-            self._stage != BASE
-            or config is None
-            or context.core is None
-            or not (config.core_every and context.loop.evaluate_every)
-        ):
+        config, every = self._context.recipe.eval, self._context.recipe.loop.evaluate_every
+        if self._chats or config is None or self._context.core is None:
             return False
-        return step // config.core_every > (step - context.loop.evaluate_every) // config.core_every
+        if not (config.core_every and every):
+            return False
+        return step // config.core_every > (step - every) // config.core_every
 
     def _core(self, eval_model: GPT, step: int) -> dict[str, float]:
-        context, config = self._context, self._context.evals
+        context, config = self._context, self._context.recipe.eval
         assert context.core is not None
         assert config is not None
         result = evaluate_core(

@@ -4,83 +4,30 @@ built-in world.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-from chatling.data.config import POCKET
+from chatling.config.recipe import Recipe
+from chatling.config.stages import MixtureEntry
 from chatling.data.mixtures import Mixture, MixturePart
 from chatling.data.shard_files import file_fingerprint
 from chatling.data.token_shards import Indexed
-from chatling.fields import CountOrZero, Text, absolute, bounded, config
 from chatling.messages import Conversation
-from chatling.run_dir import STAGES
 from chatling.tasks.identity import IdentityConfig
 from chatling.tasks.registry import (
     Split,
-    check_task,
-    expected_length,
     load_task,
     task_files,
 )
 from chatling.tasks.task import Task
-from chatling.toy import conversations as pocket_conversations
+from chatling.toy.dataset import BUILT_IN
 
 if TYPE_CHECKING:
     from chatling.data.hub import Fetcher
-
-POCKET_CONVERSATIONS = 10_000  # of the built-in world, which has no end, when no count is given
-
-
-@config
-class MixtureEntry:
-    """One part of a mixture. `epochs` times `count` conversations are taken."""
-
-    task: Text
-    """A task by name, the path of a file of conversations, or "pocket"."""
-    epochs: Annotated[int, bounded(ge=0, le=10_000)] = 1
-    """How many times it is gone through."""
-    count: CountOrZero | None = None
-    """Conversations taken each time, empty: all; a random part of data; of what is generated, so
-    many are.
-    """
-    split: Split | None = None
-    """Empty: "train" in mixtures and "validation" in validation sets."""
-    subset: Text | None = None
-    """A named part of the data set, where it has such."""
-
-    def check(self, split: Split) -> None:
-        """Raises RecipeError for what can be told to be wrong without looking at data; `split` is
-        the one taken when none is named.
-        """
-        if self.task != POCKET:
-            check_task(self.task, self.split or split, self.subset)
-
-    @property
-    def is_file(self) -> bool:
-        return self.task != POCKET and expected_length(self.task, "test") is None
-
-    @property
-    def expected(self) -> int | None:
-        """Conversations that it comes to, when its data are complete; None where only the file can
-        tell.
-        """
-        length = (
-            POCKET_CONVERSATIONS
-            if self.task == POCKET
-            else expected_length(self.task, self.split or "train")
-        )
-        each = length if self.count is None else self.count
-        return None if each is None else each * self.epochs
-
-    def anchored(self) -> MixtureEntry:
-        """With the path of a file made absolute, so that it means the same from another working
-        directory.
-        """
-        path = absolute(self.task)
-        return replace(self, task=path) if self.is_file and os.path.exists(path) else self
 
 
 @dataclass(frozen=True)
@@ -92,17 +39,16 @@ class Sources:
     identity: IdentityConfig
     seed: int
 
-    def load(self, entry: MixtureEntry, stage: str, split: Split) -> Indexed[Conversation]:
+    def load(self, entry: MixtureEntry, seed_id: int, split: Split) -> Indexed[Conversation]:
         """The conversations that an entry draws on. Raises RecipeError and DataError as `load_task`
-        does.
+        does. `seed_id` is the stage's.
         """
-        if entry.task == POCKET:
+        if made := BUILT_IN.get(entry.task):
             # each stage and split draws from a seed of its own: the same skills, other
             # conversations
-            own = 100 * self.seed + 10 * STAGES.index(stage) + (split != "train")
-            return pocket_conversations(
-                own, POCKET_CONVERSATIONS if entry.count is None else entry.count
-            )
+            own = 100 * self.seed + 10 * seed_id + (split != "train")
+            count = made.conversation_count if entry.count is None else entry.count
+            return made.conversations(own, count)
         return load_task(
             entry.task,
             split,
@@ -114,7 +60,7 @@ class Sources:
 
     def files(self, entries: Sequence[MixtureEntry], split: Split) -> list[Path]:
         """The files behind a mixture, fetched."""
-        tasks = (entry for entry in entries if entry.task != POCKET)
+        tasks = (entry for entry in entries if entry.task not in BUILT_IN)
         return [
             path
             for e in tasks
@@ -122,14 +68,14 @@ class Sources:
         ]
 
     def mixture(
-        self, entries: Sequence[MixtureEntry], stage: str, split: Split, most: int | None = None
+        self, entries: Sequence[MixtureEntry], seed_id: int, split: Split, most: int | None = None
     ) -> Mixture:
         """The entries' conversations, interleaved in proportion; of each entry at most `most`, if
         given, and none twice then.
         """
         parts = []
         for entry in entries:
-            source = self.load(entry, stage, entry.split or split)
+            source = self.load(entry, seed_id, entry.split or split)
             count = None if entry.count is None else entry.count * entry.epochs
             parts.append(
                 MixturePart(
@@ -140,6 +86,19 @@ class Sources:
                 )
             )
         return Mixture(parts, self.seed)
+
+
+def open_fetcher(recipe: Recipe, note: Callable[[str], None]) -> Fetcher:
+    """What downloads, or finds what a folder of one's own holds."""
+    # here: a run without downloads needs none of what it imports
+    from chatling.data.hub import Fetcher
+
+    return Fetcher(local=recipe.data.local_folder, note=note)
+
+
+def open_sources(recipe: Recipe, note: Callable[[str], None]) -> Sources:
+    """What tasks are made and fetched with."""
+    return Sources(functools.partial(open_fetcher, recipe, note), recipe.identity, recipe.seed)
 
 
 def notes(mixture: Mixture) -> Iterator[str]:

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
-from collections.abc import Callable
-from dataclasses import field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,215 +17,172 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch import Tensor
 
-from chatling.data.config import POCKET
-from chatling.data.preference_batches import PairBatch, PreferenceBatches, RenderedPairs
-from chatling.data.preferences import split_preferences
-from chatling.data.readers import file_format, find_files
-from chatling.data.shard_files import file_fingerprint
-from chatling.data.shard_writer import write_conversation_shards
+from chatling.config.recipe import Recipe
+from chatling.config.stages import DPOConfig
+from chatling.data.preference_batches import PreferenceBatches
 from chatling.errors import DataError
-from chatling.fields import (
-    Count,
-    CountOrZero,
-    Epochs,
-    Flag,
-    Fraction,
-    Rate,
-    Text,
-    Weight,
-    Width,
-    absolute,
-    bounded,
-    config,
-)
 from chatling.hardware.distributed import main_process_first
-from chatling.model.config import ModelConfig, ModelRecipe
+from chatling.model.config import ModelConfig, flops_per_token
 from chatling.model.gpt import GPT
 from chatling.model.losses import implicit_rewards, preference_loss
-from chatling.optim.param_groups import OptimConfig, resolve_optim
-from chatling.optim.schedule import Schedule
 from chatling.run_dir import open_plain, read_manifest, write_atomic
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.toy.preferences import preferences as pocket_preferences
-from chatling.train.callbacks import LiveEvals
-from chatling.train.checkpoint import MODEL, load_weights, open_model
-from chatling.train.context import Context, build, checked_shards, save_finished
-from chatling.train.datasets import Sources
-from chatling.train.trainer import Trainer
-
-POCKET_PAIRS = 1_200  # of the built-in world, where the recipe gives no number
-
-
-@config
-class DPOConfig:
-    """The `[dpo]` table."""
-
-    data: Text
-    """"pocket", a file or folder of preference pairs, or a data set of the Hub as OWNER/NAME."""
-    pairs: Count | None = None
-    """How many to make of the pocket world; empty: 1,200."""
-    beta: Annotated[float, bounded(gt=0, le=1_000)] = 0.1
-    """The price of moving away from the model that DPO began with (the KL constraint)."""
-    label_smoothing: Annotated[float, bounded(ge=0, lt=0.5)] = 0.0
-    """Share of the labels that may be wrong (cDPO)."""
-    length_normalize: Flag = False
-    """Mean log-probability of an answer instead of the sum, so that length does not count."""
-    sft_loss_weight: Weight = 0.0
-    """Weight of the chosen answers' next-token loss, for answers the model would never give by
-    itself.
-    """
-    learning_rate_fraction: Rate = 0.01
-    """Of the base stage's rates."""
-    matrices_only: Flag = False
-    """Embeddings, head and scales stay as they are, which keeps other skills."""
-    epochs: Epochs = 1
-    """Times through the pairs."""
-    batch_pairs: Count = 32
-    """Of a step, on all processes."""
-    pad_to_multiple_of: Width = 64
-    """Answers are padded to multiples of this many tokens."""
-    warmup: CountOrZero = 0
-    """Steps, at most a quarter of all."""
-    warmdown: Fraction = 1.0
-    """Fraction of the steps."""
-    validation_pairs: Count = 500
-    """At most, of those held out."""
-    evaluate_every: CountOrZero = field(default=50, metadata={"inert": True})
-    """Steps between validations; 0: only in the end."""
-
-    def anchored(self) -> DPOConfig:
-        """With the path of a file or folder made absolute, so that it means the same from another
-        working directory.
-        """
-        path = absolute(self.data)
-        return replace(self, data=path) if self.data != POCKET and os.path.exists(path) else self
+from chatling.toy.dataset import BUILT_IN
+from chatling.train.charts import LOSS, OPTIMIZATION, Chart
+from chatling.train.checkpoint import MODEL, open_model
+from chatling.train.context import Context, build, tensors
+from chatling.train.datasets import Sources, open_sources
+from chatling.train.mixture import OWN_CONVERSATIONS, expected_tokens
+from chatling.train.pairs import dpo_facts, on_hub, preference_pairs, prepare_dpo
+from chatling.train.scaling import own_tokens
+from chatling.train.setup import open_context
+from chatling.train.stage import (
+    Job,
+    StagePlan,
+    StepShare,
+    TrainingStage,
+    Use,
+    fractional_schedule,
+    token_bytes,
+    train_stage,
+)
+from chatling.train.survey import Survey, fit_notes, survey_pairs
 
 
-def dpo_facts(config: DPOConfig) -> tuple[Any, ...]:
-    """What the stage depends on, besides the seed: its table, and the files of its own."""
-    path = Path(os.path.expanduser(config.data))
-    own = find_files(path).files if config.data != POCKET and path.exists() else ()
-    return config, [file_fingerprint(file) for file in own]
+class PreferenceOptimization(TrainingStage):
+    """The `[dpo]` stage."""
 
-
-def prepare_dpo(
-    config: DPOConfig,
-    tokenizer: Tokenizer,
-    sources: Sources,
-    train: Path,
-    validation: Path,
-    note: Callable[[str], None],
-) -> None:
-    """Write the pairs as token shards, once; documents 2 i and 2 i + 1 are the answers of pair
-    i.
-    """
-    if config.data == POCKET:
-        count = config.pairs or POCKET_PAIRS
-        splits = (
-            pocket_preferences("train", sources.seed, count),
-            pocket_preferences("validation", sources.seed, config.validation_pairs),
-        )
-        marks = [hashlib.sha256(repr(splits).encode()).hexdigest()]
-    else:
-        files = preference_pairs(config.data, sources)
-        marks = [file_fingerprint(file) for file in files]
-        splits = split_preferences(files, note)
-    for folder, pairs in zip((train, validation), splits, strict=True):
-        facts = repr(("dpo", tokenizer.fingerprint, sources.seed, config.data, marks, len(pairs)))
-        write_conversation_shards(
-            folder,
-            RenderedPairs(tokenizer, pairs),
-            tokenizer.vocab_size,
-            fingerprint=facts,
-            note=note,
-        )
-
-
-def on_hub(data: str) -> bool:
-    """Whether pairs come from a data set of the Hub. What is there on this disk goes before one,
-    and a file's name is none.
-    """
-    path = Path(os.path.expanduser(data))
-    return data.count("/") == 1 and not path.exists() and file_format(path) is None
-
-
-def preference_pairs(data: str, sources: Sources) -> list[Path]:
-    """The files of pairs of a path or of a data set of the Hub, fetched. Raises DataError."""
-    path = Path(os.path.expanduser(data))
-    if path.exists():
-        return list(find_files(path).files)
-    if not on_hub(data):
-        raise DataError(
-            f"There are no preference pairs at {data!r}.",
-            'dpo.data is "pocket", a path, or a Hub data set as OWNER/NAME.',
-        )
-    return [file for file in sources.fetcher().dataset(data, "*") if file_format(file) is not None]
-
-
-def train_dpo(
-    context: Context,
-    start_from: str,
-    config: DPOConfig,
-    model_recipe: ModelRecipe,
-    optim: OptimConfig,
-    base_batch_tokens: int,
-    train: Path,
-    validation: Path,
-) -> None:
-    """Align the model of stage `start_from` with the pairs. Writes `dpo/model`."""
-    folder = context.run.model(start_from)
-    shape = open_model(folder, context.world)
-    rates = resolve_optim(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
-    model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
-    load_weights(model, folder)
-    batches, held_out = (
-        preference_batches(context, config, shards, shape) for shards in (train, validation)
+    charts = (
+        Chart(
+            "margin",
+            "Margin of the preferred answer",
+            {"rewards/margin": "training", "val_rewards/margin": "validation"},
+        ),
+        LOSS,
+        *OPTIMIZATION,
     )
-    if batches.left_out:
-        context.progress.message(
-            f"dpo: {batches.left_out} of {len(batches.lengths)} pairs are too long for the context,"
-            " and left out"
+    fewer = "fewer dpo.epochs"
+
+    def config(self, recipe: Recipe) -> DPOConfig:
+        config: DPOConfig = super().config(recipe)
+        return config
+
+    def fingerprint_inputs(self, recipe: Recipe) -> object:
+        return recipe.seed, recipe.optim, *dpo_facts(self.config(recipe))
+
+    def prepare(self, job: Job) -> None:
+        prepare_dpo(
+            self.config(job.recipe),
+            Tokenizer.load(job.folder.tokenizer),
+            open_sources(job.recipe, job.progress.message),
+            job.shards(self.name, "train"),
+            job.shards(self.name, "validation"),
+            note=job.progress.message,
         )
-    start = read_manifest(folder)[MODEL].sha256
-    for each, shards, most in (
-        (batches, train, None),
-        (held_out, validation, config.validation_pairs),
-    ):
-        each.reference = reference_logprobs(
+
+    def work(self, job: Job) -> None:
+        shards = (job.shards(self.name, split) for split in ("train", "validation"))
+        self.train(open_context(job), self.start_from(job), *shards)
+
+    def train(self, context: Context, start_from: str, train: Path, validation: Path) -> None:
+        """Align the model of stage `start_from` with the pairs in the shards."""
+        config, folder = self.config(context.recipe), context.run.model(start_from)
+        shape = open_model(folder, context.world)
+        model, optimizer = build(
             context,
-            model,
-            each,
-            shards.with_name(f"{shards.name}-reference.safetensors"),
-            start,
-            most,
+            shape,
+            context.optim_settings(shape.width),
+            start_from=folder,
+            matrices_only=config.matrices_only,
         )
-    steps = max(1, config.epochs * len(batches.usable) // config.batch_pairs)
-    schedule = Schedule(
-        steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction
-    )
+        batches, held_out = (
+            preference_batches(context, config, shards, shape) for shards in (train, validation)
+        )
+        if batches.left_out:
+            context.progress.message(
+                f"dpo: {batches.left_out} of {len(batches.lengths)} pairs are too long for the"
+                " context, and left out"
+            )
+        start = read_manifest(folder)[MODEL].sha256
+        for each, shards, limit in (
+            (batches, train, None),
+            (held_out, validation, config.validation_pairs),
+        ):
+            cache = shards.with_name(f"{shards.name}-reference.safetensors")
+            each.reference = reference_logprobs(context, model, each, cache, start, limit)
+        steps = max(1, config.epochs * len(batches.usable) // config.batch_pairs)
 
-    def loss(inputs: Tensor, targets: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-        return _loss(config, model.logprobs(inputs, targets), targets, reference)
+        def loss(inputs: Tensor, targets: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
+            return _loss(config, model.logprobs(inputs, targets), targets, reference)
 
-    evaluate = functools.partial(preference_scores, model, held_out, config, context)
-    loop = replace(context.loop, evaluate_every=config.evaluate_every)
-    run, world = context.run.stage("dpo"), context.world
-    trainer = Trainer(
-        "dpo",
-        run,
-        model,
-        optimizer,
-        schedule,
-        batches,
-        loss,
-        evaluate,
-        loop,
-        world,
-        context.progress,
-        evaluate_first=True,
-        callback=LiveEvals(context, "dpo", model),
-    )
-    save_finished(context, "dpo", model, trainer.fit())
+        train_stage(
+            context,
+            self,
+            model,
+            optimizer,
+            fractional_schedule(config, steps),
+            batches,
+            functools.partial(preference_scores, model, held_out, config, context),
+            loss=loss,
+            loop=replace(context.recipe.loop, evaluate_every=config.evaluate_every),
+            evaluate_first=True,
+        )
+
+    def step_share(self, recipe: Recipe, model: ModelConfig) -> StepShare:
+        return StepShare("batch_pairs", "pairs", self.config(recipe).batch_pairs)
+
+    def survey(self, recipe: Recipe, seen: Survey) -> Survey:
+        data = self.config(recipe).data
+        if data in BUILT_IN or on_hub(data):
+            return seen
+        pairs = preference_pairs(data, open_sources(recipe, print))
+        return replace(seen, pairs=survey_pairs(pairs))
+
+    def notes(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterator[str]:
+        if survey.pairs is not None:
+            what = (
+                f"None of the preference pairs in {self.config(recipe).data} fits the model's"
+                f" context of {model.context} tokens."
+            )
+            yield from fit_notes(survey.pairs.shortest, model, what)
+
+    def fetch(self, recipe: Recipe, sources: Sources, note: Callable[[str], None]) -> None:
+        data = self.config(recipe).data
+        if data not in BUILT_IN:
+            pairs = preference_pairs(data, sources)
+            if on_hub(data):
+                survey_pairs(pairs)  # files of one's own were looked into before
+
+    def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan:
+        """Both answers of each pair, and once more forward alone for the reference: a third of a
+        step's work.
+        """
+        config = self.config(recipe)
+        if made := BUILT_IN.get(config.data):
+            pairs = config.pairs or made.preference_count
+        else:
+            pairs = survey.pairs.items if survey.pairs else OWN_CONVERSATIONS
+        tokens = 2.0 * pairs * config.epochs * expected_tokens(config.data)
+        if survey.pairs:
+            tokens = own_tokens(survey.pairs.bytes, model.vocab_size) * config.epochs
+        return StagePlan(
+            self.name,
+            int(tokens),
+            max(1, config.epochs * pairs // config.batch_pairs),
+            tokens * flops_per_token(model) * (1 + 1 / (3 * config.epochs)),
+            False,
+            2 * pairs,
+            int(tokens) * (token_bytes(model) + 1),  # with a mask
+        )
+
+    def uses(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterator[Use]:
+        if survey.pairs is not None:
+            config = self.config(recipe)
+            tokens = own_tokens(survey.pairs.bytes, model.vocab_size)
+            yield Use(self.name, config.data, "pairs", survey.pairs, tokens, config.epochs)
+
+
+DPO = PreferenceOptimization("dpo", seed_id=3, requires=("base", "mid", "sft"))
 
 
 def preference_batches(
@@ -236,7 +191,7 @@ def preference_batches(
     """The pairs of some shards as steps and micro-batches for this rank."""
     execution, world = context.execution, context.world
     return PreferenceBatches(
-        checked_shards(context, shards),
+        context.shards(shards),
         config.batch_pairs,
         execution.micro_tokens,
         world.rank,
@@ -274,7 +229,7 @@ def reference_logprobs(
         return known
     found = torch.zeros(batches.shards.documents, dtype=torch.float32)
     for pairs, batch in batches.once(most):
-        sums = model.logprobs(*_tensors(batch, context.device)[:2]).sum(dim=1).float().cpu()
+        sums = model.logprobs(*tensors(batch, context.device)[:2]).sum(dim=1).float().cpu()
         rows = len(sums) // 2
         for side in (0, 1):
             found[2 * pairs + side] = sums[side * rows : side * rows + len(pairs)]
@@ -323,7 +278,7 @@ def preference_scores(
     """
     totals = [0.0] * 7
     for _, batch in batches.once(config.validation_pairs):
-        inputs, targets, reference = _tensors(batch, context.device)
+        inputs, targets, reference = tensors(batch, context.device)
         logprobs = model.logprobs(inputs, targets)
         loss, count = _loss(config, logprobs, targets, reference)
         chosen, rejected, real = implicit_rewards(
@@ -360,11 +315,3 @@ def _loss(
         length_normalize=config.length_normalize,
         sft_loss_weight=config.sft_loss_weight,
     )
-
-
-def _tensors(batch: PairBatch, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    inputs, targets, reference = (
-        torch.from_numpy(array).to(device)
-        for array in (batch.inputs, batch.targets, batch.reference)
-    )
-    return inputs, targets, reference

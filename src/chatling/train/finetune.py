@@ -5,104 +5,183 @@ assistant's own tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chatling.data.loaders import BatchSource, ConversationBatches
+from chatling.config.recipe import Recipe
+from chatling.config.stages import FinetuneConfig, MixtureEntry
 from chatling.data.mixtures import Mapped
 from chatling.data.shard_files import file_fingerprint
 from chatling.data.shard_writer import write_conversation_shards
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
-from chatling.fields import (
-    BatchTokens,
-    Count,
-    CountOrZero,
-    Epochs,
-    Flag,
-    Fraction,
-    Rate,
-    Width,
-    config,
-)
-from chatling.model.config import ModelConfig, ModelRecipe
-from chatling.optim.param_groups import OptimConfig, resolve_optim
-from chatling.optim.schedule import Schedule
+from chatling.model.config import ModelConfig, flops_per_token
 from chatling.run_dir import read_json, write_json
 from chatling.tasks.identity import IdentityConfig
 from chatling.tasks.registry import Split
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import render
+from chatling.toy.dataset import BUILT_IN
+from chatling.train.batches import finetune_batches
 from chatling.train.checkpoint import open_model
-from chatling.train.context import Context, checked_shards, train_stage
-from chatling.train.datasets import MixtureEntry, Sources, notes, own_files
-from chatling.train.pretrain import packed_batches
+from chatling.train.context import build
+from chatling.train.datasets import Sources, notes, open_sources, own_files
+from chatling.train.mixture import available, conversation_tokens, mixture_size, taken
+from chatling.train.setup import open_context
+from chatling.train.stage import (
+    Job,
+    StagePlan,
+    StepShare,
+    TrainingStage,
+    Use,
+    fractional_schedule,
+    token_bytes,
+    token_evaluation,
+    train_stage,
+)
+from chatling.train.survey import Survey, fit_notes, import_hint, survey_conversations
 
 
-@config
-class FinetuneConfig:
-    """The `[mid]` or `[sft]` table."""
+class Finetuning(TrainingStage):
+    """The `[mid]` or the `[sft]` stage."""
 
-    mixture: tuple[MixtureEntry, ...]
-    """What is trained on: a list of `{task = …, epochs = …, count = …, split = …, subset = …}`."""
-    packed: Flag = False
-    """true (the default of `[mid]`): rows packed end to end, all tokens trained on. false (that of
-    `[sft]`): whole conversations, padded, only the assistant's tokens trained on.
-    """
-    learning_rate_fraction: Rate = 1.0
-    """Of the base stage's rates; usual for sft: 0.02."""
-    epochs: Epochs = 1
-    """Times through the mixture."""
-    batch_tokens: BatchTokens = 524_288
-    """Of a step, when packed."""
-    batch_conversations: Count = 32
-    """Of a step, when not packed."""
-    pad_to_multiple_of: Width = 64
-    """Conversations are padded to multiples of this many tokens, when not packed."""
-    warmup: CountOrZero = 0
-    """Steps, at most a quarter of all."""
-    warmdown: Fraction = 1.0
-    """Fraction of the steps."""
-    validation: tuple[MixtureEntry, ...] = ()
-    """A validation set of its own, a list like the mixture; empty: what the mixture's parts hold
-    out.
-    """
-    validation_conversations: Count = 500
-    """In all, when there is no `validation` list."""
+    def __init__(
+        self, name: str, seed_id: int, requires: tuple[str, ...], *, even_cost: bool = False
+    ):
+        super().__init__(name, seed_id, requires)
+        self.even_cost = even_cost
 
-    def __post_init__(self) -> None:
-        """Raises RecipeError for an empty mixture and tasks that there are not."""
-        if not self.mixture:
-            raise RecipeError(
-                "The mixture of [mid] or [sft] is empty.",
-                'Write for example mixture = [{task = "pocket", count = 1000}].',
-            )
-        if not self.validation and self.validation_conversations < len(self.mixture):
-            raise RecipeError(
-                "validation_conversations must be at least 1 for each entry of the mixture.",
-                "Raise it.",
-            )
-        for entry in self.mixture:
-            entry.check("train")
-        for entry in self.validation:
-            entry.check("validation")
+    def config(self, recipe: Recipe) -> FinetuneConfig:
+        config: FinetuneConfig = super().config(recipe)
+        return config
 
-    @property
-    def held_out(self) -> tuple[MixtureEntry, ...]:
-        """What is validated on: its own set, or what the parts of the mixture hold out."""
-        return self.validation or tuple(
-            replace(entry, epochs=1, split=None) for entry in self.mixture
+    def fingerprint_inputs(self, recipe: Recipe) -> object:
+        config = self.config(recipe)
+        return recipe.seed, recipe.optim, config, source_facts(config, recipe.identity)
+
+    def prepare(self, job: Job) -> None:
+        prepare_finetune(
+            self.name,
+            self.seed_id,
+            self.config(job.recipe),
+            Tokenizer.load(job.folder.tokenizer),
+            open_sources(job.recipe, job.progress.message),
+            job.shards(self.name, "train"),
+            job.shards(self.name, "validation"),
+            note=job.progress.message,
         )
 
-    def anchored(self) -> FinetuneConfig:
-        """With the paths of its own files made absolute."""
-        mixture, validation = (
-            tuple(entry.anchored() for entry in entries)
-            for entries in (self.mixture, self.validation)
+    def work(self, job: Job) -> None:
+        """Rates are the base stage's times the fraction."""
+        context, config = open_context(job), self.config(job.recipe)
+        start = context.run.model(self.start_from(job))
+        shape = open_model(start, context.world)
+        batches, held_out = (
+            finetune_batches(context, config, job.shards(self.name, split), shape)
+            for split in ("train", "validation")
         )
-        return replace(self, mixture=mixture, validation=validation)
+        per_step = (
+            config.batch_tokens // shape.context if config.packed else config.batch_conversations
+        )
+        steps = max(1, config.epochs * batches.rows_per_epoch // per_step)
+        settings = context.optim_settings(shape.width)
+        model, optimizer = build(context, shape, settings, start_from=start)
+        evaluate = token_evaluation(context, model, held_out.once())
+        schedule = fractional_schedule(config, steps)
+        train_stage(context, self, model, optimizer, schedule, batches, evaluate)
+
+    def check(self, recipe: Recipe, model: ModelConfig) -> None:
+        config, name = self.config(recipe), self.name
+        if config.packed and config.batch_tokens < model.context:
+            what = (
+                f"{name}.batch_tokens is {config.batch_tokens:,}, less than one row of"
+                f" {model.context:,} tokens, the context."
+            )
+            raise RecipeError(what, f"Set {name}.batch_tokens to a multiple of {model.context}.")
+        for what, entries in (("mixture", config.mixture), ("validation", config.held_out)):
+            if not any(taken(entry, Survey()) for entry in entries):
+                raise RecipeError(
+                    f"The {what} of [{name}] comes to no conversations.",
+                    "Give its entries counts and epochs above 0.",
+                )
+
+    def step_share(self, recipe: Recipe, model: ModelConfig) -> StepShare:
+        config = self.config(recipe)
+        if config.packed:
+            return StepShare("batch_tokens", "rows", config.batch_tokens // model.context)
+        return StepShare("batch_conversations", "conversations", config.batch_conversations)
+
+    def survey(self, recipe: Recipe, seen: Survey) -> Survey:
+        config = self.config(recipe)
+        files = (e.task for e in (*config.mixture, *config.validation) if e.is_file)
+        found = {
+            task: survey_conversations(task)
+            for task in dict.fromkeys(files)
+            if task not in seen.talks
+        }
+        return replace(seen, talks={**seen.talks, **found})
+
+    def notes(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterator[str]:
+        config = self.config(recipe)
+        for entry in config.mixture:
+            held, there = survey.talks.get(entry.task), available(entry, survey)
+            more = there is not None and (entry.count or 0) > there and entry.task not in BUILT_IN
+            if more and there and entry.count:
+                yield (
+                    f"[{self.name}] takes {entry.count:,} conversations of {entry.task}; there are"
+                    f" {there:,}: {entry.count / there:.1f} times each."
+                )
+            if held is not None and not there:
+                what = (
+                    f"{entry.task} holds one conversation, which is kept for validation: none is"
+                    f" left for [{self.name}] to learn from."
+                )
+                raise DataError(what, f"Add others to it; {import_hint(entry.task)}")
+            if not config.packed and held is not None:
+                what = (
+                    f"No answer in {entry.task} begins within the context of {model.context}"
+                    " tokens, so none would be trained on."
+                )
+                yield from fit_notes(held.shortest, model, what)
+
+    def fetch(self, recipe: Recipe, sources: Sources, note: Callable[[str], None]) -> None:
+        config = self.config(recipe)
+        sources.files(config.mixture, "train")
+        sources.files(config.held_out, "validation")
+
+    def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan:
+        config = self.config(recipe)
+        conversations, tokens = mixture_size(config, survey, model.vocab_size)
+        steps = (
+            round(tokens) // config.batch_tokens
+            if config.packed
+            else conversations // config.batch_conversations
+        )
+        flops = tokens * flops_per_token(model)
+        data = round(tokens) * (token_bytes(model) + 1)  # with a mask
+        return StagePlan(self.name, round(tokens), max(1, steps), flops, False, conversations, data)
+
+    def uses(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterator[Use]:
+        config = self.config(recipe)
+        conversations, tokens = mixture_size(config, survey, model.vocab_size)
+        # a step at least, whatever the mixture holds
+        share = (
+            config.batch_tokens / max(1.0, tokens)
+            if config.packed
+            else config.batch_conversations / max(1, conversations)
+        )
+        for entry in config.mixture:
+            if (held := survey.talks.get(entry.task)) is not None:
+                times = taken(entry, survey) * config.epochs / max(1, available(entry, survey) or 0)
+                size = conversation_tokens(held, model.vocab_size)
+                epochs = times * max(1.0, share)
+                yield Use(self.name, entry.task, "conversations", held, size, epochs)
+
+
+MID = Finetuning("mid", seed_id=1, requires=("base",), even_cost=True)
+SFT = Finetuning("sft", seed_id=2, requires=("base", "mid"))
 
 
 def source_facts(config: FinetuneConfig, identity: IdentityConfig) -> tuple[Any, ...]:
@@ -122,6 +201,7 @@ def source_facts(config: FinetuneConfig, identity: IdentityConfig) -> tuple[Any,
 
 def prepare_finetune(
     name: str,
+    seed_id: int,
     config: FinetuneConfig,
     tokenizer: Tokenizer,
     sources: Sources,
@@ -148,7 +228,7 @@ def prepare_finetune(
         (validation, config.held_out, "validation", some),
     )
     for folder, entries, split, most in splits:
-        mixture = sources.mixture(entries, name, split, most)
+        mixture = sources.mixture(entries, seed_id, split, most)
         for line in notes(mixture):
             note(line)
         rendered = Mapped(mixture, lambda conversation: render(tokenizer, conversation))
@@ -167,53 +247,3 @@ def _is_finished(file: Path, facts: str, folders: Sequence[Path]) -> bool:
         return bool(read_json(file) == {"of": facts})
     except DataError:
         return False
-
-
-def train_finetune(
-    context: Context,
-    name: str,
-    start_from: str,
-    config: FinetuneConfig,
-    model_recipe: ModelRecipe,
-    optim: OptimConfig,
-    base_batch_tokens: int,
-    train: Path,
-    validation: Path,
-) -> None:
-    """Fine-tune the model of stage `start_from` on conversation shards; rates are the base stage's
-    times the fraction.
-
-    Writes `<name>/model`.
-    """
-    model = open_model(context.run.model(start_from), context.world)
-    batches = finetune_batches(context, config, train, model)
-    per_step = config.batch_tokens // model.context if config.packed else config.batch_conversations
-    steps = max(1, config.epochs * batches.rows_per_epoch // per_step)
-    schedule = Schedule(
-        steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction
-    )
-    rates = resolve_optim(optim, model_recipe.preset, model.width, base_batch_tokens, 1, 0)
-    held_out = finetune_batches(context, config, validation, model).once()
-    train_stage(context, name, model, start_from, rates, schedule, batches, held_out)
-
-
-def finetune_batches(
-    context: Context, config: FinetuneConfig, shards: Path, model: ModelConfig
-) -> BatchSource:
-    """Packed rows or padded conversations, as the config says."""
-    world, per_step = context.world, config.batch_conversations
-    if config.packed:
-        return packed_batches(context, shards, config.batch_tokens // model.context, model.context)
-    micro = context.execution.micro_rows(model.context, per_step // world.size)
-    corpus, bos = checked_shards(context, shards), context.tokenizer.bos
-    return ConversationBatches(
-        corpus,
-        per_step,
-        micro,
-        world.rank,
-        world.size,
-        bos=bos,
-        seed=context.seed,
-        max_tokens=model.context,
-        pad_to_multiple_of=config.pad_to_multiple_of,
-    )

@@ -13,12 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from chatling.config.stages import FinetuneConfig
 from chatling.data.loaders import MicroBatch, Step, StepSource
 from chatling.hardware.distributed import DistContext
 from chatling.model.gpt import GPT
+from chatling.train.batches import finetune_batches
 from chatling.train.context import Context
-from chatling.train.finetune import FinetuneConfig, finetune_batches
+from chatling.train.stage import Job
 from chatling.train.trainer import Loss
+
+REPLAYED = "sft"
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,12 @@ class Replay:
 
     config: FinetuneConfig
     shards: Path
+
+    @staticmethod
+    def of(job: Job) -> Replay | None:
+        """None when the recipe has no SFT."""
+        config = job.recipe.sft
+        return None if config is None else Replay(config, job.shards(REPLAYED, "train"))
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,11 @@ class Replayed:
             )
             after = {"source": step.state, "replay": known.state}
             yield replace(step, micro_batches=micro, state=after, tokens=step.tokens + known.tokens)
+
+
+def prepare_replay(job: Job) -> None:
+    """The shards were written before; what is damaged is written again."""
+    next(stage for stage in job.stages if stage.name == REPLAYED).prepare(job)
 
 
 def with_replay(

@@ -8,6 +8,7 @@ clipping, unless the recipe asks for the last two. The rollouts are the loop's b
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -15,157 +16,237 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from chatling.data.config import POCKET
+from chatling.config.recipe import Recipe
+from chatling.config.stages import RLConfig
+from chatling.errors import DataError, RecipeError
 from chatling.evals.pass_at_k import sampled_scores
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine, SamplingParams
-from chatling.model.config import ModelRecipe
+from chatling.model.config import ModelConfig, flops_per_token
 from chatling.model.gpt import GPT
 from chatling.model.losses import policy_gradient_loss
-from chatling.optim.param_groups import OptimConfig, resolve_optim
-from chatling.optim.schedule import Schedule
-from chatling.tasks.registry import load_task
+from chatling.tasks.registry import check_judged, expected_length, load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_template import render_prompt
-from chatling.toy import heldout, practice
-from chatling.train.callbacks import LiveEvals
-from chatling.train.checkpoint import load_weights, open_model, read_model
-from chatling.train.context import Context, build, save_finished
-from chatling.train.datasets import Sources
-from chatling.train.replay import Replay, with_replay
-from chatling.train.rollouts import ROOM_FOR_TOOLS, RLConfig, RolloutBatches, sample_seed
+from chatling.toy.dataset import BUILT_IN
+from chatling.train.charts import LOSS, OPTIMIZATION, Chart
+from chatling.train.checkpoint import open_model, read_model
+from chatling.train.context import Context, build
+from chatling.train.datasets import Sources, open_sources
+from chatling.train.replay import Replay, prepare_replay, with_replay
+from chatling.train.rollouts import ROOM_FOR_TOOLS, RolloutBatches, sample_seed
+from chatling.train.setup import open_context
+from chatling.train.stage import (
+    Job,
+    StagePlan,
+    StepShare,
+    TrainingStage,
+    fractional_schedule,
+    train_stage,
+)
+from chatling.train.survey import LONGEST_TOKEN, Survey
 from chatling.train.trainer import Trainer
 
-POCKET_QUESTIONS = (
-    2_000  # of the built-in world's hard arithmetic, where the recipe gives no number
-)
+TOKENS_PER_QUESTION = 100  # of GSM8K, roughly; an answer takes about half of what it may
+# times as long as learning from them, about: decoding waits for memory, training for arithmetic
+ROLLOUTS = 3
+
+
+class Reinforcement(TrainingStage):
+    """The `[rl]` stage."""
+
+    charts = (
+        Chart("reward", "Reward of sampled answers", {"reward": "reward"}),
+        Chart(
+            "right",
+            "Answered rightly",
+            {"val_accuracy": "greedy", "pass@1": "one sample", "pass@8": "of eight"},
+        ),
+        LOSS,
+        *OPTIMIZATION,
+    )
+
+    def config(self, recipe: Recipe) -> RLConfig:
+        config: RLConfig = super().config(recipe)
+        return config
+
+    def fingerprint_inputs(self, recipe: Recipe) -> object:
+        return recipe.seed, recipe.optim, recipe.identity, self.config(recipe)
+
+    def prepare(self, job: Job) -> None:
+        self._tasks(job)  # fetched by one process
+        if self.config(job.recipe).replay:
+            prepare_replay(job)
+
+    def work(self, job: Job) -> None:
+        replay = Replay.of(job)
+        self.train(open_context(job), self.start_from(job), *self._tasks(job), replay)
+
+    def _tasks(self, job: Job) -> tuple[Task, Task]:
+        """What is trained on, and what is evaluated on."""
+        config, sources = self.config(job.recipe), open_sources(job.recipe, job.progress.message)
+        return open_task(config, "train", sources), open_task(config, "test", sources)
+
+    def train(
+        self,
+        context: Context,
+        start_from: str,
+        train: Task,
+        test: Task,
+        replay: Replay | None = None,
+    ) -> None:
+        """Improve the model of stage `start_from` at a task, evaluating on `test`; `replay` is
+        needed by the table's `replay`.
+        """
+        config, execution, world = self.config(context.recipe), context.execution, context.world
+        folder = context.run.model(start_from)
+        shape = open_model(folder, world)
+        model, optimizer = build(
+            context,
+            shape,
+            context.optim_settings(shape.width),
+            start_from=folder,
+            matrices_only=config.matrices_only,
+        )
+        start, reference = (
+            read_model(folder, shape, device=execution.device, dtype=execution.torch_dtype)
+            for _ in range(2)
+        )
+        longest = max(
+            len(render_prompt(context.tokenizer, question.prompt))
+            for task in (train, test)
+            for question in task
+        )
+        engine = Engine(
+            start,
+            context.tokenizer,
+            max_batch_size=rows(config, world),
+            context=longest + config.max_tokens + ROOM_FOR_TOOLS,
+        )
+        batches = RolloutBatches(
+            model,
+            engine,
+            train,
+            config,
+            world,
+            context.seed,
+            execution.micro_tokens,
+            one_shape=execution.compile,
+            reference=reference if config.kl else None,
+        )
+        if batches.left_out:
+            context.progress.message(
+                f"rl: {batches.left_out} of {len(train)} questions are too long for the context,"
+                " and left out"
+            )
+        draws = [
+            SamplingParams(
+                config.temperature,
+                config.top_k,
+                seed=sample_seed("evaluation", context.seed, k),
+                max_tokens=config.max_tokens,
+            )
+            for k in range(config.evaluate_samples)
+        ]
+
+        def evaluate() -> dict[str, float]:
+            engine.load_weights(model)
+            return sampled_scores(engine, test, draws, world)
+
+        def finish(trainer: Trainer) -> None:
+            if config.interpolation < 1:
+                open_model(folder, world)  # days may have passed
+                interpolate(model, folder, config.interpolation)
+                scores = evaluate()
+                if world.is_main:
+                    step = trainer.position.step
+                    trainer.metrics.append({"step": step, "event": "interpolated", **scores})
+
+        loss = functools.partial(policy_loss, model, config)
+        source, total = (
+            (batches, loss)
+            if not config.replay
+            else with_replay(context, model, batches, loss, config.replay, replay)
+        )
+        train_stage(
+            context,
+            self,
+            model,
+            optimizer,
+            fractional_schedule(config, rl_steps(config, len(batches.usable))),
+            source,
+            evaluate,
+            loss=total,
+            loop=replace(
+                context.recipe.loop,
+                save_every=config.save_every,
+                evaluate_every=config.evaluate_every,
+            ),
+            prefetch=False,
+            evaluate_first=True,
+            finish=finish,
+        )
+
+    def check(self, recipe: Recipe, model: ModelConfig) -> None:
+        config = self.config(recipe)
+        # up to the context, answers are cut where it ends
+        if config.max_tokens > model.context:
+            what = (
+                f"rl.max_tokens is {config.max_tokens}, and the context {model.context}: no room is"
+                " left for a question."
+            )
+            raise RecipeError(what, "Set rl.max_tokens lower, or model.context higher.")
+        if made := BUILT_IN.get(config.task):
+            talks = made.practice(recipe.seed, 100)
+            shortest = min(len(talk.prompt.messages[-1].text) for talk in talks)
+            if shortest / LONGEST_TOKEN > model.context:
+                raise DataError(
+                    f"No question of {config.task} fits the model's context of"
+                    f" {model.context} tokens.",
+                    "Choose a longer context.",
+                )
+            return
+        check_judged(config.task, "train")
+        check_judged(config.task, "test")
+
+    def step_share(self, recipe: Recipe, model: ModelConfig) -> StepShare:
+        return StepShare("questions_per_step", "questions", self.config(recipe).questions_per_step)
+
+    def fetch(self, recipe: Recipe, sources: Sources, note: Callable[[str], None]) -> None:
+        open_task(self.config(recipe), "train", sources)
+        open_task(self.config(recipe), "test", sources)
+
+    def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan:
+        config = self.config(recipe)
+        if made := BUILT_IN.get(config.task):
+            known, each = made.practice_count, made.tokens_per_rollout
+        else:
+            known = expected_length(config.task, "train") or 0
+            each = TOKENS_PER_QUESTION + config.max_tokens // 2
+        steps = rl_steps(config, config.questions or known)
+        tokens = steps * config.questions_per_step * config.samples * each
+        flops = tokens * flops_per_token(model) * (1 + ROLLOUTS)
+        return StagePlan(self.name, tokens, steps, flops, False)
+
+
+RL = Reinforcement("rl", seed_id=4, requires=("base", "mid", "sft", "dpo"))
 
 
 def open_task(config: RLConfig, split: Literal["train", "test"], sources: Sources) -> Task:
     """The questions to learn from, or those to evaluate on. Raises as `load_task` does."""
     count = config.questions if split == "train" else config.evaluate_questions
-    if config.task == POCKET:
-        count = count or POCKET_QUESTIONS
-        return (
-            practice(sources.seed, count)
-            if split == "train"
-            else heldout("hard_arithmetic", sources.seed, count)
-        )
+    if made := BUILT_IN.get(config.task):
+        ask = made.practice if split == "train" else made.exam
+        return ask(sources.seed, count or made.practice_count)
     task = load_task(config.task, split, sources.fetcher(), size=count, identity=sources.identity)
-    return (
-        task
-        if count is None or count >= len(task)
-        else task.shuffled(sources.seed).sliced(0, count)
-    )
+    whole = count is None or count >= len(task)
+    return task if whole else task.shuffled(sources.seed).sliced(0, count)
 
 
 def rl_steps(config: RLConfig, questions: int) -> int:
     """Steps of `questions` usable questions."""
-    return (
-        config.steps or max(1, config.epochs * questions // config.questions_per_step)
-    ) * config.updates
-
-
-def train_rl(
-    context: Context,
-    start_from: str,
-    config: RLConfig,
-    model_recipe: ModelRecipe,
-    optim: OptimConfig,
-    base_batch_tokens: int,
-    train: Task,
-    test: Task,
-    replay: Replay | None = None,
-) -> None:
-    """Improve the model of stage `start_from` at a task, evaluating on `test`; `replay` is needed
-    by `config.replay`. Writes `rl/model`.
-    """
-    execution, world = context.execution, context.world
-    folder = context.run.model(start_from)
-    shape = open_model(folder, world)
-    rates = resolve_optim(optim, model_recipe.preset, shape.width, base_batch_tokens, 1, 0)
-    model, optimizer = build(context, shape, rates, matrices_only=config.matrices_only)
-    load_weights(model, folder)
-    start, reference = (
-        read_model(folder, shape, device=execution.device, dtype=execution.torch_dtype)
-        for _ in range(2)
-    )
-    longest = max(
-        len(render_prompt(context.tokenizer, question.prompt))
-        for task in (train, test)
-        for question in task
-    )
-    engine = Engine(
-        start,
-        context.tokenizer,
-        max_batch_size=rows(config, world),
-        context=longest + config.max_tokens + ROOM_FOR_TOOLS,
-    )
-    batches = RolloutBatches(
-        model,
-        engine,
-        train,
-        config,
-        world,
-        context.seed,
-        execution.micro_tokens,
-        one_shape=execution.compile,
-        reference=reference if config.kl else None,
-    )
-    if batches.left_out:
-        context.progress.message(
-            f"rl: {batches.left_out} of {len(train)} questions are too long for the context, and"
-            " left out"
-        )
-    steps = rl_steps(config, len(batches.usable))
-    schedule = Schedule(
-        steps, min(config.warmup, steps // 4), config.warmdown, peak=config.learning_rate_fraction
-    )
-    draws = [
-        SamplingParams(
-            config.temperature,
-            config.top_k,
-            seed=sample_seed("evaluation", context.seed, k),
-            max_tokens=config.max_tokens,
-        )
-        for k in range(config.evaluate_samples)
-    ]
-
-    def evaluate() -> dict[str, float]:
-        engine.load_weights(model)
-        return sampled_scores(engine, test, draws, world)
-
-    loop = replace(context.loop, save_every=config.save_every, evaluate_every=config.evaluate_every)
-    loss = functools.partial(policy_loss, model, config)
-    source, total = (
-        (batches, loss)
-        if not config.replay
-        else with_replay(context, model, batches, loss, config.replay, replay)
-    )
-    trainer = Trainer(
-        "rl",
-        context.run.stage("rl"),
-        model,
-        optimizer,
-        schedule,
-        source,
-        total,
-        evaluate,
-        loop,
-        world,
-        context.progress,
-        prefetch=False,
-        evaluate_first=True,
-        callback=LiveEvals(context, "rl", model),
-    )
-    position = trainer.fit()
-    if config.interpolation < 1:
-        open_model(folder, world)  # days may have passed
-        interpolate(model, folder, config.interpolation)
-        scores = evaluate()
-        if world.is_main:
-            trainer.metrics.append({"step": position.step, "event": "interpolated", **scores})
-    save_finished(context, "rl", model, position)
+    once = config.steps or max(1, config.epochs * questions // config.questions_per_step)
+    return once * config.updates
 
 
 @torch.no_grad()

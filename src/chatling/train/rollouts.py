@@ -7,30 +7,18 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 
+from chatling.config.stages import RLConfig
 from chatling.data import IGNORE
 from chatling.data.loaders import Step
 from chatling.data.shuffle import seeded_order
 from chatling.errors import DataError, RecipeError
 from chatling.evals.pass_at_k import judge
-from chatling.fields import (
-    Count,
-    CountOrZero,
-    Epochs,
-    Flag,
-    Fraction,
-    Rate,
-    Text,
-    Weight,
-    Width,
-    bounded,
-    config,
-)
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Completion, Engine, Request, SamplingParams
 from chatling.model.gpt import GPT
@@ -38,73 +26,6 @@ from chatling.tasks.task import Task
 from chatling.tokenizer.chat_template import render_prompt
 
 ROOM_FOR_TOOLS = 128  # tokens that the calculator may put in, beyond those that are sampled
-
-
-@config
-class RLConfig:
-    """The `[rl]` table."""
-
-    task: Text = "GSM8K"
-    """Any task with a reward; "pocket" is the built-in world's hard arithmetic."""
-    questions: Count | None = None
-    """How many to make or use of the task; empty: all there are."""
-    questions_per_step: Count = 16
-    """On all processes."""
-    samples: Annotated[int, bounded(ge=2, le=10_000)] = 16
-    """Answers to each question: a group, in which each is judged against the others."""
-    temperature: Annotated[float, bounded(gt=0, le=100)] = 1.0
-    """Of the sampling."""
-    top_k: CountOrZero = 50
-    """The likeliest tokens that are sampled from; 0: all."""
-    max_tokens: Annotated[int, bounded(ge=1, le=2**20)] = 256
-    """Sampled tokens of an answer."""
-    learning_rate_fraction: Rate = 0.05
-    """Of the base stage's rates."""
-    interpolation: Annotated[float, bounded(gt=0, le=1)] = 1.0
-    """How far the finished model goes from where RL began to where it ended; below 1 keeps more of
-    the rest.
-    """
-    matrices_only: Flag = False
-    """Embeddings, head and scales stay as they are, which keeps other skills."""
-    replay: Weight = 0.0
-    """Weight of the next-token loss of a step of SFT's conversations beside each step, which keeps
-    other skills.
-    """
-    warmup: CountOrZero = 0
-    """Steps, at most a quarter of all."""
-    warmdown: Fraction = 1.0
-    """Fraction of the steps."""
-    epochs: Epochs = 1
-    """Times through the questions."""
-    steps: Count | None = None
-    """The length, instead of epochs."""
-    normalise_advantage: Flag = False
-    """Divide by the group's standard deviation."""
-    kl: Weight = 0.0
-    """Weight of the divergence from the model that RL began with."""
-    clip: Annotated[float, bounded(ge=0, lt=1)] = 0.0
-    """Keep probability ratios in 1 ± clip; for several updates."""
-    updates: Epochs = 1
-    """Passes over each step's answers; above 1 wants a clip."""
-    max_batch_size: Width = 256
-    """Answers decoded at once."""
-    pad_to_multiple_of: Width = 64
-    """Answers are padded to multiples of this many tokens."""
-    evaluate_every: CountOrZero = field(default=60, metadata={"inert": True})
-    """Steps between evaluations; 0: only in the end."""
-    evaluate_questions: Count = field(default=400, metadata={"inert": True})
-    """Questions of an evaluation."""
-    evaluate_samples: Epochs = field(default=8, metadata={"inert": True})
-    """Answers to each question then: pass@1 to pass@ this."""
-    save_every: CountOrZero = field(default=20, metadata={"inert": True})
-    """Steps between checkpoints; 0: only in the end."""
-
-    def __post_init__(self) -> None:
-        if self.updates > 1 and not self.clip:
-            raise RecipeError(
-                "rl.updates above 1 learn from answers of older weights, which wants rl.clip.",
-                "Set rl.clip, for example 0.2.",
-            )
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
+from chatling.config.stages import MachineConfig
 from chatling.errors import MachineError, RunError
-from chatling.fields import bounded, config
 from chatling.hardware.detect import Machine
 from chatling.model.attention import Kernel, attend
 from chatling.model.config import ModelConfig, activation_memory, logits_memory, model_memory
@@ -23,29 +23,6 @@ CPU_MICRO_TOKENS = (
 )
 GPU_MICRO_TOKENS = 65_536
 COMPILE_PAYS_AFTER = 150  # steps
-Money = Annotated[float, bounded(ge=0, le=10**9)]  # or watts
-
-
-@config
-class MachineConfig:
-    """The `[machine]` table: what is otherwise chosen by measuring."""
-
-    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
-    """What computes."""
-    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
-    """Of the matrix products."""
-    kernel: Literal["auto", "sdpa", "plain", "flex"] = "auto"
-    """Of attention."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """Whether the model is compiled."""
-    threads: Annotated[int, bounded(ge=0, le=1024)] = 0
-    """On a processor; 0: all cores."""
-    rows: Annotated[int, bounded(ge=0, le=2**20)] = 0
-    """Of a micro-batch; 0: as many as fit."""
-    watts: Money | None = None
-    """What the machine draws while it trains, for the report's energy."""
-    price_per_hour: Money | None = None
-    """What an hour of the machine costs, for the report."""
 
 
 @dataclass(frozen=True)

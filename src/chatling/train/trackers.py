@@ -11,9 +11,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-TrackerName = Literal["none", "tensorboard", "trackio", "wandb", "swanlab"]
+from chatling.config.stages import TrackerName
+
 PROJECT = "chatling"
 
 

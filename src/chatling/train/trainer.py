@@ -9,51 +9,34 @@ import gc
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from chatling.config.stages import LoopConfig
 from chatling.data.loaders import Step, StepSource, prefetch
 from chatling.errors import DataError, Interrupted, RunError
-from chatling.fields import CountOrZero, bounded, config
 from chatling.hardware.detect import memory_errors
 from chatling.hardware.distributed import DistContext, main_process_first, widest_float
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
 from chatling.optim.schedule import Schedule
-from chatling.run_dir import read_json, write_json
 from chatling.signals import stop_requests
 from chatling.train.checkpoint import Checkpoints
+from chatling.train.guard import BAD_STEPS_IN_A_ROW, NonFiniteGuard
 from chatling.train.metrics import MetricsLog
-from chatling.train.trackers import Tracker, TrackerName
+from chatling.train.trackers import Tracker
 
-BAD_STEPS_IN_A_ROW = 3
-ROLLBACKS = 2
-COLLECT_EVERY = (
-    500  # steps between garbage collections, which otherwise stop the device at random moments
-)
+# steps between garbage collections, which otherwise stop the device at random moments
+COLLECT_EVERY = 500
 
 Loss = Callable[
     ..., tuple[Tensor, Tensor]
 ]  # called with a micro-batch's tensors by name; returns (sum, count)
 Evaluate = Callable[[], dict[str, float]]
-
-
-@config
-class LoopConfig:
-    """The `[loop]` table: when to save and evaluate."""
-
-    save_every: CountOrZero = field(default=500, metadata={"inert": True})
-    """Steps between checkpoints; 0: only at the end."""
-    evaluate_every: CountOrZero = field(default=250, metadata={"inert": True})
-    """Steps between validations; 0: only at the end."""
-    keep: Annotated[int, bounded(ge=1, le=10_000)] = field(default=2, metadata={"inert": True})
-    """Newest checkpoints kept; the best by validation is kept besides."""
-    tracker: TrackerName = field(default="none", metadata={"inert": True})
-    """Gets the lines of `metrics.jsonl` besides, offline."""
 
 
 class Progress(Protocol):
@@ -114,55 +97,6 @@ class TrainState:
                 "Delete it; the one before it is used.",
             )
         return TrainState(**{**data, "best": math.inf if data["best"] is None else data["best"]})
-
-
-class NonFiniteGuard:
-    """Rows that gave a non-finite loss or gradient, and how often the run was rolled back; on disk,
-    so that a kill forgets neither.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        saved = read_json(path) if path.exists() else {"excluded": [], "rollbacks": 0}
-        excluded, rollbacks = (
-            (saved.get(key) for key in ("excluded", "rollbacks"))
-            if isinstance(saved, dict)
-            else (None, None)
-        )
-        if (
-            not isinstance(excluded, list)
-            or not all(isinstance(rows, str) for rows in excluded)
-            or type(rollbacks) is not int
-        ):
-            raise DataError(
-                f"{path} does not say which rows are left out.",
-                "Delete it; rows that are not finite are then found again.",
-            )
-        self.excluded: set[str] = set(excluded)
-        self.rollbacks: int = rollbacks
-        self.streak: list[str] = []
-
-    def bad(self, rows: str) -> bool:
-        """Note a bad step; True when it is time to roll back. Raises RunError when rolling back has
-        not helped.
-        """
-        self.streak.append(rows)
-        if len(self.streak) < BAD_STEPS_IN_A_ROW:
-            return False
-        if self.rollbacks == ROLLBACKS:
-            raise RunError(
-                f"The loss or its gradient was not finite {BAD_STEPS_IN_A_ROW} steps in a row,"
-                f" after {ROLLBACKS} rollbacks (last rows {rows}).",
-                "Lower the learning rates ([optim] matrix_lr, embedding_lr, head_lr) or look at the"
-                " data, then run again.",
-            )
-        self.excluded.update(self.streak)
-        self.rollbacks += 1
-        self.streak.clear()
-        return True
-
-    def write(self) -> None:
-        write_json(self.path, {"excluded": sorted(self.excluded), "rollbacks": self.rollbacks})
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ What cannot be read raises here, before anything is trained.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from pathlib import Path
@@ -20,13 +20,17 @@ from chatling.data.preferences import Preference, split_preferences
 from chatling.data.readers import RowErrors, iter_rows
 from chatling.errors import DataError
 from chatling.messages import Conversation
+from chatling.model.config import ModelConfig
 from chatling.tasks.custom import Conversations, JsonlConversations
 from chatling.tasks.registry import own_file
+from chatling.train.scaling import own_tokens
 
 WHOLE = 32_000_000  # bytes of data that are read whole; of more, this is read:
 SAMPLED_FILES = 8
 SAMPLED_ROWS = 1_000  # of each of these files
 HEAD = 4_000_000  # bytes of a file of conversations
+# bytes: tokens of text are shorter on average, whatever the text
+LONGEST_TOKEN = 16
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,15 @@ class Survey:
     pairs: Held | None = None  # in the file or folder that [dpo] data names
 
 
-NOTHING_SEEN = Survey()
+def fit_notes(size: int, model: ModelConfig, what: str) -> Iterator[str]:
+    """Raises DataError when `size` bytes surely are more tokens than the context; yields a warning
+    when they seem to be.
+    """
+    hint = "Choose a longer model.context, or shorter texts."
+    if size / LONGEST_TOKEN > model.context:
+        raise DataError(what, hint)
+    if own_tokens(size, model.vocab_size) > model.context:
+        yield f"It seems that: {what} {hint}"
 
 
 def survey_text(folder: Path, column: str) -> Held:

@@ -1,0 +1,320 @@
+"""The recipe's tables of training: the loop and the machine, and one table a stage."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import field, replace
+from typing import Annotated, Literal
+
+from chatling.errors import RecipeError
+from chatling.fields import (
+    BatchTokens,
+    Count,
+    CountOrZero,
+    Epochs,
+    Flag,
+    Fraction,
+    Rate,
+    Text,
+    Tokens,
+    Weight,
+    Width,
+    absolute,
+    bounded,
+    config,
+)
+from chatling.tasks.registry import Split, check_task, expected_length
+from chatling.toy.dataset import BUILT_IN
+
+TrackerName = Literal["none", "tensorboard", "trackio", "wandb", "swanlab"]
+Money = Annotated[float, bounded(ge=0, le=10**9)]  # or watts
+
+
+@config
+class LoopConfig:
+    """The `[loop]` table: when to save and evaluate."""
+
+    save_every: CountOrZero = field(default=500, metadata={"inert": True})
+    """Steps between checkpoints; 0: only at the end."""
+    evaluate_every: CountOrZero = field(default=250, metadata={"inert": True})
+    """Steps between validations; 0: only at the end."""
+    keep: Annotated[int, bounded(ge=1, le=10_000)] = field(default=2, metadata={"inert": True})
+    """Newest checkpoints kept; the best by validation is kept besides."""
+    tracker: TrackerName = field(default="none", metadata={"inert": True})
+    """Gets the lines of `metrics.jsonl` besides, offline."""
+
+
+@config
+class MachineConfig:
+    """The `[machine]` table: what is otherwise chosen by measuring."""
+
+    device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
+    """What computes."""
+    dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
+    """Of the matrix products."""
+    kernel: Literal["auto", "sdpa", "plain", "flex"] = "auto"
+    """Of attention."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Whether the model is compiled."""
+    threads: Annotated[int, bounded(ge=0, le=1024)] = 0
+    """On a processor; 0: all cores."""
+    rows: Annotated[int, bounded(ge=0, le=2**20)] = 0
+    """Of a micro-batch; 0: as many as fit."""
+    watts: Money | None = None
+    """What the machine draws while it trains, for the report's energy."""
+    price_per_hour: Money | None = None
+    """What an hour of the machine costs, for the report."""
+
+
+@config
+class BaseConfig:
+    """The `[base]` table. The length is the first one given of steps, tokens, tokens_per_parameter;
+    else the preset's rule.
+    """
+
+    steps: Count | None = None
+    """The length in steps; of the three lengths the first one given counts."""
+    tokens: Tokens | None = None
+    """The length in tokens."""
+    tokens_per_parameter: Annotated[float, bounded(gt=0, le=10**6)] | None = None
+    """The length in tokens for each parameter. With none of the three: classic 20, modern 12 for
+    each of the matrices and the head.
+    """
+    batch_tokens: BatchTokens | None = None
+    """Of a whole step, on all processes; a multiple of the context. Empty: classic 524,288, modern
+    by the size of the model.
+    """
+    warmup: CountOrZero | None = None
+    """Steps, at most a quarter of all; empty: classic 0, modern 40."""
+    warmdown: Fraction | None = None
+    """Fraction of the steps; empty: classic 0.2, modern 0.65."""
+    final: Fraction | None = None
+    """Learning rate at the end, a fraction; empty: classic 0, modern 0.05."""
+    validation_tokens: Tokens = 10_485_760
+    """Measured at each validation, at most one epoch of the validation file."""
+
+
+@config
+class MixtureEntry:
+    """One part of a mixture. `epochs` times `count` conversations are taken."""
+
+    task: Text
+    """A task by name, the path of a file of conversations, or "pocket"."""
+    epochs: Annotated[int, bounded(ge=0, le=10_000)] = 1
+    """How many times it is gone through."""
+    count: CountOrZero | None = None
+    """Conversations taken each time, empty: all; a random part of data; of what is generated, so
+    many are.
+    """
+    split: Split | None = None
+    """Empty: "train" in mixtures and "validation" in validation sets."""
+    subset: Text | None = None
+    """A named part of the data set, where it has such."""
+
+    def check(self, split: Split) -> None:
+        """Raises RecipeError for what can be told to be wrong without looking at data; `split` is
+        the one taken when none is named.
+        """
+        if self.task not in BUILT_IN:
+            check_task(self.task, self.split or split, self.subset)
+
+    @property
+    def is_file(self) -> bool:
+        return self.task not in BUILT_IN and expected_length(self.task, "test") is None
+
+    @property
+    def expected(self) -> int | None:
+        """Conversations that it comes to, when its data are complete; None where only the file can
+        tell.
+        """
+        made = BUILT_IN.get(self.task)
+        length = (
+            made.conversation_count if made else expected_length(self.task, self.split or "train")
+        )
+        each = length if self.count is None else self.count
+        return None if each is None else each * self.epochs
+
+    def anchored(self) -> MixtureEntry:
+        """With the path of a file made absolute, so that it means the same from another working
+        directory.
+        """
+        path = absolute(self.task)
+        return replace(self, task=path) if self.is_file and os.path.exists(path) else self
+
+
+@config
+class FinetuneConfig:
+    """The `[mid]` or `[sft]` table."""
+
+    mixture: tuple[MixtureEntry, ...]
+    """What is trained on: a list of `{task = …, epochs = …, count = …, split = …, subset = …}`."""
+    packed: Flag = False
+    """true (the default of `[mid]`): rows packed end to end, all tokens trained on. false (that of
+    `[sft]`): whole conversations, padded, only the assistant's tokens trained on.
+    """
+    learning_rate_fraction: Rate = 1.0
+    """Of the base stage's rates; usual for sft: 0.02."""
+    epochs: Epochs = 1
+    """Times through the mixture."""
+    batch_tokens: BatchTokens = 524_288
+    """Of a step, when packed."""
+    batch_conversations: Count = 32
+    """Of a step, when not packed."""
+    pad_to_multiple_of: Width = 64
+    """Conversations are padded to multiples of this many tokens, when not packed."""
+    warmup: CountOrZero = 0
+    """Steps, at most a quarter of all."""
+    warmdown: Fraction = 1.0
+    """Fraction of the steps."""
+    validation: tuple[MixtureEntry, ...] = ()
+    """A validation set of its own, a list like the mixture; empty: what the mixture's parts hold
+    out.
+    """
+    validation_conversations: Count = 500
+    """In all, when there is no `validation` list."""
+
+    def __post_init__(self) -> None:
+        """Raises RecipeError for an empty mixture and tasks that there are not."""
+        if not self.mixture:
+            raise RecipeError(
+                "The mixture of [mid] or [sft] is empty.",
+                'Write for example mixture = [{task = "pocket", count = 1000}].',
+            )
+        if not self.validation and self.validation_conversations < len(self.mixture):
+            raise RecipeError(
+                "validation_conversations must be at least 1 for each entry of the mixture.",
+                "Raise it.",
+            )
+        for entry in self.mixture:
+            entry.check("train")
+        for entry in self.validation:
+            entry.check("validation")
+
+    @property
+    def held_out(self) -> tuple[MixtureEntry, ...]:
+        """What is validated on: its own set, or what the parts of the mixture hold out."""
+        return self.validation or tuple(
+            replace(entry, epochs=1, split=None) for entry in self.mixture
+        )
+
+    def anchored(self) -> FinetuneConfig:
+        """With the paths of its own files made absolute."""
+        mixture, validation = (
+            tuple(entry.anchored() for entry in entries)
+            for entries in (self.mixture, self.validation)
+        )
+        return replace(self, mixture=mixture, validation=validation)
+
+
+@config
+class DPOConfig:
+    """The `[dpo]` table."""
+
+    data: Text
+    """"pocket", a file or folder of preference pairs, or a data set of the Hub as OWNER/NAME."""
+    pairs: Count | None = None
+    """How many to make of the pocket world; empty: 1,200."""
+    beta: Annotated[float, bounded(gt=0, le=1_000)] = 0.1
+    """The price of moving away from the model that DPO began with (the KL constraint)."""
+    label_smoothing: Annotated[float, bounded(ge=0, lt=0.5)] = 0.0
+    """Share of the labels that may be wrong (cDPO)."""
+    length_normalize: Flag = False
+    """Mean log-probability of an answer instead of the sum, so that length does not count."""
+    sft_loss_weight: Weight = 0.0
+    """Weight of the chosen answers' next-token loss, for answers the model would never give by
+    itself.
+    """
+    learning_rate_fraction: Rate = 0.01
+    """Of the base stage's rates."""
+    matrices_only: Flag = False
+    """Embeddings, head and scales stay as they are, which keeps other skills."""
+    epochs: Epochs = 1
+    """Times through the pairs."""
+    batch_pairs: Count = 32
+    """Of a step, on all processes."""
+    pad_to_multiple_of: Width = 64
+    """Answers are padded to multiples of this many tokens."""
+    warmup: CountOrZero = 0
+    """Steps, at most a quarter of all."""
+    warmdown: Fraction = 1.0
+    """Fraction of the steps."""
+    validation_pairs: Count = 500
+    """At most, of those held out."""
+    evaluate_every: CountOrZero = field(default=50, metadata={"inert": True})
+    """Steps between validations; 0: only in the end."""
+
+    def anchored(self) -> DPOConfig:
+        """With the path of a file or folder made absolute, so that it means the same from another
+        working directory.
+        """
+        path = absolute(self.data)
+        return (
+            replace(self, data=path) if self.data not in BUILT_IN and os.path.exists(path) else self
+        )
+
+
+@config
+class RLConfig:
+    """The `[rl]` table."""
+
+    task: Text = "GSM8K"
+    """Any task with a reward; "pocket" is the built-in world's hard arithmetic."""
+    questions: Count | None = None
+    """How many to make or use of the task; empty: all there are."""
+    questions_per_step: Count = 16
+    """On all processes."""
+    samples: Annotated[int, bounded(ge=2, le=10_000)] = 16
+    """Answers to each question: a group, in which each is judged against the others."""
+    temperature: Annotated[float, bounded(gt=0, le=100)] = 1.0
+    """Of the sampling."""
+    top_k: CountOrZero = 50
+    """The likeliest tokens that are sampled from; 0: all."""
+    max_tokens: Annotated[int, bounded(ge=1, le=2**20)] = 256
+    """Sampled tokens of an answer."""
+    learning_rate_fraction: Rate = 0.05
+    """Of the base stage's rates."""
+    interpolation: Annotated[float, bounded(gt=0, le=1)] = 1.0
+    """How far the finished model goes from where RL began to where it ended; below 1 keeps more of
+    the rest.
+    """
+    matrices_only: Flag = False
+    """Embeddings, head and scales stay as they are, which keeps other skills."""
+    replay: Weight = 0.0
+    """Weight of the next-token loss of a step of SFT's conversations beside each step, which keeps
+    other skills.
+    """
+    warmup: CountOrZero = 0
+    """Steps, at most a quarter of all."""
+    warmdown: Fraction = 1.0
+    """Fraction of the steps."""
+    epochs: Epochs = 1
+    """Times through the questions."""
+    steps: Count | None = None
+    """The length, instead of epochs."""
+    normalise_advantage: Flag = False
+    """Divide by the group's standard deviation."""
+    kl: Weight = 0.0
+    """Weight of the divergence from the model that RL began with."""
+    clip: Annotated[float, bounded(ge=0, lt=1)] = 0.0
+    """Keep probability ratios in 1 ± clip; for several updates."""
+    updates: Epochs = 1
+    """Passes over each step's answers; above 1 wants a clip."""
+    max_batch_size: Width = 256
+    """Answers decoded at once."""
+    pad_to_multiple_of: Width = 64
+    """Answers are padded to multiples of this many tokens."""
+    evaluate_every: CountOrZero = field(default=60, metadata={"inert": True})
+    """Steps between evaluations; 0: only in the end."""
+    evaluate_questions: Count = field(default=400, metadata={"inert": True})
+    """Questions of an evaluation."""
+    evaluate_samples: Epochs = field(default=8, metadata={"inert": True})
+    """Answers to each question then: pass@1 to pass@ this."""
+    save_every: CountOrZero = field(default=20, metadata={"inert": True})
+    """Steps between checkpoints; 0: only in the end."""
+
+    def __post_init__(self) -> None:
+        if self.updates > 1 and not self.clip:
+            raise RecipeError(
+                "rl.updates above 1 learn from answers of older weights, which wants rl.clip.",
+                "Set rl.clip, for example 0.2.",
+            )

@@ -1,0 +1,334 @@
+"""A stage: one object that the pipeline runs, checks, plans, downloads for and reports on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from chatling.config.recipe import Recipe
+from chatling.config.stages import LoopConfig
+from chatling.data.loaders import MicroBatch, StepSource
+from chatling.evals.bpb import score_tokens
+from chatling.hardware.detect import peak_memory
+from chatling.hardware.distributed import DistContext, main_process_first
+from chatling.model.config import ModelConfig, model_memory
+from chatling.model.gpt import GPT
+from chatling.optim.param_groups import Optimizer
+from chatling.optim.schedule import Schedule
+from chatling.run_dir import RunFolder
+from chatling.train.callbacks import LiveEvals
+from chatling.train.charts import BPB, LOSS, OPTIMIZATION, Chart
+from chatling.train.checkpoint import save_model, whole_checkpoint
+from chatling.train.context import Context, tensors
+from chatling.train.datasets import Sources
+from chatling.train.survey import Held, Survey
+from chatling.train.trainer import Evaluate, Loss, Progress, Trainer
+
+
+class RunProgress(Progress, Protocol):
+    """Who is told how a run goes."""
+
+    def machine(self, flops_per_token: float, peak: float) -> None: ...
+    def stage_done(self, stage: str, seconds: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage's work is given.
+
+    `execution` holds the choices made by measuring, once `save_runtime` has stored them; `record`
+    adds facts to the stage's entry in the state, and to this attempt's there.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    world: DistContext
+    progress: RunProgress
+    execution: Mapping[str, Any]
+    save_runtime: Callable[[Mapping[str, Any]], None]
+    record: Callable[[Mapping[str, Any]], None]
+    # of the whole pipeline
+    stages: tuple[Stage, ...] = ()
+
+    def shards(self, stage: str, split: str) -> Path:
+        """The token shards of a stage's training or validation split."""
+        return self.folder.data / f"{stage}-{split}"
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a training stage needs. `steps` and `tokens` of fine-tuning are estimates, since
+    conversations differ in length.
+    """
+
+    name: str
+    tokens: int
+    steps: int
+    flops: float
+    exact: bool
+    conversations: int | None = None
+    # bytes of token shards
+    data: int = 0
+
+    def seconds(self, tflops: float, reached: float) -> float:
+        return self.flops / (tflops * 1e12 * reached)
+
+
+@dataclass(frozen=True)
+class Use:
+    """How often a stage goes through some data of one's own."""
+
+    stage: str
+    name: str
+    unit: str
+    held: Held
+    # that the data hold, an estimate
+    tokens: float
+    epochs: float
+
+
+@dataclass(frozen=True)
+class StepShare:
+    """What a step holds of one unit, by the recipe's key: the processes share it evenly."""
+
+    key: str
+    unit: str
+    count: int
+
+
+class Stage:
+    """A node of the pipeline. `work` must go on where a broken attempt stopped, and leave each
+    output as a whole folder.
+    """
+
+    # the stages before it; those of them that are enabled count
+    requires: tuple[str, ...] = ()
+    # folders with a manifest, relative to the run, that exist when it is done
+    outputs: tuple[str, ...] = ()
+    # what else it writes there
+    scratch: tuple[str, ...] = ()
+    # what it writes there and would write alike when it runs anew
+    data: tuple[str, ...] = ()
+    # whether all processes work; otherwise the first one does and the others wait
+    every_rank: bool = False
+    # the report's figures of its metrics
+    charts: tuple[Chart, ...] = ()
+    # whether a token costs the same everywhere, so that FLOPs a second can be told
+    even_cost: bool = False
+
+    def __init__(self, name: str, field: str | None = None):
+        """`field` is its table in the recipe; without one there, it does not run."""
+        self.name, self.field = name, field
+
+    def config(self, recipe: Recipe) -> Any:
+        """Its table; None where the recipe has none."""
+        return getattr(recipe, self.field) if self.field else None
+
+    def enabled(self, recipe: Recipe) -> bool:
+        return self.field is None or self.config(recipe) is not None
+
+    # ---- running ----
+
+    def fingerprint_inputs(self, recipe: Recipe) -> Any:
+        """What its result depends on, besides the stages before it."""
+        return recipe.seed, self.config(recipe)
+
+    def inputs(self, before: Sequence[Stage]) -> tuple[str, ...]:
+        """The names of the stages whose results it needs, of those before it."""
+        return self.requires
+
+    def prepare(self, job: Job) -> None:
+        """What the first process does beforehand; quick when it was done before."""
+
+    def work(self, job: Job) -> None:
+        raise NotImplementedError
+
+    def can_remake(self, folder: RunFolder, entry: Mapping[str, Any]) -> bool:
+        """Whether a damaged output is cheap to make again."""
+        return True
+
+    # ---- what is known before it runs ----
+
+    def check(self, recipe: Recipe, model: ModelConfig) -> None:
+        """Raises RecipeError or DataError for what can be told to fail without looking at data."""
+
+    def step_share(self, recipe: Recipe, model: ModelConfig) -> StepShare | None:
+        """What the processes share in each step."""
+        return None
+
+    def survey(self, recipe: Recipe, seen: Survey) -> Survey:
+        """With what its data of one's own hold. Raises DataError for what it could not use."""
+        return seen
+
+    def notes(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterator[str]:
+        """What looks wrong. Raises DataError where surely nothing is left to learn."""
+        return iter(())
+
+    def fetch(self, recipe: Recipe, sources: Sources, note: Callable[[str], None]) -> None:
+        """Have what it needs from the network besides the text."""
+
+    def reads_text(self, run: RunFolder | None) -> bool:
+        """Whether it still needs the corpus."""
+        return False
+
+    def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan | None:
+        """What training needs; None for a stage that does not train."""
+        return None
+
+    def disk(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> int:
+        """Bytes that it writes into the run folder."""
+        return 0
+
+    def uses(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> Iterator[Use]:
+        """How often it goes through the data that were looked into."""
+        return iter(())
+
+
+class TrainingStage(Stage):
+    """A stage that trains a model and leaves it in `<name>/model`."""
+
+    every_rank = True
+    charts: tuple[Chart, ...] = (LOSS, BPB, *OPTIMIZATION)
+    # whether its model answers; otherwise it continues texts, and is scored on CORE
+    chats = True
+    # how to go through the data less often
+    fewer = "a smaller count or fewer epochs in the mixture"
+
+    def __init__(self, name: str, seed_id: int, requires: tuple[str, ...]):
+        """`seed_id` gives its data a seed of their own: another stage must not change it."""
+        super().__init__(name, name)
+        self.seed_id, self.requires = seed_id, requires
+        self.outputs = (f"{name}/model",)
+        kinds = ("samples.jsonl", "core.json", "chat.json", "bpb.json", "harness.json")
+        # the evaluations speak of a model that is no more
+        self.scratch = (name, f"tracker/{name}", *(f"evals/{name}-{kind}" for kind in kinds))
+        self.data = tuple(f"data/{name}-{split}" for split in ("train", "validation"))
+
+    def fingerprint_inputs(self, recipe: Recipe) -> Any:
+        return recipe.seed, recipe.optim, self.config(recipe)
+
+    def can_remake(self, folder: RunFolder, entry: Mapping[str, Any]) -> bool:
+        """From the last checkpoint, without training again."""
+        return isinstance(entry.get("steps"), int) and whole_checkpoint(
+            folder.stage(self.name), entry["steps"]
+        )
+
+    def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan:
+        raise NotImplementedError
+
+    def disk(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> int:
+        """The newest checkpoints, the best one and the finished model, and the token shards."""
+        kept = checkpoint_bytes(model) * (recipe.loop.keep + 1)
+        return kept + model_memory(model, training=False) + self.plan(recipe, model, survey).data
+
+    def start_from(self, job: Job) -> str:
+        """The stage whose model it begins with: the last one before it that the recipe has."""
+        before = job.stages[: [stage.name for stage in job.stages].index(self.name)]
+        return [
+            stage.name
+            for stage in before
+            if isinstance(stage, TrainingStage) and stage.enabled(job.recipe)
+        ][-1]
+
+
+def checkpoint_bytes(model: ModelConfig) -> int:
+    """Weights and optimizer state, but no gradients."""
+    return model_memory(model, training=True) - model_memory(model, training=False)
+
+
+def token_bytes(model: ModelConfig) -> int:
+    """Of a token in the shards."""
+    return 2 if model.vocab_size <= 65_536 else 4
+
+
+def planned_steps(stages: Iterable[Stage], recipe: Recipe, model: ModelConfig) -> int:
+    """Steps of all training stages, without looking at data."""
+    plans = (stage.plan(recipe, model, Survey()) for stage in stages if stage.enabled(recipe))
+    return sum(plan.steps for plan in plans if plan)
+
+
+class FractionalRates(Protocol):
+    """The fields that the tables of the stages after base share."""
+
+    @property
+    def warmup(self) -> int: ...
+    @property
+    def warmdown(self) -> float: ...
+    @property
+    def learning_rate_fraction(self) -> float: ...
+
+
+def fractional_schedule(config: FractionalRates, steps: int) -> Schedule:
+    """The schedule of a stage after base: a fraction of its rates."""
+    warmup = min(config.warmup, steps // 4)
+    return Schedule(steps, warmup, config.warmdown, peak=config.learning_rate_fraction)
+
+
+def token_evaluation(context: Context, model: GPT, validation: Iterable[MicroBatch]) -> Evaluate:
+    """Loss, accuracy and bits per byte over held-out tokens."""
+    held_out = [
+        (inputs, targets)
+        for batch in validation
+        for inputs, targets in [tensors(batch, context.device)]
+    ]
+    token_bytes = torch.from_numpy(context.tokenizer.token_bytes).to(context.device)
+
+    def evaluate() -> dict[str, float]:
+        scores = score_tokens(model, held_out, token_bytes, context.world)
+        return {"val_loss": scores.loss, "val_accuracy": scores.accuracy, "val_bpb": scores.bpb}
+
+    return evaluate
+
+
+def train_stage(
+    context: Context,
+    stage: TrainingStage,
+    model: GPT,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    batches: StepSource,
+    evaluate: Evaluate,
+    *,
+    loss: Loss | None = None,
+    loop: LoopConfig | None = None,
+    prefetch: bool = True,
+    evaluate_first: bool = False,
+    finish: Callable[[Trainer], None] | None = None,
+) -> None:
+    """Train a model and write it to `<stage>/model`; the loss is that of the next token unless
+    another one is given. `finish` may change the trained model before it is written.
+    """
+    run, world = context.run, context.world
+    trainer = Trainer(
+        stage.name,
+        run.stage(stage.name),
+        model,
+        optimizer,
+        schedule,
+        batches,
+        loss or model.loss,
+        evaluate,
+        loop or context.recipe.loop,
+        world,
+        context.progress,
+        prefetch,
+        evaluate_first,
+        callback=LiveEvals(context, stage.name, model, chats=stage.chats),
+    )
+    state = trainer.fit()
+    if finish:
+        finish(trainer)
+    with main_process_first(world):
+        if world.is_main:
+            facts = {
+                "stage": stage.name,
+                "step": state.step,
+                "tokens": state.tokens,
+                "seconds": state.seconds,
+                "peak_memory": peak_memory(context.execution.device),
+            }
+            save_model(model, run.model(stage.name), facts)
