@@ -4,10 +4,9 @@ to be wrong with it.
 
 from __future__ import annotations
 
-import heapq
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from chatling.data.contamination import Overlap, TestGrams
@@ -54,9 +53,8 @@ class Inspection:
     turns: int = 0  # of the assistant
     shortest: int = 0
     longest: int = 0
-    histogram: dict[int, int] = field(
-        default_factory=dict
-    )  # k -> documents of 2^k to 2^(k+1) - 1 characters; -1: empty ones
+    # k -> documents of 2^k to 2^(k+1) - 1 characters; -1: empty ones
+    histogram: Counter[int] = field(default_factory=Counter)
     samples: list[str] = field(default_factory=list)
     bad: int = 0
     examples: list[str] = field(default_factory=list)
@@ -81,16 +79,13 @@ def inspect_data(
     reading them raises.
     """
     seen = Inspection(counted=tokenizer is not None)
-    copies, samples, suspects = _Copies(), _Samples(), _Suspects()
-    block: list[str] = []
-    held = 0
+    copies, suspects, samples = _Copies(), _Suspects(), list[tuple[int, str]]()
+    block, held = list[str](), 0
 
     def count_tokens() -> None:
-        nonlocal held
         if tokenizer and block:
             seen.tokens += len(tokenizer.encode_flat(block)[0])
         block.clear()
-        held = 0
 
     for item in items:
         if isinstance(item, Conversation):
@@ -104,34 +99,51 @@ def inspect_data(
         else:
             text = shown = valid_text(item)
             block.append(text)
+            held += len(text)
+            if held >= BLOCK_CHARACTERS:
+                count_tokens()
+                held = 0
         size = len(text)
-        pad_to_multiple_of = size.bit_length() - 1
-        seen.histogram[pad_to_multiple_of] = seen.histogram.get(pad_to_multiple_of, 0) + 1
+        seen.histogram[size.bit_length() - 1] += 1
         seen.shortest = min(seen.shortest, size) if seen.documents else size
         seen.longest = max(seen.longest, size)
         seen.documents += 1
         seen.characters += size
         seen.bytes += len(text.encode())
         copies.add(text)
-        samples.add(text_hash(text)[1], shown)
         suspects.add(text)
+        # the documents of lowest hash: as good as chosen at random, and the same on every call
+        samples = sorted({*samples, (text_hash(text)[1], shown)})[:SAMPLES]
         if against:
             against.look(text)
-        held += size
-        if held >= BLOCK_CHARACTERS:
-            count_tokens()
     count_tokens()
     if not tokenizer:
         seen.tokens = round(seen.bytes / BYTES_PER_TOKEN)
-    seen.samples, seen.bad, seen.examples = samples.texts(), errors.bad, errors.examples
+    seen.samples = [text for _, text in samples]
+    seen.bad, seen.examples = errors.bad, errors.examples
     seen.overlap = against.result() if against else {}
-    seen.warnings = [
-        *_bad_rows(seen, errors),
-        *copies.warnings(seen),
-        *suspects.warnings(seen),
-        *_overlap_warnings(seen),
-    ]
+    seen.warnings = list(_warnings(seen, errors, copies, suspects))
     return seen
+
+
+def _warnings(
+    seen: Inspection, errors: RowErrors, copies: _Copies, suspects: _Suspects
+) -> Iterator[str]:
+    of = f"{seen.documents:,} {seen.what}"
+    if errors.bad:
+        yield (
+            f"{errors.bad:,} of {errors.rows:,} rows cannot be used; the first is"
+            f" {errors.examples[0]}"
+        )
+    if found := copies.found():
+        yield f"Copies: {found[0]} of {of} repeat another; one comes {found[1]:,} times."
+    yield from suspects.warnings(of, seen.documents if not seen.conversations else 0)
+    for name, overlap in seen.overlap.items():
+        if overlap.items:
+            yield (
+                f"Test questions: {overlap.items:,} of {overlap.of:,} of {name} share 13 words in a"
+                f" row with {overlap.documents:,} {seen.what}, for example: {overlap.example}"
+            )
 
 
 class _Copies:
@@ -153,38 +165,15 @@ class _Copies:
                     {key: count for key, count in self._met.items() if key < self._bound}
                 )
 
-    def warnings(self, seen: Inspection) -> list[str]:
+    def found(self) -> tuple[str, int] | None:
+        """How many documents are copies, and how often the commonest comes; None where none is."""
         met = sum(self._met.values())
         if met <= len(self._met):
-            return []
-        most = self._met.most_common(1)[0][1]
-        copies = (met - len(self._met)) << (
-            64 - self._bound.bit_length() + 1
-        )  # of all documents, from those remembered
+            return None
+        # of all documents, from those remembered
+        copies = (met - len(self._met)) << (64 - self._bound.bit_length() + 1)
         about = "about " if self._bound < 1 << 64 else ""
-        return [
-            f"Copies: {about}{copies:,} of {seen.documents:,} {seen.what} repeat another; one comes"
-            f" {most:,} times."
-        ]
-
-
-class _Samples:
-    """The documents of lowest hash: as good as chosen at random, and the same on every call."""
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[int, str]] = []
-
-    def add(self, key: int, text: str) -> None:
-        entry = -key, text
-        if any(text == other for _, other in self._heap):
-            return
-        if len(self._heap) < SAMPLES:
-            heapq.heappush(self._heap, entry)
-        else:
-            heapq.heappushpop(self._heap, entry)
-
-    def texts(self) -> list[str]:
-        return [text for _, text in sorted(self._heap, reverse=True)]
+        return f"{about}{copies:,}", self._met.most_common(1)[0][1]
 
 
 class _Suspects:
@@ -193,58 +182,51 @@ class _Suspects:
     """
 
     def __init__(self) -> None:
-        self.identifiers = self.few_letters = self.empty = self.unreadable = self.garbled = (
-            self.short
-        ) = 0
-        self._garble = ("", "")
+        self._counts: Counter[str] = Counter()
+        self._garbled: tuple[str, str] | None = None
 
     def add(self, text: str) -> None:
         head = text[:LOOKED_AT]
         if not head or head.isspace():
-            self.empty += 1
+            self._counts["empty"] += 1
             return
-        self.short += len(text) < 30
-        self.identifiers += IDENTIFIER.fullmatch(text) is not None
-        self.few_letters += sum(map(str.isalpha, head[:1000])) < 0.4 * len(head[:1000])
-        self.unreadable += is_unreadable(text)
-        if garble := garbled(head):
-            self.garbled += 1
-            self._garble = self._garble if self._garble[0] else garble
+        garble = garbled(head)
+        self._garbled = self._garbled or garble
+        letters = sum(map(str.isalpha, head[:1000]))
+        self._counts.update(
+            {
+                "are single words, addresses or numbers": IDENTIFIER.fullmatch(text) is not None,
+                "are shorter than 30 characters": len(text) < 30,
+                "are mostly signs and digits": letters < 0.4 * len(head[:1000]),
+                "unreadable": is_unreadable(text),
+                "garbled": garble is not None,
+            }
+        )
 
-    def warnings(self, seen: Inspection) -> list[str]:
-        found, of = [], f"{seen.documents:,} {seen.what}"
-        if seen.documents and not seen.conversations:
-            what = next(
-                (
-                    what
-                    for what, count in (
-                        ("are single words, addresses or numbers", self.identifiers),
-                        ("are shorter than 30 characters", self.short),
-                        ("are mostly signs and digits", self.few_letters),
-                    )
-                    if count > seen.documents / 2
-                ),
-                None,
+    def warnings(self, of: str, documents: int) -> Iterator[str]:
+        """`documents` is 0 for conversations, which may be short."""
+        counts = self._counts
+        what = [
+            each for each in counts if each.startswith("are ") and counts[each] > documents / 2 > 0
+        ]
+        if what:
+            yield (
+                f"Most documents {what[0]}: perhaps the wrong column; name the right one with"
+                " --column."
             )
-            if what:
-                found.append(
-                    f"Most documents {what}: perhaps the wrong column; name the right one with"
-                    " --column."
-                )
-        if self.empty:
-            found.append(f"{self.empty:,} of {of} are empty; an import drops them.")
-        if self.unreadable:
-            found.append(
-                f"Unreadable characters (U+FFFD or NUL) in {self.unreadable:,} of {of}; the"
+        if counts["empty"]:
+            yield f"{counts['empty']:,} of {of} are empty; an import drops them."
+        if counts["unreadable"]:
+            yield (
+                f"Unreadable characters (U+FFFD or NUL) in {counts['unreadable']:,} of {of}; the"
                 " encoding may be another (--encoding)."
             )
-        if self.garbled:
-            wrong, right = self._garble
-            found.append(
-                f"Garbled text, decoded wrongly before it came here, in {self.garbled:,} of {of}:"
-                f" {wrong!r} for {right!r}."
+        if self._garbled:
+            wrong, right = self._garbled
+            yield (
+                f"Garbled text, decoded wrongly before it came here, in {counts['garbled']:,} of"
+                f" {of}: {wrong!r} for {right!r}."
             )
-        return found
 
 
 def garbled(text: str) -> tuple[str, str] | None:
@@ -270,20 +252,3 @@ def garbled(text: str) -> tuple[str, str] | None:
             if characters >= GARBLED_CHARACTERS:
                 return first
     return None
-
-
-def _bad_rows(seen: Inspection, errors: RowErrors) -> list[str]:
-    if not errors.bad:
-        return []
-    return [
-        f"{errors.bad:,} of {errors.rows:,} rows cannot be used; the first is {errors.examples[0]}"
-    ]
-
-
-def _overlap_warnings(seen: Inspection) -> list[str]:
-    return [
-        f"Test questions: {found.items:,} of {found.of:,} of {name} share 13 words in a row with"
-        f" {found.documents:,} {seen.what}, for example: {found.example}"
-        for name, found in seen.overlap.items()
-        if found.items
-    ]
