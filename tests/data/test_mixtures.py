@@ -93,32 +93,11 @@ def test_random_access_needs_no_history():
         forward[len(forward)]
 
 
-def test_weights_share_out_a_total():
-    weighted = [
-        ("a", source("a", 5), 0.5),
-        ("b", source("b", 100), 0.3),
-        ("c", source("c", 9), 0.2),
-        ("d", source("d", 1), 0),
-    ]
-    mixture = Mixture.by_weight(weighted, 101, seed=3)
-    assert Counter(mixture.parts[mixture.locate(i)[0]].name for i in range(len(mixture))) == {
-        "a": 51,
-        "b": 30,
-        "c": 20,
-    }
-    assert len(Mixture.by_weight(weighted, 0, seed=3)) == 0
-
-
 def test_senseless_mixtures_are_refused():
     with pytest.raises(DataError, match="'empty' of the mixture holds no conversations"):
         Mixture([MixturePart("empty", [], count=3)], 0)
     with pytest.raises(RecipeError, match="-1 conversations of 'a'"):
         Mixture([MixturePart("a", source("a", 2), count=-1)], 0)
-    for weights in ([], [0.0], [1.0, -0.5]):
-        with pytest.raises(RecipeError, match="proportions"):
-            Mixture.by_weight(
-                [(str(i), source("a", 2), weight) for i, weight in enumerate(weights)], 10, 0
-            )
 
 
 def test_mapping_is_lazy():

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -56,13 +57,10 @@ class Remote:
             return sha256_file(path) == self.sha256
         if self.git is None:
             return True
-        digest = hashlib.sha1(
-            b"blob %d\0" % path.stat().st_size, usedforsecurity=False
-        )  # git's object id
+        header = b"blob %d\0" % path.stat().st_size
         with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest() == self.git
+            begun = partial(hashlib.sha1, header, usedforsecurity=False)  # git's object id
+            return hashlib.file_digest(file, begun).hexdigest() == self.git
 
 
 class RetryPolicy:
@@ -153,9 +151,8 @@ def _transfer(
         **({"Range": f"bytes={have}-"} if have else {}),
     }
     with get_session().stream("GET", remote.url, headers=asked, timeout=SILENCE) as response:
-        if (
-            response.status_code == 416
-        ):  # nothing stands behind what is here: whole, or not from this file
+        # nothing stands behind what is here: whole, or not from this file
+        if response.status_code == 416:
             return
         if response.status_code >= 400:
             response.read()
@@ -175,17 +172,22 @@ def file_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def _status(error: Exception) -> int | None:
+    """What a server answered, if one did."""
+    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+
+
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, HfHubHTTPError):
-        return error.response.status_code in WORTH_ANOTHER_TRY
+        return _status(error) in WORTH_ANOTHER_TRY
     return isinstance(error, httpx.TransportError)
 
 
 def _asked(error: Exception) -> float | None:
     """Seconds that a server asks to wait, by its Retry-After header: a number or a date."""
-    value = (
-        error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
-    )
+    if not isinstance(error, HfHubHTTPError):
+        return None
+    value = error.response.headers.get("Retry-After", "")
     if value.strip().isdigit():
         return float(value)
     try:
@@ -195,10 +197,11 @@ def _asked(error: Exception) -> float | None:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, HfHubHTTPError):
-        code = error.response.status_code
-        return {429: "the server asks to come back later (429)"}.get(
-            code, f"the server answers {code}"
+    if code := _status(error):
+        return (
+            "the server asks to come back later (429)"
+            if code == 429
+            else f"the server answers {code}"
         )
     if isinstance(error, httpx.TimeoutException):
         return f"nothing came for {SILENCE:.0f} s"
@@ -207,37 +210,39 @@ def _reason(error: Exception) -> str:
     return f"the connection broke ({str(error).partition(chr(10))[0] or type(error).__name__})"
 
 
+# the sentence for a failure, and its hint; the first that fits is taken
+EXPLANATIONS: tuple[tuple[type[Exception] | int, str, str], ...] = (
+    (
+        OfflineModeIsEnabled,
+        "There is no {} in the cache, and HF_HUB_OFFLINE forbids to fetch it.",
+        "Unset HF_HUB_OFFLINE.",
+    ),
+    (
+        GatedRepoError,
+        "Access to {} is gated.",
+        "Accept its terms on its page on the Hub, and set HF_TOKEN to a token of yours.",
+    ),
+    (RevisionNotFoundError, "There is no such revision of {}.", "`main` is the newest."),
+    (
+        RepositoryNotFoundError,
+        "There is no {}, or it is private.",
+        "Check the spelling; for a private one set HF_TOKEN.",
+    ),
+    (401, "Access to {} is refused (401).", "Set HF_TOKEN to a token that may read it."),
+    (403, "Access to {} is refused (403).", "Set HF_TOKEN to a token that may read it."),
+    (
+        404,
+        "There is no {} (404).",
+        "A mirror may lack it: choose another with HF_ENDPOINT, or unset that.",
+    ),
+)
+
+
 def explain(error: Exception, label: str) -> ChatlingError:
     """The sentence for a failure. No header, so no token, and no signed address is ever part of
     it.
     """
-    if isinstance(error, OfflineModeIsEnabled):
-        return DataError(
-            f"There is no {label} in the cache, and HF_HUB_OFFLINE forbids to fetch it.",
-            "Unset HF_HUB_OFFLINE.",
-        )
-    if isinstance(error, GatedRepoError):
-        return DataError(
-            f"Access to {label} is gated.",
-            "Accept its terms on its page on the Hub, and set HF_TOKEN to a token of yours.",
-        )
-    if isinstance(error, RevisionNotFoundError):
-        return DataError(f"There is no such revision of {label}.", "`main` is the newest.")
-    if isinstance(error, RepositoryNotFoundError):
-        return DataError(
-            f"There is no {label}, or it is private.",
-            "Check the spelling; for a private one set HF_TOKEN.",
-        )
-    if isinstance(error, HfHubHTTPError):
-        code = error.response.status_code
-        if code in (401, 403):
-            return DataError(
-                f"Access to {label} is refused ({code}).",
-                "Set HF_TOKEN to a token that may read it.",
-            )
-        if code == 404:
-            return DataError(
-                f"There is no {label} (404).",
-                "A mirror may lack it: choose another with HF_ENDPOINT, or unset that.",
-            )
+    for kind, what, hint in EXPLANATIONS:
+        if _status(error) == kind if isinstance(kind, int) else isinstance(error, kind):
+            return DataError(what.format(label), hint)
     return DataError(f"Could not fetch {label}: {_reason(error)}.", NETWORK)

@@ -13,6 +13,7 @@ Whatever is in the cache is taken from there without asking the network.
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import re
@@ -64,20 +65,21 @@ class _Wanted:
         """Whether the file is there and as it should be; reads it only when it has been touched
         since that was last found out.
         """
-        try:
-            facts = self.path.stat()
-        except OSError:
+        if not self.path.exists():
             return False
-        state = {"bytes": facts.st_size, "time": facts.st_mtime_ns, "checksum": self.checksum}
-        try:
+        state = self.state()
+        with contextlib.suppress(DataError):
             if read_json(self.mark("whole")) == state:
                 return True
-        except DataError:
-            pass
-        if not self.remote.matches(self.path):
-            return False
-        write_json(self.mark("whole"), state)
-        return True
+        whole = self.remote.matches(self.path)
+        if whole:
+            write_json(self.mark("whole"), state)
+        return whole
+
+    def state(self) -> dict[str, Any]:
+        """What tells whether the file has been touched."""
+        facts = self.path.stat()
+        return {"bytes": facts.st_size, "time": facts.st_mtime_ns, "checksum": self.checksum}
 
 
 class Fetcher:
@@ -108,13 +110,13 @@ class Fetcher:
             )
         self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
         self.cache, self._note = home() / "cache", note or (lambda line: None)
-        self._pause, self._listings = pause, dict[tuple[str, str], dict[str, Any]]()
+        self._pause, self._listings = pause, dict[str, dict[str, Any]]()
 
     def __reduce__(self) -> tuple[Callable[[], Fetcher], tuple[()]]:
         """In another process it works on the same cache, and tells nobody."""
         return partial(Fetcher, local=self.local, endpoint=self.endpoint, pause=self._pause), ()
 
-    def dataset(self, repo: str, pattern: str, revision: str = "main") -> list[Path]:
+    def dataset(self, repo: str, pattern: str) -> list[Path]:
         """The files of a data set whose path in it matches a pattern (as of fnmatch), sorted;
         fetched where they are not there yet.
 
@@ -124,11 +126,10 @@ class Fetcher:
         """
         return self.paths(
             repo,
-            [name for name in self.names(repo, revision) if fnmatch.fnmatch(name, pattern)],
-            revision,
+            [name for name in self.names(repo) if fnmatch.fnmatch(name, pattern)],
         )
 
-    def names(self, repo: str, revision: str = "main") -> list[str]:
+    def names(self, repo: str) -> list[str]:
         """The paths of all files in a data set, sorted. Raises DataError when it cannot be
         listed.
         """
@@ -137,32 +138,32 @@ class Fetcher:
             return sorted(
                 path.relative_to(own).as_posix() for path in own.rglob("*") if path.is_file()
             )
-        return sorted(self._listing(repo, revision)["files"])
+        return sorted(self._listing(repo)["files"])
 
-    def paths(self, repo: str, names: Sequence[str], revision: str = "main") -> list[Path]:
+    def paths(self, repo: str, names: Sequence[str]) -> list[Path]:
         """Files of a data set by their paths in it, in the given order; fetched where they are not
         there yet. Raises as `dataset`.
         """
         own = self._own(repo)
         if own is not None:
             return [own / name for name in names]
-        listing = self._listing(repo, revision)
+        listing = self._listing(repo)
         absent = [name for name in names if name not in listing["files"]]
         if absent:
             raise DataError(
                 f"The data set {repo} has no file {absent[0]}.",
-                f"`{self._about(repo, revision)}/listing.json` lists them.",
+                f"`{self._about(repo)}/listing.json` lists them.",
             )
-        wanted = [self._of_listing(repo, revision, listing, name) for name in names]
+        wanted = [self._of_listing(repo, listing, name) for name in names]
         self._bring(wanted, repo)
         return [each.path for each in wanted]
 
-    def checksum(self, repo: str, name: str, revision: str = "main") -> str:
+    def checksum(self, repo: str, name: str) -> str:
         """What tells a file of a data set from another of its name, without having it."""
         own = self._own(repo)
         if own is not None:
             return file_fingerprint(own / name)
-        entry = self._listing(repo, revision)["files"][name]
+        entry = self._listing(repo)["files"][name]
         return str(entry.get("sha256") or entry["git"])
 
     def url(self, url: str, sha256: str) -> Path:
@@ -189,39 +190,35 @@ class Fetcher:
             self.local / repo if self.local is not None and (self.local / repo).is_dir() else None
         )
 
-    def _about(self, repo: str, revision: str) -> Path:
-        return self.cache / ".fetch" / _folder(repo, revision)
+    def _about(self, repo: str) -> Path:
+        return self.cache / ".fetch" / repo
 
-    def _of_listing(
-        self, repo: str, revision: str, listing: Mapping[str, Any], name: str
-    ) -> _Wanted:
+    def _of_listing(self, repo: str, listing: Mapping[str, Any], name: str) -> _Wanted:
         entry = listing["files"][name]
         url = f"{self.endpoint}/datasets/{repo}/resolve/{listing['commit']}/{quote(name)}"
         remote = Remote(
             f"{name} of {repo}", url, entry["bytes"], entry.get("sha256"), entry.get("git")
         )
-        return _Wanted(
-            remote, self.cache / _folder(repo, revision) / name, self._about(repo, revision) / name
-        )
+        return _Wanted(remote, self.cache / repo / name, self._about(repo) / name)
 
-    def _listing(self, repo: str, revision: str) -> dict[str, Any]:
+    def _listing(self, repo: str) -> dict[str, Any]:
         """{"commit", "files": {path: {"bytes", "sha256" or "git"}}}, of the cache if it is
         there.
         """
-        key, kept = (repo, revision), self._about(repo, revision) / "listing.json"
-        if key not in self._listings:
+        kept = self._about(repo) / "listing.json"
+        if repo not in self._listings:
             with waiting_lock(kept.with_name("listing.lock")):
                 if not kept.exists():
-                    write_json(kept, self._ask(repo, revision))
-                self._listings[key] = read_json(kept)
-        return self._listings[key]
+                    write_json(kept, self._ask(repo))
+                self._listings[repo] = read_json(kept)
+        return self._listings[repo]
 
-    def _ask(self, repo: str, revision: str) -> dict[str, Any]:
+    def _ask(self, repo: str) -> dict[str, Any]:
         api = HfApi(endpoint=self.endpoint, token=get_token() or False)
-        label = f"data set {repo}" + (f" at {revision}" if revision != "main" else "")
+        label = f"data set {repo}"
         patience = RetryPolicy(self._pause, self._note)
         info = patience.persist(
-            lambda: api.dataset_info(repo, revision=revision, files_metadata=True, timeout=60),
+            lambda: api.dataset_info(repo, revision="main", files_metadata=True, timeout=60),
             label,
         )
         files = {}
@@ -282,9 +279,8 @@ class Fetcher:
         self._note(f"Fetched {files}: {got / 1e6:,.1f} MB in {time.monotonic() - begun:.0f} s")
 
     def _one(self, wanted: _Wanted, headers: Mapping[str, str], patience: RetryPolicy) -> None:
-        plain = (
-            {} if not wanted.remote.url.startswith(self.endpoint + "/") else headers
-        )  # the token is for the Hub alone
+        # the token is for the Hub alone
+        plain = headers if wanted.remote.url.startswith(self.endpoint + "/") else {}
         with waiting_lock(wanted.mark("lock"), patience.check):
             if wanted.is_whole():  # another process brought it meanwhile
                 return
@@ -292,15 +288,7 @@ class Fetcher:
             with disk_errors(wanted.path):
                 wanted.path.unlink(missing_ok=True)
             download(wanted.remote, wanted.mark("part"), wanted.path, plain, patience)
-            facts = wanted.path.stat()
-            write_json(
-                wanted.mark("whole"),
-                {"bytes": facts.st_size, "time": facts.st_mtime_ns, "checksum": wanted.checksum},
-            )
-
-
-def _folder(repo: str, revision: str) -> str:
-    return repo if revision == "main" else f"{repo}@{revision.replace('/', '-')}"
+            write_json(wanted.mark("whole"), wanted.state())
 
 
 def _progress(got: int, total: int, seconds: float) -> str:

@@ -69,29 +69,6 @@ class Mixture:
         self._nth = np.concatenate([np.empty(0, np.int64), *(np.arange(n) for n in totals)])[order]
         self._passes: dict[tuple[int, int], np.ndarray] = {}  # (part, pass) -> order of the source
 
-    @staticmethod
-    def by_weight(
-        sources: Sequence[tuple[str, Indexed[Conversation], float]], total: int, seed: int
-    ) -> Mixture:
-        """`total` conversations shared out among (name, source, weight) by weight, whole ones by
-        largest remainder.
-        """
-        weights = np.array([weight for _, _, weight in sources], np.float64)
-        if not len(weights) or weights.min() < 0 or weights.sum() <= 0:
-            raise RecipeError(
-                f"Mixture weights {weights.tolist()} are no proportions.",
-                "Give weights of at least 0, one of them above 0.",
-            )
-        exact = weights / weights.sum() * total
-        counts = np.floor(exact).astype(int)
-        for i in np.argsort(counts - exact, kind="stable")[: total - counts.sum()]:
-            counts[i] += 1
-        parts = [
-            MixturePart(name, source, count=int(n))
-            for (name, source, _), n in zip(sources, counts, strict=True)
-        ]
-        return Mixture(parts, seed)
-
     def __len__(self) -> int:
         return len(self._part)
 
