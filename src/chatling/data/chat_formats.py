@@ -125,7 +125,16 @@ def preference_columns(row: Mapping[str, Any]) -> tuple[str, str, str | None] | 
     """The columns of a better and a worse answer, or of two answers and of which is better; None
     when a row has none such.
     """
-    return _preference_columns(tuple(map(str, row)))
+    chosen, rejected = find_name(row, CHOSEN), find_name(row, REJECTED)
+    if chosen is not None and rejected is not None:
+        return chosen, rejected, None
+    for answers, judgements in JUDGED:
+        first, second, judgement = (
+            find_name(row, known) for known in (answers[:1], answers[1:], judgements)
+        )
+        if first is not None and second is not None and judgement is not None:
+            return first, second, judgement
+    return None
 
 
 def system_message(
@@ -192,20 +201,6 @@ def _named_columns(names: tuple[str, ...]) -> tuple[tuple[str, ...], Columns]:
     return turns, Columns(None, (question, *below), answer, system, find_name(names, HISTORY))
 
 
-@lru_cache(maxsize=4096)
-def _preference_columns(names: tuple[str, ...]) -> tuple[str, str, str | None] | None:
-    chosen, rejected = find_name(names, CHOSEN), find_name(names, REJECTED)
-    if chosen is not None and rejected is not None:
-        return chosen, rejected, None
-    for answers, judgements in JUDGED:
-        first, second, judgement = (
-            find_name(names, known) for known in (answers[:1], answers[1:], judgements)
-        )
-        if first is not None and second is not None and judgement is not None:
-            return first, second, judgement
-    return None
-
-
 def named_columns(names: Iterable[str]) -> Columns:
     """The columns of a question and its answer, as far as their names tell."""
     return _named_columns(tuple(names))[1]
@@ -270,7 +265,7 @@ def _are_turns(value: Any, known: bool) -> bool:
         return False
     first = turns[0]
     if isinstance(first, Mapping):
-        role, text = _turn_keys(tuple(map(str, first)))
+        role, text = _turn_keys(first)
         if role is not None and text is not None:
             return (
                 known
@@ -299,9 +294,8 @@ def are_messages(value: Any) -> bool:
     return _are_turns(value, known=False)
 
 
-@lru_cache(maxsize=4096)
-def _turn_keys(names: tuple[str, ...]) -> tuple[str | None, str | None]:
-    return find_name(names, ROLE_KEYS), find_name(names, TEXT_KEYS)
+def _turn_keys(turn: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    return find_name(turn, ROLE_KEYS), find_name(turn, TEXT_KEYS)
 
 
 def _is_pair(turn: Any) -> bool:
@@ -323,7 +317,7 @@ def _turn(turn: Any) -> Iterable[Message]:
         return _in_turn(turn)
     if not isinstance(turn, Mapping):
         raise DataError(f"a turn is {shown(turn)}, not a role and a text")
-    role_key, text_key = _turn_keys(tuple(map(str, turn)))
+    role_key, text_key = _turn_keys(turn)
     if role_key is None or text_key is None:
         both = named_columns(map(str, turn))
         if both.answer is None:

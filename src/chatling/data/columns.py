@@ -31,7 +31,7 @@ from chatling.data.names import (
     plain,
     role_of,
 )
-from chatling.data.readers import Row, RowErrors, file_format, iter_rows
+from chatling.data.readers import Row, RowErrors, file_format, iter_rows, placed_rows
 from chatling.errors import DataError
 from chatling.messages import Conversation, kind_of, shown
 
@@ -209,15 +209,12 @@ def iter_planned(
     """The texts or conversations of planned files; rows without one go to the errors."""
     for plan in plans:
         only = list(plan.columns.used) if plan.asked or plan.kind == "text" else []
-        begin, errors.place = errors.rows, ""
-        in_batches = file_format(plan.file) in ("csv", "parquet")
-        for number, row in enumerate(
-            iter_rows(plan.file, errors, columns=only or None, encoding=encoding, tick=tick), 1
+        for place, row in placed_rows(
+            plan.file, errors, columns=only or None, encoding=encoding, tick=tick
         ):
             try:
                 yield _item(row, plan)
             except DataError as error:
-                place = errors.place or f"row {number if in_batches else errors.rows - begin:,}"
                 errors.add(f"{plan.file} {place}", error.what)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import tomllib
 import unicodedata
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -50,11 +50,14 @@ ROLES: Mapping[str, Role] = {
 }
 
 
-def find_name(names: Iterable[str], known: Collection[str]) -> str | None:
+def find_name(names: Iterable[str], known: Sequence[str]) -> str | None:
     """The name among `names` that comes first in `known`, however it is written."""
-    written: dict[str, str] = {}
-    for name in names:
-        written.setdefault(plain(name), name)
+    return _find_name(tuple(map(str, names)), tuple(known))
+
+
+@lru_cache(maxsize=4096)
+def _find_name(names: tuple[str, ...], known: tuple[str, ...]) -> str | None:
+    written = {plain(name): name for name in reversed(names)}
     return next((written[name] for name in known if name in written), None)
 
 

@@ -24,7 +24,7 @@ from chatling.data.chat_formats import (
     text_of,
 )
 from chatling.data.names import plain
-from chatling.data.readers import RowErrors, iter_rows
+from chatling.data.readers import RowErrors, placed_rows
 from chatling.errors import DataError
 from chatling.messages import Conversation, Message, shown
 
@@ -206,9 +206,8 @@ def read_preferences(files: Sequence[Path], note: Callable[[str], None]) -> list
     """
     errors, found, ties = RowErrors(), list[Preference](), list[str]()
     for file in files:
-        errors.place = ""
-        for number, row in enumerate(iter_rows(file, errors), 1):
-            where = f"{file} {errors.place or f'row {number}'}"
+        for place, row in placed_rows(file, errors):
+            where = f"{file} {place}"
             try:
                 if isinstance(row, str):
                     raise DataError("it is text, not a row with a prompt and two answers")

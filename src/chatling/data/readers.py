@@ -222,6 +222,13 @@ def iter_rows(
         ) from error
 
 
+def placed_rows(file: Path, errors: RowErrors, **options: Any) -> Iterator[tuple[str, Row]]:
+    """The rows of a file, each with its place, such as "line 3"; options as of `iter_rows`."""
+    errors.place = ""
+    for number, row in enumerate(iter_rows(file, errors, **options), 1):
+        yield errors.place or f"row {number:,}", row
+
+
 def _documents(file: Path, text: io.TextIOWrapper, errors: RowErrors) -> Iterator[str]:
     """A text file as one document, or cut into pieces of 5,000 to 10,000 characters, which joined
     are the file.

@@ -14,7 +14,7 @@ from chatling.data.chat_formats import parse_conversation
 from chatling.data.columns import plan_files, unused_prose
 from chatling.data.decoding import CHUNK_CHARACTERS, PACKED
 from chatling.data.json_rows import is_lines, value_of
-from chatling.data.readers import RowErrors, file_format, iter_rows
+from chatling.data.readers import RowErrors, file_format, placed_rows
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
 from chatling.messages import Conversation, Part
@@ -141,20 +141,17 @@ class HeldRows:
     def __init__(self, path: Path):
         """Raises DataError as `iter_rows` does, and when there is no such file."""
         errors = RowErrors(TOLERATED)
-        self._rows, self._places = [], list[str]()
-        for number, row in enumerate(iter_rows(path, errors), 1):
-            self._rows.append(row)
-            self._places.append(errors.place or f"row {number}")
+        self._placed = list(placed_rows(path, errors))
         self.notes = tuple(f"left out {example}" for example in errors.examples)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._placed)
 
     def place(self, index: int) -> str:
-        return self._places[index]
+        return self._placed[index][0]
 
     def __getitem__(self, index: int) -> Any:
-        return self._rows[index]
+        return self._placed[index][1]
 
 
 def own_rows(path: Path) -> JsonLines | HeldRows:
