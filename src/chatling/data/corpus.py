@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, overload
 from chatling.data.config import DataConfig
 from chatling.data.parquet import list_parquet, parquet_characters
 from chatling.data.shard_files import file_fingerprint
+from chatling.data.splits import split_files
 from chatling.errors import DataError
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class Corpus:
 
 def folder_corpus(folder: Path) -> Corpus:
     """The parquet files of a folder. Raises DataError when they are fewer than two."""
-    train, validation = list_parquet(folder)
-    return Corpus(train, validation)
+    return Corpus(*list_parquet(folder))
 
 
 def hub_corpus(data: DataConfig, fetcher: Fetcher, characters: float) -> Corpus:
@@ -90,8 +90,11 @@ def hub_corpus(data: DataConfig, fetcher: Fetcher, characters: float) -> Corpus:
             else parquet_characters(HubFiles(fetcher, data.source, names)[0], data.column)
         )
         count = max(1, math.ceil(characters / max(each, 1.0)))
-    train = names[: min(int(count), len(names) - 1)]
-    return Corpus(HubFiles(fetcher, data.source, train), HubFiles(fetcher, data.source, names[-1:]))
+    train, validation = split_files(names)
+    return Corpus(
+        HubFiles(fetcher, data.source, train[: int(count)]),
+        HubFiles(fetcher, data.source, validation),
+    )
 
 
 def _parquet_names(data: DataConfig, fetcher: Fetcher) -> list[str]:

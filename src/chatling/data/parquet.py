@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from chatling.data.splits import split_files
 from chatling.errors import DataError
 
 TEXT_TYPES = (
@@ -31,7 +32,7 @@ class CorpusCounts:
     invalid: int = 0  # kept, with each invalid UTF-8 sequence replaced by U+FFFD
 
 
-def list_parquet(folder: Path) -> tuple[list[Path], list[Path]]:
+def list_parquet(folder: Path) -> tuple[Sequence[Path], Sequence[Path]]:
     """(train, validation) files of a corpus folder, sorted by name; the last one is validation.
 
     Raises DataError when there are fewer than two, when one is no plain file, or when the folder
@@ -56,7 +57,7 @@ def list_parquet(folder: Path) -> tuple[list[Path], list[Path]]:
             raise DataError(
                 f"{file} is not a file that can be read.", "Take it away, or write it again."
             )
-    return files[:-1], files[-1:]
+    return split_files(files)
 
 
 def iter_texts(

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
 from chatling.data.chat_formats import (
     Columns,
@@ -25,6 +24,7 @@ from chatling.data.chat_formats import (
 )
 from chatling.data.names import plain
 from chatling.data.readers import RowErrors, placed_rows
+from chatling.data.splits import is_held_out
 from chatling.errors import DataError
 from chatling.messages import Conversation, Message, shown
 
@@ -35,7 +35,7 @@ ANSWER_ASKED = re.compile(r"\r?\n\r?\nAssistant:\s*$")
 TIES = ("tie", "tiebothbad", "bothbad", "equal", "same", "none", "neither")
 TRANSCRIPT = re.compile(r"\s*Human: ?")
 HELD_OUT_NAME = re.compile(r"test|valid|eval|dev", re.IGNORECASE)
-HELD_OUT_SHARE = 20  # where no file is for validation, one prompt in so many is
+HELD_OUT_ONE_IN = 20  # where no file is for validation, one prompt in so many is
 
 
 class NoPreference(DataError):
@@ -247,7 +247,7 @@ def split_preferences(
     if held_out and rest:
         return read_preferences(rest, note), read_preferences(held_out, note)
     pairs = read_preferences(files, note)
-    marks = [crc32(repr(pair.prompt).encode()) % HELD_OUT_SHARE == 0 for pair in pairs]
+    marks = [is_held_out(repr(pair.prompt), HELD_OUT_ONE_IN) for pair in pairs]
     train, validation = (
         [pair for pair, mark in zip(pairs, marks, strict=True) if mark == wanted]
         for wanted in (False, True)

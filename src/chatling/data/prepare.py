@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -29,6 +30,7 @@ from chatling.data.columns import (
 )
 from chatling.data.decoding import PACKED, is_unreadable
 from chatling.data.readers import Found, RowErrors, file_format
+from chatling.data.splits import held_out_conversations
 from chatling.errors import DataError, MachineError
 from chatling.files import sweep_beside
 from chatling.messages import Conversation
@@ -279,20 +281,17 @@ class _Shard:
 def _write_conversations(
     items: Iterator[str | Conversation], folder: Path, counts: Imported
 ) -> None:
-    unsorted, hashes = folder / "unsorted", np.empty(1024, np.uint64)
+    unsorted, hashes = folder / "unsorted", array("Q")
     with open(unsorted, "w", encoding="utf-8") as out:
         for conversation in items:
             assert isinstance(conversation, Conversation)
             line = valid_text(json.dumps(conversation.to_dict(), ensure_ascii=False))
-            if counts.documents == len(hashes):
-                hashes = np.concatenate([hashes, np.empty_like(hashes)])
-            hashes[counts.documents], _ = text_hash(line)
+            hashes.append(text_hash(line)[0])
             counts.documents += 1
             counts.characters += sum(len(message.text) for message in conversation.messages)
             counts.unreadable += is_unreadable(line)
             out.write(line + "\n")
-    hashes = hashes[: counts.documents]
-    counts.validation = max(1, counts.documents // 50)
+    counts.validation = held_out_conversations(counts.documents)
     held_out = np.zeros(counts.documents, bool)
     held_out[np.argsort(hashes, kind="stable")[: counts.validation]] = True
     with open(folder / CONVERSATIONS, "wb") as out_bytes:

@@ -15,6 +15,7 @@ from chatling.data.columns import plan_files, unused_prose
 from chatling.data.decoding import CHUNK_CHARACTERS, PACKED
 from chatling.data.json_rows import is_lines, value_of
 from chatling.data.readers import RowErrors, file_format, placed_rows
+from chatling.data.splits import held_out_conversations
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError
 from chatling.messages import Conversation, Part
@@ -200,5 +201,5 @@ class JsonlConversations(Conversations):
             *(rows.notes if isinstance(rows, HeldRows) else ()),
             *_not_used(path),
         )
-        held_out = max(1, len(self) // 50)
+        held_out = held_out_conversations(len(self))
         self.items = self.items[held_out:] if split == "train" else self.items[:held_out]

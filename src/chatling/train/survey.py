@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 from chatling.data.json_rows import value_of
 from chatling.data.mixtures import Mapped
 from chatling.data.parquet import iter_texts, list_parquet, parquet_characters
-from chatling.data.preferences import Preference, split_preferences
+from chatling.data.preferences import HELD_OUT_ONE_IN, Preference, split_preferences
 from chatling.data.readers import RowErrors, iter_rows
+from chatling.data.splits import held_out_conversations
 from chatling.errors import DataError
 from chatling.messages import Conversation
 from chatling.model.config import ModelConfig
@@ -104,8 +105,9 @@ def survey_conversations(name: str) -> Held:
     head = _head(path) if path.stat().st_size > WHOLE else None
     if head is not None:
         talks, share = head
-        kept = max(1, round(len(talks) / share / 50))
-        items = round(len(talks) / share) - kept
+        total = round(len(talks) / share)
+        kept = held_out_conversations(total)
+        items = total - kept
     else:
         try:
             held_out, talks = (JsonlConversations(path, split) for split in ("validation", "train"))
@@ -140,7 +142,8 @@ def survey_pairs(files: Sequence[Path]) -> Held:
     if not pairs:
         raise DataError(f"The first rows of {', '.join(map(str, files))} are no preference pairs.")
     items = int(size / max(1.0, sum(_bytes(_pair_text(pair)) for pair in pairs) / len(pairs)))
-    return _held(items, map(_pair_text, pairs), False, items // 20, min(map(_pair_bytes, pairs)))
+    held_out, shortest = items // HELD_OUT_ONE_IN, min(map(_pair_bytes, pairs))
+    return _held(items, map(_pair_text, pairs), False, held_out, shortest)
 
 
 def _held(
