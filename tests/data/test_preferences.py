@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatling.data import IGNORE
-from chatling.data.preference_batches import PreferenceBatches, RenderedPairs
+from chatling.data.preference_batches import PreferenceBatches, rendered_pairs
 from chatling.data.preferences import (
     NoPreference,
     Preference,
@@ -322,12 +322,12 @@ def shards(
 ) -> TokenShards:
     folder = tmp_path_factory.mktemp("pairs") / "train"
     return write_conversation_shards(
-        folder, RenderedPairs(tokenizer, pairs), tokenizer.vocab_size, fingerprint="test"
+        folder, rendered_pairs(tokenizer, pairs), tokenizer.vocab_size, fingerprint="test"
     )
 
 
 def test_only_the_answer_is_learnt(tokenizer: Tokenizer, pairs: list[Preference]) -> None:
-    rendered = RenderedPairs(tokenizer, pairs)
+    rendered = rendered_pairs(tokenizer, pairs)
     for i, pair in enumerate(pairs):
         for side, answer in enumerate((pair.chosen, pair.rejected)):
             item, prompt = rendered[2 * i + side], render_prompt(tokenizer, pair.prompt)

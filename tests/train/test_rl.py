@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from chatling.config.stages import RLConfig
 from chatling.data import IGNORE
-from chatling.data.loaders import BatchSource, Step
+from chatling.data.loaders import MicroBatches, Step
 from chatling.data.shuffle import seeded_order
 from chatling.errors import DataError, RecipeError
 from chatling.evals.pass_at_k import judge
@@ -475,7 +475,7 @@ def test_replayed_conversations_count_by_their_mean_loss(
             torch.testing.assert_close(parameter.grad, mine + more, rtol=1e-6, atol=1e-8)
 
 
-def _batches_known(folder: Path) -> BatchSource:
+def _batches_known(folder: Path) -> MicroBatches:
     replay = known(folder)
     return finetune_batches(
         context(folder), replay.config, replay.shards, tiny_model(tiny_tokenizer()).config

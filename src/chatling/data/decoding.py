@@ -42,20 +42,34 @@ def check_encoding(name: str) -> None:
         ) from None
 
 
-class _Counted(io.RawIOBase):
-    """A file that tells how much of it was read."""
+class _Stream(io.RawIOBase):
+    """Blocks of bytes as a file."""
 
-    def __init__(self, file: IO[bytes], tick: Tick):
-        self._file, self._tick = file, tick
+    def __init__(self, blocks: Iterator[bytes]):
+        self._blocks, self._rest = blocks, memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
-        buffer[: len(data)] = data
-        self._tick(len(data))
-        return len(data)
+        # a block may be empty
+        while not self._rest and (block := next(self._blocks, None)) is not None:
+            self._rest = memoryview(block)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+
+def _buffered(blocks: Iterator[bytes]) -> io.BufferedReader:
+    return io.BufferedReader(_Stream(blocks), CHUNK_CHARACTERS)
+
+
+def _counted(file: IO[bytes], tick: Tick) -> Iterator[bytes]:
+    """The blocks of a file, of which `tick` is told."""
+    while block := file.read(CHUNK_CHARACTERS):
+        tick(len(block))
+        yield block
 
 
 @contextmanager
@@ -68,7 +82,7 @@ def unpacked(file: Path, tick: Tick) -> Iterator[io.BufferedReader]:
             f"{file} is a pipe, socket or device, not a file.", "Write what it gives to a file."
         )
     with open(file, "rb") as raw:
-        counted: Any = io.BufferedReader(_Counted(raw, tick), CHUNK_CHARACTERS)
+        counted: Any = _buffered(_counted(raw, tick))
         packed = PACKED.get(file.suffix.lower())
         stream = (
             pa.CompressedInputStream(pa.PythonFile(counted, "r"), packed) if packed else counted
@@ -87,59 +101,42 @@ def open_text(
     characters are that or NUL.
     """
     with unpacked(file, tick) as stream:
-        utf8 = io.BufferedReader(_Utf8(file, stream, encoding or "utf-8"), CHUNK_CHARACTERS)
+        utf8 = _buffered(_as_utf8(file, stream, encoding or "utf-8"))
         yield io.TextIOWrapper(utf8, "utf-8", errors="replace", newline=newline)
 
 
-class _Utf8(io.RawIOBase):
+def _as_utf8(file: Path, stream: io.BufferedReader, encoding: str) -> Iterator[bytes]:
     """The text of a stream in any encoding as UTF-8, without its byte order mark, as long as it can
     be read.
     """
-
-    def __init__(self, file: Path, stream: io.BufferedReader, encoding: str):
-        self._file, self._stream = file, stream
-        self._head = stream.read(CHUNK_CHARACTERS)
-        mark = next((mark for mark in BYTE_ORDER_MARKS if self._head.startswith(mark)), b"")
-        self._unread: bytes | None = self._head[len(mark) :]
-        self._head = self._head[: 1 << 16]
-        self._encoding = BYTE_ORDER_MARKS.get(mark, encoding)
-        self._decoder = codecs.getincrementaldecoder(self._encoding)("replace")
-        self._utf8, self._characters, self._unreadable, self._ended = memoryview(b""), 0, 0, False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._utf8 and not self._ended:
-            data = self._stream.read(CHUNK_CHARACTERS) if self._unread is None else self._unread
-            self._ended = not data and self._unread is None
-            self._unread = None
-            text = self._decoder.decode(data, final=self._ended)
-            self._count(text)
-            self._utf8 = memoryview(text.encode("utf-8", "surrogatepass"))
-        size = min(len(buffer), len(self._utf8))
-        buffer[:size] = self._utf8[:size]
-        self._utf8 = self._utf8[size:]
-        return size
-
-    def _count(self, text: str) -> None:
-        self._characters += len(text)
-        self._unreadable += sum(map(text.count, UNREADABLE))
-        tolerated = UNREADABLE_SHARE * self._characters
-        if self._unreadable > (tolerated if self._ended else max(100, tolerated)):
-            likely = likely_encoding(self._head)
-            count = f"{self._unreadable:,} of {self._characters:,} characters are unreadable"
-            raise DataError(
-                f"{self._file} is not in the encoding it was read in: {count}.",
-                (
-                    f"Its bytes are like those of {likely}: --encoding {likely}."
-                    if likely not in (None, self._encoding)
-                    else (
-                        "Name its encoding, for example --encoding gb18030; if it is not text, take"
-                        " it away."
-                    )
-                ),
+    head = stream.read(CHUNK_CHARACTERS)
+    mark = next((mark for mark in BYTE_ORDER_MARKS if head.startswith(mark)), b"")
+    encoding = BYTE_ORDER_MARKS.get(mark, encoding)
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    data, head = head[len(mark) :], head[: 1 << 16]
+    characters, unreadable, ended = 0, 0, False
+    while not ended:
+        data = data or stream.read(CHUNK_CHARACTERS)
+        ended = not data
+        text = decoder.decode(data, final=ended)
+        data = b""
+        characters += len(text)
+        unreadable += sum(map(text.count, UNREADABLE))
+        tolerated = UNREADABLE_SHARE * characters
+        if unreadable > (tolerated if ended else max(100, tolerated)):
+            likely = likely_encoding(head)
+            hint = (
+                "Name its encoding, for example --encoding gb18030; if it is not text, take it"
+                " away."
             )
+            if likely not in (None, encoding):
+                hint = f"Its bytes are like those of {likely}: --encoding {likely}."
+            raise DataError(
+                f"{file} is not in the encoding it was read in: {unreadable:,} of {characters:,}"
+                " characters are unreadable.",
+                hint,
+            )
+        yield text.encode("utf-8", "surrogatepass")
 
 
 def is_unreadable(text: str) -> bool:

@@ -30,7 +30,7 @@ def json_lines(file: Path, text: IO[str], errors: RowErrors) -> Iterator[Row]:
     """
     head = text.read(CHUNK_CHARACTERS)
     if not is_lines(head):
-        yield from _values(file, text, errors, head)
+        yield from json_values(file, text, errors, head)
         return
     for number, line in enumerate(_lines(head, text), 1):
         if not line or line.isspace():
@@ -43,13 +43,6 @@ def json_lines(file: Path, text: IO[str], errors: RowErrors) -> Iterator[Row]:
             yield from line_rows(line)
         except DataError as error:
             errors.add(f"{file} line {number}", error.what)
-
-
-def json_values(file: Path, text: IO[str], errors: RowErrors) -> Iterator[Row]:
-    """The rows of a json list, or of values one after the other, as they come. Raises DataError
-    naming the line that is no JSON.
-    """
-    yield from _values(file, text, errors, "")
 
 
 def is_lines(head: str) -> bool:
@@ -165,7 +158,10 @@ class _Buffer:
                 return self.held[self.at : self.at + 1]
 
 
-def _values(file: Path, text: IO[str], errors: RowErrors, head: str) -> Iterator[Row]:
+def json_values(file: Path, text: IO[str], errors: RowErrors, head: str = "") -> Iterator[Row]:
+    """The rows of a json list, or of values one after the other, as they come; `head` was read of
+    the text already. Raises DataError naming the line that is no JSON.
+    """
     buffer, inside = _Buffer(text, head), False
     while character := buffer.skip():
         if character == "]" and inside:

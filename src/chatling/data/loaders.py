@@ -61,14 +61,6 @@ class StepSource(Protocol):
     def steps(self, state: dict[str, Any] | None = None) -> Iterator[Step]: ...
 
 
-class BatchSource(StepSource, Protocol):
-    """Steps of rows that are counted, and can be read once, for validation."""
-
-    @property
-    def rows_per_epoch(self) -> int: ...
-    def once(self, tokens: int | None = None) -> Iterator[MicroBatch]: ...
-
-
 class RowBatches(ABC, Generic[Row]):
     """Steps of rows in the order of their epochs; a subclass says what a row is."""
 
@@ -142,6 +134,10 @@ class MicroBatches(RowBatches[Row]):
             )
         self.rows_per_step, self.micro_rows, self.bos = rows_per_step, micro_rows, bos
         self.rank, self.world = rank, world
+
+    @property
+    @abstractmethod
+    def rows_per_epoch(self) -> int: ...
 
     @abstractmethod
     def _micro(self, chunk: Sequence[Row]) -> MicroBatch:

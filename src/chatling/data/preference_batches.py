@@ -10,6 +10,7 @@ import numpy as np
 
 from chatling.data import IGNORE
 from chatling.data.loaders import RowBatches, masked_row, padded
+from chatling.data.mixtures import Mapped
 from chatling.data.preferences import Preference
 from chatling.data.shuffle import seeded_order
 from chatling.data.token_shards import TokenShards
@@ -19,26 +20,22 @@ from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import Rendered, render
 
 
-class RenderedPairs:
+def rendered_pairs(tokenizer: Tokenizer, pairs: Sequence[Preference]) -> Mapped[int, Rendered]:
     """Pairs as documents to be written as shards: 2 i is the chosen answer of pair i, 2 i + 1 the
     rejected one, each after its prompt.
 
     Only the answer is learnt: an earlier turn of the assistant is part of the prompt.
     """
 
-    def __init__(self, tokenizer: Tokenizer, pairs: Sequence[Preference]):
-        self.tokenizer, self.pairs = tokenizer, pairs
-
-    def __len__(self) -> int:
-        return 2 * len(self.pairs)
-
-    def __getitem__(self, index: int) -> Rendered:
-        pair = self.pairs[index // 2]
+    def rendered(index: int) -> Rendered:
+        pair = pairs[index // 2]
         answer = pair.rejected if index % 2 else pair.chosen
-        whole = render(self.tokenizer, Conversation((*pair.prompt.messages, answer)))
+        whole = render(tokenizer, Conversation((*pair.prompt.messages, answer)))
         # and the assistant's opening token
-        given = len(render(self.tokenizer, pair.prompt).ids) + 1
+        given = len(render(tokenizer, pair.prompt).ids) + 1
         return Rendered(whole.ids, [False] * given + whole.mask[given:])
+
+    return Mapped(range(2 * len(pairs)), rendered)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import IO, Protocol
 
 import numpy as np
 
@@ -27,6 +26,8 @@ from chatling.data.shard_files import (
 )
 from chatling.data.token_shards import Indexed, TokenShards
 from chatling.run_dir import MANIFEST, building_folder, disk_errors, write_json
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.chat_template import Rendered
 
 # texts encoded at a time: enough to keep all cores busy, little memory
 BLOCK_CHARACTERS = 4_000_000
@@ -35,44 +36,9 @@ Progress = Callable[[int, int], None]
 Note = Callable[[str], None]
 
 
-class TextTokenizer(Protocol):
-    """What writing shards needs of a tokenizer."""
-
-    @property
-    def vocab_size(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
-    def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]: ...
-
-
-class MaskedTokens(Protocol):
-    """A rendered conversation: `ids` begin with bos, `mask` is true where a token is trained on."""
-
-    @property
-    def ids(self) -> Sequence[int]: ...
-    @property
-    def mask(self) -> Sequence[bool]: ...
-
-
-class ShardWriter:
-    """The open files of the shard being written."""
-
-    def __init__(self, tokens: IO[bytes], mask: IO[bytes] | None, vocab_size: int):
-        self.tokens, self.mask, self.vocab_size = tokens, mask, vocab_size
-        self.lengths: list[np.ndarray] = [np.zeros(1, np.int64)]
-
-    def add(self, ids: np.ndarray, lengths: np.ndarray, mask: np.ndarray | None = None) -> None:
-        if ids.size and int(ids.max()) >= self.vocab_size:
-            raise ValueError(
-                f"token id {int(ids.max())} is outside the vocabulary of {self.vocab_size}"
-            )
-        self.tokens.write(ids.astype(id_type(self.vocab_size)).tobytes())
-        self.lengths.append(lengths)
-        if self.mask is not None and mask is not None:
-            self.mask.write(mask.astype(np.uint8).tobytes())
-
-
-Fill = Callable[[int, ShardWriter], CorpusCounts]  # adds the documents of a shard
+# ids of some documents one after the other, the length of each, and their mask where there is one
+Block = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+Fill = Callable[[int, CorpusCounts], Iterable[Block]]  # the documents of a shard; fills the counts
 
 
 def _write_corpus(
@@ -128,13 +94,24 @@ def _write_missing(
 
 
 def _write_shard(corpus: ShardList, i: int, fill: Fill) -> None:
+    counts, lengths = CorpusCounts(), [np.zeros(1, np.int64)]
     with building_folder(corpus.shards[i]) as shard:
         with ExitStack() as stack:
-            tokens = stack.enter_context(open(shard / TOKENS, "wb"))
-            mask = stack.enter_context(open(shard / MASK, "wb")) if corpus.masked else None
-            files = ShardWriter(tokens, mask, corpus.vocab_size)
-            counts = fill(i, files)
-        offsets = np.cumsum(np.concatenate(files.lengths))
+            files = {
+                name: stack.enter_context(open(shard / name, "wb"))
+                for name in ((TOKENS, MASK) if corpus.masked else (TOKENS,))
+            }
+            for ids, sizes, mask in fill(i, counts):
+                if ids.size and int(ids.max()) >= corpus.vocab_size:
+                    raise ValueError(
+                        f"token id {int(ids.max())} is outside the vocabulary of"
+                        f" {corpus.vocab_size}"
+                    )
+                files[TOKENS].write(ids.astype(id_type(corpus.vocab_size)).tobytes())
+                lengths.append(sizes)
+                if mask is not None:
+                    files[MASK].write(mask.astype(np.uint8).tobytes())
+        offsets = np.cumsum(np.concatenate(lengths))
         (shard / OFFSETS).write_bytes(offsets.astype("<i8").tobytes())
         meta = ShardMeta(corpus.fingerprints[i], int(offsets[-1]), len(offsets) - 1, counts)
         write_json(shard / META, asdict(meta))
@@ -143,7 +120,7 @@ def _write_shard(corpus: ShardList, i: int, fill: Fill) -> None:
 def text_shards(
     folder: Path,
     files: Sequence[Path],
-    tokenizer: TextTokenizer,
+    tokenizer: Tokenizer,
     column: str,
     marks: Sequence[str] | None = None,
 ) -> ShardList:
@@ -158,7 +135,7 @@ def text_shards(
 def write_token_shards(
     folder: Path,
     files: Sequence[Path],
-    tokenizer: TextTokenizer,
+    tokenizer: Tokenizer,
     *,
     column: str = "text",
     marks: Sequence[str] | None = None,
@@ -172,13 +149,13 @@ def write_token_shards(
     DataError for unreadable files, a missing column or an empty corpus.
     """
     corpus = text_shards(folder, files, tokenizer, column, marks)
-    return _write_corpus(corpus, partial(_add_texts, files, tokenizer, column), None, note)
+    return _write_corpus(corpus, partial(_text_blocks, files, tokenizer, column), None, note)
 
 
 def write_first_shards(
     corpus: ShardList,
     files: Sequence[Path],
-    tokenizer: TextTokenizer,
+    tokenizer: Tokenizer,
     column: str,
     count: int,
     note: Note | None = None,
@@ -186,17 +163,15 @@ def write_first_shards(
     """The first `count` shards of what `write_token_shards` would write, without the index that
     makes it a finished corpus.
     """
-    _write_missing(corpus, partial(_add_texts, files, tokenizer, column), count, note=note)
+    _write_missing(corpus, partial(_text_blocks, files, tokenizer, column), count, note=note)
 
 
-def _add_texts(
-    files: Sequence[Path], tokenizer: TextTokenizer, column: str, i: int, shard: ShardWriter
-) -> CorpusCounts:
-    counts = CorpusCounts()
+def _text_blocks(
+    files: Sequence[Path], tokenizer: Tokenizer, column: str, i: int, counts: CorpusCounts
+) -> Iterator[Block]:
     for texts in _blocks(iter_texts([files[i]], column, counts)):
         ids, offsets = tokenizer.encode_flat(texts)
-        shard.add(ids, np.diff(offsets))
-    return counts
+        yield ids, np.diff(offsets), None
 
 
 def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:
@@ -214,7 +189,7 @@ def _blocks(texts: Iterator[str]) -> Iterator[list[str]]:
 
 def write_conversation_shards(
     folder: Path,
-    rendered: Indexed[MaskedTokens],
+    rendered: Indexed[Rendered],
     vocab_size: int,
     *,
     fingerprint: str,
@@ -230,9 +205,9 @@ def write_conversation_shards(
     """
     total = len(rendered)
 
-    def fill(i: int, shard: ShardWriter) -> CorpusCounts:
-        begin, end = i * CONVERSATIONS_PER_SHARD, min(total, (i + 1) * CONVERSATIONS_PER_SHARD)
-        for index in range(begin, end):
+    def fill(i: int, counts: CorpusCounts) -> Iterator[Block]:
+        begin = i * CONVERSATIONS_PER_SHARD
+        for index in range(begin, min(total, begin + CONVERSATIONS_PER_SHARD)):
             item = rendered[index]
             ids, mask = np.asarray(item.ids[1:], np.int64), np.asarray(item.mask[1:], np.uint8)
             if len(ids) != len(mask) or not len(ids):
@@ -240,8 +215,8 @@ def write_conversation_shards(
                     f"conversation {index} has {len(item.ids)} ids and {len(item.mask)} mask"
                     " entries"
                 )
-            shard.add(ids, np.array([len(ids)]), mask)
-        return CorpusCounts(documents=end - begin)
+            counts.documents += 1
+            yield ids, np.array([len(ids)]), mask
 
     shards = range(-(-total // CONVERSATIONS_PER_SHARD))
     fingerprints = [digest(fingerprint, vocab_size, total, i) for i in shards]

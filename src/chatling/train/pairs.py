@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chatling.config.stages import DPOConfig
-from chatling.data.preference_batches import RenderedPairs
+from chatling.data.preference_batches import rendered_pairs
 from chatling.data.preferences import split_preferences
 from chatling.data.readers import file_format, find_files
 from chatling.data.shard_files import file_fingerprint
@@ -53,7 +53,7 @@ def prepare_dpo(
         facts = repr(("dpo", tokenizer.fingerprint, sources.seed, config.data, marks, len(pairs)))
         write_conversation_shards(
             folder,
-            RenderedPairs(tokenizer, pairs),
+            rendered_pairs(tokenizer, pairs),
             tokenizer.vocab_size,
             fingerprint=facts,
             note=note,
