@@ -36,14 +36,12 @@ from chatling.errors import DataError
 from chatling.messages import Conversation, kind_of, shown
 
 PEEKED_ROWS = 200  # of a file, to tell what it holds
-AS_MUCH = (
-    0.5  # of the text that is used: a column that holds so much may not be left behind unasked
-)
+# of the text that is used: a column that holds so much may not be left behind unasked
+AS_MUCH = 0.5
 DEEPEST = 8  # levels of lists and objects that are searched for text
 WORD = re.compile(r"[^\W\d_]+")
-WIDE = re.compile(
-    r"[\u2e80-\u9fff\uf900-\ufaff]"
-)  # Chinese and Japanese, which are written without spaces
+# Chinese and Japanese, which are written without spaces
+WIDE = re.compile(r"[\u2e80-\u9fff\uf900-\ufaff]")
 WORDS_OF_PROSE = 3  # below, a value is a name, a kind or a number
 MENDS = {
     "jsonl": 'Write one JSON object a line, such as {"text": "…"}.',
@@ -67,9 +65,8 @@ class Plan:
     kind: Kind
     columns: Columns = field(default_factory=Columns)
     used: tuple[str, ...] = ()  # names of columns
-    unused: Mapping[str, float] = field(
-        default_factory=dict
-    )  # columns that hold prose -> how much, as a share of what is used
+    # columns that hold prose -> how much, as a share of what is used
+    unused: Mapping[str, float] = field(default_factory=dict)
     asked: bool = False  # somebody named the columns
 
     @property

@@ -24,9 +24,8 @@ WORDS = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W_\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: odd, so that its powers mix all bits
-FIELDS = frozenset(
-    [*QUESTION, *CONTEXT, *TEXT, "ctx", "sentence"]
-)  # columns of a test item's text, as `plain` writes them
+# columns of a test item's text, as `plain` writes them
+FIELDS = frozenset([*QUESTION, *CONTEXT, *TEXT, "ctx", "sentence"])
 TEST_NAME = re.compile(r"(^|[-_.])test([-_.]|$)", re.IGNORECASE)
 FILTER_BITS = 24
 

@@ -19,7 +19,8 @@ PACKED = {".gz": "gzip", ".zst": "zstd"}
 CHUNK_CHARACTERS = 1 << 20
 UNREADABLE_SHARE = 0.01  # of a file's characters; above, its encoding is another
 UNREADABLE = "\ufffd\0"  # what bytes of another encoding become; no text holds NUL
-BYTE_ORDER_MARKS = {  # UTF-32 before UTF-16, whose mark its own begins with
+# UTF-32 before UTF-16, whose mark its own begins with
+BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -75,9 +76,8 @@ def _counted(file: IO[bytes], tick: Tick) -> Iterator[bytes]:
 @contextmanager
 def unpacked(file: Path, tick: Tick) -> Iterator[io.BufferedReader]:
     """The file's bytes, decompressed; a packed file that ends too early raises OSError."""
-    if (
-        file.exists() and not file.is_file() and not file.is_dir()
-    ):  # opening a pipe would wait for its writer
+    # opening a pipe would wait for its writer
+    if file.exists() and not file.is_file() and not file.is_dir():
         raise DataError(
             f"{file} is a pipe, socket or device, not a file.", "Write what it gives to a file."
         )

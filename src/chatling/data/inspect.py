@@ -24,6 +24,7 @@ SAMPLES = 3
 REMEMBERED = 1_000_000
 LOOKED_AT = 20_000  # characters of a document that are searched for garbled text
 GARBLED_CHARACTERS = 6  # at least, for a document to count as garbled
+# encoding -> the shortest run of characters that tells
 OTHER_ENCODINGS = {
     "cp1252": 2,
     "latin-1": 2,
@@ -31,11 +32,10 @@ OTHER_ENCODINGS = {
     "gb18030": 6,
     "shift_jis": 6,
     "euc_kr": 6,
-}  # shortest run that tells
+}
 NOT_ASCII = re.compile(r"[^\x00-\x7f]{2,400}")
-IDENTIFIER = re.compile(
-    r"\s*[!-~]{1,300}\s*"
-)  # an address, a path, a number, an id: no space in it
+# an address, a path, a number, an id: no space in it
+IDENTIFIER = re.compile(r"\s*[!-~]{1,300}\s*")
 
 
 @dataclass

@@ -207,9 +207,8 @@ class PackedRows:
 def _cut(starts: np.ndarray, lengths: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut documents longer than a row into pieces of a row each and a rest."""
     pieces = -(-lengths // row_tokens)
-    nth = np.arange(pieces.sum()) - np.repeat(
-        np.cumsum(pieces) - pieces, pieces
-    )  # piece's number within its document
+    # piece's number within its document
+    nth = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     return np.repeat(starts, pieces) + nth * row_tokens, np.minimum(
         np.repeat(lengths, pieces) - nth * row_tokens, row_tokens
     )

@@ -28,9 +28,8 @@ from chatling.data.splits import is_held_out
 from chatling.errors import DataError
 from chatling.messages import Conversation, Message, shown
 
-TURN = re.compile(
-    r"(?:^|\r?\n\r?\n)(Human|Assistant): ?"
-)  # HH-RLHF writes whole conversations as one string
+# HH-RLHF writes whole conversations as one string
+TURN = re.compile(r"(?:^|\r?\n\r?\n)(Human|Assistant): ?")
 ANSWER_ASKED = re.compile(r"\r?\n\r?\nAssistant:\s*$")
 TIES = ("tie", "tiebothbad", "bothbad", "equal", "same", "none", "neither")
 TRANSCRIPT = re.compile(r"\s*Human: ?")
@@ -190,9 +189,8 @@ def _transcript(text: str) -> list[Message]:
         return []
     parts = TURN.split(text.lstrip())
     names, texts = parts[1::2], parts[2::2]
-    if (
-        texts[-1].strip() == "" and names[-1] == "Assistant"
-    ):  # a prompt that ends "Assistant:" asks for the answer
+    # a prompt that ends "Assistant:" asks for the answer
+    if texts[-1].strip() == "" and names[-1] == "Assistant":
         names, texts = names[:-1], texts[:-1]
     return [
         Message.of("user" if name == "Human" else "assistant", said.strip())

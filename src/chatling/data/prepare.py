@@ -44,9 +44,8 @@ SHARD_BYTES = 100_000_000  # of text in a shard
 MOST_SHARDS = 128  # written at once, so it bounds open files and memory
 BUFFERED_CHARACTERS = 500_000  # of a shard, before they are written as a row group
 VALIDATION_SHARE, VALIDATION_BYTES = 0.02, 50_000_000  # the smaller of the two
-SURE_DOCUMENTS = (
-    1000  # seen before the share is settled, so that a small corpus gets its share exactly
-)
+# seen before the share is settled, so that a small corpus gets its share exactly
+SURE_DOCUMENTS = 1000
 NOWHERE = "Choose a folder that can be written to, with CHATLING_HOME or --to."
 
 Progress = Callable[[int, int], None]
@@ -151,9 +150,8 @@ def import_data(
                     "Bring more." if not counts.bad else "Mend those rows.",
                 )
             record = json.dumps({"source": origin, **asdict(counts)}, indent=1, ensure_ascii=False)
-            write_atomic(
-                building / RECORD, valid_text(record) + "\n"
-            )  # a file's name may be no Unicode
+            # a file's name may be no Unicode
+            write_atomic(building / RECORD, valid_text(record) + "\n")
     return counts
 
 

@@ -64,9 +64,8 @@ class RowErrors:
     rows: int = 0
     bad: int = 0
     examples: list[str] = field(default_factory=list)
-    place: str = (
-        ""  # of the row that was read last, such as "line 3"; "" where the reader cannot tell
-    )
+    # of the row that was read last, such as "line 3"; "" where the reader cannot tell
+    place: str = ""
 
     def add(self, where: str, why: str) -> None:
         """Note a row that cannot be used. Raises DataError when it makes more than 10 and more than
@@ -212,9 +211,8 @@ def iter_rows(
     except FileNotFoundError:
         raise DataError(f"{file} does not exist.") from None
     except (pa.ArrowException, OSError, UnicodeError) as error:
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # the system's own, not pyarrow's
+        # the system's own, not pyarrow's
+        if isinstance(error, OSError) and error.errno is not None:
             raise DataError(f"{file} cannot be read: {error.strerror or error}.") from error
         raise DataError(
             f"{file} is not a readable {kind} file ({str(error).splitlines()[0]}).",

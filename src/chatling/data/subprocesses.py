@@ -23,14 +23,12 @@ def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
 
 
 def _work(work: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # the run decides when it is over, and ends us then
+    # the run decides when it is over, and ends us then
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(10)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    with contextlib.suppress(
-        ChatlingError
-    ):  # whoever needs the result meets the same trouble, and tells of it
+    # whoever needs the result meets the same trouble, and tells of it
+    with contextlib.suppress(ChatlingError):
         work(*arguments)
 
 
