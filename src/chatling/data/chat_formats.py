@@ -61,11 +61,11 @@ def find_columns(row: Mapping[str, Any]) -> Columns | None:
     """
     candidates, named = _named_columns(tuple(map(str, row)))
     for name in candidates:
-        if _are_turns(row.get(name), known=True):
+        if are_turns(row.get(name), known=True):
             return Columns(name, system=named.system)
     if named.answer is not None:
         return named
-    other = next((name for name, value in row.items() if _are_turns(value, known=False)), None)
+    other = next((name for name, value in row.items() if are_turns(value)), None)
     return None if other is None else Columns(other, system=named.system)
 
 
@@ -77,7 +77,7 @@ def parse_conversation(row: Any, columns: Columns | None = None) -> Conversation
     question opens the conversation. Raises DataError for whatever else a row may be: no
     conversation, an unknown role, turns out of order, empty turns.
     """
-    if isinstance(row, list | tuple) and are_messages(row):
+    if isinstance(row, list | tuple) and are_turns(row):
         row = {"messages": row}
     if not isinstance(row, Mapping):
         raise DataError(
@@ -210,12 +210,12 @@ def _answered(row: Mapping[str, Any], columns: Columns) -> list[Message]:
     """The question, and its answer."""
     name = columns.answer
     assert name is not None
-    if len(columns.questions) == 1 and _are_turns(row.get(columns.questions[0]), known=False):
+    if len(columns.questions) == 1 and are_turns(row.get(columns.questions[0])):
         asked = read_turns(row[columns.questions[0]])
     else:
         asked = [Message.of("user", joined_question(row, columns.questions))]
     answer = row.get(name)
-    if _are_turns([answer], known=False) or _are_turns(answer, known=False):
+    if are_turns([answer]) or are_turns(answer):
         return [*asked, *read_turns(answer)]
     if isinstance(answer, Mapping) and "text" in answer:  # SQuAD's
         answer = answer["text"]
@@ -256,7 +256,7 @@ def _decoded(value: Any) -> Any:
     return value
 
 
-def _are_turns(value: Any, known: bool) -> bool:
+def are_turns(value: Any, known: bool = False) -> bool:
     """Whether a value is a list of turns; where the column's name is not `known`, only what can
     hardly be anything else.
     """
@@ -282,16 +282,11 @@ def may_be_turns(value: Any, name: str) -> bool:
     """Whether a value may be turns in a column that somebody says holds them; lines of a text are
     none, unless its name says so.
     """
-    return _are_turns(
+    return are_turns(
         value,
         known=plain(name) in TURNS
         or (isinstance(value, list) and bool(value) and not isinstance(value[0], str)),
     )
-
-
-def are_messages(value: Any) -> bool:
-    """Whether a list that has no name is one conversation."""
-    return _are_turns(value, known=False)
 
 
 def _turn_keys(turn: Mapping[str, Any]) -> tuple[str | None, str | None]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from chatling.data.chat_formats import are_messages
+from chatling.data.chat_formats import are_turns
 from chatling.data.decoding import CHUNK_CHARACTERS
 from chatling.errors import DataError
 from chatling.messages import kind_of, shown
@@ -60,7 +60,7 @@ def is_lines(head: str) -> bool:
     if rest.strip():
         return True
     return (
-        are_messages(value)
+        are_turns(value)
         if isinstance(value, list)
         else not isinstance(value, dict) or _only_list(value) == [value]
     )
@@ -72,7 +72,7 @@ def line_rows(line: str) -> Iterator[Row]:
     if (
         isinstance(value, list)
         and value
-        and not are_messages(value)
+        and not are_turns(value)
         and all(isinstance(each, Mapping) for each in value)
     ):
         yield from value
@@ -108,7 +108,7 @@ def row_of(value: Any) -> Row:
     """
     if isinstance(value, dict | str):
         return value
-    if isinstance(value, list) and are_messages(value):
+    if isinstance(value, list) and are_turns(value):
         return {"messages": value}
     raise DataError(f"{kind_of(value)} {EXPECTED}: {shown(value)}")
 
@@ -194,7 +194,7 @@ def _begins_conversation(file: Path, buffer: _Buffer) -> bool:
         if buffer.held[between.end() : between.end() + 1] == "]":
             return False
         try:
-            return are_messages([DECODER.raw_decode(buffer.held, between.end())[0]])
+            return are_turns([DECODER.raw_decode(buffer.held, between.end())[0]])
         except (ValueError, RecursionError) as error:
             _read_on(file, buffer, error)
 
@@ -240,4 +240,4 @@ def _only_list(value: dict[str, Any]) -> list[Any]:
         for each in value.values()
         if isinstance(each, list) and len(each) > 1 and all(isinstance(row, dict) for row in each)
     ]
-    return lists[0] if len(lists) == 1 and not are_messages(lists[0]) else [value]
+    return lists[0] if len(lists) == 1 and not are_turns(lists[0]) else [value]

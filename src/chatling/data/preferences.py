@@ -12,7 +12,7 @@ from typing import Any
 
 from chatling.data.chat_formats import (
     Columns,
-    are_messages,
+    are_turns,
     earlier_turns,
     find_columns,
     joined_question,
@@ -147,7 +147,7 @@ def _prompt(row: Mapping[str, Any], columns: Columns) -> tuple[list[Message], bo
         value = value["messages"]
     if name is None or value is None or value == "" or value == []:
         return history, False
-    if not isinstance(value, str) or are_messages(value):
+    if not isinstance(value, str) or are_turns(value):
         return [*history, *read_turns(value)], False
     turns = _transcript(value)
     if turns and (
@@ -165,7 +165,7 @@ def _side(value: Any, name: str, before: Sequence[Message], spoken: bool) -> lis
     """
     if isinstance(value, bool | int | float):
         value = text_of(value, name)
-    if isinstance(value, str) and not are_messages(value):
+    if isinstance(value, str) and not are_turns(value):
         turns = _transcript(value)
         asked = [turn.text.strip() for turn in before if turn.role == "user"]
         if (
