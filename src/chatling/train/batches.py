@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from chatling.config.stages import FinetuneConfig
-from chatling.data.loaders import BatchSource, ConversationBatches, PretrainBatches
+from chatling.data.loaders import ConversationBatches, MicroBatches, PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.errors import RecipeError
 from chatling.model.config import ModelConfig
@@ -27,7 +28,7 @@ def packed_batches(
 
 def finetune_batches(
     context: Context, config: FinetuneConfig, shards: Path, model: ModelConfig
-) -> BatchSource:
+) -> MicroBatches[Any]:
     """Packed rows or padded conversations, as the config says."""
     world, per_step = context.world, config.batch_conversations
     if config.packed:
