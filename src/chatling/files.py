@@ -268,40 +268,27 @@ def manifest_fault(
             if name not in files:
                 return f"{folder / name} is not listed in its manifest"
         for name, listed in files.items():
-            _check_size(folder, name, listed)
-            if checksums and name not in later:
-                check_sum(folder / name, listed)
+            _check(folder, name, listed, checksum=checksums and name not in later)
     except DataError as error:
         return error.what.removesuffix(".")
     return None
 
 
-def _check_size(folder: Path, name: str, listed: Listed) -> None:
+def _check(folder: Path, name: str, listed: Listed, *, checksum: bool) -> None:
+    """Raises DataError naming a file that is not what was written."""
     path = folder / name
-    if any(
-        parent.is_symlink()
-        for parent in path.parents
-        if parent != folder and parent.is_relative_to(folder)
-    ):
+    inner = (parent for parent in path.parents if parent != folder)
+    if any(parent.is_symlink() for parent in inner if parent.is_relative_to(folder)):
         raise DataError(f"{path} is reached through a link")
     try:
         with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
+            if size != listed.bytes:
+                raise DataError(f"{path} has {size} bytes, expected {listed.bytes}")
+            if checksum and hashlib.file_digest(file, "sha256").hexdigest() != listed.sha256:
+                raise DataError(f"{path} does not match its checksum")
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    if size != listed.bytes:
-        raise DataError(f"{path} has {size} bytes, expected {listed.bytes}")
-
-
-def check_sum(path: Path, listed: Listed) -> None:
-    """Raises DataError naming a file whose content is not what was written."""
-    try:
-        with open_plain(path) as file:
-            right = hashlib.file_digest(file, "sha256").hexdigest() == listed.sha256
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing") from None
-    if not right:
-        raise DataError(f"{path} does not match its checksum")
 
 
 def foreign_entry(folder: Path) -> str | None:

@@ -176,7 +176,10 @@ class RunFolder:
     """
 
     def __init__(self, path: Path):
-        self.path = path
+        self.path, self.name = path, path.name
+        self.tokenizer, self.evals = path / "tokenizer", path / "evals"
+        self.data = path / "data"  # token shards made from the corpora: `<stage>-<split>/`
+        self.report = path / "report"  # `report.md`, `report.html` and `figures/`
 
     @staticmethod
     def open(name: str | os.PathLike[str]) -> RunFolder:
@@ -204,28 +207,6 @@ class RunFolder:
                 "Remove that, or replace it by the file itself.",
             )
 
-    @property
-    def name(self) -> str:
-        return self.path.name
-
-    @property
-    def tokenizer(self) -> Path:
-        return self.path / "tokenizer"
-
-    @property
-    def data(self) -> Path:
-        """Token shards made from the corpora: `data/<stage>-<split>/`."""
-        return self.path / "data"
-
-    @property
-    def evals(self) -> Path:
-        return self.path / "evals"
-
-    @property
-    def report(self) -> Path:
-        """`report.md`, `report.html` and `figures/`."""
-        return self.path / "report"
-
     def stage(self, name: str) -> Path:
         return self.path / name
 
@@ -233,27 +214,22 @@ class RunFolder:
         """The finished model of a stage: model.safetensors + config.json."""
         return self.path / stage / "model"
 
-    def latest_stage(self) -> str:
-        """The most advanced stage that has a finished model. Raises RunError when there is none."""
-        for stage in reversed(STAGES):
-            if (self.model(stage) / MANIFEST).exists():
-                return stage
-        raise RunError(
-            f"Run {self.name!r} has no finished model yet.",
-            f"`chatling run {self.name}` goes on with it.",
-        )
-
     def finished_stage(self, name: str | None = None) -> str:
-        """The stage asked for, checked, or the most advanced one there is. Raises RunError."""
-        if name is None:
-            return self.latest_stage()
-        if name not in STAGES or not (self.model(name) / MANIFEST).exists():
-            there = [stage for stage in STAGES if (self.model(stage) / MANIFEST).exists()]
+        """The stage asked for, checked, or the most advanced one that has a finished model. Raises
+        RunError.
+        """
+        there = [stage for stage in STAGES if (self.model(stage) / MANIFEST).exists()]
+        if name is None and not there:
+            raise RunError(
+                f"Run {self.name!r} has no finished model yet.",
+                f"`chatling run {self.name}` goes on with it.",
+            )
+        if name is not None and name not in there:
             raise RunError(
                 f"Run {self.name!r} has no finished {name} model.",
                 f"It has: {', '.join(there) or 'none'}.",
             )
-        return name
+        return name or there[-1]
 
     def read_state(self) -> dict[str, Any]:
         """`state.json`: {"stages": {name: {"status", "fingerprint", ...}}, "execution": {...}}; a

@@ -218,7 +218,7 @@ def bench_evals(files: Sequence[Path], run: str | None = None, bundle: Path | No
         folder = RunFolder.open(run)
         tokenizer, model = (
             Tokenizer.load(folder.tokenizer),
-            load_model(folder.model(folder.latest_stage())),
+            load_model(folder.model(folder.finished_stage())),
         )
     if bundle is not None:
         return measure_evals(model, tokenizer, bundle)

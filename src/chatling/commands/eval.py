@@ -168,7 +168,7 @@ def _stages(folder: RunFolder, asked: str | None) -> list[str]:
     if asked != ALL:
         return [folder.finished_stage(asked)]
     return [stage for stage in STAGES if (folder.model(stage) / MANIFEST).exists()] or [
-        folder.latest_stage()
+        folder.finished_stage()
     ]
 
 

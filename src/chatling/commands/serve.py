@@ -213,7 +213,7 @@ def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:
     for state in states:
         folder = RunFolder(state.parent)
         try:
-            return folder, folder.latest_stage()
+            return folder, folder.finished_stage()
         except RunError:
             continue
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ OPTIMIZERS: dict[str, type[MuonSettings] | type[AdamWSettings]] = {
 }
 
 
-def _usable(name: str, shape: tuple[int, ...]) -> str:
+def _usable(name: str, *, shape: tuple[int, ...]) -> str:
     """`name`, an optimizer for parameters of such a shape. Raises ValueError when it is none."""
     if name not in OPTIMIZERS:
         first_state(name, shape)
@@ -41,20 +42,16 @@ def _usable(name: str, shape: tuple[int, ...]) -> str:
     return name
 
 
-def _usable_for_matrices(name: str) -> str:
-    return _usable(name, (2, 2))
-
-
-def _usable_for_scalars(name: str) -> str:
-    return _usable(name, (2,))
-
-
 _CLASS = 'a class of torch.optim such as "torch.optim.SGD" that needs gradients alone'
 OptimizerName = Annotated[
-    str, AfterValidator(_usable_for_matrices), bounded(title=f'"muon", "adamw" or {_CLASS}')
+    str,
+    AfterValidator(functools.partial(_usable, shape=(2, 2))),
+    bounded(title=f'"muon", "adamw" or {_CLASS}'),
 ]
 ScalarOptimizerName = Annotated[
-    str, AfterValidator(_usable_for_scalars), bounded(title=f'"adamw" or {_CLASS}')
+    str,
+    AfterValidator(functools.partial(_usable, shape=(2,))),
+    bounded(title=f'"adamw" or {_CLASS}'),
 ]
 # fingerprints of runs from before these fields leave them out while they have their defaults
 _LATER = {"later": True}

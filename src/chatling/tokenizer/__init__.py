@@ -1,3 +1,3 @@
 """Text to tokens and back: training (`train`), encoding (`bpe`), conversations as tokens
-(`chat_format`), figures (`metrics`).
+(`chat_template`).
 """

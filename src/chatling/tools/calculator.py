@@ -15,7 +15,9 @@ from __future__ import annotations
 
 import decimal
 import math
+import operator
 import re
+from collections.abc import Callable
 from fractions import Fraction
 
 MAX_CHARACTERS = 256
@@ -141,24 +143,6 @@ class _Parser:
         return value
 
 
-def _apply(sign: str, left: Fraction, right: Fraction) -> Fraction:
-    match sign:
-        case "+":
-            return _bounded(left + right)
-        case "-":
-            return _bounded(left - right)
-        case "*":
-            return _bounded(left * right)
-        case "/":
-            return _bounded(left / right)
-        case "//":
-            return _bounded(Fraction(left // right))
-        case "%":
-            return _bounded(left % right)
-        case _:
-            return _bounded(_power(left, right))
-
-
 def _power(base: Fraction, exponent: Fraction) -> Fraction:
     """Exact when the exponent is whole and the result short, judged before anything is computed;
     else a float.
@@ -170,6 +154,21 @@ def _power(base: Fraction, exponent: Fraction) -> Fraction:
     if value == 0 and base != 0:  # underflow would call a non-zero number zero
         raise _Nonsense
     return Fraction(value)
+
+
+_OPERATORS: dict[str, Callable[[Fraction, Fraction], Fraction | int]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": _power,
+}
+
+
+def _apply(sign: str, left: Fraction, right: Fraction) -> Fraction:
+    return _bounded(Fraction(_OPERATORS[sign](left, right)))
 
 
 def _bounded(value: Fraction) -> Fraction:

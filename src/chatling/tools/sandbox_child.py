@@ -260,42 +260,26 @@ def filter_calls(libc: ctypes.CDLL) -> None:
     column, audit = PROCESSORS[platform.machine()]
     # BPF: A = data[k]; A == k; A >= k; A & k; return k
     load, equal, above, masked, end = (0x20, 0x15, 0x35, 0x45, 0x06)
-    refuse, pid = (end, 0, 0, ERRNO | EPERM), os.getpid()
-    rules = [(load, 0, 0, 4), (equal, 1, 0, audit), (end, 0, 0, KILL), (load, 0, 0, 0)]
-    # the x32 calls, which would go round the numbers below
-    rules += [(above, 0, 1, 0x40000000), refuse]
-    for numbers in FORBIDDEN.values():
-        number = numbers[column]
-        if number is not None:
-            rules += [(equal, 0, 1, number), refuse]
-    # its flags lie in memory; the C library falls back to clone
-    rules += [(equal, 0, 1, CLONE3[column]), (end, 0, 0, ERRNO | ENOSYS)]
-    rules += [
-        (equal, 0, 4, CLONE[column]),
-        (load, 0, 0, 16),
-        (masked, 1, 0, CLONE_THREAD),
-        refuse,
-        (end, 0, 0, ALLOW),
+    allow, refuse, pid = (end, 0, 0, ALLOW), (end, 0, 0, ERRNO | EPERM), os.getpid()
+    numbers = [each[column] for each in FORBIDDEN.values() if each[column] is not None]
+    rules = [
+        *((load, 0, 0, 4), (equal, 1, 0, audit), (end, 0, 0, KILL), (load, 0, 0, 0)),
+        # the x32 calls, which would go round the numbers below
+        *((above, 0, 1, 0x40000000), refuse),
+        *(rule for number in numbers for rule in ((equal, 0, 1, number), refuse)),
+        # its flags lie in memory; the C library falls back to clone
+        *((equal, 0, 1, CLONE3[column]), (end, 0, 0, ERRNO | ENOSYS)),
+        *((equal, 0, 4, CLONE[column]), (load, 0, 0, 16), (masked, 1, 0, CLONE_THREAD)),
+        *(refuse, allow),
+        # signals only to itself, which abort needs
+        *((equal, 0, 4, KILL_CALL[column]), (load, 0, 0, 16), (equal, 1, 0, pid), refuse, allow),
+        *((equal, 0, 4, TGKILL[column]), (load, 0, 0, 16), (equal, 1, 0, pid), refuse, allow),
+        # prlimit may read limits (no new ones given: both halves of its third argument are 0), not
+        # set them
+        *((equal, 0, 6, PRLIMIT[column]), (load, 0, 0, 32), (equal, 0, 3, 0), (load, 0, 0, 36)),
+        *((equal, 0, 1, 0), allow, refuse),
+        allow,
     ]
-    for call in (KILL_CALL, TGKILL):  # only to itself, which abort needs
-        rules += [
-            (equal, 0, 4, call[column]),
-            (load, 0, 0, 16),
-            (equal, 1, 0, pid),
-            refuse,
-            (end, 0, 0, ALLOW),
-        ]
-    # prlimit may read limits (no new ones given: both halves of its third argument are 0), not set
-    # them
-    rules += [
-        (equal, 0, 6, PRLIMIT[column]),
-        (load, 0, 0, 32),
-        (equal, 0, 3, 0),
-        (load, 0, 0, 36),
-        (equal, 0, 1, 0),
-    ]
-    rules += [(end, 0, 0, ALLOW), refuse]
-    rules += [(end, 0, 0, ALLOW)]
     program = b"".join(struct.pack("HBBI", *rule) for rule in rules)
     buffer = ctypes.create_string_buffer(program)
     described = struct.pack(
