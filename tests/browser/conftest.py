@@ -90,7 +90,7 @@ class ScriptedService(AsyncEngine):
         pass
 
     def stats(self) -> dict[str, int]:
-        running = sum(ticket.completion.finish_reason is None for ticket in self.tickets)
+        running = sum(ticket.state.completion.finish_reason is None for ticket in self.tickets)
         return {"running": running, "waiting": 0, "rows": 1, "queue_limit": 1}
 
     def close(self, finish_within: float = 0.0) -> None:

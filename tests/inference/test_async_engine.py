@@ -104,11 +104,11 @@ def test_cancel_running_and_waiting(make_model: Make, tokenizer: Tokenizer) -> N
         running.cancel()
         running.cancel()
         assert reader.wait() == queued.wait() == "cancelled"
-        assert 0 < len(running.completion.ids) < 100
-        assert waiting.completion.ids == []
+        assert 0 < len(running.state.completion.ids) < 100
+        assert waiting.state.completion.ids == []
         assert other.wait() in ("length", "stop")
         last.cancel()  # too late to matter
-        assert last.completion.finish_reason in ("length", "stop")
+        assert last.state.completion.finish_reason in ("length", "stop")
         assert service.stats()["cancelled"] == 2
 
 
@@ -149,7 +149,7 @@ def test_a_failing_reader_ends_alone(make_model: Make, tokenizer: Tokenizer) -> 
         _, good = ask(service, LONG)
         assert good.wait() in ("length", "stop")
         assert calls == [None, "error"]
-        assert isinstance(bad.error, ValueError)
+        assert isinstance(bad.state.error, ValueError)
 
 
 def test_a_failing_step_ends_its_requests_and_the_service_lives(
@@ -167,7 +167,7 @@ def test_a_failing_step_ends_its_requests_and_the_service_lives(
     with serving(engine) as service:
         ticket, reader = ask(service, LONG)
         assert reader.wait() == "error"
-        assert "Memory ran out" in str(ticket.error)
+        assert "Memory ran out" in str(ticket.state.error)
         _, after = ask(service, LONG)
         assert after.wait() in ("length", "stop")
 

@@ -46,7 +46,7 @@ def test_a_stream_with_broken_characters_is_the_whole_answer(together: int) -> N
     state.completion.prompt_logprobs = [-1.0] * 3
     events = [state.advance(token, -0.5) for token in script]
     job: Any = SimpleNamespace(model=SimpleNamespace(tokenizer=TOKENIZER))
-    choice = Choice(0, SimpleNamespace(state=state, completion=state.completion), echo_from=1)  # type: ignore[arg-type]
+    choice = Choice(0, SimpleNamespace(state=state), echo_from=1)  # type: ignore[arg-type]
     form, said = PlainFormat(logprobs=True), []
     for start in range(0, len(events), together):
         fresh = [

@@ -94,9 +94,9 @@ async def idle(port: int) -> dict[str, int]:
     while True:
         text = (await get(port, "/metrics"))[1]
         stats = {
-            name: int(value)
+            name: int(float(value))
             for name, value in re.findall(
-                r"^chatling_engine_(\w+)\{[^}]*\} (\d+)$", text, re.MULTILINE
+                r"^chatling_engine_(\w+)\{[^}]*\} ([\d.]+)$", text, re.MULTILINE
             )
         }
         if not (stats["running"] or stats["waiting"]):

@@ -10,11 +10,12 @@ import logging
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Engine
-from chatling.inference.request import Completion, Event, FinishReason, Request, RequestState
+from chatling.inference.request import Event, FinishReason, Request, RequestState
 
 log = logging.getLogger(__name__)
 COUNTERS = ("requests", "refused", "prompt_tokens", "tokens", *get_args(FinishReason))
@@ -25,30 +26,23 @@ class QueueFull(ChatlingError):
     """More requests wait than the service takes on; worth another try later."""
 
 
+@dataclass(eq=False)
 class Ticket:
-    """A request handed to the service. `completion` grows until its `finish` is set."""
+    """A request handed to the service. Its `state.completion` grows until its `finish_reason` is
+    set; `state.error` says why that is "error".
+    """
 
-    def __init__(
-        self, service: AsyncEngine, state: RequestState, on_event: Callable[[Event], None]
-    ):
-        self.state, self.on_event = state, on_event
-        self.cancelled, self._service = False, service
-
-    @property
-    def completion(self) -> Completion:
-        return self.state.completion
-
-    @property
-    def error(self) -> Exception | None:
-        """Why `completion.finish_reason` is "error"."""
-        return self.state.error
+    service: AsyncEngine
+    state: RequestState
+    on_event: Callable[[Event], None]
+    cancelled: bool = False
 
     def cancel(self) -> None:
         """End it soon, running or waiting; its last event says "cancelled" unless it ended by
         itself first. From any thread.
         """
         self.cancelled = True
-        self._service.wake()
+        self.service.wake()
 
 
 class AsyncEngine:
@@ -56,9 +50,9 @@ class AsyncEngine:
     that has waited longest.
 
     Every ticket gets its events on an engine's thread, the last one (and only that one) with
-    `finish` set, whatever happens: it ended, was cancelled, failed ("error", with `ticket.error`),
-    or the service closed. `on_event` must return quickly; if it raises, its request ends with that
-    error and the others go on.
+    `finish_reason` set, whatever happens: it ended, was cancelled, failed ("error", with
+    `state.error`), or the service closed. `on_event` must return quickly; if it raises, its request
+    ends with that error and the others go on.
     """
 
     def __init__(self, engines: Sequence[Engine], *, queue_limit: int = 256):
@@ -176,7 +170,7 @@ class AsyncEngine:
             with self._changed:
                 self._running.remove(ticket)
                 self._counts[event.finish_reason] += 1
-                self._counts["tokens"] += len(ticket.completion.ids)
+                self._counts["tokens"] += len(ticket.state.completion.ids)
                 self._counts["prompt_tokens"] += len(ticket.state.request.prompt)
                 self._changed.notify_all()
         try:
@@ -250,5 +244,5 @@ class ResponseStream:
 
     def close(self) -> None:
         for ticket in self.tickets:
-            if ticket.completion.finish_reason is None:
+            if ticket.state.completion.finish_reason is None:
                 ticket.cancel()

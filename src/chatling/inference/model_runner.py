@@ -181,27 +181,21 @@ class ModelRunner:
         """
         width = len(state)
         if width not in self._steps:
-            step = self._decode_step()
+            model, cache = self.model, self.cache
+
+            def step(state: Tensor, columns: Tensor) -> tuple[Tensor, Summary]:
+                """`state` is (4, B) int64, `columns` are the positions that attention sees."""
+                ids, before, starts, lengths = state
+                hidden = model(ids[:, None], Pass(cache, starts, lengths, before, columns))
+                logits = model.logits(hidden[:, 0])
+                return logits, summarize(logits)
+
             self._steps[width] = (
                 compiled_step(step, frozen=self.frozen, varies=1) if self.compiled else step
             )
         return self._steps[width](
             torch.tensor(state, device=self.device).T, self.cache.seen_by(longest)
         )
-
-    def _decode_step(self) -> Step:
-        """The decoding step as a function of tensors: `state` (4, B) int64, and the positions that
-        attention sees.
-        """
-        model, cache = self.model, self.cache
-
-        def decode(state: Tensor, columns: Tensor) -> tuple[Tensor, Summary]:
-            ids, before, starts, lengths = state
-            hidden = model(ids[:, None], Pass(cache, starts, lengths, before, columns))
-            logits = model.logits(hidden[:, 0])
-            return logits, summarize(logits)
-
-        return decode
 
     @functools.cached_property
     def widths(self) -> list[int]:

@@ -43,9 +43,6 @@ class PrefixCache:
         known = next((i for i, key in enumerate(keys) if key not in self.holders), len(keys))
         return known - 1 if known == len(keys) and keys[-1] not in self.last_logits else known
 
-    def owner(self, key: bytes) -> int:
-        return min(self.holders[key])
-
     def add(self, slot: int, keys: Sequence[bytes]) -> None:
         """The slot now holds these first blocks of a prompt; those that it held before are among
         them.

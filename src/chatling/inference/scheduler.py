@@ -86,7 +86,7 @@ class Scheduler:
         for row in self.prefilling:
             blocks = 0 if row.request.echo else self.prefixes.matching(row.blocks)
             if min(blocks * BLOCK, len(row.request.prompt)) > row.read:
-                found.append(Copy(row, self.prefixes.owner(row.blocks[blocks - 1]), blocks))
+                found.append(Copy(row, min(self.prefixes.holders[row.blocks[blocks - 1]]), blocks))
         return found
 
     def plan(self) -> list[tuple[RequestState, int]]:

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.staticfiles import StaticFiles
 
 from chatling.errors import ChatlingError, nearest
 from chatling.serve import openai, runs_api, static
@@ -76,7 +77,7 @@ def create_app(
         )
     for router in (openai.router, static.router, runs_api.router):
         app.include_router(router)
-    app.mount("/ui", static.files(), name="ui")
+    app.mount("/ui", StaticFiles(directory=static.UI), name="ui")
     for kind in (ApiError, ChatlingError, RequestValidationError, HTTPException, Exception):
         app.add_exception_handler(kind, _respond)
     return app

@@ -135,7 +135,8 @@ class CompletionJob:
         ]
 
     def _requests(self, body: SamplingFields, options: RequestOptions) -> list[Request]:
-        answers, limits, model = len(self.prompts) * (body.n or 1), self.service.limits, self.model
+        answers = len(self.prompts) * (body.n or 1)
+        limits, model = self.service.limits, self.model
         if answers > limits.choices:
             raise too_many(
                 f"The request asks for {answers:,} answers", limits.choices, "answers", "n"
@@ -143,10 +144,10 @@ class CompletionJob:
         if options.tokens is not None and options.tokens > limits.tokens:
             what = f"The request asks for {options.tokens:,} new tokens"
             raise too_many(what, limits.tokens, "new tokens", "max_tokens")
-        if any(int(token) >= model.vocab_size for token in body.logit_bias or {}):
+        if any(int(token) >= model.tokenizer.vocab_size for token in body.logit_bias or {}):
             raise ApiError(
                 400,
-                f"logit_bias names a token outside the vocabulary of {model.vocab_size:,}.",
+                f"logit_bias names a token outside the vocabulary of {model.tokenizer.vocab_size:,}.",
                 param="logit_bias",
             )
         for prompt in self.prompts:
@@ -181,7 +182,7 @@ class CompletionJob:
             for index, event in batch:
                 choice = self.choices[index]
                 if event.finish_reason == "error":
-                    message = f"The answer failed: {choice.ticket.error}"
+                    message = f"The answer failed: {choice.ticket.state.error}"
                     raise ApiError(500, message, code="engine_error")
                 if event.finish_reason == "cancelled":
                     raise shutting_down()

@@ -34,6 +34,9 @@ class Limits:
 PATIENCE = 20.0  # seconds that a client may take to send a request's head, and again for its body
 
 
+ERROR_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
+
+
 class ApiError(Exception):
     """A request that cannot be served, in the shape of the OpenAI API's errors."""
 
@@ -58,20 +61,15 @@ class ApiError(Exception):
     @property
     def body(self) -> dict[str, Any]:
         """The response's JSON."""
+        other = "server_error" if self.status >= 500 else "invalid_request_error"
         return {
             "error": {
                 "message": self.message,
-                "type": error_type(self.status),
+                "type": ERROR_TYPES.get(self.status, other),
                 "param": self.param,
                 "code": self.code,
             }
         }
-
-
-def error_type(status: int) -> str:
-    """The `type` of an error in the OpenAI API."""
-    named = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
-    return named.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 
 def too_many(what: str, limit: int, unit: str, param: str | None = None) -> ApiError:

@@ -55,10 +55,6 @@ class Loaded:
     def context(self) -> int:
         return self.service.engines[0].context
 
-    @property
-    def vocab_size(self) -> int:
-        return self.tokenizer.vocab_size
-
 
 @dataclass
 class ModelManager:

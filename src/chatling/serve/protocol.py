@@ -300,19 +300,16 @@ def conversation_of(messages: Iterable[ChatMessage]) -> Conversation:
         if message.role == "user" or any(part.text.strip() for part in message.content_parts)
     ]
     gathered = sorted(kept, key=lambda message: ROLES[message.role] != "system")  # stable
-    turns = []
-    for role, group in groupby(gathered, key=lambda message: ROLES[message.role]):
-        turns.append(
-            Message(
-                role,
-                _joined([message.content_parts for message in group], tools=role == "assistant"),
-            )
+    return Conversation(
+        tuple(
+            Message(role, _joined([message.content_parts for message in group], role))
+            for role, group in groupby(gathered, key=lambda message: ROLES[message.role])
         )
-    return Conversation(tuple(turns))
+    )
 
 
-def _joined(messages: list[tuple[Part, ...]], *, tools: bool) -> tuple[Part, ...]:
-    if tools:
+def _joined(messages: list[tuple[Part, ...]], role: Role) -> tuple[Part, ...]:
+    if role == "assistant":
         between = (Part("text", "\n\n"),)
         return tuple(
             part for i, parts in enumerate(messages) for part in (between if i else ()) + parts

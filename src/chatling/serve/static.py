@@ -7,7 +7,6 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
-from starlette.staticfiles import StaticFiles
 
 from chatling.serve import protocol, responses
 from chatling.serve.errors import ApiError
@@ -18,11 +17,6 @@ from chatling.serve.openai import ERRORS
 UI = Path(__file__).parent / "ui"
 FRESH = {"Cache-Control": "no-cache"}  # kept, but asked about: the page always fits the server
 router = APIRouter()
-
-
-def files() -> StaticFiles:
-    """The page's scripts, styles and icon, under /ui."""
-    return StaticFiles(directory=UI)
 
 
 @router.get("/", include_in_schema=False)
