@@ -144,12 +144,10 @@ class CompletionJob:
         if options.tokens is not None and options.tokens > limits.tokens:
             what = f"The request asks for {options.tokens:,} new tokens"
             raise too_many(what, limits.tokens, "new tokens", "max_tokens")
-        if any(int(token) >= model.tokenizer.vocab_size for token in body.logit_bias or {}):
-            raise ApiError(
-                400,
-                f"logit_bias names a token outside the vocabulary of {model.tokenizer.vocab_size:,}.",
-                param="logit_bias",
-            )
+        vocab_size = model.tokenizer.vocab_size
+        if any(int(token) >= vocab_size for token in body.logit_bias or {}):
+            message = f"logit_bias names a token outside the vocabulary of {vocab_size:,}."
+            raise ApiError(400, message, param="logit_bias")
         for prompt in self.prompts:
             if len(prompt) > model.context:
                 message = (
