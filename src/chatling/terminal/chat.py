@@ -112,16 +112,8 @@ class Chat:
     /exit, or Ctrl-C at the prompt.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        sampling: SamplingParams,
-        *,
-        system: str | None = None,
-        out: TextIO | None = None,
-    ):
+    def __init__(self, engine: Engine, sampling: SamplingParams, *, out: TextIO | None = None):
         self.engine, self.sampling, self.console = engine, sampling, console_for(out)
-        self.system = () if system is None else (Message.of("system", system),)
         self.messages: list[Message] = []
         self.answers = 0  # each answer gets a seed of its own, or /regen would repeat itself
         self.commands: dict[str, Callable[[str], None]] = {
@@ -203,7 +195,7 @@ class Chat:
             return
         path = Path(name).expanduser()
         try:
-            write_json(path, Conversation((*self.system, *self.messages)).to_dict())
+            write_json(path, Conversation(tuple(self.messages)).to_dict())
         except OSError as error:  # what the person typed may be a folder, or lie below a file
             raise ChatlingError(
                 f"Cannot write {path}: {error.strerror}.", "Choose another place."
@@ -221,9 +213,7 @@ class Chat:
         the answer.
         """
         room = self.engine.context - min(self.sampling.max_tokens, self.engine.context // 4)
-        conversation, first = fit(
-            self.engine.tokenizer, Conversation((*self.system, *messages)), room
-        )
+        conversation, first = fit(self.engine.tokenizer, Conversation(tuple(messages)), room)
         if first:
             self.note(
                 f"(The context is full: the model no longer sees the first {first} messages.)"
