@@ -107,7 +107,7 @@ def test_a_short_answer_may_end_first_and_others_are_warned(
     ("words", "said"),
     [
         (["--port", "99999"], "--port"),
-        (["--max-batch-size", "0"], "--width"),
+        (["--max-batch-size", "0"], "--max-batch-size"),
         (["--compile", "--int8"], "do not go together"),
         (["--max-body", "0"], "--max-body"),
         (["--max-tokns", "5"], "--max-tokens"),
