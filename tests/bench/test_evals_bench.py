@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chatling.bench.evals import any_model, measure_evals
+from chatling.bench.evals import measure_evals
+from chatling.bench.measure import SMALL, random_model
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
 from chatling.toy import conversations
 from chatling.toy.core_bundle import write_core_bundle
@@ -19,7 +20,7 @@ def test_ways_agree_and_save(tmp_path: Path) -> None:
     tokenizer = train_tokenizer(iter(texts), TokenizerConfig(vocab_size=400))
     write_core_bundle(tmp_path / "bundle", seed=0)
     rows = measure_evals(
-        any_model(tokenizer.vocab_size), tokenizer, tmp_path / "bundle", examples=3
+        random_model(SMALL, tokenizer.vocab_size), tokenizer, tmp_path / "bundle", examples=3
     )
     found = {str(row["measure"]).removeprefix("evals, "): float(row["value"]) for row in rows}
     ways = [

@@ -45,7 +45,7 @@ def test_decode_bench_reports_every_figure() -> None:
         ModelRecipe(depth=1, width=32, head_width=16, context=64),
         vocab_size=300,
         tokens=8,
-        width=2,
+        max_batch_size=2,
         repeats=1,
     )
     measures = {str(row["measure"]): row["value"] for row in rows}

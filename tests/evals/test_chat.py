@@ -75,9 +75,9 @@ def test_right_and_wrong_are_counted(tokenizer: Tokenizer) -> None:
 def test_answers_hold_what_was_said(tokenizer: Tokenizer) -> None:
     task = heldout("arithmetic", 0, 4)
     answers = answer_task(Scripted(tokenizer, ["arithmetic"], 4), tokenizer, task)
-    assert [answer.correct for answer in answers] == [False, True, True, False]
-    assert answers[1].completion == task[1].messages[-1].parts
-    assert answers[1].conversation == task[1]
+    assert [answer.correct for (answer,) in answers] == [False, True, True, False]
+    assert answers[1][0].completion == task[1].messages[-1].parts
+    assert answers[1][0].conversation == task[1]
 
 
 @pytest.mark.parametrize(

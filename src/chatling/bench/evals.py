@@ -6,20 +6,26 @@ from __future__ import annotations
 
 import functools
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
+from chatling.bench.measure import SMALL, Rows, figure, random_model, seconds
+from chatling.data.parquet import iter_texts
 from chatling.evals.core import CoreTokenizer, Outcome, build_questions, judge
 from chatling.evals.core_bundle import CoreTask, read_bundle
 from chatling.evals.loglikelihood import ModelScorer, Question, Scores, SpanScore
 from chatling.model.gpt import GPT
+from chatling.run_dir import RunFolder
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
+from chatling.toy.core_bundle import write_core_bundle
+from chatling.train.checkpoint import load_model
 
-Rows = list[dict[str, str | float]]
 Scoring = Callable[[Sequence[Question]], Scores]
 
 
@@ -66,7 +72,7 @@ def measure_evals(model: GPT, tokenizer: CoreTokenizer, bundle: Path, *, example
         build = functools.partial(
             build_questions, tokenizer, task, task.items, range(count), scorer.context
         )
-        prompts += weight * _seconds(build)
+        prompts += weight * seconds(build)
         for way in ways:
             work, total = _measure(way, model, tokenizer, task, count), found[way.name]
             total.seconds += weight * work.seconds
@@ -83,36 +89,27 @@ def _measure(way: Way, model: GPT, tokenizer: CoreTokenizer, task: CoreTask, cou
     def count_pass(module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         work.passes, work.tokens = work.passes + 1, work.tokens + inputs[0].numel()
 
-    hook = model.register_forward_pre_hook(count_pass)
-    try:
-        start = time.perf_counter()
+    def score() -> None:
         for part in [range(count)] if way.at_once else [range(i, i + 1) for i in range(count)]:
             questions, cropped = build_questions(tokenizer, task, task.items, part, context)
-            scores = way.score(questions)
+            found = zip(part, way.score(questions), cropped, strict=True)
             work.outcomes += [
-                judge(task, task.items[i], s, c)
-                for i, s, c in zip(part, scores, cropped, strict=True)
+                judge(task, task.items[i], scores, short) for i, scores, short in found
             ]
-        work.seconds = time.perf_counter() - start
-    finally:
-        hook.remove()
+
+    with model.register_forward_pre_hook(count_pass):
+        work.seconds = seconds(score)
     return work
 
 
 @torch.no_grad()
 def _everything(model: GPT, question: Question) -> Scores:
-    """Every sequence a row, padded; losses and predictions at all places, of which most are not
-    looked at.
-    """
-    length = max(map(len, question.sequences))
-    ids = torch.zeros(len(question.sequences), length, dtype=torch.int64)
-    for row, sequence in zip(ids, question.sequences, strict=True):
-        row[: len(sequence)] = torch.from_numpy(sequence)
-    ids = ids.to(model.embed_tokens.weight.device)
+    """Every sequence a padded row; losses and predictions at all places, most of them unused."""
+    rows = [torch.from_numpy(sequence).long() for sequence in question.sequences]
+    ids = pad_sequence(rows, batch_first=True).to(model.embed_tokens.weight.device)
     logits = model.logits(model(ids))  # (B, T, V)
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), ids.roll(-1, dims=1).flatten(), reduction="none"
-    ).view(ids.shape)
+    targets = ids.roll(-1, dims=1)
+    losses = F.cross_entropy(logits.transpose(1, 2), targets, reduction="none")  # (B, T)
     likeliest = logits.argmax(dim=-1)
     scores = []
     for b, (sequence, start) in enumerate(zip(question.sequences, question.starts, strict=True)):
@@ -134,68 +131,21 @@ def _apart(scorer: ModelScorer, question: Question) -> Scores:
 
 
 def _rows(found: dict[str, Work], prompts: float, examples: int) -> Rows:
-    reference = next(iter(found.values()))
+    reference, *_, ours = found.values()
     rows: Rows = []
     for name, work in found.items():
-        unlike = sum(
-            a.correct != b.correct for a, b in zip(work.outcomes, reference.outcomes, strict=True)
-        )
+        pairs = zip(work.outcomes, reference.outcomes, strict=True)
+        unlike = sum(a.correct != b.correct for a, b in pairs)
+        ratio = reference.seconds / work.seconds
         rows += [
-            {"measure": f"evals, {name}", "value": examples / work.seconds, "unit": "examples/s"},
-            {
-                "measure": f"evals, {name}, times the first",
-                "value": reference.seconds / work.seconds,
-                "unit": "x",
-            },
-            {
-                "measure": f"evals, {name}, passes",
-                "value": work.passes / examples,
-                "unit": "an example",
-            },
-            {
-                "measure": f"evals, {name}, tokens read",
-                "value": work.tokens / examples,
-                "unit": "an example",
-            },
-            {
-                "measure": f"evals, {name}, other outcomes",
-                "value": unlike,
-                "unit": f"of {len(work.outcomes)}",
-            },
+            figure(f"evals, {name}", examples / work.seconds, "examples/s"),
+            figure(f"evals, {name}, times the first", ratio, "x"),
+            figure(f"evals, {name}, passes", work.passes / examples, "an example"),
+            figure(f"evals, {name}, tokens read", work.tokens / examples, "an example"),
+            figure(f"evals, {name}, other outcomes", unlike, f"of {len(work.outcomes)}"),
         ]
-    ours = list(found.values())[-1]
-    return [
-        *rows,
-        {
-            "measure": "evals, share of the last that prompts take",
-            "value": 100 * prompts / ours.seconds,
-            "unit": "%",
-        },
-    ]
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def any_model(vocab_size: int) -> GPT:
-    """A model of depth 4, width 256, context 512 with random weights, for where there is no run to
-    measure.
-    """
-    from chatling.model.config import ModelRecipe
-
-    model = GPT(ModelRecipe(depth=4, context=512).resolve(vocab_size))
-    generator = torch.Generator().manual_seed(0)
-    model.initialise(generator)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if (
-                not parameter.any()
-            ):  # fresh output projections and head are zero, and all choices would be equal
-                parameter.normal_(0, parameter.shape[-1] ** -0.5, generator=generator)
-    return model.eval()
+    share = 100 * prompts / ours.seconds
+    return [*rows, figure("evals, share of the last that prompts take", share, "%")]
 
 
 def bench_evals(files: Sequence[Path], run: str | None = None, bundle: Path | None = None) -> Rows:
@@ -204,22 +154,13 @@ def bench_evals(files: Sequence[Path], run: str | None = None, bundle: Path | No
 
     `files` are parquet files of text for the tokenizer, where there is no run.
     """
-    from chatling.data.parquet import iter_texts
-    from chatling.run_dir import RunFolder
-    from chatling.tokenizer.bpe import Tokenizer
-    from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
-    from chatling.toy.core_bundle import write_core_bundle
-    from chatling.train.checkpoint import load_model
-
     if run is None:
         tokenizer = train_tokenizer(iter_texts(files), TokenizerConfig(vocab_size=8192))
-        model = any_model(tokenizer.vocab_size)
+        model = random_model(SMALL, tokenizer.vocab_size)
     else:
         folder = RunFolder.open(run)
-        tokenizer, model = (
-            Tokenizer.load(folder.tokenizer),
-            load_model(folder.model(folder.finished_stage())),
-        )
+        tokenizer = Tokenizer.load(folder.tokenizer)
+        model = load_model(folder.model(folder.finished_stage()))
     if bundle is not None:
         return measure_evals(model, tokenizer, bundle)
     with tempfile.TemporaryDirectory() as temporary:

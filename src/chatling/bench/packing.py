@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-import time
-from collections.abc import Iterable
+from collections import deque
 
 import numpy as np
 
+from chatling.bench.measure import Rows, figure, race
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards
 
-VOCABULARY = 65_536
+VOCAB_SIZE = 65_536
 
 
 def measure_packing(
     lengths: np.ndarray | None = None, row_tokens: int = 2048, repeats: int = 3
-) -> list[dict[str, str | float]]:
-    """Rows {"measure", "value", "unit"} for a corpus of documents with the given lengths, best of
-    `repeats`.
+) -> Rows:
+    """Rows {"measure", "value", "unit"} for documents of the given lengths, best of `repeats`.
 
     By default 40,000 documents of about 1,000 tokens, spread as web text is (log-normal). Ids are
     random and in memory.
@@ -32,9 +32,9 @@ def measure_packing(
     )
     offsets = np.concatenate(([0], np.cumsum(lengths)))
     shards = TokenShards(
-        [random.integers(0, VOCABULARY - 1, offsets[-1]).astype(np.uint16)], offsets, VOCABULARY
+        [random.integers(0, VOCAB_SIZE - 1, offsets[-1]).astype(np.uint16)], offsets, VOCAB_SIZE
     )
-    packed = PackedRows(shards, row_tokens, bos=VOCABULARY - 1, seed=0)
+    packed = PackedRows(shards, row_tokens, bos=VOCAB_SIZE - 1, seed=0)
     pieces = [ref.pieces for ref in packed.refs(0)]
     split = sum(map(len, pieces)) - int((-(-lengths // row_tokens)).sum())
     batches = PretrainBatches(packed, rows_per_step=16, micro_rows=16)
@@ -43,22 +43,12 @@ def measure_packing(
         "packing, rows": lambda: packed.rows(0),
         "packing, steps": lambda: itertools.islice(batches.steps(), len(pieces) // 16),
     }
-    speeds: list[dict[str, str | float]] = [
-        {
-            "measure": name,
-            "value": shards.tokens / min(_seconds(make()) for _ in range(repeats)) / 1e6,
-            "unit": "M tokens/s",
-        }
-        for name, make in work.items()
-    ]
+
+    def consume(name: str, turn: int) -> None:
+        deque(work[name](), maxlen=0)
+
+    times = race({name: functools.partial(consume, name) for name in work}, repeats)
     return [
-        *speeds,
-        {"measure": "packing, documents split", "value": 100 * split / len(lengths), "unit": "%"},
+        *(figure(name, shards.tokens / time / 1e6, "M tokens/s") for name, time in times.items()),
+        figure("packing, documents split", 100 * split / len(lengths), "%"),
     ]
-
-
-def _seconds(items: Iterable[object]) -> float:
-    begin = time.perf_counter()
-    for _ in items:
-        pass
-    return time.perf_counter() - begin

@@ -67,9 +67,8 @@ def to_transformers(model: GPT, dtype: torch.dtype = torch.float32) -> NanoChatF
     }
     peer = NanoChatForCausalLM(config)
     peer.load_state_dict(weights)
-    for parameter in (
-        peer.parameters()
-    ):  # not the buffers: rotary frequencies stay in fp32, as when transformers loads a model
+    # Not the buffers: rotary frequencies stay in fp32, as when transformers loads a model.
+    for parameter in peer.parameters():
         parameter.data = parameter.data.to(model.lm_head.weight.device, dtype)
     peer.model.rotary_emb.to(model.lm_head.weight.device)
     return peer.eval()

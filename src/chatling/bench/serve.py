@@ -5,29 +5,28 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chatling.bench.decode import random_model
+import numpy as np
+
+from chatling.bench.measure import Rows, byte_tokenizer, figure, random_model
 from chatling.errors import MachineError
 from chatling.hardware.detect import find_device, has_compiler
 from chatling.model.config import ModelRecipe
 from chatling.run_dir import RunFolder
-from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from chatling.train.checkpoint import save_model
 
-Rows = list[dict[str, str | float]]
 POCKET = ModelRecipe(depth=4, width=128, head_width=32, context=128)
-VOCABULARY = 2048
+VOCAB_SIZE = 2048
 MODEL = "bench/sft"
 START = 120.0  # seconds that a server may take to start
 
@@ -39,22 +38,10 @@ class Server:
     port: int
     process: subprocess.Popen[str]
 
-    @property
-    def resident(self) -> int:
-        """Bytes of memory that it holds (Linux)."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGESIZE")
-
-    @property
-    def open_files(self) -> int:
-        return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
 
 @dataclass(frozen=True)
 class Answer:
-    """One request's answer: its status, the new tokens, and seconds to the first of them and to the
-    last.
-    """
+    """A request's answer: its status, the new tokens, seconds to the first and to the last one."""
 
     status: int
     tokens: int
@@ -68,17 +55,13 @@ def measure_serving(*, streams: int = 32, tokens: int = 80, rounds: int = 3) -> 
     shape with random weights; prompts of 40 tokens, read by token ids. Once more with `--compile`
     where there is a compiler.
 
-    The clients share the machine with the server. Raises MachineError when the server does not
-    start.
+    The clients share the machine with the server. Raises MachineError when it does not start.
     """
-    kinds = (
-        {"serve": (), "serve --compile": ("--compile",)}
-        if find_device() == "cpu" and has_compiler()
-        else {"serve": ()}
-    )
+    compiles = find_device() == "cpu" and has_compiler()
     rows: Rows = []
-    for title, options in kinds.items():
+    for options in ((), ("--compile",)) if compiles else ((),):
         with running_server(*options) as server:
+            title = " ".join(("serve", *options))
             rows += asyncio.run(_measure(title, server.port, streams, tokens, rounds))
     return rows
 
@@ -101,49 +84,33 @@ async def _measure(title: str, port: int, streams: int, tokens: int, rounds: int
             },
         )
 
-    async def main_process_first(count: int, times: int) -> tuple[float, list[Answer]]:
+    async def clients(count: int, times: int) -> tuple[float, list[Answer]]:
         """(tokens a second, answers) of `count` clients that each ask `times` times."""
 
         async def client() -> list[Answer]:
             return [await one() for _ in range(times)]
 
         start = time.perf_counter()
-        answers = [
-            answer
-            for found in await asyncio.gather(*(client() for _ in range(count)))
-            for answer in found
-        ]
+        found = await asyncio.gather(*(client() for _ in range(count)))
+        answers = list(itertools.chain(*found))
         return sum(answer.tokens for answer in answers) / (time.perf_counter() - start), answers
 
-    await main_process_first(streams, 1)  # warms up
+    await clients(streams, 1)  # warms up
     best = {1: 0.0, streams: 0.0}
     firsts: dict[int, list[float]] = {1: [], streams: []}
     for _ in range(rounds):
         for count, times in ((1, 4), (streams, 2)):
-            rate, answers = await main_process_first(count, times)
+            rate, answers = await clients(count, times)
             best[count] = max(best[count], rate)
             firsts[count] += [answer.first for answer in answers]
     rows: Rows = []
     for count, name in ((1, "1 stream"), (streams, f"{streams} streams")):
-        rows.append({"measure": f"{title}, {name}", "value": best[count], "unit": "tokens/s"})
+        rows.append(figure(f"{title}, {name}", best[count], "tokens/s"))
         for share in (50, 95):
-            wait = 1000 * quantile(firsts[count], share / 100)
-            rows.append(
-                {"measure": f"{title}, {name}, first token, p{share}", "value": wait, "unit": "ms"}
-            )
-    return [
-        *rows,
-        {
-            "measure": f"{title}, {streams} streams, times 1",
-            "value": best[streams] / best[1],
-            "unit": "x",
-        },
-    ]
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The least value that at least this share of them do not exceed."""
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+            # The least time that at least this share of the requests does not exceed.
+            wait = 1000 * float(np.percentile(firsts[count], share, method="inverted_cdf"))
+            rows.append(figure(f"{title}, {name}, first token, p{share}", wait, "ms"))
+    return [*rows, figure(f"{title}, {streams} streams, times 1", best[streams] / best[1], "x")]
 
 
 @contextmanager
@@ -178,13 +145,8 @@ def running_server(*options: str) -> Iterator[Server]:
 def _write_run(folder: Path) -> None:
     """A finished run whose model says what it likes and never ends by itself."""
     run = RunFolder(folder)
-    pairs = (bytes(pair) for pair in itertools.product(range(256), repeat=2))
-    pieces = [
-        *(bytes([byte]) for byte in range(256)),
-        *itertools.islice(pairs, VOCABULARY - 256 - len(SPECIAL_TOKENS)),
-    ]
-    Tokenizer(pieces, digits=2).save(run.tokenizer)
-    save_model(random_model(POCKET, VOCABULARY, "cpu"), run.model("sft"), {"stage": "sft"})
+    byte_tokenizer(VOCAB_SIZE).save(run.tokenizer)
+    save_model(random_model(POCKET, VOCAB_SIZE), run.model("sft"), {"stage": "sft"})
     run.write_state(
         {"stages": {"sft": {"status": "done", "seconds": 0.0, "resumes": 0}}, "execution": {}}
     )

@@ -4,6 +4,7 @@ in a process of its own.
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import subprocess
@@ -15,12 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
+from chatling.bench.measure import Rows, figure, race
 from chatling.data.parquet import CorpusCounts, iter_texts
 from chatling.errors import DataError
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
-
-Rows = list[dict[str, str | float]]
 
 
 def bench_encode(
@@ -48,32 +48,17 @@ def bench_encode(
         "ours": tokenizer.encode_flat,
         "tiktoken": Tokenizer(tokenizer.pieces, tokenizer.digits, "tiktoken").encode_flat,
     }
-    for encode in encoders.values():
-        encode(texts[:1])  # builds the encoder
-    seconds = dict.fromkeys(encoders, float("inf"))
-    ids = {}
-    for _ in range(repeats):
-        for name, encode in encoders.items():
-            start = time.perf_counter()
-            ids[name], _ = encode(texts)
-            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    ids = {name: encode(texts)[0] for name, encode in encoders.items()}  # builds the encoder, too
+
+    def encode(name: str, turn: int) -> None:
+        encoders[name](texts)
+
+    times = race({name: functools.partial(encode, name) for name in encoders}, repeats)
     return [
-        {"measure": "encoding", "value": size / 1e6 / seconds["ours"], "unit": "MB/s"},
-        {
-            "measure": "encoding, tiktoken",
-            "value": size / 1e6 / seconds["tiktoken"],
-            "unit": "MB/s",
-        },
-        {
-            "measure": "encoding, ids unlike tiktoken's",
-            "value": _unlike(ids["ours"], ids["tiktoken"]),
-            "unit": "ids",
-        },
-        {
-            "measure": "encoding, compression",
-            "value": size / len(ids["ours"]),
-            "unit": "bytes/token",
-        },
+        figure("encoding", size / 1e6 / times["ours"], "MB/s"),
+        figure("encoding, tiktoken", size / 1e6 / times["tiktoken"], "MB/s"),
+        figure("encoding, ids unlike tiktoken's", _unlike(*ids.values()), "ids"),
+        figure("encoding, compression", size / len(ids["ours"]), "bytes/token"),
     ]
 
 
@@ -81,8 +66,7 @@ def bench_bpe_training(files: Sequence[Path], config: TokenizerConfig | None = N
     """Rows {"measure", "value", "unit"} of training on the parquet files in a fresh process, whose
     memory is the training's alone.
 
-    Reading the files is part of the time. Raises DataError with the process's last line when it
-    fails.
+    Reading the files is part of the time. Raises DataError with the last line of a failed process.
     """
     arguments = json.dumps([[str(file) for file in files], asdict(config or TokenizerConfig())])
     code = (
@@ -93,10 +77,8 @@ def bench_bpe_training(files: Sequence[Path], config: TokenizerConfig | None = N
         [sys.executable, "-c", code, arguments], capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise DataError(
-            "Training the tokenizer failed:"
-            f" {(done.stderr.strip().splitlines() or ['no message'])[-1]}"
-        )
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DataError(f"Training the tokenizer failed: {reason}")
     rows: Rows = json.loads(done.stdout)
     return rows
 
@@ -105,19 +87,14 @@ def print_training(arguments: str) -> None:
     """The fresh process's part of `bench_bpe_training`: train, and print the rows as JSON."""
     files, config = json.loads(arguments)
     counts = CorpusCounts()
+    texts = iter_texts([Path(file) for file in files], counts=counts)
     start = time.perf_counter()
-    tokenizer = train_tokenizer(
-        iter_texts([Path(file) for file in files], counts=counts), TokenizerConfig(**config)
-    )
-    rows: Rows = [
-        {"measure": "BPE training", "value": time.perf_counter() - start, "unit": "s"},
-        {"measure": "BPE training, peak memory", "value": _peak_rss() / 1e6, "unit": "MB"},
-        {"measure": "BPE training, vocabulary", "value": tokenizer.vocab_size, "unit": "tokens"},
-        {
-            "measure": "BPE training, corpus",
-            "value": counts.characters / 1e6,
-            "unit": "M characters",
-        },
+    tokenizer = train_tokenizer(texts, TokenizerConfig(**config))
+    rows = [
+        figure("BPE training", time.perf_counter() - start, "s"),
+        figure("BPE training, peak memory", _peak_rss() / 1e6, "MB"),
+        figure("BPE training, vocabulary", tokenizer.vocab_size, "tokens"),
+        figure("BPE training, corpus", counts.characters / 1e6, "M characters"),
     ]
     print(json.dumps(rows))
 

@@ -5,13 +5,13 @@ and the memory of the loss.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from chatling.bench.measure import SMALL, Rows, figure, seconds
 from chatling.config.stages import MachineConfig
 from chatling.hardware.detect import detect
 from chatling.hardware.distributed import DistContext
@@ -21,8 +21,6 @@ from chatling.model.losses import next_token_loss
 from chatling.optim.muon import MuonGroup
 from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
 from chatling.train.runtime import RuntimeConfig, choose_runtime
-
-Rows = list[dict[str, str | float]]
 
 
 @dataclass(frozen=True)
@@ -36,9 +34,9 @@ class Product:
     n: int
     count: int
 
-    @property
-    def flops(self) -> float:
-        return 2.0 * self.batch * self.m * self.k * self.n * self.count
+    def __str__(self) -> str:
+        sizes = (self.count, self.batch, self.m, self.k, self.n)
+        return f"{self.name} ({' x '.join(map(str, sizes))})"
 
 
 def step_products(config: ModelConfig, rows: int, micro_rows: int) -> list[Product]:
@@ -46,43 +44,29 @@ def step_products(config: ModelConfig, rows: int, micro_rows: int) -> list[Produ
     attention's over the full square.
     """
     c, tokens, times = config, micro_rows * config.context, rows // micro_rows
-    kv_width = c.kv_heads * c.head_width
     shapes = [
         ("q and o", c.width, c.width, 2 * c.depth),
-        ("k and v", c.width, kv_width, 2 * c.depth),
-    ]
-    shapes += [
+        ("k and v", c.width, c.kv_heads * c.head_width, 2 * c.depth),
         ("mlp up", c.width, c.mlp_width, c.depth),
         ("mlp down", c.mlp_width, c.width, c.depth),
         ("head", c.width, c.vocab_size, 1),
     ]
     products = []
     for name, inputs, outputs, count in shapes:
-        products.append(Product(f"{name}, forward", 1, tokens, inputs, outputs, count * times))
-        products.append(Product(f"{name}, to input", 1, tokens, outputs, inputs, count * times))
-        products.append(Product(f"{name}, to weight", 1, outputs, tokens, inputs, count * times))
-    heads, length = micro_rows * c.heads, c.context
-    products.append(
-        Product(
-            "attention, scores and the like",
-            heads,
-            length,
-            c.head_width,
-            length,
-            2 * c.depth * times,
-        )
+        sizes = {
+            "forward": (tokens, inputs, outputs),
+            "to input": (tokens, outputs, inputs),
+            "to weight": (outputs, tokens, inputs),
+        }
+        products += [
+            Product(f"{name}, {what}", 1, *size, count * times) for what, size in sizes.items()
+        ]
+    heads, length, twice = micro_rows * c.heads, c.context, 2 * c.depth * times
+    scores = Product("attention, scores and the like", heads, length, c.head_width, length, twice)
+    values = Product(
+        "attention, values and the like", heads, length, length, c.head_width, 2 * twice
     )
-    products.append(
-        Product(
-            "attention, values and the like",
-            heads,
-            length,
-            length,
-            c.head_width,
-            4 * c.depth * times,
-        )
-    )
-    return products
+    return [*products, scores, values]
 
 
 def optimizer_products(optimizer: Optimizer) -> list[Product]:
@@ -92,11 +76,15 @@ def optimizer_products(optimizer: Optimizer) -> list[Product]:
         if isinstance(group, MuonGroup):
             count = len(group.parameters)
             short, long = sorted(group.parameters[0].shape)
-            products.append(Product(f"muon {short} x {long}, gram", count, short, long, short, 5))
-            products.append(
-                Product(f"muon {short} x {long}, square", count, short, short, short, 5)
-            )
-            products.append(Product(f"muon {short} x {long}, apply", count, short, short, long, 5))
+            sizes = {
+                "gram": (short, long, short),
+                "square": (short, short, short),
+                "apply": (short, short, long),
+            }
+            products += [
+                Product(f"muon {short} x {long}, {what}", count, *size, 5)
+                for what, size in sizes.items()
+            ]
     return products
 
 
@@ -108,24 +96,12 @@ def time_product(product: Product, dtype: torch.dtype, device: torch.device) -> 
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
-    """Median wall time of `work` after two warm-up calls, the device waited for."""
-    times = []
-    for _ in range(repeats + 2):
-        synchronize(device)
-        start = time.perf_counter()
-        work()
-        synchronize(device)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
-
-
-def synchronize(device: torch.device) -> None:
-    if device.type != "cpu":
-        getattr(torch, device.type).synchronize()
+    """Median wall time of `work` after two warm-up calls."""
+    return statistics.median([seconds(work, device) for _ in range(repeats + 2)][2:])
 
 
 def measure_training(
-    recipe: ModelRecipe | None = None,
+    recipe: ModelRecipe = SMALL,
     vocab_size: int = 8192,
     rows: int = 16,
     machine: MachineConfig | None = None,
@@ -133,69 +109,35 @@ def measure_training(
     """The step of a depth-4 model, width 256, context 512, 16 rows by default, set up as a run on
     this machine would be.
     """
-    recipe = recipe or ModelRecipe(depth=4, width=256, head_width=128, context=512)
     config = recipe.resolve(vocab_size)
     execution = choose_runtime(machine or MachineConfig(), detect(), config, steps=1_000_000)
     device, dtype = torch.device(execution.device), execution.torch_dtype
     if device.type == "cpu":
         torch.set_num_threads(execution.threads)
     step, optimizer, micro = _step(recipe, config, execution, rows)
-    begun = time.perf_counter()
-    step()
-    compile_seconds = time.perf_counter() - begun
-    seconds = median_seconds(step, device, repeats=7)
-    products = step_products(config, rows, micro)
-    alone = {product.name: time_product(product, dtype, device) for product in products}
-    orthogonal = {
-        product.name: time_product(product, dtype, device)
-        for product in optimizer_products(optimizer)
-    }
-    total, with_optimizer = sum(alone.values()), sum(alone.values()) + sum(orthogonal.values())
-    tokens = rows * config.context
-    figures: Rows = [
-        {
-            "measure": (
-                f"training, {execution.dtype}, {execution.kernel},"
-                f" {'compiled' if execution.compile else 'eager'}"
-            ),
-            "value": tokens / seconds,
-            "unit": "tokens/s",
-        },
-        {"measure": "training, one step", "value": 1000 * seconds, "unit": "ms"},
-        {"measure": "training, first step (compilation)", "value": compile_seconds, "unit": "s"},
-        {
-            "measure": "training, model FLOPs",
-            "value": flops_per_token(config) * tokens / seconds / 1e12,
-            "unit": "TFLOP/s",
-        },
+    compile_seconds = seconds(step)
+    step_seconds = median_seconds(step, device, repeats=7)
+    products, updates = step_products(config, rows, micro), optimizer_products(optimizer)
+    alone = [time_product(product, dtype, device) for product in products]
+    with_optimizer = alone + [time_product(product, dtype, device) for product in updates]
+    speed = rows * config.context / step_seconds
+    compiled = "compiled" if execution.compile else "eager"
+    return [
+        figure(f"training, {execution.dtype}, {execution.kernel}, {compiled}", speed, "tokens/s"),
+        figure("training, one step", 1000 * step_seconds, "ms"),
+        figure("training, first step (compilation)", compile_seconds, "s"),
+        figure("training, model FLOPs", flops_per_token(config) * speed / 1e12, "TFLOP/s"),
+        *(
+            figure(f"  {product}", 1000 * time, "ms")
+            for product, time in zip([*products, *updates], with_optimizer, strict=True)
+        ),
+        figure("training, its matrix products alone", 1000 * sum(alone), "ms"),
+        figure("training, those and the optimizer's", 1000 * sum(with_optimizer), "ms"),
+        figure("training, step / its matrix products", step_seconds / sum(alone), "x"),
+        figure(
+            "training, step / those and the optimizer's", step_seconds / sum(with_optimizer), "x"
+        ),
     ]
-    for product in [*products, *optimizer_products(optimizer)]:
-        milliseconds = 1000 * (alone | orthogonal)[product.name]
-        figures.append(
-            {
-                "measure": (
-                    f"  {product.name} ({product.count} x {product.batch} x {product.m} x"
-                    f" {product.k} x {product.n})"
-                ),
-                "value": milliseconds,
-                "unit": "ms",
-            }
-        )
-    figures += [
-        {"measure": "training, its matrix products alone", "value": 1000 * total, "unit": "ms"},
-        {
-            "measure": "training, those and the optimizer's",
-            "value": 1000 * with_optimizer,
-            "unit": "ms",
-        },
-        {"measure": "training, step / its matrix products", "value": seconds / total, "unit": "x"},
-        {
-            "measure": "training, step / those and the optimizer's",
-            "value": seconds / with_optimizer,
-            "unit": "x",
-        },
-    ]
-    return figures
 
 
 def _step(
@@ -236,7 +178,6 @@ def measure_loss_memory(
 
     The width is small so that the logits dominate, as they do in a real model.
     """
-
     peaks = {}
     for name in ("chunked", "at once"):
         hidden = torch.randn(rows, context, width).requires_grad_()
@@ -257,21 +198,13 @@ def measure_loss_memory(
             loss.backward()
 
         peaks[name] = peak_bytes(work)
-    figures: Rows = [
-        {
-            "measure": f"loss memory, {name}, vocabulary {vocab_size:,}, {rows} x {context:,}",
-            "value": peak / 2**20,
-            "unit": "MiB",
-        }
-        for name, peak in peaks.items()
-    ]
+    title = f"vocabulary {vocab_size:,}, {rows} x {context:,}"
     return [
-        *figures,
-        {
-            "measure": "loss memory, chunked / at once",
-            "value": peaks["chunked"] / peaks["at once"],
-            "unit": "x",
-        },
+        *(
+            figure(f"loss memory, {name}, {title}", peak / 2**20, "MiB")
+            for name, peak in peaks.items()
+        ),
+        figure("loss memory, chunked / at once", peaks["chunked"] / peaks["at once"], "x"),
     ]
 
 

@@ -1,6 +1,4 @@
-"""What the commands share: their table's row, their parser, and how they find runs, models and
-recipes.
-"""
+"""What the commands share: their table's row, their parser, how they find runs and recipes."""
 
 from __future__ import annotations
 
@@ -125,9 +123,16 @@ def open_run(name: str | None) -> RunFolder:
     """A run by name, or the one last worked on."""
     if name is not None:
         return RunFolder.open(name)
-    states = sorted((home() / "runs").glob("*/state.json"), key=lambda path: path.stat().st_mtime)
-    if not states:
+    runs = runs_by_time()
+    if not runs:
         raise RunError(
             f"There are no runs in {home() / 'runs'} yet.", "`chatling run pocket` makes one."
         )
-    return RunFolder(states[-1].parent)
+    return runs[0]
+
+
+def runs_by_time() -> list[RunFolder]:
+    """All runs of the home folder, the one last worked on first."""
+    states = (home() / "runs").glob("*/state.json")
+    newest_first = sorted(states, key=lambda path: -path.stat().st_mtime)
+    return [RunFolder(state.parent) for state in newest_first]

@@ -52,14 +52,25 @@ def _fetch(parser: Parser, words: Sequence[str]) -> None:
     )
     given, overrides = parser.parse_known_args(words)
 
-    from chatling.config.recipe import builtin_recipes
+    from chatling.config.recipe import builtin_recipes, load_recipe
 
     if (
         given.what in builtin_recipes()
         or os.path.isfile(os.path.expanduser(given.what))
         or not HUB_NAME.fullmatch(given.what)
     ):
-        _fetch_recipe(given.what, ([f"--files={given.files}"] if given.files else []) + overrides)
+        from chatling.pipeline.downloads import fetch_first
+        from chatling.pipeline.stages import STAGES
+
+        files = [f"--files={given.files}"] if given.files else []
+        recipe = load_recipe(given.what, files + overrides, prog="chatling data fetch RECIPE")
+        later = fetch_first(recipe, [stage.name for stage in STAGES], print)
+        if later is not None:
+            later.fetch()
+        print(
+            f"All that {recipe.name} needs is here; `chatling run {given.what}` asks the network"
+            " for nothing more."
+        )
         return
     parser.parse(words)  # no overrides here
 
@@ -78,22 +89,6 @@ def _fetch(parser: Parser, words: Sequence[str]) -> None:
     print(f"{len(wanted)} files of {given.what} are in {fetcher.cache / given.what}.")
 
 
-def _fetch_recipe(name: str, overrides: Sequence[str]) -> None:
-    """Everything that a run of a recipe would fetch."""
-    from chatling.config.recipe import load_recipe
-    from chatling.pipeline.downloads import fetch_first
-    from chatling.pipeline.stages import STAGES
-
-    recipe = load_recipe(name, overrides, prog="chatling data fetch RECIPE")
-    later = fetch_first(recipe, [stage.name for stage in STAGES], print)
-    if later is not None:
-        later.fetch()
-    print(
-        f"All that {recipe.name} needs is here; `chatling run {name}` asks the network for nothing"
-        " more."
-    )
-
-
 def _import(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "source", metavar="PATH|OWNER/NAME", help="a file or folder, or a data set of the Hub"
@@ -106,7 +101,6 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
         metavar="PATTERN",
         help="of a Hub data set, such as 'data/train-*.parquet'; its training files",
     )
-    _reading_options(parser)
     parser.add_argument(
         "--allow-bad",
         type=float,
@@ -114,7 +108,7 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
         metavar="SHARE",
         help="of rows that may be unusable and skipped (0.01)",
     )
-    given = _parsed(parser, words)
+    given = _parse_reading(parser, words)
     if not 0 <= given.allow_bad < 1:
         raise UsageError("--allow-bad must be at least 0 and below 1.")
 
@@ -140,7 +134,8 @@ def _import(parser: Parser, words: Sequence[str]) -> None:
     show_import(counts, found.passed, Console())
 
 
-def _reading_options(parser: Parser) -> None:
+def _parse_reading(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
+    """Parse with the options of reading a source."""
     parser.add_argument(
         "--column",
         metavar="NAME",
@@ -159,9 +154,6 @@ def _reading_options(parser: Parser) -> None:
         metavar="NAME",
         help="of text, jsonl and csv files without a byte order mark; UTF-8",
     )
-
-
-def _parsed(parser: Parser, words: Sequence[str]) -> argparse.Namespace:
     given = parser.parse(words)
     if bool(given.question) != (given.answer is not None):
         raise UsageError(
@@ -185,14 +177,13 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
     parser.add_argument(
         "--run", metavar="RUN", help="count tokens by this run's tokenizer; an estimate"
     )
-    _reading_options(parser)
     parser.add_argument(
         "--against",
         type=Path,
         metavar="PATH",
         help="test sets to look for in the text; those in the cache",
     )
-    given = _parsed(parser, words)
+    given = _parse_reading(parser, words)
 
     from rich.console import Console
 
@@ -308,9 +299,7 @@ def hub_files(repo: str, names: Sequence[str], pattern: str | None) -> list[str]
 
 
 def _plain_name(source: str) -> str:
-    """`corpus.jsonl.gz` and `owner/corpus` are both `corpus`; bytes that are no Unicode become
-    `_`.
-    """
+    """`corpus` for `corpus.jsonl.gz` and `owner/corpus`; bytes that are no Unicode become `_`."""
     name = Path(source).expanduser().resolve().name.partition(".")[0]
     return re.sub("[\ud800-\udfff]", "_", name) or "imported"
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chatling.commands.common import Command, UsageError, command_parser
-from chatling.errors import nearest
+from chatling.errors import MachineError, nearest
+from chatling.evals.config import FULL, write_results
 from chatling.run_dir import MANIFEST, STAGES, RunFolder, write_json
 
 if TYPE_CHECKING:
@@ -19,15 +20,43 @@ if TYPE_CHECKING:
     from chatling.config.recipe import Recipe
     from chatling.data.hub import Fetcher
     from chatling.hardware.distributed import DistContext
+    from chatling.inference.engine import Engine
 
-EVAL_WIDTH = 64  # questions answered together
+MAX_BATCH_SIZE = 64  # questions answered together
 ALL = "all"
 TOKENIZER = "tokenizer"
 HUB_PREFIX = "hf:"
 SMALL_TOKENS, TASK_TOKENS = 128, 512  # that an answer may have
 
-Models = Sequence[tuple[RunFolder, str]]  # with the stage
-Evaluation = Callable[[Models, argparse.Namespace, "DistContext", "Console"], None]
+
+@dataclass(frozen=True)
+class Session:
+    """One call of the command: what was asked, and where it is shown."""
+
+    given: argparse.Namespace
+    world: DistContext
+    console: Console
+
+    def recipe(self, folder: RunFolder) -> Recipe:
+        """The run's, with what the command line says of its data."""
+        from chatling.pipeline.runner import frozen_recipe
+
+        recipe = frozen_recipe(folder)
+        if self.given.local is None:
+            return recipe
+        return replace(recipe, data=replace(recipe.data, local=str(self.given.local)))
+
+    def open_engine(self, folder: RunFolder, stage: str, max_batch_size: int = 1) -> Engine:
+        from chatling.llm import open_engine
+
+        return open_engine(folder, stage, max_batch_size=max_batch_size)
+
+    def note(self, line: str) -> None:
+        self.console.print(line, style="dim", markup=False, highlight=False)
+
+
+Models = Mapping[str, tuple[RunFolder, str]]  # label -> run, stage
+Evaluation = Callable[[Session, Models], None]
 
 
 def run(command: Command, words: list[str]) -> None:
@@ -40,14 +69,18 @@ def run(command: Command, words: list[str]) -> None:
             "Say which runs, then which evaluation.",
             f"For example `chatling eval pocket chat`. {hint}",
         )
-    hub = [name.removeprefix(HUB_PREFIX) for name in names if name.startswith(HUB_PREFIX)]
-    if hub and evaluation != "core":
+    given.hub = [name.removeprefix(HUB_PREFIX) for name in names if name.startswith(HUB_PREFIX)]
+    if given.hub and evaluation != "core":
         raise UsageError(f"Models of the Hub take only the evaluation core, not {evaluation}.")
     folders = [RunFolder.open(name) for name in names if not name.startswith(HUB_PREFIX)]
     if evaluation == TOKENIZER:  # it needs no model
         _tokenizer(folders)
         return
-    models = [(folder, stage) for folder in folders for stage in _stages(folder, given.stage)]
+    models = {
+        f"{folder.name} {stage}": (folder, stage)
+        for folder in folders
+        for stage in _stages(folder, given.stage)
+    }
 
     import torch
     from rich.console import Console
@@ -60,8 +93,7 @@ def run(command: Command, words: list[str]) -> None:
         torch.cuda.set_device(local_rank())
     with process_group(device) as world:
         console = Console(width=max(120, 40 * (len(models) + 2)), quiet=not world.is_main)
-        given.hub = hub
-        EVALUATIONS[evaluation](models, given, world, console)
+        EVALUATIONS[evaluation](Session(given, world, console), models)
 
 
 def _parse(command: Command, words: list[str]) -> argparse.Namespace:
@@ -172,43 +204,25 @@ def _stages(folder: RunFolder, asked: str | None) -> list[str]:
     ]
 
 
-def _recipe(folder: RunFolder, given: argparse.Namespace) -> Recipe:
-    """The run's, with what the command line says of its data."""
-    from chatling.pipeline.runner import frozen_recipe
-
-    recipe = frozen_recipe(folder)
-    return (
-        recipe
-        if given.local is None
-        else replace(recipe, data=replace(recipe.data, local=str(given.local)))
-    )
-
-
 def _fetcher(recipe: Recipe) -> Callable[[], Fetcher]:
     from chatling.train.datasets import open_fetcher
 
     return functools.partial(open_fetcher, recipe, print)
 
 
-def _chat(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
-    from chatling.errors import MachineError
+def _chat(session: Session, models: Models) -> None:
     from chatling.evals.chat import Result, evaluate_chat, open_chat_tasks, write_chat
-    from chatling.llm import open_engine
     from chatling.terminal.evals import show_results
 
-    results: dict[str, list[Result]] = {}
-    for folder, stage in models:
-        recipe = _recipe(folder, given)
+    given, results = session.given, dict[str, list[Result]]()
+    temperature = float(given.samples > 1) if given.temperature is None else given.temperature
+    for label, (folder, stage) in models.items():
+        recipe = session.recipe(folder)
         small = recipe.data.built_in and given.tasks is None
-        tasks = open_chat_tasks(
-            given.tasks or [recipe.data.source if small else ALL],
-            recipe.seed,
-            given.questions,
-            _fetcher(recipe),
-        )
-        engine = open_engine(folder, stage, max_batch_size=EVAL_WIDTH)
-        temperature = float(given.samples > 1) if given.temperature is None else given.temperature
-        found: list[Result] = []
+        names = given.tasks or [recipe.data.source if small else ALL]
+        tasks = open_chat_tasks(names, recipe.seed, given.questions, _fetcher(recipe))
+        engine = session.open_engine(folder, stage, MAX_BATCH_SIZE)
+        found = results[label] = []
         for task in tasks:
             try:
                 found += evaluate_chat(
@@ -220,117 +234,96 @@ def _chat(models: Models, given: argparse.Namespace, world: DistContext, console
                     temperature=temperature,
                     top_k=given.top_k,
                     seed=recipe.seed,
-                    world=world,
+                    world=session.world,
                 )
-            except (
-                MachineError
-            ) as error:  # one that was not asked for by name does not end the others
+            # One that was not asked for by name does not end the others.
+            except MachineError as error:
                 if given.tasks is not None:
                     raise
-                console.print(f"{task.name} is left out: {error}", markup=False)
-        if world.is_main:
-            facts = {
-                "seed": recipe.seed,
-                "questions": given.questions,
-                "samples": given.samples,
-                "temperature": temperature,
-            }
-            write_chat(
-                folder, stage, found, [] if given.tasks else [task.name for task in tasks], **facts
-            )
-        results[f"{folder.name} {stage}"] = found
-    show_results(results, console, together=len({folder.path for folder, _ in models}) > 1)
+                session.console.print(f"{task.name} is left out: {error}", markup=False)
+        if session.world.is_main:
+            whole = [] if given.tasks else [task.name for task in tasks]
+            facts = {"questions": given.questions, "samples": given.samples}
+            facts |= {"seed": recipe.seed, "temperature": temperature}
+            write_chat(folder, stage, found, whole, **facts)
+    together = len({folder.path for folder, _ in models.values()}) > 1
+    show_results(results, session.console, together=together)
 
 
-def _core(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
-    from chatling.evals.config import FULL
-    from chatling.evals.core import CoreResult, evaluate_core, write_core
+def _core(session: Session, models: Models) -> None:
+    from chatling.evals.core import evaluate_core, write_core
     from chatling.evals.core_bundle import open_bundle
+    from chatling.evals.hf_models import load_hub_model
     from chatling.hardware.detect import find_device
     from chatling.hardware.distributed import main_process_first
-    from chatling.llm import open_engine
     from chatling.terminal.evals import show_core
 
-    def note(line: str) -> None:
-        console.print(line, style="dim", markup=False, highlight=False)
-
-    results: dict[str, CoreResult] = {}
-    for folder, stage in models:
-        recipe = _recipe(folder, given)
-        name = (
-            given.bundle
-            or (recipe.eval.core if recipe.eval else None)
-            or (recipe.data.source if recipe.data.built_in else FULL)
+    given, world, results = session.given, session.world, {}
+    evaluate = functools.partial(
+        evaluate_core, limit=given.questions, world=world, note=session.note
+    )
+    for label, (folder, stage) in models.items():
+        recipe = session.recipe(folder)
+        own = (recipe.eval.core if recipe.eval else None) or (
+            recipe.data.source if recipe.data.built_in else FULL
+        )
+        find = functools.partial(
+            open_bundle, given.bundle or own, folder, recipe.seed, _fetcher(recipe)
         )
         with main_process_first(world):
             if world.is_main:
-                open_bundle(name, folder, recipe.seed, _fetcher(recipe))
-        bundle = open_bundle(name, folder, recipe.seed, _fetcher(recipe))
-        engine = open_engine(folder, stage, max_batch_size=1)
-        result = evaluate_core(
-            engine.model, engine.tokenizer, bundle, limit=given.questions, world=world, note=note
-        )
+                find()
+        bundle = find()
+        engine = session.open_engine(folder, stage)
+        results[label] = evaluate(engine.model, engine.tokenizer, bundle)
         if world.is_main:
-            write_core(folder, stage, result)
-        results[f"{folder.name} {stage}"] = result
+            write_core(folder, stage, results[label])
     for name in given.hub:
-        from chatling.evals.hf_models import load_hub_model
-
         if given.bundle is None:
             raise UsageError(f"Which bundle for {name}?", "Name its folder with --bundle.")
-        scorer, tokenizer = load_hub_model(name, find_device())
-        results[name] = evaluate_core(
-            scorer, tokenizer, Path(given.bundle), limit=given.questions, world=world, note=note
-        )
+        results[name] = evaluate(*load_hub_model(name, find_device()), Path(given.bundle))
         if world.is_main and given.output is not None:
-            write_json(
-                given.output, {"model": name, "eval": "core", "results": results[name].to_dict()}
-            )
-    show_core(results, console)
+            found = {"model": name, "eval": "core", "results": results[name].to_dict()}
+            write_json(given.output, found)
+    show_core(results, session.console)
 
 
-def _bpb(models: Models, given: argparse.Namespace, world: DistContext, console: Console) -> None:
+def _bpb(session: Session, models: Models) -> None:
     from chatling.data.token_shards import TokenShards
-    from chatling.evals.bpb import TokenScores, score_shards, write_bpb
-    from chatling.llm import open_engine
+    from chatling.evals.bpb import score_shards, write_bpb
     from chatling.terminal.evals import show_bpb
 
-    results: dict[str, dict[str, TokenScores]] = {}
-    for folder, stage in models:
-        recipe, engine = _recipe(folder, given), open_engine(folder, stage, max_batch_size=1)
+    given, results = session.given, {}
+    for label, (folder, stage) in models.items():
+        recipe, engine = session.recipe(folder), session.open_engine(folder, stage)
         context = given.context or engine.model.config.context
-        tokens = given.tokens or recipe.base.validation_tokens
-        scores = {}
-        for split in ("train", "validation"):
-            shards = TokenShards.open(folder.data / f"base-{split}")
-            scores[split] = score_shards(
+        results[label] = {
+            split: score_shards(
                 engine.model,
                 engine.tokenizer,
-                shards,
+                TokenShards.open(folder.data / f"base-{split}"),
                 context=context,
-                tokens=tokens,
+                tokens=given.tokens or recipe.base.validation_tokens,
                 seed=recipe.seed,
-                world=world,
+                world=session.world,
             )
-        if world.is_main:
-            write_bpb(folder, stage, scores, context)
-        results[f"{folder.name} {stage}"] = scores
-    show_bpb(results, console)
+            for split in ("train", "validation")
+        }
+        if session.world.is_main:
+            write_bpb(folder, stage, results[label], context)
+    show_bpb(results, session.console)
 
 
-def _harness(
-    models: Models, given: argparse.Namespace, world: DistContext, console: Console
-) -> None:
-    from chatling.errors import MachineError
-    from chatling.llm import open_engine
+def _harness(session: Session, models: Models) -> None:
     from chatling.terminal.evals import show_harness
 
+    given, results = session.given, {}
     if not given.tasks:
         raise UsageError(
             "Which of lm-eval's tasks?",
             "For example --tasks arc_easy hellaswag; `lm-eval ls tasks` lists them.",
         )
-    if world.size > 1:
+    if session.world.size > 1:
         raise UsageError(
             "The harness evaluation runs on one process.", "Start it without torchrun."
         )
@@ -340,22 +333,14 @@ def _harness(
         raise MachineError(
             "lm-eval is not installed.", "pip install 'chatling[harness]'"
         ) from error
-    results = {}
-    for folder, stage in models:
-        model = LMEvalAdapter(
-            open_engine(folder, stage, max_batch_size=EVAL_WIDTH), chat=given.as_chat
+    for label, (folder, stage) in models.items():
+        engine = session.open_engine(folder, stage, MAX_BATCH_SIZE)
+        facts = {"shots": given.shots, "limit": given.questions}
+        results[label] = run_harness(
+            LMEvalAdapter(engine, chat=given.as_chat), given.tasks, **facts
         )
-        found = run_harness(model, given.tasks, shots=given.shots, limit=given.questions)
-        facts = {
-            "stage": stage,
-            "eval": "harness",
-            "shots": given.shots,
-            "limit": given.questions,
-            "results": found,
-        }
-        write_json(folder.evals / f"{stage}-harness.json", facts)
-        results[f"{folder.name} {stage}"] = found
-    show_harness(results, console)
+        write_results(folder, stage, "harness", results[label], **facts)
+    show_harness(results, session.console)
 
 
 def _tokenizer(folders: list[RunFolder]) -> None:

@@ -1,4 +1,4 @@
-"""What a recipe comes to."""
+"""What a recipe needs: parameters, data, memory, time."""
 
 from __future__ import annotations
 

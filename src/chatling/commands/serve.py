@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,9 @@ from chatling.commands.common import (
     UsageError,
     command_parser,
     open_run,
+    runs_by_time,
 )
-from chatling.errors import DataError, MachineError
+from chatling.errors import DataError, MachineError, RunError
 from chatling.run_dir import STAGES, RunFolder, home
 
 if TYPE_CHECKING:
@@ -168,9 +170,7 @@ def run(command: Command, words: list[str]) -> None:
 
 
 def read_key(given: str | None) -> str | None:
-    """The bearer key, given as it is or as @FILE. Raises UsageError for one that no client could
-    send.
-    """
+    """The bearer key, given as it is or as @FILE. Raises UsageError if no client could send it."""
     if given is None:
         return None
     place = "--api-key"
@@ -178,9 +178,8 @@ def read_key(given: str | None) -> str | None:
         place = f"The key in {given[1:]}"
         try:
             data = Path(given[1:]).expanduser().read_bytes()
-            marked = data.startswith(
-                (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-            )  # PowerShell's files
+            # PowerShell's files are UTF-16 with a mark.
+            marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
             given = data.decode("utf-16" if marked else "utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"Cannot read the key from {given[1:]}: {error}.") from None
@@ -207,22 +206,14 @@ def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:
     if name is not None or stage is not None:
         folder = open_run(name)
         return folder, folder.finished_stage(stage)
-    from chatling.errors import RunError
-
-    states = sorted((home() / "runs").glob("*/state.json"), key=lambda path: -path.stat().st_mtime)
-    for state in states:
-        folder = RunFolder(state.parent)
-        try:
+    for folder in runs_by_time():
+        with contextlib.suppress(RunError):
             return folder, folder.finished_stage()
-        except RunError:
-            continue
     return None
 
 
 def _open_when_listening(address: str) -> None:
-    """In the background, since a browser may take its time; the socket listens already when it
-    asks.
-    """
+    """Open the browser in the background, since it may take its time."""
     import threading
     import webbrowser
 

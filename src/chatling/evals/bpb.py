@@ -1,6 +1,4 @@
-"""Loss, accuracy and bits per byte of a model on held-out tokens, each counted exactly, and the
-loss by place in the row.
-"""
+"""Loss, accuracy and bits per byte of a model on held-out tokens, and its loss by position."""
 
 from __future__ import annotations
 
@@ -16,11 +14,12 @@ from chatling.data import IGNORE
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards
+from chatling.evals.config import write_results
 from chatling.hardware.distributed import DistContext, widest_float
 from chatling.model.attention import rotary_tables
 from chatling.model.gpt import GPT
 from chatling.model.losses import token_losses
-from chatling.run_dir import RunFolder, write_json
+from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 
 CPU_BATCH, GPU_BATCH = 8192, 65_536  # tokens
@@ -28,18 +27,15 @@ CPU_BATCH, GPU_BATCH = 8192, 65_536  # tokens
 
 @dataclass(frozen=True)
 class TokenScores:
-    """Means over the learnt tokens. `bpb` counts only tokens that stand for bytes; NaN where there
-    are none.
-    """
+    """Means over the tokens that count, `bpb` over those that stand for bytes; NaN without any."""
 
     loss: float
     accuracy: float
     bpb: float
     tokens: int = 0
     bytes: int = 0
-    positions: tuple[
-        float, ...
-    ] = ()  # mean loss in nats at each place of a row; NaN where nothing is learnt
+    # mean loss in nats at each place of a row; NaN where no token counts
+    positions: tuple[float, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -61,9 +57,8 @@ def score_tokens(
     the loss by place is wanted; then every pair must have it.
     """
     wide = widest_float(token_bytes.device)
-    sums = torch.zeros(
-        5, dtype=wide, device=token_bytes.device
-    )  # nats, hits, tokens, nats of byte tokens, bytes
+    # nats, hits, tokens, nats of byte tokens, bytes
+    sums = torch.zeros(5, dtype=wide, device=token_bytes.device)
     places = torch.zeros(2, positions, dtype=wide, device=token_bytes.device)  # nats and tokens
     for inputs, targets in batches:
         losses, hits = token_losses(
@@ -108,8 +103,7 @@ def score_shards(
     """Score a corpus in rows of `context` tokens (default: the model's), each document token once;
     or the first `tokens` of them.
 
-    The context may be longer than what the model was trained on. Every rank calls it, and has the
-    result.
+    The context may be longer than in training. Every rank calls it, and has the result.
     """
     world = world or DistContext()
     length = context or model.config.context
@@ -159,6 +153,4 @@ def write_bpb(folder: RunFolder, stage: str, scores: dict[str, TokenScores], con
         "context": context,
         "splits": splits,
     }
-    write_json(
-        folder.evals / f"{stage}-bpb.json", {"stage": stage, "eval": "bpb", "results": results}
-    )
+    write_results(folder, stage, "bpb", results)

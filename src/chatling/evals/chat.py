@@ -6,18 +6,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chatling.errors import DataError
+from chatling.evals.config import write_results
 from chatling.evals.loglikelihood import ModelScorer, Question, Scorer, crop
 from chatling.hardware.distributed import DistContext
-from chatling.inference.engine import Completion, Request, SamplingParams
+from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.messages import Conversation, Part
 from chatling.model.gpt import GPT
-from chatling.run_dir import RunFolder, write_json
+from chatling.run_dir import RunFolder
 from chatling.tasks.registry import CHAT_TASKS, load_task
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
@@ -34,22 +35,6 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=128)
 SEED_STRIDE = 1_000_003  # from one question's seeds to the next one's
 
 
-class Generator(Protocol):
-    """What is needed of an engine."""
-
-    @property
-    def context(self) -> int: ...
-
-    def generate(self, requests: Sequence[Request]) -> list[Completion]: ...
-
-
-class ChatEngine(Generator, Protocol):
-    """What is needed where there are categorical tasks, too."""
-
-    @property
-    def model(self) -> GPT: ...
-
-
 @dataclass(frozen=True)
 class Result:
     """How many of a task's questions were answered correctly.
@@ -61,9 +46,8 @@ class Result:
     correct: float
     total: int
     baseline: float = 0.0  # accuracy of guessing
-    passes: tuple[
-        tuple[int, float], ...
-    ] = ()  # (k, pass@k), where there were several answers to each question
+    # (k, pass@k), where there were several answers to each question
+    passes: tuple[tuple[int, float], ...] = ()
     # questions that did not fit the context: unanswered, or in a categorical task cropped from the
     # left
     too_long: int = 0
@@ -90,32 +74,22 @@ class Result:
         p, n, z = self.accuracy, self.total, Z_95
         middle = (p + z * z / (2 * n)) / (1 + z * z / n)
         half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-        return max(0.0, min(p, middle - half)), min(
-            1.0, max(p, middle + half)
-        )  # p itself bounds the rounding errors
+        # p itself bounds the rounding errors.
+        return max(0.0, min(p, middle - half)), min(1.0, max(p, middle + half))
 
     def to_dict(self) -> dict[str, Any]:
         """What `evals/<stage>-chat.json` holds of it."""
-        facts = {
-            "name": self.name,
-            "correct": self.correct,
-            "total": self.total,
-            "accuracy": self.accuracy,
-        }
-        return facts | {
-            "interval": self.interval,
-            "baseline": self.baseline,
-            "centered": self.centered,
-            "too_long": self.too_long,
-            "passes": {str(k): rate for k, rate in self.passes},
-        }
+        derived = ("accuracy", "interval", "centered")
+        return (
+            asdict(self)
+            | {name: getattr(self, name) for name in derived}
+            | {"passes": {str(k): rate for k, rate in self.passes}}
+        )
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One question with what the model said; `completion` is None when the question did not fit the
-    context.
-    """
+    """A question and its answer; `completion` is None when the question did not fit the context."""
 
     conversation: Conversation
     completion: tuple[Part, ...] | None
@@ -123,35 +97,40 @@ class Answer:
 
 
 def answer_task(
-    engine: Generator,
+    engine: Engine,
     tokenizer: Tokenizer,
     task: Task,
     draws: Sequence[SamplingParams] = (GREEDY,),
     world: DistContext | None = None,
-) -> list[Answer]:
-    """Every question of a generative task, answered once with each of `draws`, and judged: question
-    by question, draw by draw.
+    *,
+    seed_stride: int = SEED_STRIDE,
+) -> list[tuple[Answer, ...]]:
+    """Answer every question of a generative task once with each of `draws`, and score the answers:
+    a tuple for each question.
 
-    The ranks take every so manieth question, and each of them returns its own. Draws are seeded by
-    question.
+    The questions are strided over the ranks, and each rank returns its own. The draws' seeds move
+    on by `seed_stride` from one question to the next.
     """
     world = world or DistContext()
     share = [(i, task[i]) for i in range(world.rank, len(task), world.size)]
     prompts = [tuple(render_prompt(tokenizer, example.prompt)) for _, example in share]
     fits = [len(prompt) < engine.context for prompt in prompts]
     asked = [
-        Request(prompt, replace(draw, seed=draw.seed + SEED_STRIDE * i))
+        Request(prompt, replace(draw, seed=draw.seed + seed_stride * i))
         for (i, _), prompt, fit in zip(share, prompts, fits, strict=True)
         if fit
         for draw in draws
     ]
     completions = iter(engine.generate(asked))
-    answers = []
-    for (_, example), fit in zip(share, fits, strict=True):
-        for _ in draws:
-            parts = parse_completion(tokenizer, next(completions).ids) if fit else None
-            answers.append(Answer(example, parts, parts is not None and task.score(example, parts)))
-    return answers
+
+    def score(example: Conversation) -> Answer:
+        parts = parse_completion(tokenizer, next(completions).ids)
+        return Answer(example, parts, task.score(example, parts))
+
+    return [
+        tuple(score(example) if fit else Answer(example, None, False) for _ in draws)
+        for (_, example), fit in zip(share, fits, strict=True)
+    ]
 
 
 def choose_answers(
@@ -161,7 +140,7 @@ def choose_answers(
     in play; and how many were cropped.
 
     The letters of a question are scored after one reading of it. Of a question that does not fit
-    the context, the beginning is left out. The ranks take every so manieth question, and each
+    the context, the beginning is left out. The questions are strided over the ranks, and each rank
     returns its own. Raises DataError when a letter is not one token.
     """
     world = world or DistContext()
@@ -179,9 +158,8 @@ def choose_answers(
         whole = Question(
             tuple(np.array([*prompt, *each]) for each in tokens), (len(prompt),) * len(letters)
         )
-        questions.append(
-            crop(whole, None if scorer.context is None else scorer.context + 1)
-        )  # the letter itself is not read
+        # The letter itself is not read.
+        questions.append(crop(whole, None if scorer.context is None else scorer.context + 1))
         cropped += questions[-1] is not whole
         right.append(letters.index(example.messages[-1].text))
     chosen = [
@@ -212,7 +190,7 @@ def open_chat_tasks(
 
 
 def evaluate_chat(
-    engine: ChatEngine,
+    engine: Engine,
     tokenizer: Tokenizer,
     tasks: Iterable[Task],
     max_tokens: int = 128,
@@ -252,7 +230,7 @@ def _chosen(model: GPT, tokenizer: Tokenizer, task: Task, world: DistContext) ->
 
 
 def _written(
-    engine: Generator,
+    engine: Engine,
     tokenizer: Tokenizer,
     task: Task,
     draws: Sequence[SamplingParams],
@@ -260,17 +238,12 @@ def _written(
 ) -> Result:
     if len(task):
         task.score(task[0], task[0].messages[-1].parts)
-    answers = answer_task(engine, tokenizer, task, draws, world)
-    questions = [answers[at : at + len(draws)] for at in range(0, len(answers), len(draws))]
     own = [
-        (sum(answer.correct for answer in several), several[0].completion is None)
-        for several in questions
+        (sum(answer.correct for answer in answers), answers[0].completion is None)
+        for answers in answer_task(engine, tokenizer, task, draws, world)
     ]
-    rights, unread = (
-        zip(*(pair for theirs in world.gather(own) for pair in theirs), strict=True)
-        if len(task)
-        else ((), ())
-    )
+    everyone = [pair for theirs in world.gather(own) for pair in theirs]
+    rights, unread = ([pair[k] for pair in everyone] for k in (0, 1))
     correct = sum(rights) if len(draws) == 1 else sum(rights) / len(draws)
     ks = [2**i for i in range(len(draws).bit_length())] if len(draws) > 1 else []
     passes = tuple(
@@ -309,20 +282,11 @@ def write_chat(
     answers were drawn.
     """
     rows = [result.to_dict() for result in results]
-    found = {
-        "stage": stage,
-        "eval": "chat",
-        **facts,
-        "results": rows,
-        "chatcore": chatcore(results, tasks),
-    }
-    write_json(folder.evals / f"{stage}-chat.json", found)
+    write_results(folder, stage, "chat", rows, chatcore=chatcore(results, tasks), **facts)
 
 
 def combined(results: Iterable[Result]) -> list[Result]:
-    """Results of several runs or seeds added up by task, in the order in which the tasks first come
-    up.
-    """
+    """Add up the results of several runs or seeds by task, in the order of the tasks."""
     sums: dict[str, Result] = {}
     for result in results:
         before = sums.get(result.name, Result(result.name, 0, 0, result.baseline))

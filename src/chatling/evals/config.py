@@ -1,10 +1,12 @@
-"""The `[eval]` table: what a run measures of itself besides its losses."""
+"""The `[eval]` table, what a run measures of itself besides its losses, and the form of results."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from chatling.fields import Count, CountOrZero, Text, absolute, config
+from chatling.run_dir import RunFolder, write_json
 from chatling.toy.dataset import BUILT_IN
 
 FULL = "full"
@@ -36,3 +38,9 @@ class EvalConfig:
         if self.core is None or self.core in (*BUILT_IN, FULL):
             return self
         return replace(self, core=absolute(self.core))
+
+
+def write_results(folder: RunFolder, stage: str, name: str, results: Any, **facts: Any) -> None:
+    """Write `evals/<stage>-<name>.json`: what an evaluation found of a stage's model."""
+    path = folder.evals / f"{stage}-{name}.json"
+    write_json(path, {"stage": stage, "eval": name, **facts, "results": results})

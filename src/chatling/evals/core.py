@@ -10,11 +10,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from chatling.evals.config import write_results
 from chatling.evals.core_bundle import CoreTask, Item, read_bundle
 from chatling.evals.loglikelihood import (
     ModelScorer,
@@ -27,7 +29,7 @@ from chatling.evals.loglikelihood import (
 )
 from chatling.hardware.distributed import DistContext
 from chatling.model.gpt import GPT
-from chatling.run_dir import RunFolder, write_json
+from chatling.run_dir import RunFolder
 
 ORDER_SEED, SHOTS_SEED = 1337, 1234
 AT_ONCE = 2048  # questions in memory together
@@ -39,9 +41,7 @@ class CoreTokenizer(Protocol):
     bos: int
 
     def encode_flat(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of many texts end to end, without specials, and the offsets (texts + 1,) into
-        them.
-        """
+        """Ids of many texts end to end, without specials, and offsets (texts + 1,) into them."""
         ...
 
 
@@ -97,7 +97,7 @@ def evaluate_core(
     """Score a model on every task of a bundle, at most `limit` examples of each. Every rank calls
     it, and has the result.
 
-    `note` hears of each task when it is done. Raises DataError when the bundle cannot be used.
+    `note` is called with a line for each finished task. Raises DataError for an unusable bundle.
     """
     scorer = ModelScorer(model) if isinstance(model, GPT) else model
     tasks, problems = read_bundle(bundle)
@@ -126,10 +126,7 @@ def evaluate_core(
 def write_core(folder: RunFolder, stage: str, result: CoreResult, step: int | None = None) -> None:
     """Write `evals/<stage>-core.json`; `step` when the stage is still training."""
     live = {} if step is None else {"step": step}
-    write_json(
-        folder.evals / f"{stage}-core.json",
-        {"stage": stage, "eval": "core", **live, "results": result.to_dict()},
-    )
+    write_results(folder, stage, "core", result.to_dict(), **live)
 
 
 def score_task(
@@ -159,9 +156,7 @@ def score_task(
         questions, cropped = build_questions(tokenizer, task, items, part, scorer.context)
         for index, short, scores in zip(part, cropped, scorer.score(questions), strict=True):
             found[index] = judge(task, items[index], scores, short)
-    everyone = {
-        index: outcome for theirs in world.gather(found) for index, outcome in theirs.items()
-    }
+    everyone = dict(chain.from_iterable(theirs.items() for theirs in world.gather(found)))
     outcomes = [everyone[index] for index in range(len(items))]
     silent = [outcome.line for outcome in outcomes if any(loss != loss for loss in outcome.losses)]
     if silent:
@@ -192,22 +187,18 @@ def build_questions(
     indices: Sequence[int],
     context: int | None,
 ) -> tuple[list[Question], list[bool]]:
-    """The token sequences of some examples, cropped from the left to the context, and which ones
-    were.
-    """
+    """Token sequences of some examples, and which were cropped from the left to the context."""
     texts = [
         render(task, items[i], [items[j] for j in shots(i, task.shots, len(items))])
         for i in indices
     ]
     ids, offsets = tokenizer.encode_flat([prompt for prompts in texts for prompt in prompts])
+    encoded = (
+        np.concatenate(([tokenizer.bos], ids[start:end])) for start, end in pairwise(offsets)
+    )
     questions, cropped = [], []
-    at = 0
     for prompts in texts:
-        sequences = [
-            np.concatenate(([tokenizer.bos], ids[offsets[k] : offsets[k + 1]]))
-            for k in range(at, at + len(prompts))
-        ]
-        at += len(prompts)
+        sequences = [next(encoded) for _ in prompts]
         if task.kind == "language_modeling":
             without, whole = sequences
             sequences, starts = [whole], [common_prefix([without, whole])]
@@ -227,15 +218,12 @@ def shots(index: int, wanted: int, count: int) -> list[int]:
     are, drawn by its own seed.
     """
     drawn = random.Random(SHOTS_SEED + index).sample(range(count - 1), min(wanted, count - 1))
-    return [
-        other + (other >= index) for other in drawn
-    ]  # as if drawn from a list without the example itself
+    # as if drawn from a list without the example itself
+    return [other + (other >= index) for other in drawn]
 
 
 def render(task: CoreTask, item: Item, shown: Sequence[Item]) -> list[str]:
-    """The prompts of one example: one a choice; in language modelling the context alone, then with
-    its continuation.
-    """
+    """The prompts of an example, one a choice; in language modelling, without and with its end."""
     delimiter = task.delimiter
     if task.kind == "multiple_choice":
         before = "".join(f"{each.text}{delimiter}{each.options[each.gold]}\n\n" for each in shown)
@@ -245,7 +233,5 @@ def render(task: CoreTask, item: Item, shown: Sequence[Item]) -> list[str]:
         return [f"{before}{option}{delimiter}{item.text}" for option in item.options]
     before = "".join(f"{each.text.strip()}{delimiter}{each.continuation}\n\n" for each in shown)
     context = f"{before}{item.text.strip()}{delimiter}"
-    return [
-        context.strip(),
-        f"{context}{item.continuation}",
-    ]  # the context's last space is part of the token that follows
+    # The context's last space is part of the token that follows.
+    return [context.strip(), f"{context}{item.continuation}"]

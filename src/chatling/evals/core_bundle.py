@@ -29,12 +29,10 @@ BUNDLE_URL = (  # nanochat's; 91,037 examples in all
     "https://karpathy-public.s3.us-west-2.amazonaws.com/eval_bundle.zip"
 )
 BUNDLE_SHA256 = "90a7c19e28ee7a52b4f6e1f87658deb9fde7f63deba2379045bdb1fe9ea5d200"
-SHOWN = 3  # faults of a file that are told one by one
+SHOWN = 3  # faults of a file that are named one by one
 # Rows of the full files where the bundle's own table is wrong: it gives ARC-Challenge the number of
-# ARC-Easy.
-FULL_ROWS: Mapping[str, tuple[int, int]] = {
-    "arc_challenge": (2376, 1172)
-}  # label -> (what the table says, what it is)
+# ARC-Easy. Label -> (what the table says, what it is).
+FULL_ROWS: Mapping[str, tuple[int, int]] = {"arc_challenge": (2376, 1172)}
 
 
 @dataclass(frozen=True)
@@ -95,11 +93,8 @@ def read_bundle(folder: Path) -> tuple[list[CoreTask], list[str]]:
     files: dict[tuple[Path, Kind], tuple[Item, ...]] = {}  # HellaSwag's is used twice
     for entry in entries:
         try:
-            label, kind, shots = (
-                str(entry["label"]),
-                entry["icl_task_type"],
-                int(entry["num_fewshot"][0]),
-            )
+            label, kind = str(entry["label"]), entry["icl_task_type"]
+            shots = int(entry["num_fewshot"][0])
             path = folder / "eval_data" / entry["dataset_uri"]
             percent, rows = table[label]
         except (LookupError, TypeError, ValueError) as error:
@@ -151,20 +146,10 @@ def read_items(path: Path, kind: Kind) -> tuple[tuple[Item, ...], list[str]]:
     for number, line in enumerate(lines if lines[-1].strip() else lines[:-1], 1):
         try:
             item = _item(json.loads(line), kind)
-        except (
-            ValueError,
-            TypeError,
-            KeyError,
-            RecursionError,
-        ) as error:  # ValueError: what is not JSON or not UTF-8, too
-            fault = (
-                "is empty"
-                if not line.strip()
-                else f"lacks {error}"
-                if isinstance(error, KeyError)
-                else f"is malformed: {error}"
-            )
-            bad.append(f"line {number} {fault}")
+        # ValueError: what is not JSON or not UTF-8, too
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            fault = f"lacks {error}" if isinstance(error, KeyError) else f"is malformed: {error}"
+            bad.append(f"line {number} {fault if line.strip() else 'is empty'}")
             continue
         earlier = first.setdefault(item, number)
         if earlier != number:
@@ -175,12 +160,10 @@ def read_items(path: Path, kind: Kind) -> tuple[tuple[Item, ...], list[str]]:
             f"{path} has no usable row ({'; '.join(bad[:SHOWN]) or 'it is empty'}).",
             "Fetch the bundle again.",
         )
-    faults = []
-    if bad:
-        faults.append(f"{path}: left out {_listed(bad)}.")
-    if repeated:
-        faults.append(f"{path}: {_listed(repeated)}.")
-    return tuple(items), faults
+    faults = {"left out ": bad, "": repeated}
+    return tuple(items), [
+        f"{path}: {what}{_listed(each)}." for what, each in faults.items() if each
+    ]
 
 
 def _listed(faults: list[str]) -> str:
@@ -189,9 +172,7 @@ def _listed(faults: list[str]) -> str:
 
 
 def _item(row: Any, kind: Kind) -> Item:
-    """A row without its line number. Raises ValueError, TypeError or KeyError when it cannot be
-    used.
-    """
+    """A row without its line number. An unusable one raises ValueError, TypeError or KeyError."""
     if not isinstance(row, dict):
         raise ValueError("not an object")
     if kind == "language_modeling":
@@ -215,9 +196,9 @@ def _item(row: Any, kind: Kind) -> Item:
 
 
 def _text(row: dict[str, Any], key: str) -> str:
-    if not isinstance(row[key], str) or not row[key].strip():
-        raise ValueError(f"{key} is {'empty' if isinstance(row[key], str) else 'no text'}")
-    text: str = row[key]
+    text = row[key]
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"{key} is {'empty' if isinstance(text, str) else 'no text'}")
     return text
 
 

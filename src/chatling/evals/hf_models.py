@@ -1,6 +1,4 @@
-"""Any causal model of `transformers` behind the doors that ours have, so that GPT-2 and its like
-take the same evaluation.
-"""
+"""Causal models of `transformers` as scorers, so that GPT-2 takes the same evaluations."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from chatling.errors import DataError, MachineError
 from chatling.evals.loglikelihood import Question, Scores, SpanScore, length_sorted
@@ -41,22 +40,17 @@ class HFScorer:
 
     @torch.inference_mode()
     def score(self, questions: Sequence[Question]) -> Scores:
-        pairs = [
-            (i, j) for i, question in enumerate(questions) for j in range(len(question.sequences))
-        ]
+        pairs = [(i, j) for i, each in enumerate(questions) for j in range(len(each.sequences))]
         scores = [[SpanScore(0.0, 0, True)] * len(question.sequences) for question in questions]
-        most = max(
-            1, min(self.batch_tokens, LOGITS_CHUNK // self.model.config.vocab_size)
-        )  # a model gives all its logits
+        # A model gives all its logits.
+        most = max(1, min(self.batch_tokens, LOGITS_CHUNK // self.model.config.vocab_size))
         for batch in length_sorted([len(questions[i].sequences[j]) for i, j in pairs], most):
             owners = [pairs[k] for k in batch]
             rows = [questions[i].sequences[j] for i, j in owners]
-            ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
-            for b, row in enumerate(rows):
-                ids[b, : len(row)] = row
-            inputs = torch.from_numpy(ids).to(self.model.device)
+            ids = [torch.from_numpy(row).long() for row in rows]
+            inputs = pad_sequence(ids, batch_first=True).to(self.model.device)
             lengths = torch.tensor([len(row) for row in rows], device=inputs.device)
-            read = torch.arange(ids.shape[1], device=inputs.device) < lengths[:, None]
+            read = torch.arange(inputs.shape[1], device=inputs.device) < lengths[:, None]
             logits = self.model(
                 inputs[:, :-1], attention_mask=read[:, :-1].long(), use_cache=False
             ).logits  # (B, T - 1, V)

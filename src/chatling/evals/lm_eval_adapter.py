@@ -52,31 +52,22 @@ class LMEvalAdapter(LM):
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
         """Of whole texts, each token scored once, in windows as long as the context: all but the
-        last go on where one ended.
+        last begin where one ended.
         """
         windows = [list(self._windows(request.args[0])) for request in requests]
         scores = iter(self._scored([[pair] for text in windows for pair in text]))
         return [-sum(next(scores).nats for _ in text) for text in windows]
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Of (context, settings) pairs: what the model continues with, before the first of the
-        settings' `until`.
-        """
-        return [
-            completion.text
-            for completion in self.engine.generate(
-                [self._request(*request.args) for request in requests]
-            )
-        ]
+        """Of (context, settings) pairs: the continuation, up to the first of `until`."""
+        asked = [self._request(*request.args) for request in requests]
+        return [completion.text for completion in self.engine.generate(asked)]
 
     def _pair(self, context: str, continuation: str) -> Pair:
         kept = context.rstrip()
-        spaces, bos = context[len(kept) :], [self.tokenizer.bos]
-        whole, before = (
-            self.tokenizer.encode(kept + spaces + continuation),
-            self.tokenizer.encode(kept),
-        )
-        return bos + before, whole[len(before) :]
+        whole = self.tokenizer.encode(context + continuation)
+        before = self.tokenizer.encode(kept)
+        return [self.tokenizer.bos, *before], whole[len(before) :]
 
     def _windows(self, text: str) -> Iterable[Pair]:
         """The last window is full, too: it reads what others scored, and scores only the rest."""

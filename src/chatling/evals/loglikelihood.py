@@ -97,41 +97,33 @@ class SharedBeginning:
         device: torch.device,
     ):
         """`ids` (B, T) holds the rows, padded; nobody reads the padding."""
-        positions, branches, previous = (np.zeros(ids.shape, np.int64) for _ in range(3))
         places = np.arange(ids.shape[1])
-        previous[:, 1:], previous[:, 0] = ids[:, :-1], -1
+        positions, branches = np.tile(places, (len(rows), 1)), np.zeros(ids.shape, np.int64)
+        previous = np.pad(ids[:, :-1], ((0, 0), (1, 0)), constant_values=-1)
         for b, row in enumerate(rows):
             at = first = len(row.beginning)
-            positions[b] = places
             for number, ending in enumerate(row.endings, 1):
                 end = at + len(ending)
                 positions[b, at:end] = places[first : first + len(ending)]
                 branches[b, at:end] = number
                 previous[b, at : at + 1] = row.beginning[-1] if first else -1
                 at = end
-            positions[b, at:], branches[b, at:] = (
-                first,
-                len(row.endings) + 1,
-            )  # padding: an ending of its own, within the context
+            # Padding is an ending of its own, within the context.
+            positions[b, at:], branches[b, at:] = first, len(row.endings) + 1
         self.positions = torch.from_numpy(positions).to(device)
         self.previous = torch.from_numpy(previous).to(device)
         branch = torch.from_numpy(branches).to(device)
-        distance = (
-            self.positions[:, :, None] - self.positions[:, None, :]
-        )  # (B, T, T), query by key
-        seen = (distance >= 0) & (
-            (branch[:, None, :] == 0) | (branch[:, None, :] == branch[:, :, None])
-        )
+        # (B, T, T), query by key
+        distance = self.positions[:, :, None] - self.positions[:, None, :]
+        own = branch[:, None, :] == branch[:, :, None]
+        seen = (distance >= 0) & ((branch[:, None, :] == 0) | own)
+        nothing = torch.zeros((), dtype=dtype, device=device)
         self._masks = {
-            window: self._mask(seen & (distance < window) if window else seen, dtype)
+            window: nothing.where(seen & (distance < window) if window else seen, float("-inf"))[
+                :, None
+            ]
             for window in windows
         }
-
-    @staticmethod
-    def _mask(seen: Tensor, dtype: torch.dtype) -> Tensor:
-        return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill_(
-            ~seen, float("-inf")
-        )[:, None]
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         """q (B, T, H, E) over k and v (B, T, K, E); returns (B, T, H, E)."""
@@ -161,13 +153,9 @@ class ModelScorer:
 
     @torch.no_grad()
     def score(self, questions: Sequence[Question]) -> Scores:
-        """The scores of every sequence of every question. A span without tokens scores 0 nats and
-        is greedy.
-        """
+        """Score every sequence. A span without tokens scores 0 nats and is greedy."""
         width = self.model.config.width
-        rows = [
-            row for i, question in enumerate(questions) for row in question_rows(i, question, width)
-        ]
+        rows = [row for i, each in enumerate(questions) for row in question_rows(i, each, width)]
         scores = [[SpanScore(0.0, 0, True)] * len(question.sequences) for question in questions]
         budget = self.batch_tokens or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
         for branched in (False, True):  # rows of one kind in a batch: plain ones need no mask
@@ -180,9 +168,8 @@ class ModelScorer:
         losses, hits = self._read(rows)
         at = 0
         for question, sequences, count in (span for row in rows for span in row.spans):
-            found = SpanScore(
-                float(losses[at : at + count].sum()), count, bool(hits[at : at + count].all())
-            )
+            own = slice(at, at + count)
+            found = SpanScore(float(losses[own].sum()), count, bool(hits[own].all()))
             for sequence in sequences:
                 scores[question][sequence] = found
             at += count
@@ -225,12 +212,8 @@ def question_rows(number: int, question: Question, width: int) -> Iterator[Row]:
     for group in groups.values():
         shared = _row(number, question, group)
         apart = [_row(number, question, [owners]) for owners in group]
-        yield from (
-            [shared]
-            if len(group) > 1
-            and _cost(len(shared), width) < sum(_cost(len(row), width) for row in apart)
-            else apart
-        )
+        saves = _cost(len(shared), width) < sum(_cost(len(row), width) for row in apart)
+        yield from [shared] if len(group) > 1 and saves else apart
 
 
 def _cost(tokens: int, width: int) -> int:
@@ -296,9 +279,8 @@ def length_sorted(lengths: Sequence[int], tokens: int) -> list[list[int]]:
     """Indices in batches of like lengths, the longest first, each of at most `tokens` tokens with
     its padding, or a single one.
     """
-    order = sorted(
-        range(len(lengths)), key=lambda i: -lengths[i]
-    )  # stable: equal lengths stay in order
+    # Stable: equal lengths stay in order.
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     found: list[list[int]] = []
     room = 0
     for i in order:

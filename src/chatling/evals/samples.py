@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from chatling.inference.engine import Engine, Request, SamplingParams
-from chatling.messages import Conversation, Message
+from chatling.messages import Conversation
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
 
@@ -16,9 +16,7 @@ CONTEXT = 256  # tokens of prompt, answer and what the calculator puts in, at mo
 
 @dataclass(frozen=True)
 class Probe:
-    """One thing to look at: the beginning of a text for a base model, and the question for one that
-    chats.
-    """
+    """A fixed prompt: the beginning of a text for a base model, a question for one that chats."""
 
     topic: str
     opening: str
@@ -54,22 +52,17 @@ class Sample:
 
 
 def sample(engine: Engine, *, chat: bool, probes: Sequence[Probe] = PROBES) -> list[Sample]:
-    """Each probe's likeliest continuation, or answer. Greedy, so that nothing but the weights makes
-    the difference.
-    """
+    """Continue or answer each probe, greedily: nothing but the weights makes the difference."""
     tokenizer = engine.tokenizer
     prompts = [probe.question if chat else probe.opening for probe in probes]
-    requests = []
-    for prompt in prompts:
-        ids = (
-            render_prompt(tokenizer, Conversation((Message.of("user", prompt),)))
-            if chat
-            else [tokenizer.bos, *tokenizer.encode(prompt)]
-        )
-        requests.append(
-            Request(tuple(ids), SamplingParams(temperature=0.0, max_tokens=MOST_TOKENS))
-        )
-    done = engine.generate(requests)
+    sampling = SamplingParams(temperature=0.0, max_tokens=MOST_TOKENS)
+    ids = (
+        render_prompt(tokenizer, Conversation.of(prompt))
+        if chat
+        else [tokenizer.bos, *tokenizer.encode(prompt)]
+        for prompt in prompts
+    )
+    done = engine.generate([Request(tuple(each), sampling) for each in ids])
     return [
         Sample(probe.topic, prompt, _shown(tokenizer, each.ids))
         for probe, prompt, each in zip(probes, prompts, done, strict=True)

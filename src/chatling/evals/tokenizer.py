@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from importlib.resources import files
 from io import BytesIO
 from threading import Thread
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from chatling.data.shard_files import CORPUS
 from chatling.data.token_shards import TokenShards
@@ -18,6 +18,7 @@ from chatling.tokenizer.bpe import Tokenizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from tiktoken import Encoding
 
 KINDS = ("news", "korean", "code", "maths", "science")  # texts of our own, a few KB each
 RUN_CHARACTERS = 1_000_000  # of a run's training and validation text each
@@ -25,15 +26,6 @@ OURS = "this run"
 PEERS = {"GPT-2": "gpt2", "GPT-4": "cl100k_base"}  # label -> tiktoken's name
 PEERS_HOST = "https://openaipublic.blob.core.windows.net"  # where tiktoken fetches its ranks
 QUICK_SECONDS, PATIENT_SECONDS = 3.0, 60.0
-
-
-class Peer(Protocol):
-    """What is needed of tiktoken's encodings."""
-
-    @property
-    def n_vocab(self) -> int: ...
-
-    def encode_ordinary_batch(self, texts: list[str]) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ class TokenizerReport:
 def evaluate_tokenizer(
     tokenizer: Tokenizer,
     texts: Mapping[str, Sequence[str]],
-    peers: Mapping[str, Peer] | None = None,
+    peers: Mapping[str, Encoding] | None = None,
     note: str | None = None,
 ) -> TokenizerReport:
     """Encode every text, a list of documents, with the run's tokenizer and its peers. Texts without
@@ -157,7 +149,7 @@ def _beginning(shards: TokenShards, tokenizer: Tokenizer) -> list[str]:
 
 def load_peers(
     quick: float = QUICK_SECONDS, patient: float = PATIENT_SECONDS
-) -> tuple[dict[str, Peer], str | None]:
+) -> tuple[dict[str, Encoding], str | None]:
     """GPT-2's and GPT-4's encodings, and why some are missing, if so.
 
     tiktoken keeps what it fetched. It knows no time limit, so it works in a thread, which is given
@@ -166,16 +158,15 @@ def load_peers(
     """
     import tiktoken
 
-    found: dict[str, Peer] = {}
+    found: dict[str, Encoding] = {}
     failures: list[Exception] = []
 
     def load() -> None:
         try:
             for label, name in PEERS.items():
                 found[label] = tiktoken.get_encoding(name)
-        except (
-            Exception
-        ) as error:  # requests' and tiktoken's own, among them every kind of no connection
+        # requests' and tiktoken's own, among them every kind of no connection
+        except Exception as error:
             failures.append(error)
 
     thread = Thread(target=load, daemon=True)
@@ -188,12 +179,9 @@ def load_peers(
     if not missing:
         return there, None
     why = type(failures[0]).__name__ if failures else "no answer"
-    return (
-        there,
-        (
-            f"Left out {' and '.join(missing)}: their tokenizers could not be fetched ({why}); with"
-            " a network, they come along."
-        ),
+    return there, (
+        f"Left out {' and '.join(missing)}: their tokenizers could not be fetched ({why}); with"
+        " a network, they come along."
     )
 
 

@@ -197,8 +197,9 @@ class RunReport:
 
 
 def collect(folder: RunFolder, registry: Sequence[Stage]) -> RunReport:
-    """Read a run of these stages, finished or not. Raises DataError when its state is damaged; a
-    damaged detail is only missing.
+    """Read a run of these stages, finished or not.
+
+    Raises DataError when its state is damaged; a damaged detail is only missing.
     """
     state, status = folder.read_state(), read_status(folder)
     try:

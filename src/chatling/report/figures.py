@@ -1,6 +1,4 @@
-"""Draw figures as SVG whose colors are variables of the page, so that the reader chooses light or
-dark.
-"""
+"""Draw figures as SVG whose colors are variables of the page: the reader chooses light or dark."""
 
 from __future__ import annotations
 
@@ -96,8 +94,7 @@ def curves(
     clip: bool = False,
     marks: Sequence[float] = (),
 ) -> Figure | None:
-    """Lines over a common x axis; `marks` are dashed verticals (resumes). None when no line has two
-    points.
+    """Draw lines over a common x axis, and `marks` as dashed verticals; None without two points.
 
     `clip` lets a high beginning leave the picture, so that the rest can be seen.
     """
