@@ -128,14 +128,45 @@ def load_recipe(
     expected.
     """
     path = find_recipe(name_or_path)
-    text = read_text(path)
-    table = _parse(text, str(path))
+    table, texts = _read_tables(path)
     if not table:
         raise RecipeError(
             f"Recipe {path} is empty.", 'Write at least one line, for example name = "mine".'
         )
-    recipe = _build(Recipe, {"name": nearest_name(path.stem), **table}, str(path), text)
+    recipe = _build(Recipe, {"name": nearest_name(path.stem), **table}, texts)
     return override(recipe, overrides, prog=prog or f"chatling run {name_or_path}").anchored()
+
+
+def _read_tables(path: Path, below: tuple[Path, ...] = ()) -> tuple[dict[str, Any], dict[str, str]]:
+    """The tables of a recipe over those of the one that it extends; and the text of each file by
+    its name, the recipe's own first. `below` are the recipes that lead here.
+    """
+    text = read_text(path)
+    table, texts = _parse(text, str(path)), {str(path): text}
+    if (name := table.pop("extends", None)) is None:
+        return table, texts
+    if not isinstance(name, str):
+        raise RecipeError(f"'extends' in {path} must be a recipe's name or path.")
+    ready = builtin_recipes()
+    parent = ready.get(name, path.parent / os.path.expanduser(name))
+    if not parent.is_file():
+        hint = nearest(name, ready) or f"Ready ones: {', '.join(ready)}."
+        raise RecipeError(f"{path} extends {cut(repr(name))}, which is no recipe.", hint)
+    if any(parent.samefile(known) for known in (*below, path)):
+        raise RecipeError(f"{path} extends {cut(repr(name))}, which extends it.")
+    inherited, more = _read_tables(parent, (*below, path))
+    # each recipe has a name of its own
+    inherited.pop("name", None)
+    return _merged(inherited, table), texts | more
+
+
+def _merged(inherited: dict[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables key by key; what is no table, lists too, replaces what was inherited."""
+    both = dict(inherited)
+    for key, value in own.items():
+        tables = isinstance(value, dict) and isinstance(both.get(key), dict)
+        both[key] = _merged(both[key], value) if tables else value
+    return both
 
 
 def read_text(path: Path) -> str:
@@ -181,7 +212,7 @@ def fingerprint(*values: Any) -> str:
 
 def from_toml(kind: type[T], text: str, file: str) -> T:
     """Read TOML into the config dataclass `kind`, strictly. `file` is named in errors."""
-    return _build(kind, _parse(text, file), file, text)
+    return _build(kind, _parse(text, file), {file: text})
 
 
 def _parse(text: str, file: str) -> dict[str, Any]:
@@ -189,26 +220,25 @@ def _parse(text: str, file: str) -> dict[str, Any]:
         return tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
     except RecursionError:
         raise RecipeError(f"{file} is nested too deeply for a recipe.") from None
-    except (
-        ValueError
-    ) as error:  # TOMLDecodeError is one, and so are numbers with thousands of digits
+    # TOMLDecodeError is one, and so are numbers with thousands of digits
+    except ValueError as error:
         raise RecipeError(
             f"{file} is not valid TOML: {cut(str(error)).removesuffix('.')}."
         ) from None
 
 
-def _build(kind: type[T], table: Mapping[str, Any], file: str, text: str) -> T:
+def _build(kind: type[T], table: Mapping[str, Any], texts: Mapping[str, str]) -> T:
+    """`texts` are those that the table was read from, by their files' names."""
     try:
         return TypeAdapter(kind).validate_python(table)
     except ValidationError as error:
-        raise _wrong(find_fault(error, kind), file, text) from None
+        raise _wrong(find_fault(error, kind), texts) from None
     except RecipeError as error:
-        raise RecipeError(f"{file}: {error.what}", error.hint) from None
+        raise RecipeError(f"{next(iter(texts))}: {error.what}", error.hint) from None
 
 
-def _wrong(fault: Fault, file: str, text: str) -> RecipeError:
-    line = _line_of(fault.path, text)
-    key, where = cut(repr(".".join(fault.path))), f"{file} line {line}" if line else file
+def _wrong(fault: Fault, texts: Mapping[str, str]) -> RecipeError:
+    key, where = cut(repr(".".join(fault.path))), _place_of(fault.path, texts)
     if fault.sort == "unknown":
         names = [f.name for f in dataclasses.fields(fault.kind)]
         return RecipeError(
@@ -220,10 +250,20 @@ def _wrong(fault: Fault, file: str, text: str) -> RecipeError:
     return RecipeError(f"{key} in {where} must be {fault.wanted}, not {shown(fault.value)}.")
 
 
-def _line_of(path: tuple[str, ...], text: str) -> int | None:
-    """The line where a key stands, or else the innermost table or list around it that has a line of
-    its own.
+def _place_of(path: tuple[str, ...], texts: Mapping[str, str]) -> str:
+    """The file and line where a key stands, or else the innermost table or list around it that has
+    a line of its own.
     """
+    lines = {file: _lines(text) for file, text in texts.items()}
+    for size in range(len(path), 0, -1):
+        for file, known in lines.items():
+            if path[:size] in known:
+                return f"{file} line {known[path[:size]]}"
+    return next(iter(texts))
+
+
+def _lines(text: str) -> dict[tuple[str, ...], int]:
+    """The line of every key and table."""
     lines: dict[tuple[str, ...], int] = {}
     table: tuple[str, ...] = ()
     for number, line in enumerate(re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff")), 1):
@@ -237,9 +277,7 @@ def _line_of(path: tuple[str, ...], text: str) -> int | None:
             lines.setdefault(table, number)
         elif key := re.match(r"\s*([\w.\"'-]+)\s*=", line):
             lines.setdefault((*table, *(part.strip("\"'") for part in key[1].split("."))), number)
-    return next(
-        (lines[path[:size]] for size in range(len(path), 0, -1) if path[:size] in lines), None
-    )
+    return lines
 
 
 def _default(f: dataclasses.Field[Any]) -> Any:

@@ -1,0 +1,77 @@
+"""A recipe that extends another one: what is inherited, what is not, and what is wrong, by file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from chatling.config.recipe import builtin_recipes, fingerprint, load_recipe
+from chatling.errors import RecipeError
+
+# taken when each recipe still had all of its tables
+FINGERPRINTS = {
+    "d32": "d0526dbc7c4cad56",
+    "folder": "94c70a6b5355f87c",
+    "laptop": "2c836c70e7c47f52",
+    "pocket": "ff0c566931925d5a",
+    "spark": "ecfea53e0f48ae5c",
+    "spark-modern": "6a2f088d56eafd37",
+    "speedrun": "f5ce8c2d41d790f0",
+}
+
+
+def test_the_ready_recipes_are_what_they_were() -> None:
+    recipes = {name: load_recipe(name) for name in builtin_recipes()}
+    # without the text's source, which may be a folder of this machine
+    plain = {name: replace(r, data=replace(r.data, source="x")) for name, r in recipes.items()}
+    assert {name: fingerprint(recipe) for name, recipe in plain.items()} == FINGERPRINTS
+
+
+def write(path: Path, text: str) -> str:
+    path.write_text(text)
+    return str(path)
+
+
+def test_keys_are_inherited_one_by_one_lists_and_names_are_not(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    write(tmp_path / "sub/parent.toml", 'name = "old"\nextends = "pocket"\n[base]\nsteps = 7\n')
+    child = load_recipe(
+        write(
+            tmp_path / "child.toml",
+            'extends = "sub/parent.toml"\nrl = "none"\n[base]\nwarmup = 3\n'
+            '[mid]\nmixture = [{task = "GSM8K"}]\n',
+        )
+    )
+    pocket = load_recipe("pocket")
+    assert child.name == "child"
+    assert child.base == replace(pocket.base, steps=7, warmup=3)
+    assert child.mid is not None
+    assert pocket.mid is not None
+    assert [entry.task for entry in child.mid.mixture] == ["GSM8K"]
+    assert child.mid.batch_tokens == pocket.mid.batch_tokens
+    assert child.rl is None
+    assert child.dpo == pocket.dpo
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('extends = "spork"', "extends 'spork', which is no recipe. Did you mean 'spark'?"),
+        ("extends = 3", "'extends' in .*child.toml must be a recipe's name or path"),
+        ('extends = "child.toml"', "child.toml extends 'child.toml', which extends it"),
+        ('extends = "loop.toml"', "loop.toml extends 'child.toml', which extends it"),
+        ('extends = "wrong.toml"\n[base]\nwarmup = 3', r"'base.steps' in .*wrong.toml line 3 must"),
+        (
+            'extends = "wrong.toml"\n[base]\nsteps = "x"',
+            r"'base.steps' in .*child.toml line 3 must",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_file(tmp_path: Path, text: str, sentence: str) -> None:
+    write(tmp_path / "loop.toml", 'extends = "child.toml"')
+    write(tmp_path / "wrong.toml", '[base]\n# how long\nsteps = "many"\n')
+    with pytest.raises(RecipeError) as told:
+        load_recipe(write(tmp_path / "child.toml", text))
+    told.match(sentence)
