@@ -11,7 +11,7 @@ import pytest
 
 from chatling.cli import main
 from chatling.data.columns import iter_planned, left_behind, plan_file, plan_files, unused_prose
-from chatling.data.readers import RowErrors
+from chatling.data.row_errors import RowErrors
 from chatling.errors import DataError
 from chatling.messages import Conversation, Message, Part
 from chatling.tasks.custom import JsonlConversations

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from chatling.data import csv_rows as module
 from chatling.data.csv_rows import DELIMITERS, csv_rows
-from chatling.data.readers import RowErrors, iter_rows
+from chatling.data.readers import iter_rows
+from chatling.data.row_errors import RowErrors
 from chatling.errors import DataError
 
 

@@ -13,7 +13,8 @@ from chatling.data.columns import iter_planned, plan_files
 from chatling.data.contamination import TestGrams, find_test_sets
 from chatling.data.inspect import garbled, inspect_data
 from chatling.data.parquet import iter_texts
-from chatling.data.readers import RowErrors, find_files
+from chatling.data.readers import find_files
+from chatling.data.row_errors import RowErrors
 from chatling.errors import DataError
 from chatling.messages import Conversation
 from chatling.tokenizer.chat_template import render

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from chatling.data import json_rows
 from chatling.data.json_rows import json_lines, json_values
-from chatling.data.readers import RowErrors
+from chatling.data.row_errors import RowErrors
 from chatling.errors import DataError
 
 FILE = Path("a.jsonl")

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatling.data.readers import DOCUMENT_CHARACTERS, RowErrors, find_files, iter_rows
+from chatling.data.readers import DOCUMENT_CHARACTERS, find_files, iter_rows
+from chatling.data.row_errors import RowErrors
 from chatling.errors import DataError
 
 TEXTS = [

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from chatling.data.names import CONTEXT, QUESTION, TEXT, plain
-from chatling.data.readers import RowErrors, file_format, iter_rows
+from chatling.data.readers import file_format, iter_rows
+from chatling.data.row_errors import RowErrors
 from chatling.errors import DataError
 
 GRAM = 13

@@ -9,13 +9,10 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from chatling.data.decoding import PACKED
+from chatling.data.row_errors import RowErrors
 from chatling.errors import DataError
-
-if TYPE_CHECKING:
-    from chatling.data.readers import RowErrors
 
 DELIMITERS = ",\t;|"
 # a line that some put above the header, which tells the delimiter as well

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from chatling.data.contamination import Overlap, TestGrams
 from chatling.data.decoding import is_unreadable
 from chatling.data.prepare import text_hash
-from chatling.data.readers import RowErrors
+from chatling.data.row_errors import RowErrors
 from chatling.messages import Conversation
 from chatling.tokenizer.bpe import Tokenizer, valid_text
 from chatling.tokenizer.chat_template import render

@@ -8,15 +8,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from chatling.data.chat_formats import are_turns
 from chatling.data.decoding import CHUNK_CHARACTERS
+from chatling.data.row_errors import Row, RowErrors
 from chatling.errors import DataError
 from chatling.messages import kind_of, shown
-
-if TYPE_CHECKING:
-    from chatling.data.readers import Row, RowErrors
 
 LINE_CHARACTERS = 1 << 26  # a longer line of jsonl, or value of json, is broken: bounds the memory
 BETWEEN = re.compile(r"[\s,\ufeff]*")

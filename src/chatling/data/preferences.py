@@ -23,7 +23,8 @@ from chatling.data.chat_formats import (
     text_of,
 )
 from chatling.data.names import plain
-from chatling.data.readers import RowErrors, placed_rows
+from chatling.data.readers import placed_rows
+from chatling.data.row_errors import RowErrors
 from chatling.data.splits import is_held_out
 from chatling.errors import DataError
 from chatling.messages import Conversation, Message, shown

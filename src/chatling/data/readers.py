@@ -12,7 +12,7 @@ import tempfile
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,9 @@ from chatling.data.decoding import (
 )
 from chatling.data.json_rows import json_lines, json_values
 from chatling.data.parquet import column_values
+from chatling.data.row_errors import Row, RowErrors
 from chatling.errors import DataError
 
-Row = str | dict[str, Any]  # a document, or named values
 FORMATS = {
     ".txt": "text",
     ".text": "text",
@@ -52,35 +52,6 @@ PARQUET_ROWS = 256  # held at a time
 NOT_DATA = re.compile(r"(readme|licen[cs]e|contributing|changelog|dataset_infos?)\b", re.IGNORECASE)
 RECORD = "import.json"  # in every folder that an import wrote
 JOINERS = "\u200d\ufe0e\ufe0f"  # belong to the character before, and the first to the one after
-
-
-@dataclass
-class RowErrors:
-    """What reading met: rows, and those that could not be used, which are shown, skipped and, above
-    a share, refused.
-    """
-
-    allow_bad: float = 0.01
-    rows: int = 0
-    bad: int = 0
-    examples: list[str] = field(default_factory=list)
-    # of the row that was read last, such as "line 3"; "" where the reader cannot tell
-    place: str = ""
-
-    def add(self, where: str, why: str) -> None:
-        """Note a row that cannot be used. Raises DataError when it makes more than 10 and more than
-        the share allowed.
-        """
-        self.bad += 1
-        if len(self.examples) < 5:
-            self.examples.append(f"{where}: {why}")
-        if self.bad > 10 + self.allow_bad * self.rows:
-            raise DataError(
-                f"{self.bad:,} of the first {self.rows:,} rows cannot be used; the first is"
-                f" {self.examples[0].rstrip('.')}.",
-                "Mend the file, or skip such rows with a higher --allow-bad, now"
-                f" {self.allow_bad:g}.",
-            )
 
 
 @dataclass(frozen=True)

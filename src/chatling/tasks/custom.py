@@ -14,7 +14,8 @@ from chatling.data.chat_formats import parse_conversation
 from chatling.data.columns import plan_files, unused_prose
 from chatling.data.decoding import CHUNK_CHARACTERS, PACKED
 from chatling.data.json_rows import is_lines, value_of
-from chatling.data.readers import RowErrors, file_format, placed_rows
+from chatling.data.readers import file_format, placed_rows
+from chatling.data.row_errors import RowErrors
 from chatling.data.splits import held_out_conversations
 from chatling.data.token_shards import Indexed
 from chatling.errors import DataError

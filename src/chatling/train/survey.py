@@ -17,7 +17,8 @@ from chatling.data.json_rows import value_of
 from chatling.data.mixtures import Mapped
 from chatling.data.parquet import iter_texts, list_parquet, parquet_characters
 from chatling.data.preferences import HELD_OUT_ONE_IN, Preference, split_preferences
-from chatling.data.readers import RowErrors, iter_rows
+from chatling.data.readers import iter_rows
+from chatling.data.row_errors import RowErrors
 from chatling.data.splits import held_out_conversations
 from chatling.errors import DataError
 from chatling.messages import Conversation
