@@ -236,14 +236,8 @@ def _inspect(parser: Parser, words: Sequence[str]) -> None:
             print(passed_over(found.passed))
         plans = plan_files(found.files, given.column, given.encoding, given.question, given.answer)
         with reading("Reading") as progress:
-            total, done = sum(plan.file.stat().st_size for plan in plans), [0]
-
-            def tick(count: int) -> None:
-                done[0] += count
-                progress(done[0], total)
-
             seen = inspect_data(
-                iter_planned(plans, errors, given.encoding, tick),
+                iter_planned(plans, errors, given.encoding, progress),
                 errors,
                 tokenizer=tokenizer,
                 against=against,

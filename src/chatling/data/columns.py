@@ -201,9 +201,19 @@ def iter_planned(
     plans: Sequence[Plan],
     errors: RowErrors,
     encoding: str | None = None,
-    tick: Callable[[int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Iterator[str | Conversation]:
-    """The texts or conversations of planned files; rows without one go to the errors."""
+    """The texts or conversations of planned files; rows without one go to the errors.
+    `progress(done, total)` counts bytes of the files.
+    """
+    done, total = 0, sum(plan.file.stat().st_size for plan in plans)
+
+    def tick(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress(done, total)
+
     for plan in plans:
         only = list(plan.columns.used) if plan.asked or plan.kind == "text" else []
         for place, row in placed_rows(

@@ -61,11 +61,6 @@ class Corpus:
     validation: Sequence[Path]
 
 
-def folder_corpus(folder: Path) -> Corpus:
-    """The parquet files of a folder. Raises DataError when they are fewer than two."""
-    return Corpus(*list_parquet(folder))
-
-
 def hub_corpus(data: DataConfig, fetcher: Fetcher, characters: float) -> Corpus:
     """A data set of the Hub: its first files, as many as `characters` of text need where
     `data.shards` is "auto", and its last one.

@@ -114,18 +114,7 @@ def import_data(
                 f" {free_bytes(target) / 1e9:,.1f} GB are free.",
                 "Free some space, or choose another folder with --to.",
             )
-        errors, done, total = (
-            RowErrors(allow_bad),
-            0,
-            sum(plan.file.stat().st_size for plan in plans),
-        )
-
-        def tick(count: int) -> None:
-            nonlocal done
-            done += count
-            if progress:
-                progress(done, total)
-
+        errors = RowErrors(allow_bad)
         counts = Imported(
             str(target),
             plans[0].kind,
@@ -137,7 +126,7 @@ def import_data(
         )
         sweep_beside(target)
         with building_folder(target, NOWHERE) as building:
-            items = iter_planned(plans, errors, encoding, tick)
+            items = iter_planned(plans, errors, encoding, progress)
             if counts.kind == "text":
                 _write_texts(_kept(items, counts), building, expected, counts)
             else:

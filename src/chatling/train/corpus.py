@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from chatling.config.recipe import Recipe
-from chatling.data.corpus import Corpus, HubFiles, corpus_mark, folder_corpus, hub_corpus
+from chatling.data.corpus import Corpus, HubFiles, corpus_mark, hub_corpus
+from chatling.data.parquet import list_parquet
 from chatling.errors import RecipeError
 from chatling.run_dir import RunFolder, manifest_fault, read_manifest
 from chatling.toy.dataset import BUILT_IN
@@ -57,7 +58,7 @@ def open_corpus(recipe: Recipe, folder: RunFolder, note: Callable[[str], None]) 
     if data.source not in BUILT_IN:
         if data.on_hub:
             return hub_corpus(data, open_fetcher(recipe, note), text_characters(recipe))
-        return folder_corpus(Path(data.source))
+        return Corpus(*list_parquet(Path(data.source)))
     made = folder.path / "corpus"
     if fault := manifest_fault(made):
         if made.exists():
