@@ -1,5 +1,5 @@
-"""ARC, grade-school science questions, Easy and Challenge (Clark et al. 2018, arXiv:1803.05457);
-data set allenai/ai2_arc.
+"""ARC, grade-school science questions, Easy and Challenge
+(Clark et al. 2018, arXiv:1803.05457); data set allenai/ai2_arc.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""Conversations to learn from, without right answers: a jsonl file of your own, or any rows with
-messages.
+"""Conversations to learn from, without right answers:
+a jsonl file of your own, or any rows with messages.
 """
 
 from __future__ import annotations
@@ -60,25 +60,15 @@ class Conversations(ConversationTask):
                 good.append(i)
             except DataError as error:
                 bad += 1
-                if len(shown) < SHOWN:
-                    place = (
-                        rows.place(i)
-                        if isinstance(rows, JsonLines | HeldRows)
-                        else f"{unit} {i + 1}"
-                    )
-                    shown.append(
-                        f"{place} is not a conversation:"
-                        f" {error.what.partition(chr(10))[0].rstrip('.')}"
-                    )
+                if bad <= SHOWN:
+                    own = rows if isinstance(rows, JsonLines | HeldRows) else None
+                    place = own.place(i) if own else f"{unit} {i + 1}"
+                    why = error.what.partition("\n")[0].rstrip(".")
+                    shown.append(f"{place} is not a conversation: {why}")
                 if bad > TOLERATED * len(rows):
-                    many = (
-                        f"more than {TOLERATED:.0%} of {len(rows):,} {unit}s are bad: "
-                        if bad > 1
-                        else ""
-                    )
-                    raise DataError(
-                        f"{where}: {many}{'; '.join(shown)}.", "Mend or delete them."
-                    ) from None
+                    share = f"more than {TOLERATED:.0%} of {len(rows):,} {unit}s are bad: "
+                    said = f"{share if bad > 1 else ''}{'; '.join(shown)}"
+                    raise DataError(f"{where}: {said}.", "Mend or delete them.") from None
         if not good:
             raise DataError(
                 f"{where} holds no conversations.",
@@ -100,9 +90,10 @@ class JsonLines:
     """
 
     def __init__(self, path: Path):
-        """Raises DataError when there is no such file."""
+        """Raises DataError when there is no such file, or when it cannot be mapped."""
         try:
             with open(path, "rb") as file:
+                # an empty file cannot be mapped
                 self._data: mmap.mmap | bytes = (
                     mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                     if path.stat().st_size
@@ -166,9 +157,8 @@ def own_rows(path: Path) -> JsonLines | HeldRows:
             head = file.read(CHUNK_CHARACTERS)
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror}.") from None
-    marked = head.startswith(
-        (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE)
-    )  # the little one begins as UTF-16's does
+    # UTF-32's little-endian mark begins as UTF-16's does
+    marked = head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, codecs.BOM_UTF32_BE))
     other = kind in ("jsonl", "json") and (marked or not is_lines(head.decode("utf-8", "replace")))
     return HeldRows(path) if other else JsonLines(path)
 

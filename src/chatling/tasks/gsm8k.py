@@ -1,5 +1,5 @@
-"""GSM8K: grade-school word problems with worked answers (Cobbe et al. 2021, arXiv:2110.14168); data
-set openai/gsm8k.
+"""GSM8K: grade-school word problems with worked answers
+(Cobbe et al. 2021, arXiv:2110.14168); data set openai/gsm8k.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _MARKED = re.compile(
 
 
 class GSM8K(IndexedTask):
-    """The calculator annotations of the answers become tool calls; right is who gives the number
-    behind ####.
+    """The calculator annotations of the answers become
+    tool calls; right is who gives the number behind ####.
     """
 
     def __init__(self, files: Sequence[Path], **options: Any):
@@ -52,8 +52,8 @@ def worked_answer(text: str) -> tuple[Part, ...]:
     """`12*3=<<12*3=36>>36` as parts: text, the expression as a python part, its annotated result as
     an output part, the text going on.
 
-    The result stays the annotated one, often rounded (3.33), since the text behind it goes on with
-    that.
+    The result stays the annotated one, often rounded
+    (3.33), since the text behind it goes on with that.
     """
     kinds: Iterable[PartKind] = cycle(("text", "python", "output"))
     return tuple(

@@ -20,8 +20,8 @@ _FENCED = re.compile(r"```[a-zA-Z0-9]*[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL)
 
 
 class HumanEval(IndexedTask):
-    """The prompt is a signature with its docstring; the answer, the whole function or only what
-    follows it.
+    """The prompt is a signature with its docstring; the
+    answer, the whole function or only what follows it.
     """
 
     def __init__(self, files: Sequence[Path], *, allow_weak: bool = False, **options: Any):
@@ -37,16 +37,16 @@ class HumanEval(IndexedTask):
         )
 
     def program(self, conversation: Conversation, completion: tuple[Part, ...]) -> str:
-        """What is run to judge a completion: its code with what it needs from the prompt, then the
-        tests.
+        """What is run to judge a completion: its code with
+        what it needs from the prompt, then the tests.
         """
         row = self._by_prompt[conversation.messages[0].text]
         program = _whole(row, visible_text(completion))
         return f"{program}\n\n{row['test']}\n\ncheck({row['entry_point']})\n"
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
-        """Raises MachineError where nothing keeps a model's code from files and network, unless
-        `allow_weak`.
+        """Raises MachineError where nothing keeps a model's
+        code from files and network, unless `allow_weak`.
         """
         return self.sandbox.run(self.program(conversation, completion)).passed
 

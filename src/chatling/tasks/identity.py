@@ -17,8 +17,8 @@ from chatling.tasks.task import TaskEntry
 
 @config
 class IdentityConfig:
-    """The `[identity]` table: who the conversations of the task "identity" say that the model
-    is.
+    """The `[identity]` table: who the conversations
+    of the task "identity" say that the model is.
     """
 
     name: str = "chatling"
@@ -45,8 +45,8 @@ TRIES = 50  # for a conversation that was not there yet
 
 
 class Identity(ConversationTask):
-    """`count` conversations of one to four exchanges, all different as long as there are that
-    many.
+    """`count` conversations of one to four exchanges,
+    all different as long as there are that many.
     """
 
     def __init__(self, config: IdentityConfig, split: str, count: int):
@@ -72,8 +72,8 @@ ENTRY = TaskEntry(
 
 
 def _turns(rng: Random) -> list[str]:
-    """Templates of what is said in turn: perhaps a greeting, one to three topics, perhaps a word of
-    thanks.
+    """Templates of what is said in turn: perhaps a
+    greeting, one to three topics, perhaps a word of thanks.
     """
     table, turns = load_table("tasks/identity.toml"), []
     if rng.random() < 0.3:
@@ -88,8 +88,8 @@ def _turns(rng: Random) -> list[str]:
 
 
 def _asked(question: str, prefixes: tuple[str, ...], rng: Random) -> str:
-    """A question as people type it: with a greeting before it, without capitals, without its
-    mark.
+    """A question as people type it: with a greeting
+    before it, without capitals, without its mark.
     """
     luck = rng.random()
     if prefixes and luck < 0.35:

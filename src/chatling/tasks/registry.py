@@ -43,8 +43,8 @@ def load_task(
     identity: IdentityConfig | None = None,
     allow_weak: bool = False,
 ) -> Task:
-    """A task by name, or a jsonl file of conversations by path; its files are fetched when they are
-    not there yet.
+    """A task by name, or a jsonl file of conversations by
+    path; its files are fetched when they are not there yet.
 
     `subset` names a part of the data set (of MMLU a subject, of GSM8K "main" or "socratic"), `size`
     the number of examples of a task that is synthetic (of others it changes nothing), `identity`
@@ -64,8 +64,8 @@ def load_task(
 def task_files(
     name: str, split: Split, fetcher: Fetcher, *, subset: str | None = None
 ) -> list[Path]:
-    """The files behind a task, fetched; none for what is made from nothing. Raises as `load_task`
-    does.
+    """The files behind a task, fetched; none for what
+    is made from nothing. Raises as `load_task` does.
     """
     check_task(name, split, subset)
     return TASKS[name].fetch(fetcher, split, subset) if name in TASKS else [own_file(name)]
@@ -80,8 +80,8 @@ def own_file(name: str) -> Path:
 
 
 def check_judged(name: str, split: Split) -> None:
-    """Raises RecipeError for a task whose answers cannot be told to be right or wrong, or that
-    there is not.
+    """Raises RecipeError for a task whose answers cannot
+    be told to be right or wrong, or that there is not.
     """
     check_task(name, split)
     if name not in TASKS or not TASKS[name].judged:

@@ -25,8 +25,8 @@ class Rows:
     """
 
     def __init__(self, files: Sequence[Path], columns: Sequence[str]):
-        """Raises DataError naming the file that is unreadable, lacks a column, or the lack of any
-        row.
+        """Raises DataError naming the file that is
+        unreadable, lacks a column, or the lack of any row.
         """
         self.files = tuple(files)
         self._batches = [

@@ -1,5 +1,5 @@
-"""SmolTalk: 460,341 conversations for small models (Allal et al. 2025, arXiv:2502.02737); data set
-HuggingFaceTB/smol-smoltalk.
+"""SmolTalk: 460,341 conversations for small models (Allal et al.
+2025, arXiv:2502.02737); data set HuggingFaceTB/smol-smoltalk.
 """
 
 from __future__ import annotations

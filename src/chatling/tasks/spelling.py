@@ -95,8 +95,8 @@ SIMPLE, BEE = _entry(SimpleSpelling, 200_000), _entry(SpellingBee, 80_000)
 
 
 def spelled(letters: Iterable[str]) -> str:
-    """Letters (in the count with their number) at a line's beginning and behind commas, with no
-    space before any.
+    """Letters (in the count with their number) at a line's
+    beginning and behind commas, with no space before any.
 
     What stands before a letter may become one token with it, a space most of all, so it is the same
     wherever letters are listed.
@@ -119,8 +119,8 @@ def count_check(word: str, letter: str) -> tuple[Part, Part]:
 
 
 def counted(word: str, letter: str) -> tuple[Part, ...]:
-    """The worked answer: the word apart, the same letters with a running count, the calculator's
-    check, the number.
+    """The worked answer: the word apart, the same letters
+    with a running count, the calculator's check, the number.
     """
     count, tally = word.count(letter), spelled(running_count(word, letter, "="))
     text = (
@@ -131,8 +131,8 @@ def counted(word: str, letter: str) -> tuple[Part, ...]:
 
 
 def split_words(path: Path, split: str) -> list[str]:
-    """The words of one split, in the file's order. Raises DataError for an unknown split and for a
-    file without words.
+    """The words of one split, in the file's order. Raises
+    DataError for an unknown split and for a file without words.
     """
     if split not in SHARES:
         raise DataError(f"There is no split {split!r} of words.", f"Known: {', '.join(SHARES)}.")

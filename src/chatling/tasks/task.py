@@ -48,14 +48,14 @@ class Task(ABC):
         """
 
     def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
-        """What reinforcement learning is paid for `completion`: 1 when right, else 0, unless a task
-        grades more finely.
+        """What reinforcement learning is paid for `completion`:
+        1 when right, else 0, unless a task grades more finely.
         """
         return float(self.score(conversation, completion))
 
     def choices(self, conversation: Conversation) -> tuple[str, ...]:
-        """The answers in play of a categorical example, each one token; the reference answer is the
-        last message's text.
+        """The answers in play of a categorical example, each one
+        token; the reference answer is the last message's text.
         """
         raise NotImplementedError(f"{self.name} is a {self.kind} task")
 

@@ -1,5 +1,5 @@
-"""Word problems answered through the calculator: one step, two steps, and a hard split of unseen
-two-step templates.
+"""Word problems answered through the calculator: one step,
+two steps, and a hard split of unseen two-step templates.
 """
 
 from __future__ import annotations
@@ -24,11 +24,6 @@ def problems(kind: str) -> tuple[Problem, ...]:
     """The templates of one_step, two_steps, hard_train or hard_test."""
     rows = (line.split(" | ") for line in load_table("toy/arithmetic.toml")[kind])
     return tuple(Problem(story, tuple(steps.split("; "))) for steps, story in rows)
-
-
-@cache
-def _hard_stories() -> frozenset[str]:
-    return frozenset(p.story for kind in ("hard_train", "hard_test") for p in problems(kind))
 
 
 def is_held_out(numbers: Sequence[int]) -> bool:
@@ -90,7 +85,8 @@ def training_problem(rng: Random) -> Problem:
     luck = rng.random()
     if luck < 0.55:
         return rng.choice(problems("one_step" if luck < 0.4 else "two_steps"))
-    while (made := (one_step if luck < 0.65 else two_steps)(rng)).story in _hard_stories():
+    hard = {problem.story for problem in problems("hard_train") + problems("hard_test")}
+    while (made := (one_step if luck < 0.65 else two_steps)(rng)).story in hard:
         pass
     return made
 

@@ -1,9 +1,9 @@
-"""A CORE bundle of the pocket world: the same files as the real one, small enough to score in
-seconds.
+"""A CORE bundle of the pocket world: the same files
+as the real one, small enough to score in seconds.
 
-Its questions are in words that the base corpus uses, so the score says how much of the world a base
-model has learned, not how well it copes with new phrasings; for that there are the held-out
-questions (`heldout.py`).
+Its questions are in words that the base corpus uses, so the score says
+how much of the world a base model has learned, not how well it copes with
+new phrasings; for that there are the held-out questions (`heldout.py`).
 """
 
 from __future__ import annotations

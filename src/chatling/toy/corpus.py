@@ -1,5 +1,5 @@
-"""The base corpus: sentences, short entries, little stories and dialogues over the same world, as
-parquet shards.
+"""The base corpus: sentences, short entries, little stories
+and dialogues over the same world, as parquet shards.
 """
 
 from __future__ import annotations
@@ -114,7 +114,8 @@ def _sums(rng: Random) -> str:
     )
 
 
-KINDS: Mapping[Callable[[Random], str], int] = {  # kinds of documents, and their weights
+# kinds of documents, and their weights
+KINDS: Mapping[Callable[[Random], str], int] = {
     _sentences: 26,
     _entry: 14,
     _story: 8,

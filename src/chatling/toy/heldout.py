@@ -105,8 +105,8 @@ class PocketTask(IndexedTask):
 
 
 def _fact_judge(relation: Relation, fact: Fact, context: str) -> Judge:
-    """Other answers of the relation count as wrong, unless they are part of the question or of a
-    right answer.
+    """Other answers of the relation count as wrong, unless
+    they are part of the question or of a right answer.
     """
     if relation.name == "about":
         return says(fact.keys)
@@ -168,8 +168,8 @@ def _identity(rng: Random) -> Question:
 
 
 def _follow_up(rng: Random) -> Question:
-    """The second question of a conversation in unseen words: of another thing, or of the same
-    thing.
+    """The second question of a conversation in unseen
+    words: of another thing, or of the same thing.
     """
     if rng.random() < 0.5:
         relation, first, second = same_relation(rng)
@@ -220,8 +220,8 @@ def heldout(skill: str, seed: int, count: int) -> Task:
     """`count` different held-out questions of a skill (fewer where there are not so many; every
     skill has 400 and more).
 
-    "refusal" asks known facts and is right when the answer does not refuse. Raises RecipeError on
-    an unknown skill.
+    "refusal" asks known facts and is right when the answer
+    does not refuse. Raises RecipeError on an unknown skill.
     """
     if skill not in MAKERS:
         raise RecipeError(

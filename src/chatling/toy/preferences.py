@@ -24,8 +24,8 @@ Split = Literal["train", "validation"]
 
 
 def preferences(split: Split, seed: int, count: int) -> list[Preference]:
-    """`count` pairs. `validation` shares no phrasing of unsafe requests and no made-up name with
-    `train`.
+    """`count` pairs. `validation` shares no phrasing of
+    unsafe requests and no made-up name with `train`.
     """
     rng = Random(f"pocket preferences {split} {seed}")
     makers = rng.choices(list(KINDS), list(KINDS.values()), k=count)
@@ -48,8 +48,8 @@ def _unsafe(rng: Random, held_out: bool) -> Preference:
 
 
 def _honest(rng: Random, held_out: bool) -> Preference:
-    """A made-up subject: "I don't know" against an answer that fits some other subject of its
-    kind.
+    """A made-up subject: "I don't know" against an
+    answer that fits some other subject of its kind.
     """
     relation = rng.choice([found for found in relations().values() if found.unknown])
     slots = unknown_slots(relation.unknown, made_up(relation.unknown, rng, held_out))

@@ -1,5 +1,5 @@
-"""What can be asked about the facts: each relation with its answer and the many phrasings that
-training text uses.
+"""What can be asked about the facts: each relation with
+its answer and the many phrasings that training text uses.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from chatling.toy.facts import Slots, capitalized, tables
 
 @dataclass(frozen=True)
 class Fact:
-    """One true sentence: the slots of its templates, and the key words of its answer, any of which
-    will do.
+    """One true sentence: the slots of its templates, and
+    the key words of its answer, any of which will do.
     """
 
     slots: Slots

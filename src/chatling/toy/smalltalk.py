@@ -45,8 +45,8 @@ def addressed(text: str, rng: Random) -> str:
 
 
 def terse(text: str, rng: Random) -> str:
-    """The text with a filler word or two left out, as people type in haste: what is left must carry
-    the meaning.
+    """The text with a filler word or two left out, as people
+    type in haste: what is left must carry the meaning.
     """
     table, words = load_table("toy/dialogue.toml"), text.split()
     fillers = [i for i, word in enumerate(words) if word.lower() in table["fillers"]]
@@ -72,7 +72,7 @@ def _words(text: str) -> str:
 
 @cache
 def _held_out_words() -> frozenset[str]:
-    """Small talk that is kept for tests: a phrasing must not become one of these by losing a
-    word.
+    """Small talk that is kept for tests: a phrasing
+    must not become one of these by losing a word.
     """
     return frozenset(_words(text) for intent in intents() for text in intent.held_out)

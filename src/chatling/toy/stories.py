@@ -26,8 +26,8 @@ class Problem:
 
 
 def one_step(rng: Random) -> Problem:
-    """The clauses of two steps with one change, so that their number decides how many steps there
-    are.
+    """The clauses of two steps with one change, so
+    that their number decides how many steps there are.
     """
     start, person = _start(rng)
     change, sign = _change(rng, "b")
@@ -78,8 +78,8 @@ def _join(rng: Random, ways: str, *clauses: str) -> str:
 
 
 def _changes(rng: Random) -> Problem:
-    """Something there, changed twice; now and then what was there before is told with the first
-    change, or last.
+    """Something there, changed twice; now and then what was
+    there before is told with the first change, or last.
     """
     start, person = _start(rng)
     (first, one), (second, two) = _change(rng, "b"), _change(rng, "c")

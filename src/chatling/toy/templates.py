@@ -1,5 +1,5 @@
-"""Turns templates into what a person types: politeness, openers, sloppy casing and punctuation, all
-seeded.
+"""Turns templates into what a person types: politeness,
+openers, sloppy casing and punctuation, all seeded.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def fill(wrapper: str, phrase: str, topic: str = "") -> str:
 
 
 def sloppy(text: str, rng: Random) -> str:
-    """What hurried typing does: one time in four the final mark or the capitals are missing, or
-    both.
+    """What hurried typing does: one time in four the
+    final mark or the capitals are missing, or both.
     """
     luck = rng.random()
     if luck < 0.14:

@@ -54,8 +54,8 @@ def unknown_slots(kind: str, name: str) -> Slots:
 
 @cache
 def known_words() -> frozenset[str]:
-    """Every word of the world and other real places, in lower case: no made-up name may be one of
-    them.
+    """Every word of the world and other real places,
+    in lower case: no made-up name may be one of them.
     """
     texts = (
         text
@@ -82,12 +82,8 @@ def unknown_question(rng: Random, held_out: bool) -> str:
             return utterance(relation, slots, rng)
         return capitalized(rng.choice(phrases["facts"][relation.name]).format(**slots))
     phrase = rng.choice(phrases[kind])
-    names = [made_up(kind, rng, held_out) for _ in range(_names(kind, rng))]
+    count = rng.choice((1, 2, 2)) if kind == "person" else 1
+    names = [made_up(kind, rng, held_out) for _ in range(count)]
     shown = names[0] if kind == "thing" else " ".join(map(str.capitalize, names))
     phrase = phrase.format(w=shown)
     return capitalized(phrase) if held_out else fill(rng.choice(phrases["wrappers"]), phrase)
-
-
-def _names(kind: str, rng: Random) -> int:
-    """How many names one is made of: of a person, one or two."""
-    return rng.choice((1, 2, 2)) if kind == "person" else 1

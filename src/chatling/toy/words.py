@@ -19,8 +19,8 @@ HELD_OUT_ONE_IN = 6
 
 @cache
 def words() -> tuple[str, ...]:
-    """The words that it can spell: the common words of the tables, three to eleven small letters
-    each.
+    """The words that it can spell: the common words
+    of the tables, three to eleven small letters each.
     """
     table = load_table("toy/words.toml")
     found = {

@@ -1,5 +1,5 @@
-"""The training conversations of the pocket world: a seeded mixture of all skills, with multi-turn
-ones among them.
+"""The training conversations of the pocket world: a seeded
+mixture of all skills, with multi-turn ones among them.
 """
 
 from __future__ import annotations
