@@ -18,14 +18,7 @@ from chatling.toy.relations import Fact, Relation
 from chatling.toy.smalltalk import addressed, intents
 from chatling.toy.templates import sloppy
 from chatling.toy.unknown import replies, unknown_question
-from chatling.toy.world import (
-    conversations,
-    pronoun_question,
-    random_fact,
-    same_relation,
-    same_subject,
-    subject,
-)
+from chatling.toy.world import conversations, follow_up, random_fact
 
 REFUSAL = re.compile(
     r"\b(?:do not|don't|dont|cannot|can't) know\b|never heard|not in my (?:small )?world"
@@ -168,20 +161,11 @@ def _identity(rng: Random) -> Question:
 
 
 def _follow_up(rng: Random) -> Question:
-    """The second question of a conversation in unseen
-    words: of another thing, or of the same thing.
-    """
-    if rng.random() < 0.5:
-        relation, first, second = same_relation(rng)
-        other = relation
-        again = rng.choice(phrasings("follow_ups")).format(x=subject(relation, second))
-    else:
-        relation, first, other, second = same_subject(rng)
-        again = pronoun_question(rng, phrasings("pronoun_wrappers"), other)
-    opening, reply = _asked(relation, first, rng), relation.reply(first)
-    conversation = Conversation.of(opening, reply, sloppy(again, rng), other.reply(second))
-    context = again if other is relation else f"{opening} {reply} {again}"
-    return conversation, _fact_judge(other, second, context)
+    """The second question of a conversation in unseen words, of the same thing or of another."""
+    same = rng.random() >= 0.5
+    talk, relation, fact = follow_up(rng, same, load_table("toy/heldout.toml"), _asked)
+    asked = talk.prompt.messages if same else talk.prompt.messages[-1:]
+    return talk, _fact_judge(relation, fact, " ".join(message.text for message in asked))
 
 
 def _unsafe(rng: Random) -> Question:

@@ -101,28 +101,36 @@ def same_relation(rng: Random) -> tuple[Relation, Fact, Fact]:
             return relation, first, second
 
 
+def follow_up(
+    rng: Random,
+    same: bool,
+    phrasings: Mapping[str, tuple[str, ...]],
+    first_question: Callable[[Relation, Fact, Random], str],
+) -> tuple[Conversation, Relation, Fact]:
+    """Two turns, the second of which is about the same subject as the first or about another one,
+    and the relation and fact that it asks for.
+    """
+    if same:
+        relation, first, other, second = same_subject(rng)
+        wrapper = rng.choice(phrasings["pronoun_follow_ups"])
+        again = fill(wrapper, rng.choice(other.phrasings["pronoun"]).removeprefix("and "))
+    else:
+        relation, first, second = same_relation(rng)
+        other, name = relation, subject(relation, second)
+        again = rng.choice(phrasings["follow_ups"]).format(x=name, X=capitalized(name))
+    question = first_question(relation, first, rng)
+    turns = (question, relation.reply(first), sloppy(again, rng), other.reply(second))
+    return Conversation.of(*turns), other, second
+
+
 def training_follow_up(rng: Random) -> Conversation:
     """Two to three turns: the same question of another thing, another question of the same thing,
     or small talk before and after.
     """
-    table, luck = load_table("toy/dialogue.toml"), rng.random()
+    luck = rng.random()
     if luck >= 0.75:
         return _with_small_talk(rng, luck < 0.9, luck > 0.84)
-    if luck < 0.35:
-        relation, first, second = same_relation(rng)
-        other, name = relation, subject(relation, second)
-        again = rng.choice(table["follow_ups"]).format(x=name, X=capitalized(name))
-    else:
-        relation, first, other, second = same_subject(rng)
-        again = pronoun_question(rng, table["pronoun_follow_ups"], other)
-    question = ask(relation, first, rng)
-    return Conversation.of(question, relation.reply(first), sloppy(again, rng), other.reply(second))
-
-
-def pronoun_question(rng: Random, wrappers: tuple[str, ...], relation: Relation) -> str:
-    """A question that says "it"."""
-    wrapper = rng.choice(wrappers)
-    return fill(wrapper, rng.choice(relation.phrasings["pronoun"]).removeprefix("and "))
+    return follow_up(rng, luck >= 0.35, load_table("toy/dialogue.toml"), ask)[0]
 
 
 def _with_small_talk(rng: Random, before: bool, after: bool) -> Conversation:
