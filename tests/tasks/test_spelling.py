@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.errors import DataError
@@ -115,6 +115,7 @@ MERGED = [
 @pytest.mark.parametrize(
     "merges", [[], MERGED], ids=["bytes", "every lead merged with every letter"]
 )
+@settings(deadline=None)
 @given(st.text("abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=12), st.sampled_from("abcz"))
 def test_letters_are_the_same_tokens_in_the_list_and_in_the_count(
     merges: list[bytes], word: str, letter: str
