@@ -47,6 +47,7 @@ __all__ = [
     "fsync_folder",
     "home",
     "is_locked",
+    "latest_runs",
     "manifest_fault",
     "open_plain",
     "read_json",
@@ -313,3 +314,15 @@ class RunFolder:
         )
         for shared in (home() / "data", home() / "cache"):
             sweep(shared, lambda path: True)
+
+
+def latest_runs(folder: Path) -> list[RunFolder]:
+    """The runs in a folder of runs, the one worked on last first."""
+
+    def changed(state: Path) -> float:
+        with contextlib.suppress(OSError):  # it may be going away
+            return state.stat().st_mtime
+        return 0.0
+
+    states = sorted(folder.glob("*/state.json"), key=changed, reverse=True)
+    return [RunFolder(state.parent) for state in states]

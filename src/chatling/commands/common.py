@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from chatling.errors import ChatlingError, RunError, nearest
-from chatling.run_dir import RunFolder, find_run, home
+from chatling.run_dir import RunFolder, find_run, home, latest_runs
 
 if TYPE_CHECKING:
     from chatling.config.recipe import Recipe
@@ -123,16 +123,9 @@ def open_run(name: str | None) -> RunFolder:
     """A run by name, or the one last worked on."""
     if name is not None:
         return RunFolder.open(name)
-    runs = runs_by_time()
+    runs = latest_runs(home() / "runs")
     if not runs:
         raise RunError(
             f"There are no runs in {home() / 'runs'} yet.", "`chatling run pocket` makes one."
         )
     return runs[0]
-
-
-def runs_by_time() -> list[RunFolder]:
-    """All runs of the home folder, the one last worked on first."""
-    states = (home() / "runs").glob("*/state.json")
-    newest_first = sorted(states, key=lambda path: -path.stat().st_mtime)
-    return [RunFolder(state.parent) for state in newest_first]

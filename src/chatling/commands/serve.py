@@ -13,10 +13,9 @@ from chatling.commands.common import (
     UsageError,
     command_parser,
     open_run,
-    runs_by_time,
 )
 from chatling.errors import DataError, MachineError, RunError
-from chatling.run_dir import STAGES, RunFolder, home
+from chatling.run_dir import STAGES, RunFolder, home, latest_runs
 
 if TYPE_CHECKING:
     from chatling.inference.async_engine import AsyncEngine
@@ -206,7 +205,7 @@ def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:
     if name is not None or stage is not None:
         folder = open_run(name)
         return folder, folder.finished_stage(stage)
-    for folder in runs_by_time():
+    for folder in latest_runs(home() / "runs"):
         with contextlib.suppress(RunError):
             return folder, folder.finished_stage()
     return None

@@ -15,7 +15,7 @@ from typing import Any
 from chatling.errors import ChatlingError, nearest
 from chatling.files import foreign_entry
 from chatling.inference.async_engine import AsyncEngine
-from chatling.run_dir import MANIFEST, STAGES, RunFolder
+from chatling.run_dir import MANIFEST, STAGES, RunFolder, latest_runs
 from chatling.serve.errors import ApiError, overloaded, shutting_down
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import model_shape
@@ -78,9 +78,7 @@ class ModelManager:
 
     def folders(self) -> list[RunFolder]:
         """Every run, the one worked on last first."""
-        folders = [
-            RunFolder(path.parent) for path in sorted(self.runs.glob("*/state.json"), key=_age)
-        ]
+        folders = latest_runs(self.runs)
         if self.first is not None and all(folder.name != self.first[0].name for folder in folders):
             folders.insert(0, self.first[0])
         return folders
@@ -210,9 +208,3 @@ def _mark(run: RunFolder, stage: str) -> int:
         model_shape(run.model(stage))
         return (run.model(stage) / MANIFEST).stat().st_mtime_ns
     return 0
-
-
-def _age(state: Path) -> float:
-    with contextlib.suppress(OSError):
-        return -state.stat().st_mtime
-    return 0.0
