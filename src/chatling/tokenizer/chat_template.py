@@ -33,11 +33,8 @@ def render(tokenizer: Tokenizer, conversation: Conversation) -> Rendered:
     out = Rendered([tokenizer.bos], [False])
     for message in _turns(conversation):
         if message.role == "user":
-            _append(
-                out,
-                [tokenizer.user_start, *tokenizer.encode(message.text), tokenizer.user_end],
-                False,
-            )
+            ids = [tokenizer.user_start, *tokenizer.encode(message.text), tokenizer.user_end]
+            _append(out, ids, False)
             continue
         _append(out, [tokenizer.assistant_start], False)
         for part in merge_texts(message.parts):

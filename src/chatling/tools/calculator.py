@@ -100,15 +100,16 @@ class _Parser:
         return text
 
     def sum(self) -> Fraction:
-        value = self.product()
-        while self.peek("+", "-"):
-            value = _apply(self.take("sign"), value, self.product())
-        return value
+        return self.chain(self.product, "+", "-")
 
     def product(self) -> Fraction:
-        value = self.signed()
-        while self.peek("*", "/", "//", "%"):
-            value = _apply(self.take("sign"), value, self.signed())
+        return self.chain(self.signed, "*", "/", "//", "%")
+
+    def chain(self, operand: Callable[[], Fraction], *signs: str) -> Fraction:
+        """Operands joined by any of the signs, from the left."""
+        value = operand()
+        while self.peek(*signs):
+            value = _apply(self.take("sign"), value, operand())
         return value
 
     def signed(self) -> Fraction:
