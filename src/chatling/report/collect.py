@@ -137,6 +137,11 @@ class RunReport:
         return next((stage for stage in self.stages if stage.name == name), None)
 
     @property
+    def pretrained(self) -> StageReport | None:
+        """The stage whose model continues texts."""
+        return next((stage for stage in self.trained if not stage.definition.chats), None)
+
+    @property
     def model(self) -> ModelConfig | None:
         return next((stage.model for stage in self.trained if stage.model), None)
 

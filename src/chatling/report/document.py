@@ -120,7 +120,7 @@ def _headline(run: RunReport) -> str:
 
 def _key_figures(run: RunReport) -> str:
     """A list: name, value, remark. The page shows it as tiles."""
-    chat, score, base = chat_mean(run), core_score(run), run.stage("base")
+    chat, score, base = chat_mean(run), core_score(run), run.pretrained
     bpb = base.last("val_bpb") if base else None
     tiles = (
         ("parameters", large(run.parameters), _shape(run)),
@@ -151,7 +151,7 @@ def _comparison(runs: Sequence[RunReport]) -> str:
     """The key figures and some more, a column a run."""
     rows = []
     for run in runs:
-        chat, score, base = chat_mean(run), core_score(run), run.stage("base")
+        chat, score, base = chat_mean(run), core_score(run), run.pretrained
         rows.append(
             {
                 "parameters": large(run.parameters),

@@ -175,9 +175,8 @@ def read_model(
     """The weights of a model that `open_model` gave the shape of."""
     model = GPT(config, compute_dtype=dtype)
     load_weights(model, folder)
-    for (
-        parameter
-    ) in model.parameters():  # not the rotary tables, which compute in fp32 in training, too
+    # not the rotary tables, which compute in fp32 in training, too
+    for parameter in model.parameters():
         parameter.data = parameter.data.to(dtype)
     return model.to(device=device).eval()
 
@@ -205,9 +204,8 @@ def _compare(path: Path, config: ModelConfig) -> None:
     except (SafetensorError, OSError) as error:
         raise DataError(f"{path} cannot be read ({error}).", MADE_ANEW) from error
     what = f"{path} is not of the model that {CONFIG} beside it describes"
-    if config.depth > len(
-        found
-    ):  # else the comparison itself would take what a wrong depth asks for
+    # else the comparison itself would take what a wrong depth asks for
+    if config.depth > len(found):
         raise DataError(f"{what}: {len(found)} tensors, {config.depth:,} layers.", MADE_ANEW)
     try:
         with torch.device("meta"):

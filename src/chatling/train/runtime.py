@@ -18,9 +18,8 @@ from chatling.model.attention import Kernel, attend
 from chatling.model.config import ModelConfig, activation_memory, logits_memory, model_memory
 
 DTypeName = Literal["float32", "bfloat16", "float64"]
-CPU_MICRO_TOKENS = (
-    8192  # enough to amortise each operation's overhead, little enough to stay near the caches
-)
+# enough to amortise each operation's overhead, little enough to stay near the caches
+CPU_MICRO_TOKENS = 8192
 GPU_MICRO_TOKENS = 65_536
 COMPILE_PAYS_AFTER = 150  # steps
 

@@ -119,6 +119,8 @@ class Stage:
     charts: tuple[Chart, ...] = ()
     # whether a token costs the same everywhere, so that FLOPs a second can be told
     even_cost: bool = False
+    # whether its model answers; otherwise it continues texts, and is scored on CORE
+    chats: bool = False
 
     def __init__(self, name: str, field: str | None = None):
         """`field` is its table in the recipe; without one there, it does not run."""
@@ -193,7 +195,6 @@ class TrainingStage(Stage):
 
     every_rank = True
     charts: tuple[Chart, ...] = (LOSS, BPB, *OPTIMIZATION)
-    # whether its model answers; otherwise it continues texts, and is scored on CORE
     chats = True
     # how to go through the data less often
     fewer = "a smaller count or fewer epochs in the mixture"

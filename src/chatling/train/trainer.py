@@ -33,9 +33,8 @@ from chatling.train.trackers import Tracker
 # steps between garbage collections, which otherwise stop the device at random moments
 COLLECT_EVERY = 500
 
-Loss = Callable[
-    ..., tuple[Tensor, Tensor]
-]  # called with a micro-batch's tensors by name; returns (sum, count)
+# called with a micro-batch's tensors by name; returns (sum, count)
+Loss = Callable[..., tuple[Tensor, Tensor]]
 Evaluate = Callable[[], dict[str, float]]
 
 
@@ -133,9 +132,8 @@ class Trainer:
     world: DistContext
     progress: Progress
     prefetch: bool = True
-    evaluate_first: bool = (
-        False  # also before the first step: a line of its own, with the event "start"
-    )
+    # also before the first step: a line of its own, with the event "start"
+    evaluate_first: bool = False
     callback: Callback | None = None
 
     def __post_init__(self) -> None:
@@ -217,12 +215,10 @@ class Trainer:
                     self._save()
                     saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
                     raise Interrupted(saved, "Run the same command again to go on.")
-                mean, norm = self._gradients(
-                    micro_batches, max(count, 1.0)
-                )  # a step may hold nothing to learn
-                loss_value, norm_value = torch.stack(
-                    [mean, norm.to(self.wide)]
-                ).tolist()  # the step's one wait for the device
+                # a step may hold nothing to learn
+                mean, norm = self._gradients(micro_batches, max(count, 1.0))
+                # the step's one wait for the device
+                loss_value, norm_value = torch.stack([mean, norm.to(self.wide)]).tolist()
                 if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
                     self.model.zero_grad(set_to_none=True)
                     self._log(
@@ -322,9 +318,8 @@ def _on_host(
     """Micro-batches as (pinned) tensors; runs in the prefetch thread, where there is one."""
     pin = device.type == "cuda"
     if pin:
-        torch.cuda.set_device(
-            device
-        )  # each thread has its own current device, and pinning opens a context there
+        # each thread has its own current device, and pinning opens a context there
+        torch.cuda.set_device(device)
     for step in steps:
         micro_batches = []
         for micro in step.micro_batches:
