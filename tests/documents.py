@@ -134,6 +134,7 @@ def lines_of(path: Path) -> Iterator[Passage]:
 # ---- fields, paths, targets ----
 
 
+BEGINS_WITH = {"extends"}  # a recipe's first line, which is no field: it names another recipe
 NOT_FIELDS = (
     "model.attention",
     "loop.first",
@@ -166,7 +167,7 @@ def field_faults(passage: Passage) -> Iterator[str]:
         if passage.code
         else None
     )
-    if given and given[1] not in {name.rpartition(".")[2] for name in fields()}:
+    if given and given[1] not in BEGINS_WITH | {name.rpartition(".")[2] for name in fields()}:
         yield f"there is no recipe field {given[1]}"
 
 
