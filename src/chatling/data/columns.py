@@ -173,11 +173,10 @@ def left_behind(plans: Sequence[Plan]) -> DataError | None:
         if name is None or plan.asked:
             continue
         used, share = " and ".join(map(repr, plan.used)), plan.unused[name]
-        alone = _options(plan)
         return DataError(
             f"{plan.file} would be read as {plan.kind} from {used}, and {name!r}, which holds"
             f" {share:.0%} as much text, be left behind.",
-            f"Say what you want: {alone} (without it), --column {shown_option(name)} (that one"
+            f"Say what you want: {_options(plan)} (without it), --column {shown_option(name)} (that one"
             " alone), or --question COL --answer COL.",
         )
     return None
@@ -284,13 +283,9 @@ def texts_in(value: Any, depth: int = DEEPEST) -> list[str]:
     """All strings within a value."""
     if isinstance(value, str):
         return [value]
-    inner: Iterable[Any] = (
-        value.values()
-        if isinstance(value, Mapping)
-        else value
-        if isinstance(value, list | tuple)
-        else ()
-    )
+    inner: Iterable[Any] = value if isinstance(value, list | tuple) else ()
+    if isinstance(value, Mapping):
+        inner = value.values()
     return [text for each in inner for text in texts_in(each, depth - 1)] if depth else []
 
 
