@@ -176,8 +176,8 @@ def left_behind(plans: Sequence[Plan]) -> DataError | None:
         return DataError(
             f"{plan.file} would be read as {plan.kind} from {used}, and {name!r}, which holds"
             f" {share:.0%} as much text, be left behind.",
-            f"Say what you want: {_options(plan)} (without it), --column {shown_option(name)} (that one"
-            " alone), or --question COL --answer COL.",
+            f"Say what you want: {_options(plan)} (without it), --column {shown_option(name)}"
+            " (that one alone), or --question COL --answer COL.",
         )
     return None
 
