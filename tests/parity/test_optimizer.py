@@ -8,9 +8,10 @@ import itertools
 import pytest
 import torch
 
+from chatling.config.stages import BaseConfig
 from chatling.hardware.distributed import DistContext
 from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
-from chatling.train.pretrain import BaseConfig, base_schedule
+from chatling.train.pretrain import base_schedule
 
 from .reference import expected, filled, gradient, model_like, tensors, weight
 

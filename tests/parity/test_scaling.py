@@ -6,15 +6,11 @@ from typing import Any
 
 import pytest
 
+from chatling.config.stages import BaseConfig
 from chatling.model.config import ModelConfig, ModelRecipe, flops_per_token, parameter_counts
 from chatling.optim.param_groups import OptimConfig
-from chatling.train.pretrain import (
-    BaseConfig,
-    base_batch,
-    base_rates,
-    base_steps,
-    training_tokens,
-)
+from chatling.train.pretrain import base_rates
+from chatling.train.scaling import base_batch, base_steps, training_tokens
 
 from .reference import expected
 

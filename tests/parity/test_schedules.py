@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from chatling.config.stages import BaseConfig
 from chatling.optim.schedule import Schedule
-from chatling.train.pretrain import BaseConfig, base_schedule
+from chatling.train.pretrain import base_schedule
 
 from .reference import arrays
 
