@@ -1,6 +1,4 @@
-"""Which columns of a file hold its text or its conversations, and which hold text that would be
-left behind.
-"""
+"""Which columns of a file hold its text or conversations, and which text stays unread."""
 
 from __future__ import annotations
 
