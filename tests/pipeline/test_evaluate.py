@@ -18,7 +18,7 @@ from chatling.pipeline.stages import STAGES
 from chatling.run_dir import RunFolder
 from chatling.terminal.progress import Progress
 from chatling.train import setup
-from chatling.train.stage import Job
+from chatling.train.stage_base import Job
 
 
 class Told(Progress):

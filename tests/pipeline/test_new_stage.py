@@ -23,13 +23,13 @@ from chatling.report.collect import collect
 from chatling.run_dir import MANIFEST, RunFolder
 from chatling.run_dir import STAGES as ORDER
 from chatling.tokenizer.train import TokenizerConfig
-from chatling.train.batches import packed_batches
+from chatling.train.batch_sources import packed_batches
 from chatling.train.charts import LOSS, Chart
 from chatling.train.checkpoint import open_model
 from chatling.train.context import build
 from chatling.train.metrics import read_metrics
 from chatling.train.setup import open_context
-from chatling.train.stage import (
+from chatling.train.stage_base import (
     Job,
     StagePlan,
     StepShare,

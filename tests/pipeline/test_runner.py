@@ -29,7 +29,7 @@ from chatling.pipeline.runner import frozen_recipe
 from chatling.run_dir import RunFolder, building_folder
 from chatling.terminal.progress import Progress
 from chatling.tokenizer.train import TokenizerConfig
-from chatling.train.stage import Job, Stage
+from chatling.train.stage_base import Job, Stage
 
 MID = FinetuneConfig(mixture=(MixtureEntry("pocket"),), packed=True)
 RECIPE = Recipe(

@@ -33,7 +33,7 @@ from chatling.train.finetune import MID, SFT
 from chatling.train.metrics import read_metrics
 from chatling.train.pretrain import BASE
 from chatling.train.runtime import RuntimeConfig
-from chatling.train.stage import token_evaluation, train_stage
+from chatling.train.stage_base import token_evaluation, train_stage
 from chatling.train.trainer import Trainer
 
 from .conftest import Silent

@@ -33,7 +33,7 @@ from chatling.tasks.gsm8k import GSM8K
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.train import rl
-from chatling.train.batches import finetune_batches
+from chatling.train.batch_sources import finetune_batches
 from chatling.train.checkpoint import load_model
 from chatling.train.metrics import read_metrics
 from chatling.train.replay import with_replay

@@ -16,7 +16,7 @@ from chatling.pipeline.stages import STAGES
 from chatling.train.datasets import open_fetcher
 from chatling.train.runtime import check_machine, micro_tokens
 from chatling.train.scaling import base_batch
-from chatling.train.stage import Stage, TrainingStage
+from chatling.train.stage_base import Stage, TrainingStage
 from chatling.train.survey import Survey
 
 MANY_EPOCHS = 10  # above, a model learns its text by heart rather than from it

@@ -13,7 +13,7 @@ from chatling.pipeline.stages import STAGES
 from chatling.run_dir import RunFolder
 from chatling.train.corpus import fetch_corpus
 from chatling.train.datasets import open_sources
-from chatling.train.stage import Stage
+from chatling.train.stage_base import Stage
 
 
 def fetch_first(

@@ -35,7 +35,7 @@ from chatling.train.checkpoint import load_model
 from chatling.train.datasets import Sources, open_fetcher
 from chatling.train.runtime import RuntimeConfig
 from chatling.train.setup import core_bundle, left_out
-from chatling.train.stage import Job, Stage, TrainingStage
+from chatling.train.stage_base import Job, Stage, TrainingStage
 from chatling.train.survey import Survey
 
 WIDTH = 64  # questions answered together

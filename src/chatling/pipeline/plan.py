@@ -22,7 +22,7 @@ from chatling.pipeline.stages import STAGES
 from chatling.train.corpus import CorpusPlan, plan_corpus
 from chatling.train.runtime import micro_tokens
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_tokens, own_tokens
-from chatling.train.stage import Stage, StagePlan, Use, checkpoint_bytes
+from chatling.train.stage_base import Stage, StagePlan, Use, checkpoint_bytes
 from chatling.train.survey import Survey
 
 # Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in

@@ -31,7 +31,7 @@ from chatling.run_dir import (
 )
 from chatling.signals import handle_signals
 from chatling.terminal.progress import Progress
-from chatling.train.stage import Job, Stage
+from chatling.train.stage_base import Job, Stage
 
 DONE, RUNNING, INTERRUPTED, FAILED = "done", "running", "interrupted", "failed"
 

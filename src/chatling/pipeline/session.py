@@ -16,7 +16,7 @@ from chatling.pipeline.downloads import fetch_beside, fetch_first
 from chatling.pipeline.stages import STAGES
 from chatling.run_dir import RunFolder, find_run
 from chatling.terminal.progress import Progress, duration
-from chatling.train.stage import Stage
+from chatling.train.stage_base import Stage
 
 
 def run_recipe(

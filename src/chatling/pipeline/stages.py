@@ -8,7 +8,7 @@ from chatling.train.dpo import DPO
 from chatling.train.finetune import MID, SFT
 from chatling.train.pretrain import BASE
 from chatling.train.rl import RL
-from chatling.train.stage import Stage
+from chatling.train.stage_base import Stage
 
 STAGES: tuple[Stage, ...] = (
     TOKENIZER,

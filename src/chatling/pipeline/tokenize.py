@@ -13,7 +13,7 @@ from chatling.run_dir import RunFolder
 from chatling.tokenizer.train import train_tokenizer
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.corpus import corpus_fingerprint, open_corpus, survey_corpus
-from chatling.train.stage import Job, Stage
+from chatling.train.stage_base import Job, Stage
 from chatling.train.survey import Survey
 
 

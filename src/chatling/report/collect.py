@@ -17,7 +17,7 @@ from chatling.errors import DataError
 from chatling.model.config import ModelConfig, flops_per_token, parameter_counts
 from chatling.run_dir import RunFolder, read_json
 from chatling.train.metrics import read_metrics, tokens_per_second
-from chatling.train.stage import Stage, TrainingStage
+from chatling.train.stage_base import Stage, TrainingStage
 from chatling.train.status import StageStatus, read_status
 
 Line = Mapping[str, Any]

@@ -36,7 +36,7 @@ from chatling.train.mixture import OWN_CONVERSATIONS, expected_tokens
 from chatling.train.pairs import dpo_facts, on_hub, preference_pairs, prepare_dpo
 from chatling.train.scaling import own_tokens
 from chatling.train.setup import open_context
-from chatling.train.stage import (
+from chatling.train.stage_base import (
     Job,
     StagePlan,
     StepShare,

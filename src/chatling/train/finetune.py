@@ -24,13 +24,13 @@ from chatling.tasks.registry import Split
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import render
 from chatling.toy.dataset import BUILT_IN
-from chatling.train.batches import finetune_batches
+from chatling.train.batch_sources import finetune_batches
 from chatling.train.checkpoint import open_model
 from chatling.train.context import build
 from chatling.train.datasets import Sources, notes, open_sources, own_files
 from chatling.train.mixture import available, conversation_tokens, mixture_size, taken
 from chatling.train.setup import open_context
-from chatling.train.stage import (
+from chatling.train.stage_base import (
     Job,
     StagePlan,
     StepShare,

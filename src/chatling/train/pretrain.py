@@ -18,13 +18,13 @@ from chatling.optim.param_groups import OptimConfig, OptimSettings, resolve_opti
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import RunFolder
 from chatling.toy.dataset import BUILT_IN
-from chatling.train.batches import packed_batches
+from chatling.train.batch_sources import packed_batches
 from chatling.train.charts import BPB, CORE, LOSS, OPTIMIZATION
 from chatling.train.context import build
 from chatling.train.corpus import AHEAD, open_corpus, plan_corpus, survey_corpus
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_steps, own_tokens
 from chatling.train.setup import open_context
-from chatling.train.stage import (
+from chatling.train.stage_base import (
     Job,
     StagePlan,
     StepShare,

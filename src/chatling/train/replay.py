@@ -17,9 +17,9 @@ from chatling.config.stages import FinetuneConfig
 from chatling.data.loaders import MicroBatch, Step, StepSource
 from chatling.hardware.distributed import DistContext
 from chatling.model.gpt import GPT
-from chatling.train.batches import finetune_batches
+from chatling.train.batch_sources import finetune_batches
 from chatling.train.context import Context
-from chatling.train.stage import Job
+from chatling.train.stage_base import Job
 from chatling.train.trainer import Loss
 
 REPLAYED = "sft"

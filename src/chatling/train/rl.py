@@ -36,7 +36,7 @@ from chatling.train.datasets import Sources, open_sources
 from chatling.train.replay import Replay, prepare_replay, with_replay
 from chatling.train.rollouts import ROOM_FOR_TOOLS, RolloutBatches, sample_seed
 from chatling.train.setup import open_context
-from chatling.train.stage import (
+from chatling.train.stage_base import (
     Job,
     StagePlan,
     StepShare,

@@ -19,7 +19,7 @@ from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.context import Context
 from chatling.train.datasets import open_fetcher
 from chatling.train.runtime import RuntimeConfig, choose_runtime
-from chatling.train.stage import Job, planned_steps
+from chatling.train.stage_base import Job, planned_steps
 from chatling.train.trainer import Progress
 
 
