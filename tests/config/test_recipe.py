@@ -5,7 +5,7 @@ lists the fields.
 from __future__ import annotations
 
 import json
-from dataclasses import field, replace
+from dataclasses import asdict, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatling.config.former_names import FORMER_NAMES
 from chatling.config.recipe import (
     Recipe,
     builtin_recipes,
@@ -299,3 +300,51 @@ def test_a_fingerprint_sees_every_field_but_inert_ones() -> None:
 def test_exponents_survive() -> None:
     for number in (1e-10, 1e300, -0.0):
         assert from_toml(House, to_toml(House(room=Room(rate=number))), "x").room.rate == number
+
+
+def test_a_recipe_of_an_earlier_version_is_read_with_a_word_on_each_former_name(
+    tmp_path: Path,
+) -> None:
+    older, newer = tmp_path / "older.toml", tmp_path / "newer.toml"
+    text = """
+[tokenizer]
+vocab_size = 400
+[sft]
+mixture = [{ task = "pocket" }]
+pad_to_multiple_of = 8
+[rl]
+max_batch_size = 3
+"""
+    newer.write_text(f'name = "a"\n{text}')
+    for now, before in (
+        ("vocab_size", "vocabulary"),
+        ("pad_to_multiple_of", "bucket"),
+        ("max_batch_size", "rows"),
+    ):
+        text = text.replace(now, before)
+    older.write_text(f'name = "a"\n{text}')
+    with pytest.warns(UserWarning, match="is called") as caught:
+        recipe = load_recipe(str(older))
+    assert recipe == load_recipe(str(newer))
+    assert [str(warning.message) for warning in caught] == [
+        f"{older}: tokenizer.vocabulary is called tokenizer.vocab_size now.",
+        f"{older}: sft.bucket is called sft.pad_to_multiple_of now.",
+        f"{older}: rl.rows is called rl.max_batch_size now.",
+    ]
+    with pytest.warns(UserWarning, match=r"--tokenizer\.vocabulary is called"):
+        overridden = load_recipe("pocket", ["--tokenizer.vocabulary", "500"])
+    assert overridden.tokenizer.vocab_size == 500
+
+
+def test_a_field_under_its_former_and_its_present_name_is_refused(tmp_path: Path) -> None:
+    both = tmp_path / "both.toml"
+    both.write_text("[tokenizer]\nvocabulary = 300\nvocab_size = 400\n")
+    with pytest.raises(RecipeError, match=r"Unknown key 'tokenizer\.vocabulary'"):
+        load_recipe(str(both))
+
+
+def test_every_former_name_leads_to_a_field() -> None:
+    recipe = asdict(load_recipe("pocket"))
+    for table, names in FORMER_NAMES.items():
+        assert set(names.values()) <= set(recipe[table])
+        assert not set(names) & set(recipe[table])

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
+from chatling.config.former_names import present_name
 from chatling.errors import RecipeError, nearest
 from chatling.fields import NONE, ConfigError, bare, cut, describe, holds_tables, members
 
@@ -27,7 +28,7 @@ def override(recipe: T, arguments: Sequence[str], *, prog: str) -> T:
     if {"-h", "--help"} & set(arguments):
         return typing.cast(T, _tyro(recipe, arguments, prog, quiet=False))
     flags = dict(_flags(recipe, ""))
-    groups = list(_options(arguments))
+    groups = [(_present(option), values) for option, values in _options(arguments)]
     for option, values in groups:
         name = _name(option)
         if name not in flags:
@@ -74,6 +75,13 @@ def _try_alone(recipe: Any, option: str, values: Sequence[str], kind: Any) -> No
         return
     if wanted is not None:
         raise RecipeError(f"Option {option!r} must be {wanted}, not {cut(repr(' '.join(values)))}.")
+
+
+def _present(option: str) -> str:
+    """An option of a former name under its present one."""
+    table, _, field = _name(option).partition(".")
+    present = present_name(table, field, "--")
+    return option if present == field else f"--{table}.{present}"
 
 
 def _name(option: str) -> str:

@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
+from chatling.config.former_names import rename_former
 from chatling.config.overrides import override
 from chatling.config.stages import (
     BaseConfig,
@@ -217,7 +218,8 @@ def from_toml(kind: type[T], text: str, file: str) -> T:
 
 def _parse(text: str, file: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"))
+        lines = text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        return rename_former(tomllib.loads(lines), file)
     except RecursionError:
         raise RecipeError(f"{file} is nested too deeply for a recipe.") from None
     # TOMLDecodeError is one, and so are numbers with thousands of digits
