@@ -19,6 +19,7 @@ from rich.console import Console
 from safetensors.torch import load_file, save_file
 
 from chatling.config.recipe import Recipe, load_recipe
+from chatling.data.config import POCKET
 from chatling.data.token_shards import TokenShards
 from chatling.errors import ChatlingError, DataError
 from chatling.hardware.detect import Machine
@@ -29,6 +30,8 @@ from chatling.run_dir import RunFolder, manifest_fault, write_manifest
 from chatling.terminal.progress import Progress
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.toy.corpus import write_corpus
+from chatling.toy.dataset import BUILT_IN
+from chatling.train import setup
 from chatling.train.callbacks import LiveEvals
 from chatling.train.checkpoint import load_model
 from chatling.train.dpo import _cached
@@ -148,12 +151,12 @@ def go_on(recipe: Recipe, run: Path) -> str:
     said = io.StringIO()
     machine = Machine("cpu", "test", 1, 1 << 33, True, False, 0.01, 0.01)
     with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        patch.setattr(
-            stages, "write_corpus", lambda folder, seed: write_corpus(folder, seed, 60_000)
+        # whatever takes long and is not looked at here
+        small = replace(
+            BUILT_IN[POCKET], write_corpus=lambda folder, seed: write_corpus(folder, seed, 60_000)
         )
-        patch.setattr(
-            stages, "detect", lambda device: machine
-        )  # whatever takes long and is not looked at here
+        patch.setitem(BUILT_IN, POCKET, small)
+        patch.setattr(setup, "detect", lambda device: machine)
         patch.setattr(LiveEvals, "on_eval", lambda self, step: {})
         runner.run(
             recipe,

@@ -26,7 +26,7 @@ from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import Rendered
 from chatling.toy.core_bundle import write_core_bundle
-from chatling.train import callbacks, stage
+from chatling.train import callbacks, stage_base
 from chatling.train.checkpoint import load_model
 from chatling.train.context import Context, build
 from chatling.train.finetune import MID, SFT
@@ -145,7 +145,7 @@ def test_looking_leaves_no_trace_in_the_weights(
     after = torch.get_rng_state()
     torch.manual_seed(1)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "LiveEvals", lambda *args, **options: None)
+        patch.setattr(stage_base, "LiveEvals", lambda *args, **options: None)
         train(tmp_path / "alone")
     assert not (tmp_path / "alone/evals").exists()
     assert torch.equal(torch.get_rng_state(), after)

@@ -185,7 +185,7 @@ def test_a_batched_rollout_is_the_single_one_token_for_token(
 
 def test_prompt_and_tool_output_are_not_learnt() -> None:
     answer = Completion(
-        ids=[5, 6, 7, 8], forced=[False, True, True, False], logprobs=[0.0] * 4, closing=9
+        ids=[5, 6, 7, 8], injected=[False, True, True, False], logprobs=[0.0] * 4, closing=9
     )
     found = rollout((1, 2), answer, 0.5, 1.0)
     assert found.ids == [1, 2, 5, 6, 7, 8, 9]
