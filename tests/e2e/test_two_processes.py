@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file
 
 from .conftest import tiny_command
@@ -21,6 +22,7 @@ def losses(run: Path) -> list[float]:
     ]
 
 
+@pytest.mark.slow
 def test_float64_weights_agree(trained: Callable[..., Path]) -> None:
     one, two = (
         trained(*MODERN, processes=processes, dtype="float64", aligned=False)
@@ -41,6 +43,7 @@ def test_fp32_losses_agree(trained: Callable[..., Path]) -> None:
     assert max(abs(a - b) for a, b in zip(one, two, strict=True)) < 1e-3
 
 
+@pytest.mark.slow
 def test_a_run_stopped_on_two_processes_goes_on_with_one(
     trained: Callable[..., Path],
     finish: Callable[[list[str]], str],
