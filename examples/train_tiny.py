@@ -5,7 +5,7 @@ Overrides are the recipe fields of docs/recipes.md. Run it again, and what is do
 
 import sys
 
-from chatling import LLM, load_model, train
+from chatling import LLM, load_model, train_recipe
 
 name = sys.argv[1] if len(sys.argv) > 1 else "tiny"
 overrides = {
@@ -22,7 +22,7 @@ overrides = {
     "eval.questions": 4,
     "machine.compile": "off",
 }
-run = train("pocket", run=name, overrides=overrides)
+run = train_recipe("pocket", run=name, overrides=overrides)
 model = load_model(run)
 print(f"{sum(parameter.numel() for parameter in model.parameters()):,} parameters in {run}")
 print(LLM(run).chat([{"role": "user", "content": "Who are you?"}]).text)

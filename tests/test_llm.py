@@ -72,3 +72,11 @@ def test_the_package_itself_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = chatling.nothing
+
+
+def test_no_name_of_the_api_is_a_module_of_the_package() -> None:
+    """Importing such a module would put it in the name's place."""
+    package = Path(chatling.__file__).parent
+    modules = {path.stem for path in package.iterdir()}
+    assert not modules & set(chatling.__all__)
+    assert all(callable(getattr(chatling, name)) for name in chatling.__all__)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chatling.llm import LLM, SamplingParams, load_model, load_tokenizer, train
+    from chatling.llm import LLM, SamplingParams, load_model, load_tokenizer, train_recipe
 
-__all__ = ["LLM", "SamplingParams", "load_model", "load_tokenizer", "train"]
+__all__ = ["LLM", "SamplingParams", "load_model", "load_tokenizer", "train_recipe"]
 
 
 def __getattr__(name: str) -> Any:

@@ -127,7 +127,7 @@ def load_tokenizer(run: str | os.PathLike[str]) -> Tokenizer:
     return Tokenizer.load(RunFolder.open(run).tokenizer)
 
 
-def train(
+def train_recipe(
     recipe: str, *, run: str | None = None, overrides: Mapping[str, object] | None = None
 ) -> Path:
     """Train what is left of a recipe, like `chatling run`; returns the run's folder.
