@@ -94,7 +94,7 @@ def test_a_resumed_stage_counts_from_where_it_goes_on() -> None:
     progress, text = made(clock)
     progress.start("base", 100, 60)
     train(progress, clock, 20, begin=60)
-    assert "goes on after step 60 of 100" in text.getvalue()
+    assert "resumes after step 60 of 100" in text.getvalue()
     assert progress.time_left() == (pytest.approx(20.0), None)
 
 

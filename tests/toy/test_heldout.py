@@ -1,4 +1,4 @@
-"""Held-out questions: never in training, enough of them, fair, and judged rightly."""
+"""Held-out questions: never in training, enough of them, fair, and judged correctly."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The training conversations and the base corpus: deterministic, short, worked rightly, fast."""
+"""The training conversations and the base corpus: deterministic, short, worked correctly, fast."""
 
 import re
 import time

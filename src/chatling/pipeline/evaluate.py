@@ -153,7 +153,7 @@ def _chat(job: Job, stage: str, problems: list[str]) -> None:
         write_chat(job.folder, stage, results, [task.name for task in tasks], **facts)
     mean = sum(result.accuracy for result in results) / max(len(results), 1)
     job.progress.message(
-        f"{stage} answers {mean:.1%} of the chat questions rightly, mean of {len(results)} tasks"
+        f"{stage} answers {mean:.1%} of the chat questions correctly, mean of {len(results)} tasks"
     )
 
 

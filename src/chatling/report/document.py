@@ -103,14 +103,14 @@ def _headline(run: RunReport) -> str:
             f"{name} is not finished: {where}. It has {size}; {spent} were spent so far{machine}."
         )
     if run.tokens:
-        text += f" It learnt from {large(run.tokens)} tokens."
+        text += f" It was trained on {large(run.tokens)} tokens."
     if chat := chat_mean(run):
         stage, mean, tasks, questions = chat
         asked = f"mean of {tasks} kinds, {questions:,} questions"
         if tasks == 1:
             asked = f"{questions:,} of them"
         text += (
-            f" After {stage} it answers **{percent(mean, 0)}** of held-out questions rightly"
+            f" After {stage} it answers **{percent(mean, 0)}** of held-out questions correctly"
             f" ({asked})."
         )
     if score := core_score(run):

@@ -119,7 +119,7 @@ def _chat(runs: Sequence[RunReport]) -> Scores | None:
     about = "**Chat**: held-out questions, judged by rule; lines are 95 % intervals."
     if chatcores:
         about += f" ChatCORE, the mean accuracy above guessing: {', '.join(chatcores)}."
-    figure = bars("chat", "Chat questions answered rightly", [*map(plain, tasks)], series)
+    figure = bars("chat", "Chat questions answered correctly", [*map(plain, tasks)], series)
     cells = [
         (
             plain(task),

@@ -89,7 +89,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self._recent.append((self._clock(), done, {}))
         self._shown = float("-inf")
         self.message(
-            f"{stage}: goes on after step {done:,} of {steps:,}"
+            f"{stage}: resumes after step {done:,} of {steps:,}"
             if done
             else f"{stage}: {steps:,} steps"
         )

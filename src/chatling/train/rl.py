@@ -59,7 +59,7 @@ class Reinforcement(TrainingStage):
         Chart("reward", "Reward of sampled answers", {"reward": "reward"}),
         Chart(
             "right",
-            "Answered rightly",
+            "Answered correctly",
             {"val_accuracy": "greedy", "pass@1": "one sample", "pass@8": "of eight"},
         ),
         LOSS,
