@@ -2,8 +2,6 @@
 sentences.
 """
 
-from __future__ import annotations
-
 import importlib
 import sys
 import warnings

@@ -1,7 +1,5 @@
 """The errors that people see: what was wrong and where, and the step that mends it."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterable
 

@@ -2,8 +2,6 @@
 numbers, sentences about faults.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 import json

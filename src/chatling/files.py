@@ -2,8 +2,6 @@
 size, and what their manifest says.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import glob

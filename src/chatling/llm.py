@@ -1,7 +1,5 @@
 """Models from Python: open a finished run, then chat, generate, stream or score texts with it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What `state.json` holds, and whether what was read is that: it may be damaged, or untrusted."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

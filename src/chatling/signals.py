@@ -1,7 +1,5 @@
 """SIGINT and SIGTERM for as long as something runs that has to end in order."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 from collections.abc import Callable, Iterator

@@ -2,8 +2,6 @@
 and against the memory's bandwidth.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 

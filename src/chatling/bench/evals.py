@@ -2,8 +2,6 @@
 saving work brings, on the same examples.
 """
 
-from __future__ import annotations
-
 import functools
 import tempfile
 from collections.abc import Callable, Sequence

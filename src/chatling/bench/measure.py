@@ -1,7 +1,5 @@
 """What the benchmarks share: figures as rows, the clock, and a model with random weights."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Mapping

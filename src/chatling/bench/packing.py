@@ -1,7 +1,5 @@
 """How fast documents become training steps: planning alone, rows, and whole micro batches."""
 
-from __future__ import annotations
-
 import functools
 import itertools
 from collections import deque

@@ -1,7 +1,5 @@
 """The server under load: one stream against many, over real sockets to a process of its own."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Every benchmark by name, run in turn and shown as one table."""
 
-from __future__ import annotations
-
 import importlib
 import tempfile
 from collections.abc import Iterator, Sequence

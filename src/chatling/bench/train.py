@@ -2,8 +2,6 @@
 and the memory of the loss.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass

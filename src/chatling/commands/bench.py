@@ -1,7 +1,5 @@
 """Measure this machine."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from chatling.commands.common import Command, UsageError, command_parser

@@ -1,7 +1,5 @@
 """Talk in the terminal."""
 
-from __future__ import annotations
-
 from chatling.commands.common import Command, command_parser, open_run
 from chatling.run_dir import STAGES
 

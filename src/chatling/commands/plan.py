@@ -1,7 +1,5 @@
 """What a recipe needs: parameters, data, memory, time."""
 
-from __future__ import annotations
-
 from chatling.commands.common import Command, recipe_and_run
 
 

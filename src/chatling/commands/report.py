@@ -1,7 +1,5 @@
 """Write a run's report, or compare several."""
 
-from __future__ import annotations
-
 from chatling.commands.common import Command, command_parser, open_run
 from chatling.run_dir import RunFolder, home
 

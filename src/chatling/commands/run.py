@@ -1,7 +1,5 @@
 """Train: the whole pipeline, or what is left of it."""
 
-from __future__ import annotations
-
 from chatling.commands.common import Command, recipe_and_run
 
 

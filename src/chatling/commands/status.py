@@ -1,7 +1,5 @@
 """Where a run stands."""
 
-from __future__ import annotations
-
 import sys
 
 from chatling.commands.common import Command, command_parser, open_run

@@ -1,7 +1,5 @@
 """Recipe fields that earlier versions called otherwise, so that older recipes and runs are read."""
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

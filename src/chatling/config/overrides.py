@@ -2,8 +2,6 @@
 that name the flag and what it takes.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import io

@@ -2,8 +2,6 @@
 and columns of questions and answers.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import math

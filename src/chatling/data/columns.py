@@ -1,7 +1,5 @@
 """Which columns of a file hold its text or conversations, and which text stays unread."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

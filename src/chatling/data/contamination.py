@@ -2,8 +2,6 @@
 arXiv:2005.14165, appendix C).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections import defaultdict

@@ -2,8 +2,6 @@
 costs itself, not those after it.
 """
 
-from __future__ import annotations
-
 import io
 import re
 from collections import deque

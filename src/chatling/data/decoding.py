@@ -2,8 +2,6 @@
 files refused.
 """
 
-from __future__ import annotations
-
 import codecs
 import io
 from collections.abc import Callable, Iterator

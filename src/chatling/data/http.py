@@ -1,7 +1,5 @@
 """One file over HTTP: resumed, retried, checked. A file bears its name only when it is whole."""
 
-from __future__ import annotations
-
 import email.utils
 import hashlib
 import os

@@ -2,8 +2,6 @@
 a file turns out to be.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

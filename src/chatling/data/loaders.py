@@ -6,8 +6,6 @@ r of W takes every W-th of them from r on. So the whole state is {"epoch", "row"
 same on another number of processes. A step may run over into the next epoch.
 """
 
-from __future__ import annotations
-
 import itertools
 import threading
 from abc import ABC, abstractmethod

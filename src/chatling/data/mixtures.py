@@ -1,7 +1,5 @@
 """Mixtures of conversations from several tasks, each in its proportion all along the way."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar

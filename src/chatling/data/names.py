@@ -2,8 +2,6 @@
 `names.toml`, for all who read rows.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 import unicodedata

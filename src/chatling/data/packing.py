@@ -5,8 +5,6 @@ Fewer truncations improve language modeling: Ding et al. 2024, https://arxiv.org
 here the gap is filled as well.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right, insort
 from collections.abc import Iterator
 from dataclasses import dataclass

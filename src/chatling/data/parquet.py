@@ -1,7 +1,5 @@
 """Documents out of parquet files."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

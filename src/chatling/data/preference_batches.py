@@ -1,7 +1,5 @@
 """Preference pairs as token shards, and as batches for DPO."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any

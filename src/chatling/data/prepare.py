@@ -2,8 +2,6 @@
 jsonl that a mixture reads.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

@@ -2,8 +2,6 @@
 streamed so that size does not matter.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,7 +1,5 @@
 """What readers of files give, and the count of rows that could not be used."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

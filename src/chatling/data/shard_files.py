@@ -2,8 +2,6 @@
 manifest, large ones in the background, ahead of their use.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import threading

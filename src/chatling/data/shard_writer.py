@@ -1,7 +1,5 @@
 """Token shards written from texts and conversations, so that a kill costs at most one shard."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Seeded orders that are the same on every machine and under every numpy version."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """What is held out for validation: one rule for files, one for conversations, one for texts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeVar
 from zlib import crc32

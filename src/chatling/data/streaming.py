@@ -9,8 +9,6 @@ training waits for it.
     failure.json    why it stopped, if it did
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path

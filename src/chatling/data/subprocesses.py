@@ -1,7 +1,5 @@
 """Work beside a run, in a process of its own that never outlives it."""
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

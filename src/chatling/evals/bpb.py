@@ -1,7 +1,5 @@
 """Loss, accuracy and bits per byte of a model on held-out tokens, and its loss by position."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace

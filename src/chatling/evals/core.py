@@ -5,8 +5,6 @@ Everything that decides a number is here: which examples are shown, how a prompt
 tokens are scored and what counts as right. How the tokens get their scores is `loglikelihood.py`'s.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass

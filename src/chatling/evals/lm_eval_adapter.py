@@ -2,8 +2,6 @@
 numbers, our engine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Any

@@ -7,8 +7,6 @@ and itself (`SharedBeginning`): one forward pass, nothing cached. Rows are sorte
 padded in batches; logits are made only for the tokens that are scored.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property

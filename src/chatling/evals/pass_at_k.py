@@ -1,7 +1,5 @@
 """Scores of sampled answers while a model is trained: their reward, and pass@k."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from chatling.evals.chat import answer_task, pass_at_k

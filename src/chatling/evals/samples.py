@@ -1,7 +1,5 @@
 """Fixed prompts, answered at every evaluation and kept, so that a reader sees the model learn."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 

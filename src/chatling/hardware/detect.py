@@ -2,8 +2,6 @@
 matrix-product rates.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import resource

@@ -2,8 +2,6 @@
 shapes stay as they are.
 """
 
-from __future__ import annotations
-
 import types
 from collections.abc import Callable
 from typing import Any

@@ -2,8 +2,6 @@
 user's compiler at first use.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import logging

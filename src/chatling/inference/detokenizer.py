@@ -2,8 +2,6 @@
 it belongs to.
 """
 
-from __future__ import annotations
-
 import codecs
 from collections import deque
 from collections.abc import Sequence

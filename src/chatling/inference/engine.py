@@ -4,8 +4,6 @@ A request's tokens depend on the request and the engine's settings alone, never 
 (batch invariance). `scheduler.py` says which requests run, `model_runner.py` computes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

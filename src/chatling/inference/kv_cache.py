@@ -2,8 +2,6 @@
 forward pass sees of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

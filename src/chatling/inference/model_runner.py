@@ -5,8 +5,6 @@ one size, always the same number of blocks at once, whichever request they belon
 step has one of a few widths, of which only those are used that were seen to agree to the last bit.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 from collections.abc import Callable, Sequence

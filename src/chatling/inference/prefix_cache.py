@@ -2,8 +2,6 @@
 and copied after that.
 """
 
-from __future__ import annotations
-
 import hashlib
 from array import array
 from collections.abc import Sequence

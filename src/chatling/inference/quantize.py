@@ -1,7 +1,5 @@
 """Weights in eight bits: half the memory of bf16, and half the bytes that decoding reads."""
 
-from __future__ import annotations
-
 import logging
 
 from torch import nn

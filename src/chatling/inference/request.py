@@ -1,7 +1,5 @@
 """One request on its way through the engine: what it has said, its calculator, its end."""
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple

@@ -1,7 +1,5 @@
 """Which requests run: who gets a slot of the cache, and which blocks of prompts are read next."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple

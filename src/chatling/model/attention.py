@@ -2,8 +2,6 @@
 keys.
 """
 
-from __future__ import annotations
-
 from typing import Literal, Protocol
 
 import torch

@@ -2,8 +2,6 @@
 top to bottom.
 """
 
-from __future__ import annotations
-
 import math
 from typing import ClassVar
 

@@ -2,8 +2,6 @@
 the count of the whole step.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

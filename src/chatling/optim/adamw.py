@@ -2,8 +2,6 @@
 ranks by rows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

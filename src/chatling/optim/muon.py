@@ -2,8 +2,6 @@
 shape and sharded over ranks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Parameter groups: the role of each parameter, the settings of each role, and the optimizer."""
 
-from __future__ import annotations
-
 import functools
 import math
 from collections import defaultdict

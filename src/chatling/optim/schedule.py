@@ -1,7 +1,5 @@
 """The trapezoidal learning-rate schedule, and what else moves with the step."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -1,7 +1,5 @@
 """Any optimizer of `torch.optim` for a group of parameters, chosen by name in the recipe."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

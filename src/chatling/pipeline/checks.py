@@ -2,8 +2,6 @@
 stage would refuse is refused at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 

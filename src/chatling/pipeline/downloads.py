@@ -2,8 +2,6 @@
 eight ranks; the rest beside it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 
 from chatling.config.recipe import Recipe

@@ -4,8 +4,6 @@ Nothing here may undo what training has made: what fails is told, noted in the s
 and left out.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 from collections.abc import Callable, Iterator, Sequence

@@ -2,8 +2,6 @@
 time. Pure functions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

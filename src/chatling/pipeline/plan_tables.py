@@ -1,7 +1,5 @@
 """The plan as tables."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from rich.console import Console

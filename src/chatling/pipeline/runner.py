@@ -2,8 +2,6 @@
 that depends on it.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import datetime

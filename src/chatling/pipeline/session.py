@@ -1,7 +1,5 @@
 """A run from its recipe to its end, in this process or as one of several."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 

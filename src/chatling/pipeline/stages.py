@@ -1,7 +1,5 @@
 """The registry of stages, in order: one line a stage."""
 
-from __future__ import annotations
-
 from chatling.pipeline.evaluate import EVAL, REPORT
 from chatling.pipeline.tokenize import TOKENIZER
 from chatling.train.dpo import DPO

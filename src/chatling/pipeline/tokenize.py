@@ -1,7 +1,5 @@
 """The tokenizer stage."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 

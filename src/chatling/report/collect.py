@@ -1,7 +1,5 @@
 """Read what a report needs from a run's folder. What is not there is None, never a guess."""
 
-from __future__ import annotations
-
 import contextlib
 import datetime
 import math

@@ -2,8 +2,6 @@
 says, how training went, what it was made of, and what is not known.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby

@@ -1,7 +1,5 @@
 """Markdown of a report: escaped text, tables, parts that fold, and numbers in words."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from html import escape as escape_html

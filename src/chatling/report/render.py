@@ -2,8 +2,6 @@
 script, no font, no picture from elsewhere.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from html import escape

@@ -1,7 +1,5 @@
 """How good a model is: chat evaluations and CORE, as figures and tables."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

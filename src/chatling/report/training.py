@@ -1,7 +1,5 @@
 """How training went: a table of the stages, and the curves of what each one measured."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import accumulate
 

@@ -1,7 +1,5 @@
 """The application: routes, middleware, errors in one shape, and what its start and end bring."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import logging

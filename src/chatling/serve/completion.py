@@ -2,8 +2,6 @@
 down, and back to nothing held.
 """
 
-from __future__ import annotations
-
 import asyncio
 import codecs
 import contextlib

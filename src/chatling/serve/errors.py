@@ -1,7 +1,5 @@
 """What one client may ask of the server at most, and the errors that say so."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Log-probabilities as the OpenAI API writes them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Counts and times for Prometheus."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from prometheus_client import (

@@ -2,8 +2,6 @@
 line in the log.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import hmac

@@ -2,8 +2,6 @@
 bounded number at a time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import hashlib

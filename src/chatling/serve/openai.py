@@ -1,7 +1,5 @@
 """`/v1`: the OpenAI API's models, chat completions and completions."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine

@@ -2,8 +2,6 @@
 plain dicts.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, Field

@@ -2,8 +2,6 @@
 never written.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import math

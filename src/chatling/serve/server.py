@@ -2,8 +2,6 @@
 answers end when it is stopped.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import logging

@@ -1,7 +1,5 @@
 """The web page's files, Markdown rendering for it, health and metrics."""
 
-from __future__ import annotations
-
 import asyncio
 from pathlib import Path
 

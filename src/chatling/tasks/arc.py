@@ -2,8 +2,6 @@
 (Clark et al. 2018, arXiv:1803.05457); data set allenai/ai2_arc.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

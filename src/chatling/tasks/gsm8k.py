@@ -2,8 +2,6 @@
 (Cobbe et al. 2021, arXiv:2110.14168); data set openai/gsm8k.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction

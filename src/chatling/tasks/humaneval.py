@@ -2,8 +2,6 @@
 arXiv:2107.03374); data set openai/openai_humaneval.
 """
 
-from __future__ import annotations
-
 import re
 import textwrap
 from collections.abc import Sequence

@@ -2,8 +2,6 @@
 learns the answer and not the question.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from random import Random
 

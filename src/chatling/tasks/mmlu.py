@@ -1,7 +1,5 @@
 """MMLU: knowledge of 57 subjects (Hendrycks et al. 2020, arXiv:2009.03300); data set cais/mmlu."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Questions with lettered choices: MMLU and ARC in one rendering."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from string import ascii_uppercase

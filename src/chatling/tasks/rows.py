@@ -2,8 +2,6 @@
 were first published as.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 from bisect import bisect_right

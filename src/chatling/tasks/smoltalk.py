@@ -2,8 +2,6 @@
 2025, arXiv:2502.02737); data set HuggingFaceTB/smol-smoltalk.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

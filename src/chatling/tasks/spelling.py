@@ -2,8 +2,6 @@
 practice has to show.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Iterable
 from itertools import accumulate

@@ -1,7 +1,5 @@
 """Words and templates kept as TOML, beside the code that fills them."""
 
-from __future__ import annotations
-
 import tomllib
 from functools import cache
 from importlib.resources import files

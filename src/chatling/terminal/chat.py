@@ -2,8 +2,6 @@
 answer and not the program.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import signal
 import sys

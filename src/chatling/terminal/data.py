@@ -1,7 +1,5 @@
 """What an import did, and what a corpus holds, for the terminal."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

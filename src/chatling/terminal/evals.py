@@ -1,7 +1,5 @@
 """Evaluation results as tables: several models side by side, and together."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence

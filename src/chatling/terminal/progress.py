@@ -2,8 +2,6 @@
 from ranks above the first.
 """
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections import deque

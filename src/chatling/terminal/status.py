@@ -1,7 +1,5 @@
 """`chatling status`: where a run stands, whether it lives or died."""
 
-from __future__ import annotations
-
 from rich.console import Console
 
 from chatling.terminal.progress import duration, figures

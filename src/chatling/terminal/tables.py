@@ -1,7 +1,5 @@
 """One look for all tables in the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Sequence
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """The tokenizer's evaluation as a table."""
 
-from __future__ import annotations
-
 from rich.console import Console
 from rich.text import Text
 

@@ -2,8 +2,6 @@
 `tokenizer_config.json`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush

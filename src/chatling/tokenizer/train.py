@@ -2,8 +2,6 @@
 pairs.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from typing import Annotated

@@ -11,8 +11,6 @@ Numbers may carry thousands commas. Arithmetic is exact (fractions), so 0.1 + 0.
 3 is 1; only roots and fractions too long to keep pass through a float.
 """
 
-from __future__ import annotations
-
 import decimal
 import math
 import operator

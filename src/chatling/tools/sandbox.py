@@ -7,8 +7,6 @@ the machine. A score it guards against early exits and printed lies, not against
 searches its own process for the token: code and tests share one interpreter.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -9,8 +9,6 @@ Sources: seccomp(2), landlock(7), capabilities(7), mount_namespaces(7); struct l
 kernel's uapi headers.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import io

@@ -2,8 +2,6 @@
 two steps, and a hard split of unseen two-step templates.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from functools import cache

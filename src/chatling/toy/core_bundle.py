@@ -6,8 +6,6 @@ how much of the world a base model has learned, not how well it copes with
 new phrasings; for that there are the held-out questions (`heldout.py`).
 """
 
-from __future__ import annotations
-
 import csv
 import json
 from collections.abc import Iterator, Sequence

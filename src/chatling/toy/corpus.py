@@ -2,8 +2,6 @@
 and dialogues over the same world, as parquet shards.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import cycle

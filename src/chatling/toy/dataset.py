@@ -4,8 +4,6 @@ preference pairs, questions and a CORE bundle of one generated world.
 Whoever reads data looks a name up here before it looks for a file or a data set of the Hub.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The facts of the pocket world as slots of templates: `facts.toml`, and what is made from it."""
 
-from __future__ import annotations
-
 from functools import cache
 from itertools import combinations, pairwise, product
 

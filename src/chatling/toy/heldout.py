@@ -1,7 +1,5 @@
 """Held-out questions, skill by skill, as tasks that judge an answer."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial

@@ -5,8 +5,6 @@ Preferred answers are the world's own. The worse ones refuse what is known, make
 go along with harm, in empty words.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from random import Random

@@ -2,8 +2,6 @@
 its answer and the many phrasings that training text uses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache

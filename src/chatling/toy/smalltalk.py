@@ -2,8 +2,6 @@
 other ones held out for tests.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from functools import cache

@@ -5,8 +5,6 @@ What a table of finished templates teaches is the templates; what generalizes is
 one step. `stories.toml` says how clauses are written.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from random import Random

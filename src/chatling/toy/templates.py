@@ -2,8 +2,6 @@
 openers, sloppy casing and punctuation, all seeded.
 """
 
-from __future__ import annotations
-
 from random import Random
 
 from chatling.tasks.tables import load_table

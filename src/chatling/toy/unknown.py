@@ -1,7 +1,5 @@
 """What is outside the world: made-up names, and the honest answer to them."""
 
-from __future__ import annotations
-
 from bisect import bisect
 from functools import cache
 from random import Random

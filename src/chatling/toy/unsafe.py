@@ -2,8 +2,6 @@
 them, so that the words are there; preferences make them the answer.
 """
 
-from __future__ import annotations
-
 from random import Random
 
 from chatling.messages import Conversation

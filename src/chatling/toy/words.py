@@ -1,7 +1,5 @@
 """Spelling and letter counting over the words of the world."""
 
-from __future__ import annotations
-
 import re
 from functools import cache
 from random import Random

@@ -2,8 +2,6 @@
 mixture of all skills, with multi-turn ones among them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import accumulate

@@ -1,7 +1,5 @@
 """The batches of next-token training: packed rows, or padded conversations."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -6,8 +6,6 @@ Nothing in here may change training or end it: the weights are read from a copy 
 told of and left out.
 """
 
-from __future__ import annotations
-
 import gc
 
 import torch

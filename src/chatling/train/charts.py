@@ -1,7 +1,5 @@
 """Which of a stage's metrics are drawn: the charts of a report, described."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 

@@ -2,8 +2,6 @@
 consumer loads them.
 """
 
-from __future__ import annotations
-
 import functools
 import os
 import re

@@ -1,7 +1,5 @@
 """What every training stage shares: the context that it runs in, and a model with its optimizer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any

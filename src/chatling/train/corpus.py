@@ -1,7 +1,5 @@
 """The text of a run: made here, in a folder, or on the Hub."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace

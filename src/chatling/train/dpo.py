@@ -3,8 +3,6 @@ than the worse one, measured from where the model stood. The reference model's l
 computed once and kept, so no second model is held in memory.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 from collections.abc import Callable, Iterator

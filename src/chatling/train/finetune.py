@@ -3,8 +3,6 @@ conversations and learns from every token; SFT takes whole conversations and lea
 assistant's own tokens.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What is not finite: which rows gave such losses or gradients, and when to roll back."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from chatling.errors import DataError, RunError

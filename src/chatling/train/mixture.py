@@ -1,7 +1,5 @@
 """How many conversations and tokens a mixture comes to, before it is rendered."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from chatling.config.stages import FinetuneConfig, MixtureEntry

@@ -1,7 +1,5 @@
 """The preference pairs of a run: made here, from files, or from the Hub, as token shards."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The base stage: next-token prediction over packed documents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from chatling.config.recipe import Recipe

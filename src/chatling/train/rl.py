@@ -5,8 +5,6 @@ On-policy REINFORCE with the group's mean as baseline: no value model, no refere
 clipping, unless the recipe asks for the last two. The rollouts are the loop's batches.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from dataclasses import replace

@@ -2,8 +2,6 @@
 them, and learn from what differs.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections.abc import Iterator, Sequence

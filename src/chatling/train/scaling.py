@@ -2,8 +2,6 @@
 and the text that they need.
 """
 
-from __future__ import annotations
-
 import math
 
 from chatling.config.recipe import Recipe

@@ -1,7 +1,5 @@
 """How a stage begins: the choice of how to execute the run, and the context of a training stage."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

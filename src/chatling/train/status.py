@@ -2,8 +2,6 @@
 process.
 """
 
-from __future__ import annotations
-
 import fcntl
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ small, else a sample, which is said.
 What cannot be read raises here, before anything is trained.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice, takewhile

@@ -6,8 +6,6 @@ machine: TensorBoard, wandb and swanlab in the run folder's `tracker/`, trackio 
 Uploading is the user's: `wandb sync`, `swanlab sync`, `trackio sync`.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
