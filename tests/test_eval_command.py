@@ -38,7 +38,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     recipe = ModelRecipe(depth=2, width=32, head_width=16, context=64)
     for seed, stage in enumerate(("base", "sft")):
         model = GPT(recipe.resolve(tokenizer.vocab_size))
-        model.initialise(torch.Generator().manual_seed(seed))
+        model.initialize(torch.Generator().manual_seed(seed))
         torch.nn.init.normal_(model.lm_head.weight, generator=torch.Generator().manual_seed(seed))
         save_model(model, folder.model(stage), {"stage": stage})
     for split, some in (("train", texts[:200]), ("validation", texts[200:300])):

@@ -68,7 +68,7 @@ def test_a_format_that_is_none_is_damage(run: RunFolder, wrong: Any) -> None:
 def model(tmp_path: Path) -> Path:
     recipe = ModelRecipe(depth=1, width=16, head_width=8, context=8)
     model = GPT(recipe.resolve(300))
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     save_model(model, tmp_path / "model", {"stage": "base"})
     return tmp_path / "model"
 

@@ -58,7 +58,7 @@ def disk_errors(path: Path, hint: str | None = None) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise MachineError(
                 f"The disk is full: could not write {path}.",
-                "Free some space; the same command goes on.",
+                "Free some space; the same command resumes.",
             ) from error
         no_parent = (
             error.errno == errno.ENOENT and error.filename and path.is_relative_to(error.filename)

@@ -223,7 +223,7 @@ class RunFolder:
         if name is None and not there:
             raise RunError(
                 f"Run {self.name!r} has no finished model yet.",
-                f"`chatling run {self.name}` goes on with it.",
+                f"`chatling run {self.name}` resumes it.",
             )
         if name is not None and name not in there:
             raise RunError(

@@ -290,6 +290,18 @@ def test_a_recipe_file_is_named_after_itself_and_its_paths_become_absolute(tmp_p
     assert recipe.data.source == str(Path("corpus").absolute())
 
 
+def test_a_renamed_field_does_not_change_a_fingerprint() -> None:
+    @config
+    class Before:
+        colour: int = 1
+
+    @config
+    class After:
+        color: int = field(default=1, metadata={"hashed_as": "colour"})
+
+    assert fingerprint(Before()) == fingerprint(After())
+
+
 def test_a_fingerprint_sees_every_field_but_inert_ones() -> None:
     assert fingerprint(Room(), 1) == fingerprint(Room(save=7), 1) == "20cb9e0ed409c8d3"
     changed = [Room(size=4), Room(rate=None), Room(parts=(Part("x"),)), Room(on=False)]
@@ -314,12 +326,14 @@ mixture = [{ task = "pocket" }]
 pad_to_multiple_of = 8
 [rl]
 max_batch_size = 3
+normalize_advantage = true
 """
     newer.write_text(f'name = "a"\n{text}')
     for now, before in (
         ("vocab_size", "vocabulary"),
         ("pad_to_multiple_of", "bucket"),
         ("max_batch_size", "rows"),
+        ("normalize_advantage", "normalise_advantage"),
     ):
         text = text.replace(now, before)
     older.write_text(f'name = "a"\n{text}')
@@ -330,6 +344,7 @@ max_batch_size = 3
         f"{older}: tokenizer.vocabulary is called tokenizer.vocab_size now.",
         f"{older}: sft.bucket is called sft.pad_to_multiple_of now.",
         f"{older}: rl.rows is called rl.max_batch_size now.",
+        f"{older}: rl.normalise_advantage is called rl.normalize_advantage now.",
     ]
     with pytest.warns(UserWarning, match=r"--tokenizer\.vocabulary is called"):
         overridden = load_recipe("pocket", ["--tokenizer.vocabulary", "500"])

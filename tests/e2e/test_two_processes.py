@@ -68,7 +68,7 @@ def test_a_run_stopped_on_two_processes_goes_on_with_one(
         time.sleep(0.005)
     process.terminate()  # the launcher passes it on to its workers
     process.wait(timeout=60)
-    assert "goes on" in finish(moved[1])
+    assert "resumes" in finish(moved[1])
     one, two = (
         load_file(run / "sft/model/model.safetensors") for run in (whole, tmp_path / "runs/moved")
     )

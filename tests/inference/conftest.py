@@ -48,7 +48,7 @@ def make_model(tokenizer: Tokenizer) -> Callable[..., GPT]:
         )
         model = GPT(config)
         generator = torch.Generator().manual_seed(seed)
-        model.initialise(generator)
+        model.initialize(generator)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 spread = 1.0 if "embed" in name else scale * parameter.shape[-1] ** -0.5

@@ -46,7 +46,7 @@ def test_flops_count_every_matrix_product() -> None:
 
     config = ModelRecipe(depth=3, width=64, head_width=16, context=32).resolve(128)
     model = GPT(config, kernel="plain")
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     ids = torch.randint(0, 128, (2, 32))
     with FlopCounterMode(display=False) as counter:
         loss, count = model.loss(ids, ids)

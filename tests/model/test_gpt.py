@@ -12,7 +12,7 @@ from .reference_modern import Shape, modern_logits
 def small(preset: str, **overrides: int) -> GPT:
     recipe = ModelRecipe(preset=preset, depth=4, width=64, head_width=16, context=32, **overrides)  # type: ignore[arg-type]
     model = GPT(recipe.resolve(97))
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     return model
 
 
@@ -100,7 +100,7 @@ def test_layers_alike_share_a_compiled_graph() -> None:
         ModelRecipe(preset="modern", depth=12, width=32, head_width=16, context=16).resolve(32),
         kernel="plain",
     )
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     counter = CompileCounter()
     for block in model.layers:
         block.compile(dynamic=False, backend=counter)
@@ -117,7 +117,7 @@ def test_modern_is_the_reference_written_out(depth: int, kv_heads: int) -> None:
     )
     config = recipe.resolve(97)
     model = GPT(config, compute_dtype=torch.float64).double()
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     stir(model)
     # the model's tables are rounded to fp32, which the tests of rotation and parity hold
     distance = torch.arange(32, dtype=torch.float64)[:, None]

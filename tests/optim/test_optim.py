@@ -12,7 +12,7 @@ from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
-from chatling.optim.muon import MuonGroup, MuonSettings, orthogonalise
+from chatling.optim.muon import MuonGroup, MuonSettings, orthogonalize
 from chatling.optim.param_groups import (
     OptimConfig,
     Optimizer,
@@ -54,12 +54,12 @@ def test_orthogonalisation_brings_singular_values_near_one() -> None:
         2, 32, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     for polar, low, high in ((False, 0.6, 1.25), (True, 0.85, 1.15)):
-        values = torch.linalg.svdvals(orthogonalise(matrices, polar, torch.float64))
+        values = torch.linalg.svdvals(orthogonalize(matrices, polar, torch.float64))
         assert values.min() > low
         assert values.max() < high
     # the same singular vectors: the product with the input's own polar factor is near the identity
     u, _, vh = torch.linalg.svd(matrices, full_matrices=False)
-    near = orthogonalise(matrices, True, torch.float64)
+    near = orthogonalize(matrices, True, torch.float64)
     assert ((u @ vh) - near).norm() / (u @ vh).norm() < 0.1
 
 
@@ -145,7 +145,7 @@ def _optimizer(preset: str) -> tuple[GPT, Optimizer]:
     model = GPT(
         ModelRecipe(preset=preset, depth=2, width=32, head_width=16, context=16).resolve(50)
     )  # type: ignore[arg-type]
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     return model, Optimizer(
         model,
         resolve_optim(OptimConfig(), preset, 32, 1024, 1, 0),

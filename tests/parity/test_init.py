@@ -19,7 +19,7 @@ def test_initialization(preset: str) -> None:
     fields = ("depth", "width", "head_width", "kv_heads")
     recipe = ModelRecipe(preset, **{name: shape[name] for name in fields}, context=64)  # type: ignore[arg-type]
     model = GPT(recipe.resolve(shape["vocabulary"]))
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     weights = dict(model.named_parameters())
     for name, row in facts["tensors"].items():
         if name.startswith("_"):

@@ -103,5 +103,5 @@ def test_a_signal_while_fetching_ends_the_run_so_that_it_goes_on(
     process.send_signal(number)
     _, told = process.communicate(timeout=20)
     assert process.returncode == 75
-    assert "Start it again with the same command; it goes on." in told
+    assert "Start it again with the same command; it resumes." in told
     assert "Traceback" not in told

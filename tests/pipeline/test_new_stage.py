@@ -151,6 +151,6 @@ def test_it_runs_resumes_and_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     told = collect(cut, WITH_AGAIN).stage("again")
     assert told is not None
     assert [each.partition(" at ")[0] for each in told.resumes] == [
-        "again was stopped; it went on from step 2"
+        "again was stopped; it resumed from step 2"
     ]
     assert runner.unfinished(RECIPE, cut, STAGES) == ["report"]  # base is what it was

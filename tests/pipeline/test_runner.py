@@ -384,7 +384,7 @@ def test_a_killed_run_goes_on(fake: Fake) -> None:
     assert os.WTERMSIG(status) == signal.SIGKILL
     assert fake.entry("base")["status"] == "running"
     assert fake.run() == ["base", "mid", "sft"]
-    assert "base: was cut off, goes on" in fake.text.getvalue()
+    assert "base: was cut off, resumes" in fake.text.getvalue()
 
 
 SEVERAL = """

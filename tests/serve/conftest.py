@@ -36,7 +36,7 @@ WIDTH = 4
 def random_model(vocab_size: int, seed: int, context: int = CONTEXT) -> GPT:
     model = GPT(ModelConfig(2, 32, 2, 2, vocab_size, context, 64))
     generator = torch.Generator().manual_seed(seed)
-    model.initialise(generator)
+    model.initialize(generator)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(

@@ -79,7 +79,7 @@ def trainer(corpus: TokenShards) -> Callable[..., Trainer]:
             ModelRecipe(depth=2, width=32, head_width=16, context=CONTEXT).resolve(VOCABULARY),
             compute_dtype=dtype,
         )
-        model.initialise(torch.Generator().manual_seed(0))
+        model.initialize(torch.Generator().manual_seed(0))
         model.to(dtype)
         world = changes.get("world", DistContext())
         optimizer = Optimizer(

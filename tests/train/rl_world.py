@@ -93,7 +93,7 @@ def tiny_model(tokenizer: Tokenizer, dtype: torch.dtype = torch.float32) -> GPT:
     shape = MODEL.resolve(tokenizer.vocab_size)
     model = GPT(shape, compute_dtype=dtype).to(dtype)
     generator = torch.Generator().manual_seed(5)
-    model.initialise(generator)
+    model.initialize(generator)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.copy_(torch.empty_like(parameter).normal_(0, 0.15, generator=generator))

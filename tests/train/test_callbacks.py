@@ -162,7 +162,7 @@ def test_a_failing_look_is_told_of_and_training_goes_on(
     monkeypatch.setattr(callbacks, "sample", broken)
     context = train(tmp_path, steps=4)
     told = [message for message in context.progress.messages if "samples failed" in message]  # type: ignore[attr-defined]
-    assert told == ["base: samples failed (ValueError: no such prompt); training goes on."] * 2
+    assert told == ["base: samples failed (ValueError: no such prompt); training continues."] * 2
     assert weights(tmp_path)
     assert not (tmp_path / "evals/base-samples.jsonl").exists()
 
@@ -224,6 +224,6 @@ def test_a_broken_bundle_does_not_end_training(tmp_path: Path) -> None:
     context = train(tmp_path / "run", core=tmp_path / "bundle", every=6)
     told = [message for message in context.progress.messages if "failed" in message]  # type: ignore[attr-defined]
     assert len(told) == 2
-    assert "training goes on" in told[0]
+    assert "training continues" in told[0]
     assert len(read_metrics(tmp_path / "run/base/metrics.jsonl")) == 12
     assert [line["step"] for line in kept(tmp_path / "run")] == [2, 4, 6, 8, 10, 12]

@@ -45,7 +45,7 @@ def random_model(recipe: ModelRecipe, vocab_size: int, device: str = "cpu") -> G
     """A model with random weights, which never ends an answer or calls the calculator."""
     model = GPT(recipe.resolve(vocab_size))
     generator = torch.Generator().manual_seed(0)
-    model.initialise(generator)
+    model.initialize(generator)
     with torch.no_grad():
         for parameter in model.parameters():
             # Fresh output projections and head are zero: no work to speak of, all choices equal.

@@ -144,7 +144,7 @@ def _step(
     """A training step as the loop does it, its optimizer, and the rows of a micro-batch."""
     device = torch.device(execution.device)
     model = GPT(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     model.to(device)
     if execution.compile:
         model.compile_training()

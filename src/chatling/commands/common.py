@@ -71,7 +71,7 @@ def command_parser(command: Command, *, help_option: bool = True) -> Parser:
 def recipe_and_run(command: Command, words: list[str]) -> tuple[Recipe, str | None]:
     """The recipe that `[RECIPE] [--run NAME] [--table.field value …]` asks for, and the run's name.
 
-    RECIPE may also be the name of a run, which then goes on with its own recipe.
+    RECIPE may also be the name of a run, which then resumes with its own recipe.
     """
     from chatling.config.recipe import builtin_recipes, load_recipe
 

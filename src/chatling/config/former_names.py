@@ -10,7 +10,7 @@ FORMER_NAMES = {
     "mid": PADDING,
     "sft": PADDING,
     "dpo": PADDING | {"imitation": "sft_loss_weight", "per_token": "length_normalize"},
-    "rl": PADDING | {"rows": "max_batch_size"},
+    "rl": PADDING | {"rows": "max_batch_size", "normalise_advantage": "normalize_advantage"},
 }
 
 

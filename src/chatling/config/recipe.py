@@ -201,7 +201,7 @@ def read_text(path: Path) -> str:
 def fingerprint(*values: Any) -> str:
     """A short hash of configs and plain values. A field with metadata `{"inert": True}` (it changes
     no weight) does not count; one with `{"later": True}` (runs are older than it) counts when it
-    differs from its default.
+    differs from its default; one that was renamed counts under its `hashed_as`.
     """
     return hashlib.sha256(
         json.dumps([_plain(value) for value in values], sort_keys=True).encode()
@@ -332,7 +332,7 @@ def _plain(value: Any) -> Any:
     """As JSON-able values, without the fields that do not count in a fingerprint."""
     if dataclasses.is_dataclass(value):
         return {
-            f.name: _plain(getattr(value, f.name))
+            f.metadata.get("hashed_as", f.name): _plain(getattr(value, f.name))
             for f in dataclasses.fields(value)
             if not f.metadata.get("inert")
             and not (f.metadata.get("later") and getattr(value, f.name) == _default(f))

@@ -291,7 +291,7 @@ class RLConfig:
     """Times through the questions."""
     steps: Count | None = None
     """The length, instead of epochs."""
-    normalise_advantage: Flag = False
+    normalize_advantage: Flag = field(default=False, metadata={"hashed_as": "normalise_advantage"})
     """Divide by the group's standard deviation."""
     kl: Weight = 0.0
     """Weight of the divergence from the model that RL began with."""

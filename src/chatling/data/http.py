@@ -73,7 +73,7 @@ class RetryPolicy:
     def check(self) -> None:
         """Raises Interrupted in threads whose work nobody waits for any more."""
         if self.stopped.is_set():
-            raise Interrupted("The download was stopped.", "The same command goes on with it.")
+            raise Interrupted("The download was stopped.", "The same command resumes it.")
 
     def wait(self, failures: int, error: Exception, label: str) -> None:
         """Before try `failures + 1`. Raises DataError when the error is not worth one, or has come
@@ -138,7 +138,7 @@ def download(
 def _transfer(
     remote: Remote, part: Path, headers: Mapping[str, str], patience: RetryPolicy
 ) -> None:
-    """Append what is missing to `part`, or begin anew where the server does not resume."""
+    """Append what is missing to `part`, or begin again where the server does not resume."""
     have = file_size(part)
     if remote.size is not None and have > remote.size:
         part.unlink()

@@ -34,7 +34,7 @@ class MicroBatch:
     """
 
     inputs: np.ndarray  # (B, T) int32
-    targets: np.ndarray  # (B, T) int64, IGNORE where not learnt
+    targets: np.ndarray  # (B, T) int64, IGNORE where not trained on
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Step:
     # stages
     micro_batches: tuple[Any, ...]
     count: int  # targets that are trained on, on this rank
-    # JSON to go on after this step: {"epoch", "row"}, and what else the source needs
+    # JSON to resume after this step: {"epoch", "row"}, and what else the source needs
     state: dict[str, Any]
     position: str  # "epoch:row" of the step's first row
     tokens: int  # inputs of the whole step on all ranks, padding left out
@@ -172,7 +172,7 @@ class MicroBatches(RowBatches[Row]):
 
 
 class PretrainBatches(MicroBatches[RowRef]):
-    """Packed rows, learnt whole. All micro batches are (micro_rows, T)."""
+    """Packed rows, trained on whole. All micro batches are (micro_rows, T)."""
 
     def __init__(
         self, rows: PackedRows, rows_per_step: int, micro_rows: int, rank: int = 0, world: int = 1
@@ -204,7 +204,7 @@ class PretrainBatches(MicroBatches[RowRef]):
 
 
 class ConversationBatches(MicroBatches[int]):
-    """Whole conversations in a seeded order of each epoch, learnt where their mask says so.
+    """Whole conversations in a seeded order of each epoch, trained on where their mask says so.
 
     A rank's share of a step is sorted by length and cut into micro batches, each padded to its
     longest conversation, rounded up to a multiple of `pad_to_multiple_of` (at most `max_tokens`):

@@ -42,7 +42,7 @@ class RowRef:
     epoch: int
     row: int
     pieces: tuple[tuple[int, int], ...]  # (corpus position, length)
-    targets: int  # how many of its T targets are learnt: all but the padding
+    targets: int  # how many of its T targets are trained on: all but the padding
 
 
 def best_fit(

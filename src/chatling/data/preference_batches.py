@@ -22,7 +22,7 @@ def rendered_pairs(tokenizer: Tokenizer, pairs: Sequence[Preference]) -> Mapped[
     """Pairs as documents to be written as shards: 2 i is the chosen answer of pair i, 2 i + 1 the
     rejected one, each after its prompt.
 
-    Only the answer is learnt: an earlier turn of the assistant is part of the prompt.
+    Only the answer is trained on: an earlier turn of the assistant is part of the prompt.
     """
 
     def rendered(index: int) -> Rendered:

@@ -24,7 +24,7 @@ LARGE = (TOKENS, MASK)  # of a shard's files
 FORMAT = 1  # part of every fingerprint: a change of layout writes shards again
 # bytes of a corpus whose checksums are compared before anything else: a fraction of a second
 AT_ONCE = 256 << 20
-WRITTEN_AGAIN = "Delete {} and run again: `chatling run` writes it anew."
+WRITTEN_AGAIN = "Delete {} and run again: `chatling run` writes it again."
 INDEX_TYPES = {
     "fingerprint": str,
     "vocab_size": int,

@@ -41,7 +41,7 @@ class GrowingShards(TokenShards):
         if type(plan["vocab_size"]) is not int or not isinstance(plan["fingerprints"], list):
             raise DataError(
                 f"{folder / PLAN} is damaged.",
-                f"Delete {folder} and run again: it is written anew.",
+                f"Delete {folder} and run again: it is written again.",
             )
         self._corpus, self._checksums = ShardList(folder, masked=False, **plan), checksums
         super().__init__([], np.zeros(1, np.int64), plan["vocab_size"])
@@ -70,7 +70,7 @@ class GrowingShards(TokenShards):
                 alone = time.monotonic()
             elif time.monotonic() - alone > SILENCE:
                 what = f"The process that writes token shards ended before {shard.name} was there."
-                raise DataError(what, "Start the run again; it goes on.")
+                raise DataError(what, "Start the run again; it resumes.")
             time.sleep(LOOK_SECONDS)
         return shard
 

@@ -98,7 +98,7 @@ class TokenShards:
         return self.read(int(self.offsets[i]), int(self.lengths[i]))
 
     def mask(self, i: int) -> np.ndarray | None:
-        """uint8 of document i's length, 1 where the token is learnt; None for plain text."""
+        """uint8 of document i's length, 1 where the token is trained on; None for plain text."""
         if self._masks is None:
             return None
         return self._slice(self._masks, int(self.offsets[i]), int(self.lengths[i]))

@@ -64,7 +64,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """A sequence's worth of tokens to read: a beginning, and endings that each go on from it.
+    """A sequence's worth of tokens to read: a beginning, and endings that each continue it.
 
     `wanted` are the places (in the row) whose next token is scored, `targets` those tokens; `spans`
     tells whose they are: (question,

@@ -149,7 +149,7 @@ def memory_errors(doing: str) -> Iterator[None]:
             error, MemoryError | torch.OutOfMemoryError
         ) or "can't allocate memory" in str(error):
             hint = (
-                "End what else uses it and go on with the same command, or choose a smaller"
+                "End what else uses it and resume with the same command, or choose a smaller"
                 " model.depth or model.context."
             )
             raise MachineError(f"Memory ran out while {doing}.", hint) from error

@@ -29,7 +29,7 @@ CLOSED = (
 
 
 class PeerDied(RunError):
-    """Another process of the run is gone, so that this one cannot go on."""
+    """Another process of the run is gone, so that this one cannot continue."""
 
 
 @contextmanager

@@ -52,7 +52,7 @@ class AsyncEngine:
     Every ticket gets its events on an engine's thread, the last one (and only that one) with
     `finish_reason` set, whatever happens: it ended, was cancelled, failed ("error", with
     `state.error`), or the service closed. `on_event` must return quickly; if it raises, its request
-    ends with that error and the others go on.
+    ends with that error and the others continue.
     """
 
     def __init__(self, engines: Sequence[Engine], *, queue_limit: int = 256):

@@ -83,7 +83,7 @@ class Engine:
         self.scheduler = Scheduler(max_batch_size, self.runner.prefill_blocks)
         self.model, self.device = self.runner.model, self.runner.device
         self._rows: Sequence[RequestState | None] = ()  # of the last decoding step
-        self._sampler = self._sampler_for(())  # theirs: made anew when they change
+        self._sampler = self._sampler_for(())  # theirs: made again when they change
 
     def load_weights(self, model: GPT) -> None:
         """Take over the weights of a model of the same shape, as after each update in reinforcement

@@ -132,7 +132,7 @@ class ModelRunner:
         if self.frozen:
             self.frozen = False
             self._steps.clear()
-            self.__dict__.pop("widths", None)  # to be seen anew, with the new steps
+            self.__dict__.pop("widths", None)  # to be seen again, with the new steps
 
     def prefill(self, blocks: Sequence[PromptBlock]) -> Tensor:
         """Read blocks into their slots; returns hidden states (B, T, D), those of padding last."""

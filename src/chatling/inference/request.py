@@ -87,7 +87,7 @@ class RequestState:
         self.tokenizer, self.context = tokenizer, context
         self.completion = Completion()
         self.tokens = [*request.prompt]  # and the answer so far
-        self.queue: deque[int] = deque()  # tokens to be put in before sampling goes on
+        self.queue: deque[int] = deque()  # tokens to be put in before sampling continues
         self.call = 0  # where the answer's last calculator call begins
         self.sampled = 0
         self.slot = -1  # of the cache, once it runs

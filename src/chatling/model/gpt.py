@@ -237,7 +237,7 @@ class GPT(nn.Module):
         self.loss_chunk = torch.compile(softcapped_chunk, dynamic=False)
 
     @torch.no_grad()
-    def initialise(self, generator: torch.Generator) -> None:
+    def initialize(self, generator: torch.Generator) -> None:
         """Draw fresh weights on the generator's device (DESIGN section 4 and RECIPES): zero output
         projections, small head.
         """

@@ -1,4 +1,4 @@
-"""Muon: momentum whose update is orthogonalised, for the matrices (Keller Jordan, 2024), stacked by
+"""Muon: momentum whose update is orthogonalized, for the matrices (Keller Jordan, 2024), stacked by
 shape and sharded over ranks.
 """
 
@@ -35,7 +35,7 @@ class MuonSettings:
     polar_express: bool = False
 
 
-def orthogonalise(matrices: Tensor, polar_express: bool, dtype: torch.dtype) -> Tensor:
+def orthogonalize(matrices: Tensor, polar_express: bool, dtype: torch.dtype) -> Tensor:
     """The nearest orthogonal matrices, about: (N, rows, cols) to the same shape in `dtype`,
     singular values near 1.
     """
@@ -95,13 +95,13 @@ class MuonGroup:
     def step(
         self, factor: float, momentum: float, decay_factor: float, gradient_scale: Tensor
     ) -> None:
-        """One update at `factor` x the learning rate. Nesterov momentum, orthogonalise, decay,
+        """One update at `factor` x the learning rate. Nesterov momentum, orthogonalize, decay,
         apply, share.
         """
         assert self.gradient is not None
         settings, gradient = self.settings, self.gradient.mul_(gradient_scale)
         self.momentum.lerp_(gradient, 1 - momentum)
-        update = orthogonalise(
+        update = orthogonalize(
             gradient.lerp_(self.momentum, momentum), settings.polar_express, self.dtype
         ).to(gradient.dtype)
         if self.variance is not None:

@@ -40,7 +40,7 @@ class Step:
 
     stage: Stage
     fingerprint: str
-    # as the state has it for this fingerprint; None for a stage that starts anew
+    # as the state has it for this fingerprint; None for a stage that starts from nothing
     status: str | None
     # why a stage that was done is not any more
     fault: str | None = None
@@ -137,12 +137,12 @@ def run(
                 step,
                 Job(recipe, folder, world, progress, {}, _nothing, _nothing, tuple(stages)),
                 state,
-                anew=name == first_training,
+                fresh=name == first_training,
             )
 
 
-def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> None:
-    """`anew`: if the stage starts from nothing, what was chosen by measuring is chosen again."""
+def _run_stage(step: Step, given: Job, state: dict[str, Any], *, fresh: bool) -> None:
+    """`fresh`: if the stage starts from nothing, what was chosen by measuring is chosen again."""
     folder, world, progress = given.folder, given.world, given.progress
     name, entry = step.stage.name, state["stages"].get(step.stage.name, {})
     with main_process_first(world):
@@ -152,12 +152,12 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, anew: bool) -> 
                     progress.message(f"{name}: changed, runs again")
                     _set_aside(step.stage, folder, entry["fingerprint"])
                 entry = {"fingerprint": step.fingerprint, "seconds": 0.0, "resumes": 0}
-                if anew:
+                if fresh:
                     state["execution"] = {}
             else:
                 progress.message(
                     f"{name}: {step.fault or 'was ' + _story(step.status)},"
-                    f" {'is made again' if step.fault else 'goes on'}"
+                    f" {'is made again' if step.fault else 'resumes'}"
                 )
                 entry["resumes"] = entry.get("resumes", 0) + 1
             entry |= {"status": RUNNING, "started": _now()}
@@ -322,7 +322,7 @@ def signals_as_interrupted() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise Interrupted(
             f"Stopped by {signal.Signals(number).name}.",
-            "Start it again with the same command; it goes on.",
+            "Start it again with the same command; it resumes.",
         )
 
     with handle_signals(stop):

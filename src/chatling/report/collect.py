@@ -91,11 +91,11 @@ class StageReport:
                 "failed": "failed",
             }.get(attempt["after"], "lost its result")
             where = f" from step {attempt['begun_at']:,}" if "begun_at" in attempt else ""
-            told.append(f"{self.name} {story}; it went on{where} at {clock(attempt['started'])}")
+            told.append(f"{self.name} {story}; it resumed{where} at {clock(attempt['started'])}")
         unknown = self.status.resumes - len(told)
         if unknown > 0:
             told.append(
-                f"{self.name} went on after a break {unknown} more"
+                f"{self.name} resumed after a break {unknown} more"
                 f" time{'s' if unknown > 1 else ''}; when was not recorded"
             )
         return told

@@ -18,14 +18,14 @@ from chatling.serve.errors import ApiError, overloaded, shutting_down
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import model_shape
 
-LAST_REQUESTS = 3600.0  # seconds that the requests of a model that was trained anew may still take
+LAST_REQUESTS = 3600.0  # seconds that the requests of a model that was trained again may still take
 
 Load = Callable[[RunFolder, str], AsyncEngine]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished model on disk. `mark` changes when it is trained anew."""
+    """A finished model on disk. `mark` changes when it is trained again."""
 
     run: RunFolder
     stage: str

@@ -51,7 +51,7 @@ def worked_answer(text: str) -> tuple[Part, ...]:
     an output part, the text going on.
 
     The result stays the annotated one, often rounded
-    (3.33), since the text behind it goes on with that.
+    (3.33), since the text behind it continues with that.
     """
     kinds: Iterable[PartKind] = cycle(("text", "python", "output"))
     return tuple(

@@ -278,7 +278,7 @@ class Tokenizer:
                 f"There is no tokenizer at {folder}.",
                 "Train one first: it is the first stage of `chatling run`.",
             )
-        hint = "Delete the folder and run again; the tokenizer is trained anew."
+        hint = "Delete the folder and run again; the tokenizer is trained again."
         if fault := manifest_fault(folder, required=(RANKS, META)):
             raise DataError(f"The tokenizer in {folder} is damaged: {fault}.", hint)
         try:

@@ -88,5 +88,5 @@ class LiveEvals:
 
     def _tell(self, what: str, error: Exception) -> None:
         self._context.progress.message(
-            f"{self._stage}: {what} failed ({type(error).__name__}: {error}); training goes on."
+            f"{self._stage}: {what} failed ({type(error).__name__}: {error}); training continues."
         )

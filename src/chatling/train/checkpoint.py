@@ -31,9 +31,9 @@ MODEL, OPTIMIZER, CONFIG, LOOP, RNG = (
 )
 MODEL_FILES = (MODEL, CONFIG)
 CHECKPOINT_FILES = (*MODEL_FILES, OPTIMIZER, RNG, LOOP)
-MADE_ANEW = (
-    "Put it back from a copy, or start the run again: it makes the model anew from its stage's last"
-    " checkpoint, or says how."
+MADE_AGAIN = (
+    "Put it back from a copy, or start the run again: it makes the model again from its stage's"
+    " last checkpoint, or says how."
 )
 
 
@@ -136,7 +136,7 @@ def open_model(folder: Path, world: DistContext | None = None) -> ModelConfig:
         lambda: manifest_fault(folder, required=MODEL_FILES)
     )
     if fault is not None:
-        raise DataError(f"The model in {folder} is damaged: {fault}.", MADE_ANEW)
+        raise DataError(f"The model in {folder} is damaged: {fault}.", MADE_AGAIN)
     config = model_shape(folder)
     _compare(folder / MODEL, config)
     return config
@@ -146,12 +146,12 @@ def model_shape(folder: Path) -> ModelConfig:
     """What a model's config.json says. Raises DataError, also for a newer format."""
     found = read_json(folder / CONFIG)
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
-        raise DataError(f"{folder / CONFIG} does not describe a model.", MADE_ANEW)
+        raise DataError(f"{folder / CONFIG} does not describe a model.", MADE_AGAIN)
     check_format(found, folder / CONFIG)
     try:
         return ModelConfig.from_dict(found["model"])
     except DataError as error:
-        raise DataError(f"{folder / CONFIG}: {error.what}", error.hint or MADE_ANEW) from None
+        raise DataError(f"{folder / CONFIG}: {error.what}", error.hint or MADE_AGAIN) from None
 
 
 def load_model(
@@ -200,25 +200,25 @@ def _compare(path: Path, config: ModelConfig) -> None:
                 name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()
             }
     except (SafetensorError, OSError) as error:
-        raise DataError(f"{path} cannot be read ({error}).", MADE_ANEW) from error
+        raise DataError(f"{path} cannot be read ({error}).", MADE_AGAIN) from error
     what = f"{path} is not of the model that {CONFIG} beside it describes"
     # else the comparison itself would take what a wrong depth asks for
     if config.depth > len(found):
-        raise DataError(f"{what}: {len(found)} tensors, {config.depth:,} layers.", MADE_ANEW)
+        raise DataError(f"{what}: {len(found)} tensors, {config.depth:,} layers.", MADE_AGAIN)
     try:
         with torch.device("meta"):
             expected = {
                 name: tuple(tensor.shape) for name, tensor in GPT(config).state_dict().items()
             }
     except (RuntimeError, OverflowError) as error:
-        raise DataError(f"{what} ({str(error).splitlines()[0]}).", MADE_ANEW) from error
+        raise DataError(f"{what} ({str(error).splitlines()[0]}).", MADE_AGAIN) from error
     if odd := sorted(expected.keys() ^ found.keys()):
-        raise DataError(f"{what}: {odd[0]} is only in one of them.", MADE_ANEW)
+        raise DataError(f"{what}: {odd[0]} is only in one of them.", MADE_AGAIN)
     for name, (shape, dtype) in found.items():
         if shape != expected[name] or dtype not in ("F32", "F64", "BF16", "F16"):
             raise DataError(
                 f"{what}: {name} is {dtype} {list(shape)}, expected {list(expected[name])}.",
-                MADE_ANEW,
+                MADE_AGAIN,
             )
 
 

@@ -91,7 +91,7 @@ def build(
     if execution.device == "cpu":
         torch.set_num_threads(max(1, execution.threads // context.world.size))
     model = GPT(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
-    model.initialise(torch.Generator().manual_seed(context.seed))
+    model.initialize(torch.Generator().manual_seed(context.seed))
     model = model.to(
         device=context.device,
         dtype=torch.float64 if execution.dtype == "float64" else torch.float32,

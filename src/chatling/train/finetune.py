@@ -211,7 +211,7 @@ def prepare_finetune(
     """Render a stage's mixture into token shards with loss masks, once; `note` hears what is worth
     knowing of the data.
 
-    What was finished is not looked at again, so a run goes on without its data sets, and as it
+    What was finished is not looked at again, so a run resumes without its data sets, and as it
     began when they change on the Hub.
     """
     facts = repr(

@@ -252,7 +252,7 @@ def interpolate(model: GPT, start: Path, share: float) -> None:
     """Put a model on the line from the finished model in `start` to itself, that share of the way
     (WiSE-FT, arXiv 2109.01903).
 
-    What was learnt on purpose grows with the way; what noise did to other skills with its square.
+    What was learned on purpose grows with the way; what noise did to other skills with its square.
     """
     before_it = read_model(start, model.config, device=str(model.embed_tokens.weight.device))
     for mine, before in zip(model.parameters(), before_it.parameters(), strict=True):

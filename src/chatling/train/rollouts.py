@@ -34,7 +34,7 @@ class Rollout:
     loss_mask: list[bool]  # which of them the model sampled
     advantage: float
     reward: float
-    old: list[float] | None = None  # log-probabilities of the learnt ones before the first update
+    old: list[float] | None = None  # log-probabilities of the sampled ones before the first update
 
     @property
     def count(self) -> int:
@@ -58,7 +58,7 @@ class AnchoredBatch(PolicyBatch):
     reference: np.ndarray  # (B, T) float32
 
 
-def advantages(rewards: Sequence[float], normalise: bool) -> list[float]:
+def advantages(rewards: Sequence[float], normalize: bool) -> list[float]:
     """How much better than its group's mean each answer was; divided by the group's standard
     deviation where asked (GRPO).
     """
@@ -67,7 +67,7 @@ def advantages(rewards: Sequence[float], normalise: bool) -> list[float]:
         return [0.0] * len(rewards)  # exactly, whatever the mean rounds to
     scale = (
         math.sqrt(sum((reward - mean) ** 2 for reward in rewards) / len(rewards))
-        if normalise
+        if normalize
         else 1.0
     )
     return [(reward - mean) / scale for reward in rewards]
@@ -209,7 +209,7 @@ class RolloutBatches:
                 judge(self.engine.tokenizer, self.task, self.task[question], answer)
                 for answer in answers
             ]
-            worth = advantages(rewards, config.normalise_advantage)
+            worth = advantages(rewards, config.normalize_advantage)
             prompt = self.prompts[question]
             groups.append(
                 [

@@ -82,11 +82,11 @@ def open_context(job: Job, *, core: bool = False) -> Context:
 def check_runtime(
     stored: Mapping[str, Any], config: MachineConfig, machine: Machine, run: str
 ) -> None:
-    """Raises MachineError when a run cannot go on with the choices that it began with, since others
-    would change its bits.
+    """Raises MachineError when a run cannot resume with the choices that it began with, since
+    others would change its bits.
     """
     RuntimeConfig.from_dict(stored)
-    hint = "Go on where it began, or start another with --run."
+    hint = "Resume it where it began, or start another with --run."
     if stored["device"] not in (machine.device, "cpu"):
         raise MachineError(
             f"Run {run!r} began on {stored['device']}, and this machine has {machine.device}.", hint
@@ -126,7 +126,7 @@ def core_bundle(job: Job) -> Path | None:
 
 @contextmanager
 def left_out(job: Job, what: str, problems: list[str] | None = None) -> Iterator[None]:
-    """Report a failure and go on without what failed. Interruptions are none."""
+    """Report a failure and continue without what failed. Interruptions are none."""
     try:
         yield
     except Interrupted:

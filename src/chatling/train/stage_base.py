@@ -101,7 +101,7 @@ class StepShare:
 
 
 class Stage:
-    """A node of the pipeline. `work` must go on where a broken attempt stopped, and leave each
+    """A node of the pipeline. `work` must resume where a broken attempt stopped, and leave each
     output as a whole folder.
     """
 
@@ -111,7 +111,7 @@ class Stage:
     outputs: tuple[str, ...] = ()
     # what else it writes there
     scratch: tuple[str, ...] = ()
-    # what it writes there and would write alike when it runs anew
+    # what it writes there and would write alike when it runs again
     data: tuple[str, ...] = ()
     # whether all processes work; otherwise the first one does and the others wait
     every_rank: bool = False

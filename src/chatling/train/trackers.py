@@ -83,7 +83,7 @@ class Tracker:
 
     def _give_up(self, why: str) -> None:
         self._backend = None
-        self._say(f"{self._stage}: {why}; training goes on, and metrics.jsonl has every line.")
+        self._say(f"{self._stage}: {why}; training continues, and metrics.jsonl has every line.")
 
 
 class _TensorBoard:

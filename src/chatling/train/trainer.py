@@ -214,7 +214,7 @@ class Trainer:
                 if stop:
                     self._save()
                     saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
-                    raise Interrupted(saved, "Run the same command again to go on.")
+                    raise Interrupted(saved, "Run the same command again to resume.")
                 # a step may hold nothing to learn
                 mean, norm = self._gradients(micro_batches, max(count, 1.0))
                 # the step's one wait for the device
