@@ -21,6 +21,23 @@ def forged(answer: str) -> str:
     )
 
 
+# finds a token wherever Python shows one, and writes it to every descriptor there is
+FOUND = """
+import os, re
+def send(found):
+    for text in re.findall(rb"[0-9a-f]{32}", repr(found).encode()):
+        for fd in range(3, 32):
+            try:
+                os.write(fd, text)
+            except OSError:
+                pass
+"""
+
+
+def found(where: str) -> str:
+    return f"{FOUND}import gc, sys\nsend({where})\nos._exit(0)"
+
+
 ABUSES = {
     # processes
     "fork bomb": "import os\nwhile True:\n    os.fork()",
@@ -101,7 +118,64 @@ ABUSES = {
     "cwd of the parent": "import os\nos.listdir(f'/proc/{PARENT}/cwd')",
     "kernel switches": "open('/proc/sys/kernel/core_pattern', 'w').write('|/bin/sh')",
     "sysfs": "import os\nos.listdir('/sys/class')",
+    "mode": "import os\nos.chmod(CANARY, 0o777)",
+    "mode of a library": "import os, json\nos.chmod(json.__file__, 0o600)",
+    "mode by descriptor": "import os, json\nos.fchmod(os.open(json.__file__, os.O_RDONLY), 0o600)",
+    "mode by number": native(
+        "syscall(90 if os.uname().machine == 'x86_64' else 53, CANARY.encode(), 0o777)"
+    ),
+    "mode through a symlink": "import os\nos.symlink(CANARY, 'link')\nos.chmod('link', 0)",
+    "mode of the null device": "import os\nos.chmod(os.devnull, 0)",
+    "owner": "import os\nos.chown(CANARY, 1, 1)",
+    "owner of a symlink": "import os\nos.symlink(CANARY, 'link')\nos.lchown('link', 1, 1)",
+    "dates": "import os\nos.utime(CANARY, (0, 0))",
+    "dates by number": native(
+        "syscall(280 if os.uname().machine == 'x86_64' else 88, -100, CANARY.encode(), None, 0)"
+    ),
+    "touch": "import pathlib\npathlib.Path(CANARY).touch()",
+    "attribute": "import os\nos.setxattr(CANARY, 'user.note', b'x')",
+    "attribute of its own": "import os\nopen('f', 'w')\nos.setxattr('f', 'user.note', b'x')",
+    "kernel memory by attributes": (
+        "import os\nopen('f', 'w')\nfor n in range(10**9):\n    os.setxattr('f',"
+        " f'user.{n}', bytes(60000))"
+    ),
+    "flags of a file": (
+        "import fcntl, json, struct\nfcntl.ioctl(open(json.__file__), 0x40086602,"
+        " struct.pack('l', 16))"
+    ),
+    "watch a file": native("inotify_init1(0)"),
+    "watch a folder by a signal": (
+        "import fcntl, os\nfcntl.fcntl(os.open('.', os.O_RDONLY), fcntl.F_NOTIFY, 1)"
+    ),
+    "file handle": (
+        LIBC
+        + """
+handle, mount = ctypes.create_string_buffer(b'\\x80' + bytes(200)), ctypes.byref(ctypes.c_int())
+assert libc.name_to_handle_at(-100, CANARY.encode(), handle, mount, 0) >= 0
+"""
+    ),
+    "named pipe": "import os\nos.mkfifo('pipe')",
+    "folder outside": "import os, pathlib\nos.mkdir(pathlib.Path(CANARY).parent / 'new')",
+    "shared memory by name": "open('/dev/shm/chatling-test', 'w')",
+    # floods of the folder
+    "flood of folders": "import os\nfor n in range(10**9):\n    os.mkdir(str(n))",
+    "flood of nested folders": "import os\nwhile True:\n    os.mkdir('d')\n    os.chdir('d')",
+    "flood of unreadable folders": "import os\nfor n in range(10**9):\n    os.mkdir(str(n), 0)",
+    "flood of odd names": """
+import os
+for n in range(10**9):
+    open(b'\\xff\\n\\x1b' + os.urandom(99).hex().encode(), 'w')
+""",
+    "flood of links": "import os\nopen('f', 'w')\nfor n in range(10**9):\n    os.link('f', f'{n}')",
+    "flood behind output": (
+        "import os\nfor n in range(10**9):\n    os.mkdir(str(n))\n    n % 99 or print(flush=True)"
+    ),
     # network
+    "message to a named socket": (
+        "import socket\na, b = socket.socketpair(type=socket.SOCK_DGRAM)\na.sendto(b'x',"
+        " '\\0chatling-test')"
+    ),
+    "pair of internet sockets": native("socketpair(2, 1, 0, (ctypes.c_int * 2)())"),
     "tcp": "import socket\nsocket.create_connection(('127.0.0.1', PORT), 1)",
     "udp": (
         "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1',"
@@ -134,6 +208,17 @@ ABUSES = {
     "io_uring": native("syscall(425, 8, ctypes.create_string_buffer(120))"),
     "bpf": native("syscall(321 if os.uname().machine == 'x86_64' else 280, 0, None, 0)"),
     "set the clock": "import time\ntime.clock_settime(time.CLOCK_REALTIME, 0)",
+    "signal by a descriptor": (
+        "import fcntl, os\nfcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, PARENT)"
+    ),
+    "typed into the terminal": "import fcntl\nfcntl.ioctl(0, 0x5412, b'x')",
+    "limits of the parent": (
+        "import resource\nresource.prlimit(PARENT, resource.RLIMIT_CORE, (0, 0))"
+    ),
+    "deaf to the death of its parent": native("prctl(1, 0, 0, 0, 0)"),
+    "landlock's own": native("syscall(444, ctypes.create_string_buffer(8), 8, 0)"),
+    "an unknown call": native("syscall(9999)"),
+    "a call of x32": native("syscall(0x40000000 + 39)"),
     "crash": "import ctypes\nctypes.string_at(0)",
     "abort": "import os\nos.abort()",
     # forged success
@@ -153,6 +238,81 @@ ABUSES = {
     ),
     "swallowed by a hook": "import sys\nsys.excepthook = lambda *a: None\nassert 1 == 2",
     "token asked of the keyboard": "print(input())",
+    "token from standard input": found("sys.__stdin__.read() + os.read(0, 999).decode()"),
+    "token from standard input's buffer": found("sys.__stdin__.buffer.raw.read()"),
+    "token from frames": (
+        f"{FOUND}import sys\nframe = sys._getframe()\nwhile frame:\n    send((frame.f_locals,"
+        " frame.f_globals, frame.f_code.co_consts))\n    frame = frame.f_back\nos._exit(0)"
+    ),
+    "token from gc": found("gc.get_objects()"),
+    "token from what frames refer to": found(
+        "[gc.get_referents(f) for f in sys._current_frames().values()] +"
+        " [gc.get_referents(sys._getframe(1)), gc.get_referents(sys._getframe(1).f_locals)]"
+    ),
+    "token from a traceback": (
+        f"{FOUND}import traceback, sys\ntry:\n    1 / 0\nexcept ArithmeticError as error:\n   "
+        " send([f.f_locals for f, _ in traceback.walk_stack(error.__traceback__.tb_frame)])\n"
+        "os._exit(0)"
+    ),
+    "token from a profiler": (
+        f"{FOUND}import sys\nsys.setprofile(lambda frame, event, given: send((frame.f_locals,"
+        " given)))\nassert 1 == 2"
+    ),
+    "token from a tracer": (
+        FOUND
+        + """
+import sys
+def trace(frame, event, given):
+    send((frame.f_locals, given))
+    return trace
+sys.settrace(trace)
+sys._getframe(1).f_trace = trace
+assert 1 == 2
+"""
+    ),
+    "jump over the failure": """
+import sys
+def trace(frame, event, given):
+    for line in range(1, 200):
+        try:
+            frame.f_lineno = line
+        except ValueError:
+            pass
+    return trace
+frame = sys._getframe(1)
+sys.settrace(trace)
+frame.f_trace = trace
+assert 1 == 2
+""",
+    "token at exit": (
+        FOUND
+        + """
+import atexit, sys
+atexit.register(send, vars(sys))
+raise ValueError
+"""
+    ),
+    "token from a failing message": (
+        f"{FOUND}import sys\nclass Bad(Exception):\n    def __str__(self):\n       "
+        " send(sys._getframe(1).f_locals)\n        return ''\nraise Bad"
+    ),
+    "token from memory": found("open('/proc/self/mem', 'rb').read(10**6)"),
+    "answer named passed": forged('b\'["passed", ""]\''),
+    "patched exits": """
+import os, sys, builtins
+os.write = lambda *a: 0
+os._exit = lambda c: None
+builtins.BaseException = type('E', (Exception,), {})
+assert 1 == 2
+""",
+    "replaced __main__": (
+        "import sys\nsys.modules['__main__'] = sys\nsys.modules['json'] = None\nassert 1 == 2"
+    ),
+    "killed by itself": "import os, signal\nos.kill(os.getpid(), signal.SIGTERM)",
+    "failure in a finalizer's reach": (
+        "import sys\nclass Last:\n    def __del__(self):\n        sys.exit(0)\nlast = Last()\n"
+        "raise ValueError"
+    ),
     "endless output": "while True: print('x' * 1000)",
     "endless errors": "import sys\nwhile True: sys.stderr.write('x' * 1000)",
     "not Python": "def f(:",

@@ -3,7 +3,7 @@ then run one program.
 
 `sandbox.py` passes this file's text to a fresh `python -I -S -c`, so it imports the standard
 library alone. It reads one JSON object from standard input and answers on the descriptor that is
-named there. Linux only; elsewhere just the limits hold.
+named there. Isolation is Linux's; elsewhere just the limits hold.
 
 Sources: seccomp(2), landlock(7), capabilities(7), mount_namespaces(7); struct layouts from the
 kernel's uapi headers.
@@ -11,13 +11,15 @@ kernel's uapi headers.
 
 import contextlib
 import ctypes
+import functools
 import io
 import json
 import os
-import platform
 import resource
 import struct
 import sys
+from collections.abc import Callable
+from typing import Any
 
 # user, network, IPC, host name, mounts
 NEW_NAMESPACES = 0x10000000 | 0x40000000 | 0x08000000 | 0x04000000 | 0x00020000
@@ -30,138 +32,153 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = (
     16384,
     1 << 18,
 )
-PR_CAPBSET_DROP, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_PDEATHSIG = (
-    24,
-    4,
-    38,
-    22,
-    1,
-)
-EPERM, ENOSYS, SIGKILL = 1, 38, 9
-CLONE_THREAD = 0x00010000
-ALLOW, KILL, ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
+PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_PDEATHSIG = 24, 38, 22, 1
+SIGKILL, OWN_PID = 9, -1
 # execute (shared libraries are mapped executable), read files, read folders
 LANDLOCK_READ = 1 << 0 | 1 << 2 | 1 << 3
-# file rights that each version of the interface knows; 16 from the fifth on
-LANDLOCK_BITS = {1: 13, 2: 14, 3: 15, 4: 15}
-
-# What a program that only computes never needs, as (x86_64, aarch64) numbers; None where that
-# processor has no such call.
-FORBIDDEN: dict[str, tuple[int | None, int | None]] = {
-    "fork": (57, None),
-    "vfork": (58, None),
-    "execve": (59, 221),
-    "execveat": (322, 281),
-    "socket": (41, 198),
-    "socketpair": (53, 199),
-    "connect": (42, 203),
-    "bind": (49, 200),
-    "listen": (50, 201),
-    "sendto": (44, 206),
-    "ptrace": (101, 117),
-    "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271),
-    "kcmp": (312, 272),
-    "pidfd_open": (434, 434),
-    "pidfd_send_signal": (424, 424),
-    "pidfd_getfd": (438, 438),
-    "process_madvise": (440, 440),
-    "rt_sigqueueinfo": (129, 138),
-    "rt_tgsigqueueinfo": (297, 240),
-    "tkill": (200, 130),
-    "setsid": (112, 157),
-    "setpgid": (109, 154),
-    "setpriority": (141, 140),
-    "sched_setaffinity": (203, 122),
-    "sched_setscheduler": (144, 119),
-    "setrlimit": (160, 164),
-    "mount": (165, 40),
-    "umount2": (166, 39),
-    "pivot_root": (155, 41),
-    "chroot": (161, 51),
-    "unshare": (272, 97),
-    "setns": (308, 268),
-    "open_tree": (428, 428),
-    "move_mount": (429, 429),
-    "fsopen": (430, 430),
-    "mount_setattr": (442, 442),
-    "bpf": (321, 280),
-    "perf_event_open": (298, 241),
-    "userfaultfd": (323, 282),
-    "io_uring_setup": (425, 425),
-    "io_uring_enter": (426, 426),
-    "keyctl": (250, 219),
-    "add_key": (248, 217),
-    "request_key": (249, 218),
-    "init_module": (175, 105),
-    "finit_module": (313, 273),
-    "delete_module": (176, 106),
-    "kexec_load": (246, 104),
-    "reboot": (169, 142),
-    "swapon": (167, 224),
-    "swapoff": (168, 225),
-    "settimeofday": (164, 170),
-    "clock_settime": (227, 112),
-    "sethostname": (170, 161),
-    "syslog": (103, 116),
-    "acct": (163, 89),
-    "personality": (135, 92),
-    "open_by_handle_at": (304, 265),
-    "fanotify_init": (300, 262),
-    "memfd_create": (319, 279),
-    "memfd_secret": (447, 447),
-    "shmget": (29, 194),
-    "msgget": (68, 186),
-    "semget": (64, 190),
-    "mq_open": (240, 180),
-    "mknod": (133, None),
-    "mknodat": (259, 33),
-    "prctl_iopl": (172, None),
-    "ioperm": (173, None),
-    "quotactl": (179, 60),
-}
-# column of the table, audit number
-PROCESSORS = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
-CLONE, CLONE3, KILL_CALL, TGKILL, PRLIMIT = (56, 220), (435, 435), (62, 129), (234, 131), (302, 261)
+# write and read a file, truncate it
+LANDLOCK_DEVICE = 1 << 1 | 1 << 2 | 1 << 14
+# file rights that each version of the interface knows, 16 from the fifth on; the first two would
+# let a program truncate files outside
+LANDLOCK_BITS = {3: 15, 4: 15}
 
 
 def main() -> None:
-    job = json.loads(sys.stdin.buffer.readline())
+    job = json.loads(sys.stdin.buffer.read())
+    folder, readable, devices = job["folder"], job["readable"], job["devices"]
     libc = ctypes.CDLL(None, use_errno=True)
-    set_limits(job["limits"])
-    if sys.platform == "linux":
+    linux = sys.platform == "linux"
+    if linux:
         libc.prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
         if job["namespaces"]:
-            enter_namespaces(libc, job["readable"], job["folder"], job["folder_bytes"])
-    os.chdir(job["folder"])
-    if sys.platform == "linux":
+            enter_namespaces(libc, readable, devices, folder, job["tmpfs"])
+    os.chdir(folder)
+    path = os.path.join(folder, "__main__.py")
+    # for `__file__` and `inspect.getsource`; one too large or not UTF-8 runs without
+    with contextlib.suppress(OSError, ValueError), open(path, "w", encoding="utf-8") as file:
+        file.write(job["code"])
+    set_limits(job["limits"])
+    if linux:
         drop_capabilities(libc)
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        restrict_files(libc, job["readable"], job["folder"])
-        filter_calls(libc)
+        restrict_files(libc, readable, devices, folder)
+        filter_calls(libc, job["filter"])
+    furnish(folder, path)
+    run(job, path)
+
+
+def run(job: dict[str, Any], path: str) -> None:
+    """Execute a program as `__main__`; answer with the token when it ran to its end, else with
+    what stopped it.
+    """
+    module = type(sys)("__main__")
+    module.__file__, sys.modules["__main__"] = path, module
     # The program may replace any name in any module, so what is used after it is held here.
-    read, write, dumps, leave = sys.stdin.buffer.readline, os.write, json.dumps, os._exit
-    sys.stdin = io.StringIO()
-    answer = run(job["code"])
-    # the end was reached: only now is the token read, so that no exit on the way can show it
-    if not answer:
-        answer = {"token": read().decode().strip()}
-    write(job["result"], dumps(answer).encode()[:4096])
+    write, dumps, leave, shown = os.write, json.dumps, os._exit, (sys.stdout, sys.stderr)
+    answer, result, namespace = b"", job["result"], module.__dict__
+    execute: Callable[..., bytes | None] = exec
+    try:
+        code = compile(job["code"].removeprefix("\ufeff"), path, "exec", dont_inherit=True)
+        # While the program runs, the token is on the stack of this expression alone, where neither
+        # frames nor gc show it; an exception drops it.
+        write(result, job.pop("token").encode() + (execute(code, namespace) or b""))
+    except BaseException as error:  # SystemExit among them: leaving early is no success
+        with contextlib.suppress(BaseException):
+            answer = dumps([type(error).__name__, str(error)[:500]]).encode()[:4096]
+    write(result, answer)
+    for stream in (*shown, sys.stdout, sys.stderr):
+        with contextlib.suppress(BaseException):  # closed or replaced by the program
+            stream.flush()
     leave(0)  # threads of the program end here too
 
 
-def run(code: str) -> dict[str, str]:
-    """Execute a program as `__main__`; empty when it ran to its end, else what stopped it."""
-    module = type(sys)("__main__")
-    sys.modules["__main__"] = module
-    output, answer = sys.stdout, {}
-    try:
-        exec(compile(code, "program", "exec"), module.__dict__)
-    except BaseException as error:  # SystemExit among them: leaving early is no success
-        answer = {"error": f"{type(error).__name__}: {str(error)[:500]}"}
-    with contextlib.suppress(OSError, ValueError):  # closed by the program
-        output.flush()
-    return answer
+def furnish(folder: str, path: str) -> None:
+    """What programs expect of a Python that was started in a folder: a home, locks, files whose
+    modes can be set.
+    """
+    os.environ.clear()
+    os.environ.update(HOME=folder, TMPDIR=folder, USER="sandbox")
+    sys.argv, sys.stdin = [path], io.TextIOWrapper(io.BytesIO())
+    sys.path.insert(0, folder)
+    os.chmod, os.utime = (overlook(call, folder) for call in (os.chmod, os.utime))
+    statvfs, full = os.statvfs, os.statvfs_result((0,) * 10)
+    # where this has no room, multiprocessing keeps values in the temporary folder
+    os.statvfs = lambda path: full if path == "/dev/shm" else statvfs(path)
+    with contextlib.suppress(ImportError):
+        import _multiprocessing
+
+        _multiprocessing.SemLock = Semaphore  # type: ignore[misc, assignment, unused-ignore]
+
+
+def overlook(call: Callable[..., None], folder: str) -> Callable[..., None]:
+    """A call that the filter refuses for all files, with no effect on the program's own."""
+
+    @functools.wraps(call)
+    def overlooked(path: Any, *arguments: Any, **options: Any) -> None:
+        try:
+            call(path, *arguments, **options)
+        except PermissionError:
+            if isinstance(path, int) or "dir_fd" in options:
+                raise
+            os.stat(path)
+            if not (os.path.realpath(os.fsdecode(path)) + "/").startswith(folder + "/"):
+                raise
+
+    return overlooked
+
+
+class Semaphore:
+    """The semaphore of `multiprocessing` for threads alone, as there are no other processes; the C
+    library's lies in /dev/shm, outside.
+    """
+
+    SEM_VALUE_MAX = 2**31 - 1
+    name = None
+    handle = 0
+
+    def __init__(self, kind: int, value: int, maxvalue: int, *_: object):
+        import threading
+
+        self.kind, self.maxvalue, self._value = kind, maxvalue, value
+        self._owner, self._depth = 0, 0
+        self._changed, self._me = threading.Condition(), threading.get_ident
+
+    def acquire(self, block: bool = True, timeout: float | None = None) -> bool:
+        with self._changed:
+            if not (self.kind == 0 and self._is_mine()):
+                if not self._changed.wait_for(lambda: self._value, timeout if block else 0):
+                    return False
+                self._value -= 1
+            self._owner, self._depth = self._me(), self._depth + 1
+            return True
+
+    def release(self) -> None:
+        with self._changed:
+            if self.kind == 0 and not self._is_mine():
+                raise AssertionError("attempt to release recursive lock not owned by thread")
+            if self.kind != 0 and self._value >= self.maxvalue:
+                raise ValueError("semaphore or lock released too many times")
+            self._depth -= 1
+            if self.kind != 0 or self._depth == 0:
+                self._value += 1
+                self._changed.notify()
+
+    __enter__ = acquire
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def _count(self) -> int:
+        return self._depth
+
+    def _is_mine(self) -> bool:
+        return self._depth > 0 and self._owner == self._me()
+
+    def _get_value(self) -> int:
+        return self._value
+
+    def _is_zero(self) -> bool:
+        return self._value == 0
 
 
 def set_limits(limits: dict[str, int]) -> None:
@@ -173,7 +190,7 @@ def set_limits(limits: dict[str, int]) -> None:
 
 
 def enter_namespaces(
-    libc: ctypes.CDLL, readable: list[str], folder: str, folder_bytes: int
+    libc: ctypes.CDLL, readable: list[str], devices: list[str], folder: str, tmpfs: str
 ) -> None:
     """No network, and a file system of the readable paths and an empty writable folder alone. Exits
     when the kernel refuses.
@@ -200,8 +217,8 @@ def enter_namespaces(
     mount("none", "/", None, MS_REC | MS_PRIVATE)
     root = folder + "/root"
     os.mkdir(root)
-    mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, f"size={folder_bytes},mode=0755")
-    for path in readable:
+    mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, tmpfs)
+    for path in (*readable, *devices):
         inside = root + path
         if os.path.isdir(path):
             os.makedirs(inside, exist_ok=True)
@@ -209,7 +226,8 @@ def enter_namespaces(
             os.makedirs(os.path.dirname(inside), exist_ok=True)
             open(inside, "w").close()
         mount(path, inside, None, MS_BIND | MS_REC)
-        mount("none", inside, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
+        if path in readable:
+            mount("none", inside, None, MS_BIND | MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV)
     os.makedirs(root + folder, exist_ok=True)
     os.chroot(root)
     os.chdir("/")
@@ -222,12 +240,12 @@ def drop_capabilities(libc: ctypes.CDLL) -> None:
     libc.capset(header, empty)
 
 
-def restrict_files(libc: ctypes.CDLL, readable: list[str], folder: str) -> None:
+def restrict_files(libc: ctypes.CDLL, readable: list[str], devices: list[str], folder: str) -> None:
     """Landlock: read below `readable`, everything below `folder`, nothing else, no TCP. Does
     nothing on kernels without it.
     """
     version = libc.syscall(444, None, ctypes.c_size_t(0), 1)
-    if version < 1:
+    if version < min(LANDLOCK_BITS):
         return
     everything = (1 << LANDLOCK_BITS.get(version, 16)) - 1
     network, scopes = (3 if version >= 4 else 0), (3 if version >= 6 else 0)
@@ -236,10 +254,11 @@ def restrict_files(libc: ctypes.CDLL, readable: list[str], folder: str) -> None:
     ]
     ruleset = libc.syscall(444, attributes, ctypes.c_size_t(len(attributes)), 0)
     check(ruleset, "landlock_create_ruleset")
-    for path, rights in [*((path, LANDLOCK_READ) for path in readable), (folder, everything)]:
+    rules = dict.fromkeys(readable, LANDLOCK_READ) | dict.fromkeys(devices, LANDLOCK_DEVICE)
+    for path, rights in (rules | {folder: everything}).items():
         if os.path.exists(path):
             beneath = os.open(path, os.O_PATH | os.O_CLOEXEC)  # type: ignore[attr-defined, unused-ignore]
-            rights &= everything if os.path.isdir(path) else 1 << 0 | 1 << 1 | 1 << 2
+            rights &= everything if os.path.isdir(path) else LANDLOCK_DEVICE | 1 << 0
             check(
                 libc.syscall(445, ruleset, 1, struct.pack("=Qi", rights, beneath), 0),
                 f"landlock_add_rule {path}",
@@ -249,36 +268,14 @@ def restrict_files(libc: ctypes.CDLL, readable: list[str], folder: str) -> None:
     os.close(ruleset)
 
 
-def filter_calls(libc: ctypes.CDLL) -> None:
-    """seccomp: refuse new processes, programs, sockets, signals to others and the kernel's
-    machinery. Unknown processors go without.
-    """
-    if platform.machine() not in PROCESSORS:
+def filter_calls(libc: ctypes.CDLL, rules: list[tuple[int, int, int, int]] | None) -> None:
+    """Install the filter of `seccomp.py`; processors without one go without."""
+    if rules is None:
         return
-    column, audit = PROCESSORS[platform.machine()]
-    # BPF: A = data[k]; A == k; A >= k; A & k; return k
-    load, equal, above, masked, end = (0x20, 0x15, 0x35, 0x45, 0x06)
-    allow, refuse, pid = (end, 0, 0, ALLOW), (end, 0, 0, ERRNO | EPERM), os.getpid()
-    numbers = [each[column] for each in FORBIDDEN.values() if each[column] is not None]
-    rules = [
-        *((load, 0, 0, 4), (equal, 1, 0, audit), (end, 0, 0, KILL), (load, 0, 0, 0)),
-        # the x32 calls, which would go round the numbers below
-        *((above, 0, 1, 0x40000000), refuse),
-        *(rule for number in numbers for rule in ((equal, 0, 1, number), refuse)),
-        # its flags lie in memory; the C library falls back to clone
-        *((equal, 0, 1, CLONE3[column]), (end, 0, 0, ERRNO | ENOSYS)),
-        *((equal, 0, 4, CLONE[column]), (load, 0, 0, 16), (masked, 1, 0, CLONE_THREAD)),
-        *(refuse, allow),
-        # signals only to itself, which abort needs
-        *((equal, 0, 4, KILL_CALL[column]), (load, 0, 0, 16), (equal, 1, 0, pid), refuse, allow),
-        *((equal, 0, 4, TGKILL[column]), (load, 0, 0, 16), (equal, 1, 0, pid), refuse, allow),
-        # prlimit may read limits (no new ones given: both halves of its third argument are 0), not
-        # set them
-        *((equal, 0, 6, PRLIMIT[column]), (load, 0, 0, 32), (equal, 0, 3, 0), (load, 0, 0, 36)),
-        *((equal, 0, 1, 0), allow, refuse),
-        allow,
-    ]
-    program = b"".join(struct.pack("HBBI", *rule) for rule in rules)
+    program = b"".join(
+        struct.pack("HBBI", *rule, os.getpid() if value == OWN_PID else value)
+        for *rule, value in rules
+    )
     buffer = ctypes.create_string_buffer(program)
     described = struct.pack(
         "HxxxxxxQ" if struct.calcsize("P") == 8 else "HxxI", len(rules), ctypes.addressof(buffer)
