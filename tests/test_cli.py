@@ -4,6 +4,7 @@ is needed.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from chatling.cli import COMMANDS, main
 from chatling.commands.common import Command
 from chatling.errors import Interrupted
+from chatling.hardware.openmp import SPINS
 from chatling.run_dir import RunFolder, building_folder, find_run
 
 
@@ -38,6 +40,40 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.splitlines()[-1] == "set()"
+
+
+@pytest.mark.parametrize(
+    ("own", "spins"),
+    [
+        ({}, str(SPINS)),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ],
+)
+@pytest.mark.parametrize(
+    "start", ["from chatling.cli import main; main(['--version'])", "from chatling import LLM"]
+)
+def test_waiting_threads_sleep_soon_unless_the_user_says_how_they_wait(
+    own: dict[str, str], spins: str, start: str
+) -> None:
+    """Both for commands and for the Python API, before torch reads it."""
+    unset = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    code = (
+        "import builtins, os, sys; found, real = [], builtins.__import__\n"
+        "def note(name, *rest):\n"
+        "    if name == 'torch' and not found: found.append(os.environ.get('GOMP_SPINCOUNT'))\n"
+        "    return real(name, *rest)\n"
+        f"builtins.__import__ = note\n{start}\nimport torch; print(found[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=unset | own,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == spins
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -10,6 +10,7 @@ from typing import Any
 
 from chatling.commands.common import Command, UsageError
 from chatling.errors import ChatlingError, nearest
+from chatling.hardware.openmp import set_wait_policy
 
 _COMMANDS = (
     Command(
@@ -57,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _note
+    set_wait_policy()
     try:
         if not words or words[0] in ("-h", "--help", "help"):
             print(_overview())

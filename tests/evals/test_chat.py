@@ -1,7 +1,7 @@
 """Chat evaluation against a fake engine, and its intervals against published figures."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,7 +54,7 @@ class Scripted:
                     tokenizer.encode("I don't know.") if i % 3 == 0 else answer
                 )
 
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+    def generate(self, requests: Sequence[Request], ended: Callable[[], None]) -> list[Completion]:
         self.requests += requests
         return [Completion(ids=self.known[request.prompt]) for request in requests]
 
@@ -172,7 +172,7 @@ class Dice:
         self.tokenizer, self.seeds = tokenizer, list[int]()
         self.known = {tuple(render_prompt(tokenizer, c.prompt)): c for c in task}
 
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
+    def generate(self, requests: Sequence[Request], ended: Callable[[], None]) -> list[Completion]:
         self.seeds += [request.sampling.seed for request in requests]
         assert all(len(request.prompt) < self.context for request in requests)
         return [

@@ -15,10 +15,10 @@ from chatling.config.recipe import Recipe, builtin_recipes, load_recipe
 from chatling.config.stages import BaseConfig
 from chatling.data.config import DataConfig
 from chatling.errors import RecipeError
-from chatling.hardware.detect import Machine
+from chatling.hardware.detect import REACHED, Machine
 from chatling.model.config import ModelRecipe, parameter_counts
 from chatling.optim.param_groups import OptimConfig
-from chatling.pipeline.plan import MACHINES, REACHED, micro_rows_for, plan
+from chatling.pipeline.plan import MACHINES, micro_rows_for, plan
 from chatling.pipeline.plan_tables import show_plan
 from chatling.train.corpus import CorpusPlan
 from chatling.train.pretrain import base_rates

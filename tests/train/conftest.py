@@ -31,6 +31,7 @@ class Silent:
 
     def __init__(self) -> None:
         self.messages: list[str] = []
+        self.activities: list[tuple[str, int, int]] = []
         self.lines: list[dict[str, Any]] = []
 
     def start(self, stage: str, steps: int, done: int) -> None:
@@ -41,6 +42,9 @@ class Silent:
 
     def message(self, text: str) -> None:
         self.messages.append(text)
+
+    def activity(self, name: str, done: int = 0, total: int = 0) -> None:
+        self.activities.append((name, done, total))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from chatling.toy import write_corpus
 # name: module and function of this package, and which of run_benches' arguments it takes
 BENCHES = {
     "train": ("train", "measure_training", ()),
+    "busy": ("busy", "measure_busy", ()),
     "loss": ("train", "measure_loss_memory", ()),
     "decode": ("decode", "bench_decode", ()),
     "serve": ("serve", "measure_serving", ()),

@@ -112,7 +112,7 @@ def measure_training(
     device, dtype = torch.device(execution.device), execution.torch_dtype
     if device.type == "cpu":
         torch.set_num_threads(execution.threads)
-    step, optimizer, micro = _step(recipe, config, execution, rows)
+    step, optimizer, micro = training_step(recipe, config, execution, rows)
     compile_seconds = seconds(step)
     step_seconds = median_seconds(step, device, repeats=7)
     products, updates = step_products(config, rows, micro), optimizer_products(optimizer)
@@ -138,7 +138,7 @@ def measure_training(
     ]
 
 
-def _step(
+def training_step(
     recipe: ModelRecipe, config: ModelConfig, execution: RuntimeConfig, rows: int
 ) -> tuple[Callable[[], None], Optimizer, int]:
     """A training step as the loop does it, its optimizer, and the rows of a micro-batch."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chatling.data.hub import Fetcher
     from chatling.hardware.distributed import DistContext
     from chatling.inference.engine import Engine
+    from chatling.terminal.progress import Progress
 
 MAX_BATCH_SIZE = 64  # questions answered together
 ALL = "all"
@@ -31,11 +32,11 @@ SMALL_TOKENS, TASK_TOKENS = 128, 512  # that an answer may have
 
 @dataclass(frozen=True)
 class Session:
-    """One call of the command: what was asked, and where it is shown."""
+    """One call of the command: what was asked, and who is told how it goes."""
 
     given: argparse.Namespace
     world: DistContext
-    console: Console
+    progress: Progress
 
     def recipe(self, folder: RunFolder) -> Recipe:
         """The run's, with what the command line says of its data."""
@@ -51,12 +52,10 @@ class Session:
 
         return open_engine(folder, stage, max_batch_size=max_batch_size)
 
-    def note(self, line: str) -> None:
-        self.console.print(line, style="dim", markup=False, highlight=False)
-
 
 Models = Mapping[str, tuple[RunFolder, str]]  # label -> run, stage
-Evaluation = Callable[[Session, Models], None]
+Show = Callable[["Console"], None]
+Evaluation = Callable[[Session, Models], Show]
 
 
 def run(command: Command, words: list[str]) -> None:
@@ -87,13 +86,16 @@ def run(command: Command, words: list[str]) -> None:
 
     from chatling.hardware.detect import find_device
     from chatling.hardware.distributed import local_rank, process_group
+    from chatling.terminal.progress import Progress
 
     device = torch.device(find_device())
     if device.type == "cuda":
         torch.cuda.set_device(local_rank())
     with process_group(device) as world:
-        console = Console(width=max(120, 40 * (len(models) + 2)), quiet=not world.is_main)
-        EVALUATIONS[evaluation](Session(given, world, console), models)
+        # the results alone on the standard output
+        with Progress(silent=not world.is_main, console=Console(stderr=True)) as progress:
+            show = EVALUATIONS[evaluation](Session(given, world, progress), models)
+        show(Console(width=max(120, 40 * (len(models) + 2)), quiet=not world.is_main))
 
 
 def _parse(command: Command, words: list[str]) -> argparse.Namespace:
@@ -210,7 +212,7 @@ def _fetcher(recipe: Recipe) -> Callable[[], Fetcher]:
     return functools.partial(open_fetcher, recipe, print)
 
 
-def _chat(session: Session, models: Models) -> None:
+def _chat(session: Session, models: Models) -> Show:
     from chatling.evals.chat import Result, evaluate_chat, open_chat_tasks, write_chat
     from chatling.terminal.evals import show_results
 
@@ -224,6 +226,7 @@ def _chat(session: Session, models: Models) -> None:
         engine = session.open_engine(folder, stage, MAX_BATCH_SIZE)
         found = results[label] = []
         for task in tasks:
+            told = functools.partial(session.progress.activity, f"{task.name} of {label}")
             try:
                 found += evaluate_chat(
                     engine,
@@ -235,22 +238,23 @@ def _chat(session: Session, models: Models) -> None:
                     top_k=given.top_k,
                     seed=recipe.seed,
                     world=session.world,
+                    progress=told,
                 )
             # One that was not asked for by name does not end the others.
             except MachineError as error:
                 if given.tasks is not None:
                     raise
-                session.console.print(f"{task.name} is left out: {error}", markup=False)
+                session.progress.message(f"{task.name} is left out: {error}")
         if session.world.is_main:
             whole = [] if given.tasks else [task.name for task in tasks]
             facts = {"questions": given.questions, "samples": given.samples}
             facts |= {"seed": recipe.seed, "temperature": temperature}
             write_chat(folder, stage, found, whole, **facts)
     together = len({folder.path for folder, _ in models.values()}) > 1
-    show_results(results, session.console, together=together)
+    return functools.partial(show_results, results, together=together)
 
 
-def _core(session: Session, models: Models) -> None:
+def _core(session: Session, models: Models) -> Show:
     from chatling.evals.core import evaluate_core, write_core
     from chatling.evals.core_bundle import open_bundle
     from chatling.evals.hf_models import load_hub_model
@@ -260,7 +264,11 @@ def _core(session: Session, models: Models) -> None:
 
     given, world, results = session.given, session.world, {}
     evaluate = functools.partial(
-        evaluate_core, limit=given.questions, world=world, note=session.note
+        evaluate_core,
+        limit=given.questions,
+        world=world,
+        note=session.progress.message,
+        progress=lambda task, *count: session.progress.activity(f"CORE, {task}", *count),
     )
     for label, (folder, stage) in models.items():
         recipe = session.recipe(folder)
@@ -285,16 +293,17 @@ def _core(session: Session, models: Models) -> None:
         if world.is_main and given.output is not None:
             found = {"model": name, "eval": "core", "results": results[name].to_dict()}
             write_json(given.output, found)
-    show_core(results, session.console)
+    return functools.partial(show_core, results)
 
 
-def _bpb(session: Session, models: Models) -> None:
+def _bpb(session: Session, models: Models) -> Show:
     from chatling.data.token_shards import TokenShards
     from chatling.evals.bpb import score_shards, write_bpb
     from chatling.terminal.evals import show_bpb
 
     given, results = session.given, {}
     for label, (folder, stage) in models.items():
+        session.progress.activity(f"bits per byte of {label}")
         recipe, engine = session.recipe(folder), session.open_engine(folder, stage)
         context = given.context or engine.model.config.context
         results[label] = {
@@ -311,10 +320,10 @@ def _bpb(session: Session, models: Models) -> None:
         }
         if session.world.is_main:
             write_bpb(folder, stage, results[label], context)
-    show_bpb(results, session.console)
+    return functools.partial(show_bpb, results)
 
 
-def _harness(session: Session, models: Models) -> None:
+def _harness(session: Session, models: Models) -> Show:
     from chatling.terminal.evals import show_harness
 
     given, results = session.given, {}
@@ -335,12 +344,13 @@ def _harness(session: Session, models: Models) -> None:
         ) from error
     for label, (folder, stage) in models.items():
         engine = session.open_engine(folder, stage, MAX_BATCH_SIZE)
+        session.progress.activity(f"lm-eval of {label}")
         facts = {"shots": given.shots, "limit": given.questions}
         results[label] = run_harness(
             LMEvalAdapter(engine, chat=given.as_chat), given.tasks, **facts
         )
         write_results(folder, stage, "harness", results[label], **facts)
-    show_harness(results, session.console)
+    return functools.partial(show_harness, results)
 
 
 def _tokenizer(folders: list[RunFolder]) -> None:

@@ -4,6 +4,7 @@ letter, and the task judges.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from chatling.errors import DataError
 from chatling.evals.config import write_results
-from chatling.evals.loglikelihood import ModelScorer, Question, Scorer, crop
+from chatling.evals.loglikelihood import ModelScorer, OnProgress, Question, Scorer, crop
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.messages import Conversation, Part
@@ -104,6 +105,7 @@ def answer_task(
     world: DistContext | None = None,
     *,
     seed_stride: int = SEED_STRIDE,
+    progress: OnProgress | None = None,
 ) -> list[tuple[Answer, ...]]:
     """Answer every question of a generative task once with each of `draws`, and score the answers:
     a tuple for each question.
@@ -121,7 +123,13 @@ def answer_task(
         if fit
         for draw in draws
     ]
-    completions = iter(engine.generate(asked))
+    finished = itertools.count(1)
+
+    def ended() -> None:
+        if progress is not None:
+            progress(next(finished), len(asked))
+
+    completions = iter(engine.generate(asked, ended))
 
     def score(example: Conversation) -> Answer:
         parts = parse_completion(tokenizer, next(completions).ids)
@@ -134,7 +142,11 @@ def answer_task(
 
 
 def choose_answers(
-    scorer: Scorer, tokenizer: Tokenizer, task: Task, world: DistContext | None = None
+    scorer: Scorer,
+    tokenizer: Tokenizer,
+    task: Task,
+    world: DistContext | None = None,
+    progress: OnProgress | None = None,
 ) -> tuple[list[bool], int]:
     """For each question of a categorical task, whether the right letter is the likeliest of those
     in play; and how many were cropped.
@@ -163,7 +175,8 @@ def choose_answers(
         cropped += questions[-1] is not whole
         right.append(letters.index(example.messages[-1].text))
     chosen = [
-        min(range(len(scores)), key=lambda i: scores[i].nats) for scores in scorer.score(questions)
+        min(range(len(scores)), key=lambda i: scores[i].nats)
+        for scores in scorer.score(questions, progress)
     ]
     return [a == b for a, b in zip(chosen, right, strict=True)], cropped
 
@@ -200,12 +213,13 @@ def evaluate_chat(
     top_k: int = 0,
     seed: int = 0,
     world: DistContext | None = None,
+    progress: OnProgress | None = None,
 ) -> list[Result]:
     """The result of each task, in order, on every rank. Generative tasks are answered `samples`
     times with at most `max_tokens` tokens.
 
-    Whether a task can be judged here is found out before its questions are answered: HumanEval
-    raises MachineError without a sandbox.
+    `progress` is told how much of a task is done. Whether a task can be judged here is found out
+    before its questions are answered: HumanEval raises MachineError without a sandbox.
     """
     world = world or DistContext()
     draws = [
@@ -214,16 +228,22 @@ def evaluate_chat(
     ]
     return [
         (
-            _chosen(engine.model, tokenizer, task, world)
+            _chosen(engine.model, tokenizer, task, world, progress)
             if task.kind == "categorical"
-            else _written(engine, tokenizer, task, draws, world)
+            else _written(engine, tokenizer, task, draws, world, progress)
         )
         for task in tasks
     ]
 
 
-def _chosen(model: GPT, tokenizer: Tokenizer, task: Task, world: DistContext) -> Result:
-    verdicts, cropped = choose_answers(ModelScorer(model), tokenizer, task, world)
+def _chosen(
+    model: GPT,
+    tokenizer: Tokenizer,
+    task: Task,
+    world: DistContext,
+    progress: OnProgress | None,
+) -> Result:
+    verdicts, cropped = choose_answers(ModelScorer(model), tokenizer, task, world, progress)
     gathered = world.gather((sum(verdicts), len(verdicts), cropped))
     correct, total, too_long = (sum(numbers) for numbers in zip(*gathered, strict=True))
     return Result(task.name, correct, total, task.baseline, too_long=too_long)
@@ -235,12 +255,13 @@ def _written(
     task: Task,
     draws: Sequence[SamplingParams],
     world: DistContext,
+    progress: OnProgress | None,
 ) -> Result:
     if len(task):
         task.score(task[0], task[0].messages[-1].parts)
     own = [
         (sum(answer.correct for answer in answers), answers[0].completion is None)
-        for answers in answer_task(engine, tokenizer, task, draws, world)
+        for answers in answer_task(engine, tokenizer, task, draws, world, progress=progress)
     ]
     everyone = [pair for theirs in world.gather(own) for pair in theirs]
     rights, unread = ([pair[k] for pair in everyone] for k in (0, 1))

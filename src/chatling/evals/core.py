@@ -5,6 +5,7 @@ Everything that decides a number is here: which examples are shown, how a prompt
 tokens are scored and what counts as right. How the tokens get their scores is `loglikelihood.py`'s.
 """
 
+import functools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ from chatling.evals.config import write_results
 from chatling.evals.core_bundle import CoreTask, Item, read_bundle
 from chatling.evals.loglikelihood import (
     ModelScorer,
+    OnProgress,
     Question,
     Scorer,
     SpanScore,
@@ -91,17 +93,20 @@ def evaluate_core(
     limit: int | None = None,
     world: DistContext | None = None,
     note: Callable[[str], None] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> CoreResult:
     """Score a model on every task of a bundle, at most `limit` examples of each. Every rank calls
     it, and has the result.
 
-    `note` is called with a line for each finished task. Raises DataError for an unusable bundle.
+    `note` is called with a line for each finished task, `progress` with a task and how many of how
+    many of its examples are scored. Raises DataError for an unusable bundle.
     """
     scorer = ModelScorer(model) if isinstance(model, GPT) else model
     tasks, problems = read_bundle(bundle)
     scores: dict[str, TaskScore] = {}
     for task in tasks:
-        outcomes, faults = score_task(scorer, tokenizer, task, limit, world or DistContext())
+        own = functools.partial(progress, task.label) if progress else None
+        outcomes, faults = score_task(scorer, tokenizer, task, limit, world or DistContext(), own)
         problems += faults
         accuracy = sum(outcome.correct for outcome in outcomes) / len(outcomes)
         centered = (accuracy - task.baseline) / (1 - task.baseline)
@@ -133,6 +138,7 @@ def score_task(
     task: CoreTask,
     limit: int | None = None,
     world: DistContext | None = None,
+    progress: OnProgress | None = None,
 ) -> tuple[list[Outcome], list[str]]:
     """The outcome of each example in the shuffled order, and what was odd about some. The examples
     are strided over the ranks.
@@ -152,7 +158,12 @@ def score_task(
     for at in range(0, len(share), AT_ONCE):
         part = share[at : at + AT_ONCE]
         questions, cropped = build_questions(tokenizer, task, items, part, scorer.context)
-        for index, short, scores in zip(part, cropped, scorer.score(questions), strict=True):
+
+        def read(rows: int, of: int, at: int = at, count: int = len(part)) -> None:
+            if progress:
+                progress(at + count * rows // of, len(share))
+
+        for index, short, scores in zip(part, cropped, scorer.score(questions, read), strict=True):
             found[index] = judge(task, items[index], scores, short)
     everyone = dict(chain.from_iterable(theirs.items() for theirs in world.gather(found)))
     outcomes = [everyone[index] for index in range(len(items))]

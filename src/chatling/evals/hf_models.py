@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from chatling.errors import DataError, MachineError
-from chatling.evals.loglikelihood import Question, Scores, SpanScore, length_sorted
+from chatling.evals.loglikelihood import OnProgress, Question, Scores, SpanScore, length_sorted
 from chatling.model.config import LOGITS_CHUNK
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ class HFScorer:
         return next((length for length in found if isinstance(length, int)), None)
 
     @torch.inference_mode()
-    def score(self, questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question], progress: OnProgress | None = None) -> Scores:
         pairs = [(i, j) for i, each in enumerate(questions) for j in range(len(each.sequences))]
         scores = [[SpanScore(0.0, 0, True)] * len(question.sequences) for question in questions]
         # A model gives all its logits.
         most = max(1, min(self.batch_tokens, LOGITS_CHUNK // self.model.config.vocab_size))
+        done = 0
         for batch in length_sorted([len(questions[i].sequences[j]) for i, j in pairs], most):
             owners = [pairs[k] for k in batch]
             rows = [questions[i].sequences[j] for i, j in owners]
@@ -61,6 +62,9 @@ class HFScorer:
                 scores[i][j] = SpanScore(
                     float(nats), len(goals), bool((own.argmax(dim=-1) == goals).all())
                 )
+            done += len(batch)
+            if progress is not None:
+                progress(done, len(pairs))
         return [tuple(each) for each in scores]
 
 

@@ -7,7 +7,7 @@ and itself (`SharedBeginning`): one forward pass, nothing cached. Rows are sorte
 padded in batches; logits are made only for the tokens that are scored.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -48,6 +48,7 @@ class SpanScore:
     greedy: bool
 
 
+OnProgress = Callable[[int, int], None]  # is told how many of how many are done
 Scores = list[tuple[SpanScore, ...]]  # by question, one for each of its sequences
 
 
@@ -59,7 +60,9 @@ class Scorer(Protocol):
     @property
     def context(self) -> int | None: ...
 
-    def score(self, questions: Sequence[Question]) -> Scores: ...
+    def score(
+        self, questions: Sequence[Question], progress: OnProgress | None = None
+    ) -> Scores: ...
 
 
 @dataclass(frozen=True)
@@ -150,16 +153,20 @@ class ModelScorer:
         return {self.model.config.window(layer) for layer in range(self.model.config.depth)}
 
     @torch.no_grad()
-    def score(self, questions: Sequence[Question]) -> Scores:
+    def score(self, questions: Sequence[Question], progress: OnProgress | None = None) -> Scores:
         """Score every sequence. A span without tokens scores 0 nats and is greedy."""
         width = self.model.config.width
         rows = [row for i, each in enumerate(questions) for row in question_rows(i, each, width)]
         scores = [[SpanScore(0.0, 0, True)] * len(question.sequences) for question in questions]
         budget = self.batch_tokens or (CPU_BATCH if self.device.type == "cpu" else GPU_BATCH)
+        done = 0
         for branched in (False, True):  # rows of one kind in a batch: plain ones need no mask
             kind = [row for row in rows if bool(row.endings) == branched]
             for batch in length_sorted([len(row) for row in kind], budget):
                 self._score_rows([kind[i] for i in batch], scores)
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(rows))
         return [tuple(each) for each in scores]
 
     def _score_rows(self, rows: Sequence[Row], scores: list[list[SpanScore]]) -> None:

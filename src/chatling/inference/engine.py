@@ -4,7 +4,7 @@ A request's tokens depend on the request and the engine's settings alone, never 
 (batch invariance). `scheduler.py` says which requests run, `model_runner.py` computes.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -147,16 +147,20 @@ class Engine:
                 events += self._decode(rows)
         return events
 
-    def generate(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer all requests, in their order. Raises ChatlingError, before any work, when one of
-        them cannot be read.
+    def generate(
+        self, requests: Sequence[Request], ended: Callable[[], None] | None = None
+    ) -> list[Completion]:
+        """Answer all requests, in their order; `ended` is called at the end of each. Raises
+        ChatlingError, before any work, when one of them cannot be read.
         """
         states = [self.prepare(request) for request in requests]
         # equal beginnings are read once
         self.scheduler.waiting.extend(sorted(states, key=lambda state: state.request.prompt))
         try:
             while self.busy:
-                self.step()
+                for _, event in self.step():
+                    if ended and event.finish_reason is not None:
+                        ended()
         finally:
             for state in states:
                 self.cancel(state)

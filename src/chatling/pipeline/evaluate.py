@@ -122,7 +122,11 @@ class Report(Stage):
 
 def _core(job: Job, stage: str, bundle: Path) -> None:
     result = evaluate_core(
-        _model(job, stage), Tokenizer.load(job.folder.tokenizer), bundle, world=job.world
+        _model(job, stage),
+        Tokenizer.load(job.folder.tokenizer),
+        bundle,
+        world=job.world,
+        progress=lambda task, *count: job.progress.activity(f"CORE of {stage}, {task}", *count),
     )
     if job.world.is_main:
         write_core(job.folder, stage, result)
@@ -139,7 +143,13 @@ def _chat(job: Job, stage: str, problems: list[str]) -> None:
     for task in tasks:
         with left_out(job, f"{task.name} of {stage}", problems):
             results += evaluate_chat(
-                engine, engine.tokenizer, [task], MOST_TOKENS, seed=job.recipe.seed, world=job.world
+                engine,
+                engine.tokenizer,
+                [task],
+                MOST_TOKENS,
+                seed=job.recipe.seed,
+                world=job.world,
+                progress=functools.partial(job.progress.activity, f"{task.name} of {stage}"),
             )
     if job.world.is_main:
         facts = {

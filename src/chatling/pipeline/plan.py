@@ -23,10 +23,6 @@ from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_tokens, own_tokens
 from chatling.train.stage_base import Stage, StagePlan, Use, checkpoint_bytes
 from chatling.train.survey import Survey
 
-# Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in
-# public runs; CPUs lose more to the rest.
-REACHED = {"cuda": 0.45, "mps": 0.4, "cpu": 0.35}
-
 
 @dataclass(frozen=True)
 class MachineFact:

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from chatling.config.recipe import Recipe
-from chatling.hardware.detect import Machine
-from chatling.pipeline.plan import MACHINES, REACHED, Plan
+from chatling.hardware.detect import REACHED, Machine
+from chatling.pipeline.plan import MACHINES, Plan
 from chatling.terminal.progress import duration
 
 

@@ -185,6 +185,7 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, fresh: bool) ->
         given, execution=dict(state["execution"]), save_runtime=save_runtime, record=record
     )
     begun = time.monotonic()
+    progress.activity(name)
     try:
         with main_process_first(world):
             if world.is_main:

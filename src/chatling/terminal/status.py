@@ -31,4 +31,4 @@ def _row(stage: StageStatus) -> tuple[str, ...]:
     left = "" if stage.left is None else duration(stage.left)
     resumes = str(stage.resumes or "")
     time = duration(stage.seconds)
-    return stage.name, stage.status, step, time, left, resumes, figures(stage.metrics)
+    return stage.name, stage.status, step, time, left, resumes, " · ".join(figures(stage.metrics))

@@ -226,7 +226,10 @@ def reference_logprobs(
     if known is not None and known.shape == (batches.shards.documents,):
         return known
     found = torch.zeros(batches.shards.documents, dtype=torch.float32)
+    done, total = 0, -(-min(len(batches.usable), most or len(batches.usable)) // context.world.size)
     for pairs, batch in batches.once(most):
+        context.progress.activity("dpo, log-probabilities of the reference model", done, total)
+        done += len(pairs)
         sums = model.logprobs(*tensors(batch, context.device)[:2]).sum(dim=1).float().cpu()
         rows = len(sums) // 2
         for side in (0, 1):

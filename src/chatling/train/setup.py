@@ -40,6 +40,9 @@ class _Recorded:
     def message(self, text: str) -> None:
         self.progress.message(text)
 
+    def activity(self, name: str, done: int = 0, total: int = 0) -> None:
+        self.progress.activity(name, done, total)
+
 
 def open_context(job: Job, *, core: bool = False) -> Context:
     """What a training stage runs in; on a run's first training stage, also the choice of how to
@@ -67,7 +70,9 @@ def open_context(job: Job, *, core: bool = False) -> Context:
     assert stored is not None
     job.save_runtime(stored)
     job.record({"machine": machine.to_dict(), "processes": job.world.size})
-    job.progress.machine(flops_per_token(model), machine.tflops * 1e12)
+    job.progress.machine(
+        flops_per_token(model), machine.tflops * 1e12, machine.training_tflops * 1e12
+    )
     return Context(
         job.folder,
         recipe,

@@ -44,6 +44,7 @@ class Progress(Protocol):
     def start(self, stage: str, steps: int, done: int) -> None: ...
     def step(self, metrics: dict[str, Any]) -> None: ...
     def message(self, text: str) -> None: ...
+    def activity(self, name: str, done: int = 0, total: int = 0) -> None: ...
 
 
 class Callback(Protocol):
@@ -162,7 +163,7 @@ class Trainer:
         closing = contextlib.closing(self.tracker)
         with (
             memory_errors(f"training {self.name!r}"),
-            stop_requests() as stopping,
+            stop_requests(note=self._note_stop) as stopping,
             quiet_collector(),
             closing,
         ):
@@ -178,6 +179,10 @@ class Trainer:
                 )
                 self.progress.message(f"Rolled back to step {self.position.step}: {why}.")
         return self.position
+
+    def _note_stop(self) -> None:
+        """Called by another thread, since the step may take minutes."""
+        self.progress.message("Stopping after this step; again to stop now.")
 
     def _restore(self) -> bool:
         """Go back to the newest whole checkpoint; False when there is none."""
