@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from chatling.hardware.detect import (
     Device,
     Machine,
     detect,
+    free_share,
     gemm_tflops,
     system_memory,
     usable_cores,
@@ -70,3 +73,23 @@ def test_the_rate_counts_two_operations_a_multiply(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))
     device: Device = "cpu"
     assert gemm_tflops(device, torch.float32, seconds=0.1) == pytest.approx(2 * 1024**3 / 1e12)
+
+
+def test_the_share_of_the_cores_falls_when_others_want_them() -> None:
+    """Three busy processes for each core leave a quarter, and even a busy machine less than that
+    of what there was.
+    """
+    cores = usable_cores()
+    code = "import time; end = time.monotonic() + 30\nwhile time.monotonic() < end: pass"
+    others = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3 * cores)]
+    try:
+        time.sleep(0.5)
+        assert 0 < free_share(cores) < 0.7
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def test_the_share_of_the_cores_is_never_more_than_all() -> None:
+    assert 0 < free_share(2, seconds=0.05) < 1.05

@@ -3,6 +3,7 @@ matrix-product rates.
 """
 
 import contextlib
+import hashlib
 import os
 import resource
 import shutil
@@ -10,6 +11,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -109,6 +111,21 @@ def usable_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     )
     quota, _, period = (cgroup.read_text() if cgroup.exists() else "max").strip().partition(" ")
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period or 100_000)))
+
+
+def free_share(cores: int, seconds: float = 0.2) -> float:
+    """The share of its cores' time that this process gets now: 1 where nobody else wants it."""
+    block = bytes(1 << 22)  # hashing one is work outside of Python's lock
+
+    def work(_: int) -> tuple[float, float]:
+        begun, used = time.perf_counter(), time.thread_time()
+        while (elapsed := time.perf_counter() - begun) < seconds:
+            hashlib.sha256(block)
+        return time.thread_time() - used, elapsed
+
+    with ThreadPoolExecutor(cores) as threads:
+        used, elapsed = zip(*threads.map(work, range(cores)), strict=True)
+    return sum(used) / sum(elapsed)
 
 
 def system_memory(
