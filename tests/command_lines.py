@@ -67,7 +67,10 @@ FOREIGN_FLAGS = {
         "--symlink",
     },
     "styles": {"--ink", "--muted", "--grid", "--series-"},
-    "pip": {"--quiet", "--disable-pip-version-check", "--constraint", "--editable"},
+    "pip": {
+        *("--quiet", "--disable-pip-version-check", "--constraint", "--editable", "--no-deps"),
+        *("--index-url", "--timeout", "--retries"),
+    },
     "ruff": {"--check", "--quiet"},
     "pytest": {"--data-pack", "--soak-seconds", "--strict-markers", "--import-mode", "--dist"},
 }

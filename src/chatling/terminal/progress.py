@@ -20,7 +20,7 @@ from chatling.train.status import duration
 PLAIN_SECONDS = 5.0  # between lines where the output is no terminal
 LIVE_SECONDS = 0.1
 BEAT_SECONDS = 1.0  # between looks whether something is to be shown though nothing was reported
-QUIET_SECONDS = 15.0  # after which a line where the output is no terminal tells that work goes on
+QUIET_SECONDS = 15.0  # after which the line is shown again where the output is no terminal
 STEP_SECONDS = 3.0  # after which a step's own time is shown, too
 RECENT = 50  # steps that the speed is measured over
 
@@ -59,7 +59,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
     `silent`.
 
     `work` weighs the run's training stages against one another (in FLOPs), for the time left of the
-    whole run. As a context it also shows, between reports, that work goes on.
+    whole run. As a context it also shows, between reports, that it is alive.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self._metrics: dict[str, Any] = {}
         # (clock, steps done, the step's metrics)
         self._recent: deque[tuple[float, int, Mapping[str, Any]]] = deque(maxlen=RECENT)
-        # what goes on besides steps, how much of how much of it is done, and since when
+        # the current work besides steps, how much of how much of it is done, and since when
         self._activity, self._counted, self._since = "", (0, 0), 0.0
         self._shown = float("-inf")
         self._live: Live | None = None
@@ -110,7 +110,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
                 self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def activity(self, name: str, done: int = 0, total: int = 0) -> None:
-        """What goes on now, until the next activity or step. Called again as it gets on, with how
+        """The current work, until the next activity or step. Called again as it advances, with how
         much of how much is done.
         """
         if self._silent:
@@ -168,7 +168,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self.message(" · ".join([f"{name}: done in {duration(seconds)}", *summary]))
 
     def heartbeat(self) -> None:
-        """Show that work goes on, where nothing was shown for a while."""
+        """Show the current work again, where nothing was shown for a while."""
         with self._lock:
             if self._live:
                 self._live.update(self._line(), refresh=True)
@@ -246,7 +246,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             self._live.start()
 
     def _end(self) -> None:
-        """Of what goes on: its line goes."""
+        """Remove the line of the current work."""
         self._activity = ""
         if self._live:
             self._live.stop()
