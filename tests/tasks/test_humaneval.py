@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+import time
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from chatling.errors import MachineError
 from chatling.messages import Part
 from chatling.tasks.humaneval import HumanEval, extract_code
 from chatling.tasks.registry import load_task
-from chatling.tools.sandbox import Sandbox
+from chatling.tools.sandbox import Outcome, Sandbox
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,64 @@ def test_every_reference_solution_passes_in_every_form(task: HumanEval) -> None:
             if not passes(task.program(example, said(form))):
                 failed.append((row["task_id"], form))
     assert failed == []
+
+
+ODD_FORMS = [
+    "Sure\n\n{whole}",
+    "Here is the function:\n\n{whole}\n\nIt goes through the list. Note that it's fast!",
+    "Note: important\n{whole}\nDone",
+    "1. The code\n- is this\n\n{whole}\n\n## Explanation\n\nIt works (see above).",
+    "Here you are:\n\n{block}\n\nThat is all.",
+    "\ufeff{whole}",
+    "~~~python\n{whole}\n~~~\nDone.",
+    "````python title=f.py\n{whole}\n````",
+    "First a test:\n```\nassert True\n```\nthen\n``` python\n{whole}\n```",
+    "from __future__ import annotations\n{whole}",
+    "{body}\n\nThis works because it's right.",
+    "{body}\nprint('examples')\n",
+    "The body:\n{body}",
+    "```\n{stripped}\n```",
+    "{stripped}",
+]
+
+
+def _failing(task: HumanEval, index: int, forms: list[str]) -> list[str]:
+    row = task.items[index]
+    body = row["canonical_solution"].strip("\n")
+    whole = row["prompt"] + body
+    block = textwrap.indent(whole, "    ")
+    texts = [f.format(whole=whole, body=body, block=block, stripped=body.strip()) for f in forms]
+    texts += [text.replace("\n", "\r\n") for text in texts if index % 20 == 0]
+    return [text for text in texts if not passes(task.program(task[index], said(text)))]
+
+
+def test_sentences_around_a_solution_do_no_harm(task: HumanEval) -> None:
+    for i in range(164):
+        assert _failing(task, i, [ODD_FORMS[i % len(ODD_FORMS)]]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ODD_FORMS)
+def test_every_solution_passes_with_any_sentence(task: HumanEval, form: str) -> None:
+    assert [text for i in range(164) for text in _failing(task, i, [form])] == []
+
+
+def test_a_long_answer_is_read_in_little_time(task: HumanEval) -> None:
+    name = task.items[0]["entry_point"]
+    for line in (f"def {name}(a, b): and so on", "one more sentence, said again", "x = ("):
+        answer = f"def {name}(a, b):\n    return 1\n" + f"{line}\n" * 1000
+        begun = time.monotonic()
+        assert "return 1" in task.program(task[0], said(answer))
+        assert time.monotonic() - begun < 10
+
+
+def test_a_sandbox_that_cannot_start_is_no_wrong_answer(
+    task: HumanEval, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = Outcome(False, "The sandbox cannot run a program: no room.", "", False)
+    monkeypatch.setattr(Sandbox, "run", lambda self, code: outcome)
+    with pytest.raises(MachineError, match="no room"):
+        HumanEval(task.items.files, allow_weak=True).score(task[0], task[0].messages[1].parts)
 
 
 def test_wrong_answers_do_not_pass(task: HumanEval) -> None:
