@@ -30,6 +30,8 @@ PLACEHOLDERS = {
     "RUN": "pocket",
     "NAME": "name",
     "STAGE": "sft",
+    "TYPE": "f32",
+    "DIR": ".",
     "FOLDER": ".",
     "PATH": ".",
     "FILE": "file",
@@ -66,6 +68,8 @@ FOREIGN_FLAGS = {
         "--ro-bind",
         "--symlink",
     },
+    "vllm": {"--model-impl"},
+    "llama-server": {"--jinja", "--temp"},
     "styles": {"--ink", "--muted", "--grid", "--series-"},
     "pip": {
         *("--quiet", "--disable-pip-version-check", "--constraint", "--editable", "--no-deps"),

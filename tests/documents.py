@@ -43,7 +43,7 @@ OTHER_PROGRAMS = re.compile(
     r"\s*(?:\$ )?(?:lm_eval|lm-eval|tensorboard|base_url=)"
 )  # whose options nobody here knows
 # Files of the reader's own, or of data sets, that the pages make up.
-EXAMPLE_FILES = {"small.toml", "my.toml", "mine.toml", "talk.json"}
+EXAMPLE_FILES = {"small.toml", "my.toml", "mine.toml", "talk.json", "llama.cpp", "generate.py"}
 
 
 # ---- where passages come from ----
@@ -138,6 +138,9 @@ BEGINS_WITH = {"extends"}  # a recipe's first line, which is no field: it names 
 NOT_FIELDS = (
     "model.attention",
     "loop.first",
+    "model.gguf",
+    "tokenizer.ggml",
+    "tokenizer.chat_template",
     "model.depht",
 )  # a module, a word of Jinja's, an error's example
 

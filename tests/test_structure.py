@@ -14,6 +14,7 @@ LONGEST = 400  # lines
 MODULES = {
     ".".join(path.relative_to(SOURCE).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(SOURCE.rglob("*.py"))
+    if path.parent.name != "hf_code"  # modules of an exported model, not of the package
 }
 
 

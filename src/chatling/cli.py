@@ -41,6 +41,11 @@ _COMMANDS = (
         "one page on a run, or on several side by side: curves, scores, samples",
     ),
     Command(
+        "export",
+        "export RUN hf|gguf|mlx|html [--stage STAGE] [--type TYPE] [--out DIR]",
+        "a run's model for transformers, llama.cpp, a Mac, or a page that chats offline",
+    ),
+    Command(
         "data",
         "data fetch|import|inspect SOURCE …",
         "fetch real data, bring your own, and see what is in them",

@@ -2,6 +2,7 @@
 `tokenizer_config.json`.
 """
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
@@ -34,6 +35,7 @@ def split_pattern(digits: int) -> str:
     )
 
 
+@functools.cache
 def byte_alphabet() -> list[str]:
     """A printable character for each byte, as GPT-2 chose them: tokenizer.json holds text, and
     tokens are bytes.
@@ -44,6 +46,12 @@ def byte_alphabet() -> list[str]:
         byte: chr(256 + i) for i, byte in enumerate(others)
     }
     return [characters[byte] for byte in range(256)]
+
+
+def printable(piece: bytes) -> str:
+    """A token as these files write it."""
+    alphabet = byte_alphabet()
+    return "".join(alphabet[byte] for byte in piece)
 
 
 def recover_merges(pieces: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
@@ -141,11 +149,6 @@ def tokenizer_json(pieces: Sequence[bytes], digits: int, specials: Sequence[str]
     """The whole of `tokenizer.json`. `specials` take the ids after `pieces`; without them no text
     can become one.
     """
-    alphabet = byte_alphabet()
-
-    def printable(piece: bytes) -> str:
-        return "".join(alphabet[byte] for byte in piece)
-
     byte_level = {
         "type": "ByteLevel",
         "add_prefix_space": False,
@@ -190,6 +193,35 @@ def tokenizer_json(pieces: Sequence[bytes], digits: int, specials: Sequence[str]
         },
         ensure_ascii=False,
     )
+
+
+def read_tokenizer_json(found: Any) -> tuple[list[bytes], int]:
+    """The inverse of `tokenizer_json`, of its parsed JSON: the pieces, and the digits of a token.
+
+    Raises DataError for a tokenizer that splits text in another way.
+    """
+    back = {character: byte for byte, character in enumerate(byte_alphabet())}
+    try:
+        splits = found["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"]
+        vocab, added = (
+            found["model"]["vocab"],
+            {token["content"] for token in found["added_tokens"]},
+        )
+        ids = {text: rank for text, rank in vocab.items() if text not in added}
+        merges = [
+            tuple(m.split(" ") if isinstance(m, str) else m) for m in found["model"]["merges"]
+        ]
+        pieces = [
+            bytes(back[letter] for letter in text) for text in sorted(ids, key=ids.__getitem__)
+        ]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"tokenizer.json is not of a byte-level BPE ({error!r}).") from None
+    digits = next((n for n in (1, 2, 3) if split_pattern(n) == splits), None)
+    if digits is None:
+        raise DataError("tokenizer.json splits text in another way than chatling's tokenizers.")
+    if merges != [tuple(map(printable, pair)) for pair in recover_merges(pieces)]:
+        raise DataError("tokenizer.json has merges that are not those of its vocabulary.")
+    return pieces, digits
 
 
 def tokenizer_config(bos: str, end: str) -> dict[str, Any]:

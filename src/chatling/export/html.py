@@ -1,0 +1,128 @@
+"""One file that chats in any browser, offline: tokenizer, weights in int8, calculator and a small
+page.
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chatling.errors import RecipeError
+from chatling.export import verify
+from chatling.export.hf import is_classic
+from chatling.export.source import Source
+from chatling.files import write_atomic
+from chatling.model.config import parameter_counts
+from chatling.model.gpt import GPT
+from chatling.run_dir import size
+from chatling.tokenizer.bpe import Tokenizer
+
+PAGE = Path(__file__).with_name("page")
+MOST_BYTES = 60_000_000  # of a page; what a browser still opens at once
+FIELDS = (
+    "depth", "width", "heads", "kv_heads", "vocab_size", "context", "mlp_width", "rope_theta",
+    "norm_eps", "softcap",
+)  # fmt: skip
+
+
+def write(source: Source, folder: Path, dtype: str) -> None:
+    """`<run>.html`. Raises RecipeError for a modern model, or one too large for a page."""
+    config = source.model.config
+    if not is_classic(config):
+        raise RecipeError(
+            "The page computes the classic preset only.", "Export with `hf`, or train classic."
+        )
+    count = parameter_counts(config)["total"]
+    expected = count * (4 if dtype == "f32" else 1) * 4 / 3
+    if expected > MOST_BYTES:
+        raise RecipeError(
+            f"The page would have {size(expected)}; browsers take about {size(MOST_BYTES)}.",
+            "Export with `gguf`, which llama.cpp and Ollama run.",
+        )
+    meta, weights = _packed(source, dtype)
+    texts = {
+        "CALCULATOR": (PAGE / "calculator.js").read_text(encoding="utf-8"),
+        "ENGINE": (PAGE / "engine.js").read_text(encoding="utf-8"),
+        "NAME": source.run,  # run names hold letters, digits, ".", "_" and "-"
+        "PARAMETERS": f"{count:,}",
+        "META": json.dumps(meta).replace("<", "\\u003c"),
+        "WEIGHTS": base64.b64encode(weights).decode(),
+    }
+    page = (PAGE / "page.html").read_text(encoding="utf-8")
+    page = re.sub(rf"\$({'|'.join(texts)})\b", lambda match: texts[match[1]], page)
+    write_atomic(folder / f"{source.run}.html", page)
+
+
+def _packed(source: Source, dtype: str) -> tuple[dict[str, Any], bytes]:
+    """The page's description of model and tokenizer, and the tensors end to end."""
+    weights, tensors = bytearray(), {}
+
+    def place(values: np.ndarray) -> int:
+        weights.extend(b"\0" * (-len(weights) % 4))
+        weights.extend(np.ascontiguousarray(values).tobytes())
+        return len(weights) - values.nbytes
+
+    for name, tensor in source.model.state_dict().items():
+        values = tensor.numpy()
+        entry: dict[str, Any] = {"shape": list(values.shape)}
+        if dtype == "f32":
+            entry["offset"] = place(values)
+        else:
+            scale = np.maximum(np.abs(values).max(1) / 127, 1e-12).astype(np.float32)
+            entry["offset"] = place(np.round(values / scale[:, None]).astype(np.int8))
+            entry["scale"] = place(scale)
+        tensors[name] = entry
+    config = source.model.config.to_dict()
+    tokenizer = source.tokenizer
+    meta = {
+        "config": {name: config[name] for name in FIELDS},
+        "tensors": tensors,
+        "digits": tokenizer.digits,
+        "pieces": [base64.b64encode(piece).decode() for piece in tokenizer.pieces],
+    }
+    return meta, bytes(weights)
+
+
+def _between(page: str, opening: str) -> str:
+    return page.partition(opening)[2].partition("</script>")[0].strip()
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A page's description, and its weights as the page computes with them."""
+    page = path.read_text(encoding="utf-8")
+    meta = json.loads(_between(page, '<script type="application/json" id="meta">'))
+    data = base64.b64decode(_between(page, '<script type="text/plain" id="weights">'))
+    weights = {}
+    for name, entry in meta["tensors"].items():
+        rows, columns = entry["shape"]
+        kind = np.int8 if "scale" in entry else np.float32
+        values: Any = np.frombuffer(data, kind, rows * columns, entry["offset"]).reshape(
+            rows, columns
+        )
+        if "scale" in entry:
+            scale = np.frombuffer(data, np.float32, rows, entry["scale"])
+            values = values * scale[:, None]
+        weights[name] = torch.from_numpy(values.astype(np.float32))
+    return meta, weights
+
+
+def check(source: Source, folder: Path, dtype: str) -> list[str]:
+    """Read the page back: fields, tokenizer, and the logits of its weights."""
+    path = folder / f"{source.run}.html"
+    meta, weights = read(path)
+    config = source.model.config.to_dict()
+    for name in FIELDS:
+        verify.same(name, config[name], meta["config"][name])
+    pieces = [base64.b64decode(piece) for piece in meta["pieces"]]
+    written = Tokenizer(pieces, meta["digits"])
+    verify.same("tokenizer", source.tokenizer.fingerprint, written.fingerprint)
+    theirs = GPT(source.model.config)
+    theirs.load_state_dict(weights)
+    kind = "f32" if dtype == "f32" else "q8_0"
+    line = verify.compare_logits(source.model, lambda ids: theirs.logits(theirs(ids)), kind)
+    return [line, f"{path.name} has {size(path.stat().st_size)}"]
