@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -152,24 +153,82 @@ def test_a_failing_reader_ends_alone(make_model: Make, tokenizer: Tokenizer) -> 
         assert isinstance(bad.state.error, ValueError)
 
 
-def test_a_failing_step_ends_its_requests_and_the_service_lives(
-    make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("part", ["prefill", "decode", "sampler", "copy"])
+def test_a_step_that_fails_ends_the_culprit_alone(
+    make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
-    engine = Engine(make_model(), tokenizer, max_batch_size=3)
-    decode, failing = engine._decode, [True]
+    """The others go on, and say what they say without it."""
+    start = tuple(range(1, 40))
+    requests = [Request((*start, i), SamplingParams(seed=i, max_tokens=30)) for i in range(5)]
+    engine = Engine(make_model(), tokenizer, max_batch_size=6)
+    expected = [completion.text for completion in engine.generate(requests)]
+    engine.scheduler.prefixes.forget()
+    bad = Request((*start, 99), SamplingParams(seed=99, max_tokens=30, top_k=7))
 
-    def flaky(rows: object) -> object:
-        if failing.pop() if failing else False:
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-        return decode(rows)
+    def fail() -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(engine, "_decode", flaky)
+    if part == "sampler":
+        make = engine._sampler_for
+        monkeypatch.setattr(
+            engine,
+            "_sampler_for",
+            lambda rows: fail() if any(r and r.request is bad for r in rows) else make(rows),
+        )
+    else:
+        owner = engine.runner.cache if part == "copy" else engine.runner
+        real = getattr(owner, part)
+
+        def flaky(work: Any, *more: Any) -> Any:
+            slot = next(
+                (i for i, r in enumerate(engine.scheduler.slots) if r and r.request is bad), -1
+            )
+            mine = {
+                "prefill": lambda: any(block.slot == slot for block in work),
+                "decode": lambda: len(work) > slot and work[slot][3] == 1,
+                "copy": lambda: slot in more[0],
+            }[part]
+            return fail() if slot >= 0 and mine() else real(work, *more)
+
+        monkeypatch.setattr(owner, part, flaky)
     with serving(engine) as service:
-        ticket, reader = ask(service, LONG)
+        readers = [ask(service, request)[1] for request in requests[:3]]
+        ticket, reader = ask(service, bad)
+        readers += [ask(service, request)[1] for request in requests[3:]]
         assert reader.wait() == "error"
         assert "Memory ran out" in str(ticket.state.error)
-        _, after = ask(service, LONG)
-        assert after.wait() in ("length", "stop")
+        assert all(other.wait() in ("length", "stop") for other in readers)
+        assert [other.text for other in readers] == expected
+        assert service.stats()["error"] == 1
+
+
+def test_a_step_that_fails_once_is_made_good(
+    make_model: Make, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a prompt that is scored: nothing is counted twice."""
+    requests = [
+        Request(
+            tuple(range(i, i + 70)),
+            SamplingParams(seed=i, max_tokens=9, repetition_penalty=2),
+            echo=i == 1,
+        )
+        for i in range(3)
+    ]
+    engine = Engine(make_model(), tokenizer, max_batch_size=3)
+    expected = engine.generate(requests)
+    for part in ("_echo", "_sample"):
+        engine.scheduler.prefixes.forget()
+        real, failing = getattr(engine, part), [True]
+
+        def flaky(*given: Any, real: Any = real, failing: list[bool] = failing) -> Any:
+            done = real(*given)
+            if failing and failing.pop():
+                raise ValueError("once")
+            return done
+
+        monkeypatch.setattr(engine, part, flaky)
+        assert engine.generate(requests) == expected
+        assert not failing
 
 
 def test_a_calculator_that_breaks_ends_its_request_alone(

@@ -1,6 +1,7 @@
 """SamplingParams: the right distribution, filters, ties, and rows that do not see each other."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,25 @@ def test_rows_are_independent(seed: int, kinds: list[dict[str, Any]]) -> None:
         {"top_k": -1},
         {"max_tokens": 0},
         {"stop": ("",)},
+        {"stop": "END"},
+        {"stop": (5,)},
+        {"stop": None},
+        {"temperature": "hot"},
+        {"temperature": None},
+        {"temperature": 1e-5j},
+        {"top_p": 1e-46},
+        {"top_p": float("nan")},
+        {"min_p": -1e-300},
+        {"top_k": 2.5},
+        {"seed": 0.5},
+        {"max_tokens": float("inf")},
+        {"repetition_penalty": 1e-300},
+        {"repetition_penalty": 1e-38},
+        {"repetition_penalty": float("inf")},
+        {"logit_bias": {5: 1.0}},
+        {"logit_bias": ((1.5, 1.0),)},
+        {"logit_bias": ((1, float("nan")),)},
+        {"top_logprobs": "all"},
     ],
 )
 def test_values_out_of_range_are_refused(bad: dict[str, Any]) -> None:
@@ -169,3 +189,33 @@ def test_penalty_and_bias_move_one_row_alone() -> None:
 def test_new_values_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(ChatlingError, match=next(iter(wrong))):
         SamplingParams(**wrong)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "temperature": st.floats(0, 100),
+                "top_p": st.floats(1e-6, 1),
+                "min_p": st.floats(0, 1),
+                "top_k": st.integers(0, 2**70),
+                "repetition_penalty": st.floats(0.01, 100),
+                "seed": st.integers(),
+            },
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.sampled_from([0.0, 1e-30, 1.0, 300.0]),
+)
+def test_whatever_is_let_through_draws_a_token(rows: list[dict[str, Any]], scale: float) -> None:
+    """One that its settings keep, and the likeliest is always among these."""
+    logits = torch.linspace(-scale, scale, 11).expand(len(rows), -1)
+    settings = [SamplingParams(**row) for row in rows]
+    ids, logprobs = Sampler(settings, 11, CPU, [(10, 0)] * len(rows))(logits, [0] * len(rows))
+    assert 0 <= ids.min() <= ids.max() < 11
+    assert logprobs.isfinite().all()
+    alone = [replace(each, top_k=1, repetition_penalty=1) for each in settings]
+    if scale >= 1:  # no ties
+        assert set(draw(logits, alone)) == {10}

@@ -122,7 +122,7 @@ def user(content: Any) -> dict[str, Any]:
         (CHAT, {"stop": 5}, "a text, or a list of texts", "stop"),
         (CHAT, {"temperature": 3}, "temperature must be at most 2", "temperature"),
         (CHAT, {"temperature": "hot"}, 'must be a valid number, not "hot"', "temperature"),
-        (CHAT, {"top_p": 0}, "top_p must be above 0, not 0", "top_p"),
+        (CHAT, {"top_p": 0}, "top_p must be at least 1e-06, not 0", "top_p"),
         (CHAT, {"n": 0}, "n must be at least 1, not 0", "n"),
         (CHAT, {"logit_bias": {"x": 1}}, "token ids", "logit_bias"),
         (

@@ -147,8 +147,8 @@ class AsyncEngine:
             self._step(engine, mine)
 
     def _step(self, engine: Engine, mine: dict[RequestState, Ticket]) -> None:
-        """One step for all, each told what came of it. What breaks the step breaks all that ran in
-        it, and nothing else.
+        """One step for all, each told what came of it. The engine ends a request that cannot be
+        computed by itself; what breaks it in spite of that breaks all that ran, and nothing else.
         """
         try:
             events = engine.step()

@@ -4,7 +4,9 @@ A request's tokens depend on the request and the engine's settings alone, never 
 (batch invariance). `scheduler.py` says which requests run, `model_runner.py` computes.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from chatling.inference.sampling import (
     Sampler,
     SamplingParams,
     Summary,
+    TopLogprobs,
     log_probability,
     top_logprobs_of,
 )
@@ -36,6 +39,10 @@ __all__ = [
 ]
 
 _PADDING = SamplingParams(temperature=0.0)
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+Events = list[tuple[RequestState, Event]]
+Sampled = tuple[int, float, TopLogprobs]  # token, its log-probability, the likeliest ones
 
 
 class Engine:
@@ -137,14 +144,13 @@ class Engine:
         """Read some blocks of prompts where it pays, then decode one token for every row. The
         device is waited for once in each.
 
-        Raises MachineError when memory runs out.
+        A request that cannot be computed ends with its error ("error"), and no other.
         """
-        with memory_errors("answering"):
-            if self.scheduler.waiting:
-                self.scheduler.admit(self.runner.widths)
-            events = self._prefill() if self.scheduler.worth_prefilling() else []
-            if rows := self.scheduler.decoding():
-                events += self._decode(rows)
+        if self.scheduler.waiting:
+            self.scheduler.admit(self.runner.widths)
+        events = self._prefill() if self.scheduler.worth_prefilling() else []
+        if rows := self.scheduler.decoding():
+            events += self._decode(rows)
         return events
 
     def generate(
@@ -184,32 +190,65 @@ class Engine:
         if state.error:
             raise state.error
 
-    def _prefill(self) -> list[tuple[RequestState, Event]]:
+    def _each(
+        self, rows: Sequence[RequestState], work: Callable[[Sequence[RequestState]], Sequence[T]]
+    ) -> tuple[list[tuple[RequestState, T]], Events]:
+        """What `work` makes of all rows at once, one result each. Where it fails, it is tried for
+        each row alone, which by batch invariance gives the same bits; who fails then has ended.
+        """
+        try:
+            return list(zip(rows, work(rows), strict=True)), []
+        except Exception:
+            log.exception("A step failed; each of its requests is tried alone.")
+        results: list[tuple[RequestState, T]] = []
+        failed: Events = []
+        for row in rows:
+            try:
+                with memory_errors("answering"):
+                    results.append((row, work([row])[0]))
+            except Exception as error:
+                failed.append((row, self._fail(row, error)))
+        return results, failed
+
+    def _fail(self, state: RequestState, error: Exception) -> Event:
+        state.error = error
+        self.scheduler.remove(state)
+        return state.cancel()
+
+    def _prefill(self) -> Events:
         """Take over what other slots have read, read blocks of the rest, and give those that are
         through their first token.
         """
-        self._copy()
+        failed = self._copy()
         if plan := self.scheduler.plan():
-            self._read(plan)
-            self._copy()
+
+            def read(rows: Sequence[RequestState]) -> Sequence[None]:
+                self._read([(row, start) for row, start in plan if row in rows])
+                return [None] * len(rows)
+
+            failed += self._each(list(dict(plan)), read)[1] + self._copy()
         done = self.scheduler.prefilled()
-        if not done:
-            return []
-        rows = list(done)
-        return self._advance(rows, torch.stack(list(done.values())), self._sampler_for(rows))
 
-    def _copy(self) -> None:
-        copies = self.scheduler.copies()
-        if copies:
-            sources, targets = zip(
-                *((each.source, each.state.slot) for each in copies), strict=True
-            )
-            ends = (min(each.blocks * BLOCK, len(each.state.request.prompt)) for each in copies)
-            self.runner.cache.copy(sources, targets, max(ends))
-        for each in copies:  # only now: a source has what it is said to have
-            self.scheduler.record(each.state, each.blocks)
+        def sample(rows: Sequence[RequestState]) -> list[Sampled]:
+            logits = torch.stack([done[row] for row in rows])
+            return self._sample(rows, logits, self._sampler_for(rows))
 
-    def _read(self, plan: list[tuple[RequestState, int]]) -> None:
+        return failed + (self._advance(*self._each(list(done), sample)) if done else [])
+
+    def _copy(self) -> Events:
+        copies = {each.state: each for each in self.scheduler.copies()}
+
+        def copy(rows: Sequence[RequestState]) -> Sequence[None]:
+            ends = [min(copies[row].blocks * BLOCK, len(row.request.prompt)) for row in rows]
+            sources = [copies[row].source for row in rows]
+            self.runner.cache.copy(sources, [row.slot for row in rows], max(ends))
+            for row in rows:  # only now: a source has what it is said to have
+                self.scheduler.record(row, copies[row].blocks)
+            return [None] * len(rows)
+
+        return self._each(list(copies), copy)[1] if copies else []
+
+    def _read(self, plan: Sequence[tuple[RequestState, int]]) -> None:
         """Read blocks of prompts, given by the request and the block's first token."""
         blocks = []
         for state, start in plan:
@@ -231,54 +270,63 @@ class Engine:
         """A block's own scores from its hidden states (T, D)."""
         goals, done = state.request.prompt[start + 1 : start + BLOCK + 1], state.completion
         logits = self.model.logits(hidden)[: len(goals)]
-        if goals:
-            done.prompt_logprobs += log_probability(
+        if goals:  # put where they belong, since a block may be read again after a failure
+            done.prompt_logprobs[start : start + len(goals)] = log_probability(
                 logits, torch.tensor(goals, device=logits.device)
             ).tolist()
-            done.prompt_top_logprobs += top_logprobs_of(logits, state.sampling.top_logprobs)
+            done.prompt_top_logprobs[start : start + len(goals)] = top_logprobs_of(
+                logits, state.sampling.top_logprobs
+            )
 
-    def _decode(self, rows: list[RequestState | None]) -> list[tuple[RequestState, Event]]:
+    def _decode(self, rows: list[RequestState | None]) -> Events:
         """One token for every row; free slots, and those whose prompt is not read yet, are
         padding.
         """
         width = next(width for width in self.runner.widths if width >= len(rows))
         rows = [*rows, *[None] * (width - len(rows))]
-        longest = max(row.position for row in rows if row is not None) + 1
-        state = [
-            (row.tokens[-1], row.tokens[-2], row.position, 1) if row is not None else (0, -1, 0, 0)
-            for row in rows
-        ]
-        logits, summary = self.runner.decode(state, longest)
-        if rows != self._rows:
-            self._rows, self._sampler = rows, self._sampler_for(rows)
-        return self._advance(rows, logits, self._sampler, summary)
+
+        def decode(some: Sequence[RequestState]) -> list[Sampled]:
+            here = [row if row in some else None for row in rows]
+            state = [
+                (row.tokens[-1], row.tokens[-2], row.position, 1) if row else (0, -1, 0, 0)
+                for row in here
+            ]
+            logits, summary = self.runner.decode(state, max(row.position for row in some) + 1)
+            if here != self._rows:
+                self._rows, self._sampler = here, self._sampler_for(here)
+            sampled = self._sample(here, logits, self._sampler, summary)
+            return [sampled[rows.index(row)] for row in some]
+
+        events = self._advance(*self._each([row for row in rows if row is not None], decode))
+        self._sampler.saw([0 if row is None else row.tokens[-1] for row in rows])
+        return events
 
     def _sampler_for(self, rows: Sequence[RequestState | None]) -> Sampler:
         settings = [_PADDING if row is None else row.sampling for row in rows]
         read = [() if row is None else row.tokens for row in rows]
         return Sampler(settings, self.model.config.vocab_size, self.device, read)
 
-    def _advance(
-        self,
+    @staticmethod
+    def _sample(
         rows: Sequence[RequestState | None],
         logits: Tensor,
         sampler: Sampler,
         summary: Summary | None = None,
-    ) -> list[tuple[RequestState, Event]]:
-        """Sample (B, V) logits and give each row its token; rows that end leave."""
+    ) -> list[Sampled]:
+        """A token for each row of logits (B, V)."""
         places = [0 if row is None else len(row.completion.ids) for row in rows]
         ids, logprobs = sampler(logits, places, summary)
         top_logprobs = sampler.likeliest(logits)
-        events = []
-        for row, *sampled in zip(rows, ids.tolist(), logprobs.tolist(), top_logprobs, strict=True):
-            if row is not None:
-                try:
-                    event = row.advance(*sampled)
-                except Exception as error:  # its calculator, its text: it ends alone
-                    row.error = error
-                    event = row.cancel()
-                events.append((row, event))
-                if event.finish_reason is not None:
-                    self.scheduler.remove(row)
-        sampler.saw([0 if row is None else row.tokens[-1] for row in rows])
+        return list(zip(ids.tolist(), logprobs.tolist(), top_logprobs, strict=True))
+
+    def _advance(self, results: Sequence[tuple[RequestState, Sampled]], events: Events) -> Events:
+        """Give each request its token; those that end leave. Their events join the others."""
+        for row, sampled in results:
+            try:
+                event = row.advance(*sampled)
+            except Exception as error:  # its calculator, its text: it ends alone
+                event = self._fail(row, error)
+            events.append((row, event))
+            if event.finish_reason is not None:
+                self.scheduler.remove(row)
         return events

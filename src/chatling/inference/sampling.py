@@ -2,16 +2,27 @@
 the request alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from chatling.errors import ChatlingError
+from chatling.messages import shown
 
 GREEDY_BELOW = 1e-5  # a temperature under this would overflow; it means the same as 0
 MAX_BIAS, MAX_TOP_LOGPROBS = 100, 20  # as in the OpenAI API
+# Least and most of each factor. They are computed with in float32, which knows no 1e-46: it would
+# be 0, and nothing left to draw or to divide by.
+LIMITS = {
+    "temperature": (0, 100),
+    "top_p": (1e-6, 1),
+    "min_p": (0, 1),
+    "repetition_penalty": (0.01, 100),
+}
 
 Summary = tuple[Tensor, Tensor, Tensor]
 TopLogprobs = tuple[tuple[int, float], ...]  # (token id, log-probability), likeliest first
@@ -42,31 +53,56 @@ class SamplingParams:
     top_logprobs: int = 0
 
     def __post_init__(self) -> None:
-        for name, good, wanted in (
-            ("temperature", 0 <= self.temperature <= 100, "between 0 and 100"),
-            ("top_k", self.top_k >= 0, "0 (off) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
-            ("max_tokens", self.max_tokens >= 1, "at least 1"),
-            ("stop", all(self.stop), "without empty strings"),
-            ("min_p", 0 <= self.min_p <= 1, "between 0 and 1"),
-            ("repetition_penalty", 0 < self.repetition_penalty <= 100, "above 0 and at most 100"),
-            (
-                "logit_bias",
-                all(token >= 0 and abs(bias) <= MAX_BIAS for token, bias in self.logit_bias),
-                "token ids with -100 to 100",
-            ),
-            (
-                "top_logprobs",
-                0 <= self.top_logprobs <= MAX_TOP_LOGPROBS,
-                f"between 0 and {MAX_TOP_LOGPROBS}",
-            ),
-        ):
-            if not good:
-                raise ChatlingError(f"{name} is {getattr(self, name)!r}; it must be {wanted}.")
+        for name, good, wanted in _CHECKS:
+            value = getattr(self, name)
+            try:
+                right = good(value)
+            except (TypeError, ValueError):
+                right = False
+            if not right:
+                raise ChatlingError(f"{name} is {shown(value)}; it must be {wanted}.")
 
     @property
     def greedy(self) -> bool:
         return self.temperature < GREEDY_BELOW
+
+
+def _number(least: float, most: float) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Real) and least <= float(value) <= most
+
+
+def _count(least: int) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, Integral) and int(value) >= least
+
+
+_CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    *(
+        (name, _number(least, most), f"a number from {least:g} to {most:g}")
+        for name, (least, most) in LIMITS.items()
+    ),
+    ("top_k", _count(0), "0 (off) or a whole number above"),
+    ("max_tokens", _count(1), "a whole number, at least 1"),
+    ("seed", lambda value: isinstance(value, Integral), "a whole number"),
+    (
+        "stop",
+        lambda value: (
+            not isinstance(value, str) and all(each and isinstance(each, str) for each in value)
+        ),
+        "texts in a tuple, none of them empty",
+    ),
+    (
+        "logit_bias",
+        lambda value: all(
+            _count(0)(token) and _number(-MAX_BIAS, MAX_BIAS)(bias) for token, bias in value
+        ),
+        f"pairs of a token id and a number from -{MAX_BIAS} to {MAX_BIAS}",
+    ),
+    (
+        "top_logprobs",
+        lambda value: _count(0)(value) and value <= MAX_TOP_LOGPROBS,
+        f"a whole number from 0 to {MAX_TOP_LOGPROBS}",
+    ),
+)
 
 
 def uniform(seed: int, position: int) -> float:

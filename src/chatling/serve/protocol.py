@@ -27,7 +27,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from chatling.inference.sampling import MAX_TOP_LOGPROBS, SamplingParams
+from chatling.inference.sampling import LIMITS, MAX_BIAS, MAX_TOP_LOGPROBS, SamplingParams
 from chatling.messages import PART_KINDS, Conversation, Message, Part, PartKind, Role
 from chatling.serve.faults import (
     FOREIGN_ROLES,
@@ -51,6 +51,11 @@ ROLES: dict[str, Role] = {
     "user": "user",
     "assistant": "assistant",
 }
+
+
+def _within(name: str) -> Any:
+    least, most = LIMITS[name]
+    return Field(ge=least, le=most)
 
 
 class Model(BaseModel):
@@ -187,14 +192,16 @@ class SamplingFields(Model):
     ]
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_p: Annotated[float, _within("top_p")] | None = None
     top_k: Annotated[int, Field(ge=0, le=INT64)] | None = None
-    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0, le=100)] | None = None
+    min_p: Annotated[float, _within("min_p")] | None = None
+    repetition_penalty: Annotated[float, _within("repetition_penalty")] | None = None
     seed: Annotated[int, Field(ge=-INT64, lt=INT64)] | None = None
     stop: Stops | None = None
     logit_bias: (
-        Annotated[dict[str, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
+        Annotated[
+            dict[str, Annotated[float, Field(ge=-MAX_BIAS, le=MAX_BIAS)]], Field(max_length=1024)
+        ]
         | None
     ) = None
     stream: bool | None = None
