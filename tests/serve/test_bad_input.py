@@ -257,6 +257,55 @@ def test_slow_clients_are_cut_off(server: Running, monkeypatch: pytest.MonkeyPat
         connection.close()
 
 
+def raw(server: Running, head: str, *pieces: bytes, more: int = 0) -> tuple[bytes, int]:
+    """What the server answers to a request, and how many bytes of it were taken: the pieces, then
+    up to `more` chunks of 64 KiB."""
+    host, port = server.url.removeprefix("http://").split(":")
+    taken = 0
+    with socket.create_connection((host, int(port))) as connection:
+        connection.settimeout(60)
+        connection.sendall(f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n".encode())
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+            for _ in range(more):
+                connection.sendall(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+                taken += 0x10000
+        except OSError:  # cut off
+            pass
+        try:
+            return connection.recv(100_000), taken
+        except ConnectionResetError:
+            return b"", taken
+
+
+@pytest.mark.parametrize("key", [None, "right"])
+def test_an_endless_body_is_cut_off(runs: Path, key: str | None) -> None:
+    """Whatever it was refused for."""
+    with serving(runs, limits=Limits(body=100_000), key=key) as small:
+        head = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
+        answer, taken = raw(small, head, more=3000)
+        assert taken < 20_000_000  # what the system's own buffers hold, not 200 MB
+        assert not answer or answer.split()[1] == (b"401" if key else b"413")
+        wanted = 401 if key else 200
+        assert small.post(CHAT, body()).status_code == wanted
+
+
+@pytest.mark.parametrize("declared", ["0", "1", "50", "99999999"])
+def test_a_body_has_one_length(server: Running, declared: str) -> None:
+    content = json.dumps(body()).encode()
+    chunked = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content)
+    head = "Content-Type: application/json\r\n"
+    for both in (
+        f"{head}Content-Length: {declared}\r\nTransfer-Encoding: chunked",
+        f"{head}Transfer-Encoding: chunked\r\nContent-Length: {declared}",
+    ):
+        answer, _ = raw(server, both, chunked + b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert answer.split()[1] == b"400"
+        assert answer.count(b"HTTP/1.1 ") == 1  # what follows is no request of its own
+    assert raw(server, f"{head}Transfer-Encoding: chunked", chunked)[0].split()[1] == b"200"
+
+
 def test_an_engine_error_ends_its_request_alone(runs: Path) -> None:
     def flaky(run: RunFolder, stage: str) -> AsyncEngine:
         service = load_service(run, stage)

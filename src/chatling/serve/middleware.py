@@ -110,6 +110,9 @@ class SecurityMiddleware:
                 " key with --api-key."
             )
             return ApiError(403, message, code="wrong_host")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            message = "A request has a Content-Length or a Transfer-Encoding, not both."
+            return ApiError(400, message, headers={"Connection": "close"})
         if self.key is None or path in OPEN_PATHS or path.startswith("/ui/"):
             return None
         kind, _, given = headers.get("authorization", "").partition(" ")
@@ -124,18 +127,18 @@ class SecurityMiddleware:
         )
 
     def _in_bounds(self, scope: Scope, receive: Receive) -> Receive:
-        """The client's body must come in time and not be too large; after it, waiting for the
-        client to leave has no end.
+        """The client's body must come in time and not be too large, by what it says and by what
+        comes; after it, waiting for the client to leave has no end.
         """
         deadline = asyncio.get_running_loop().time() + PATIENCE
-        declared = Headers(scope=scope).get("content-length", "0")
-        read, reading = int(declared) if declared.isdigit() else 0, True
+        declared = Headers(scope=scope).get("content-length", "")
+        size, read, reading = int(declared) if declared.isdecimal() else 0, 0, True
 
         async def receiving() -> Message:
             nonlocal read, reading
             if not reading:
                 return await receive()
-            if read > self.max_bytes:
+            if max(size, read) > self.max_bytes:
                 raise HTTPException(
                     413, f"The request's body is larger than {self.max_bytes:,} bytes."
                 )
@@ -146,10 +149,9 @@ class SecurityMiddleware:
                 raise HTTPException(
                     408, f"The request's body did not come within {PATIENCE:g} seconds."
                 ) from None
-            reading = message.get("more_body", False)
-            if declared == "0":
-                read += len(message.get("body", b""))
-            return message
+            read += len(message.get("body", b""))
+            reading = message.get("more_body", False) or read > self.max_bytes
+            return message if read <= self.max_bytes else await receiving()
 
         return receiving
 

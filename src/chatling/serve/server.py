@@ -9,6 +9,7 @@ import resource
 import socket
 from typing import Any
 
+import h11
 import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,14 +22,18 @@ from chatling.serve.model_manager import ModelManager
 FINISH_WITHIN = 2.0
 KEEP_ALIVE = 30  # seconds that a quiet connection stays open between requests
 HEAD = 64 << 10  # bytes of a request's head
+# bytes of a refused body that are still taken, so that the client reads the refusal rather than
+# fail to send; a larger one is cut off
+UNREAD = 1 << 20
 
 
 class PatientProtocol(H11Protocol):
     """Closes a connection whose request's head does not come within `PATIENCE` seconds, however
-    slowly it trickles.
+    slowly it trickles, and one that goes on sending what was refused.
     """
 
     _waiting: asyncio.TimerHandle | None = None
+    _unread = 0  # bytes of a body that came after its answer
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -36,6 +41,12 @@ class PatientProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        answered = self.cycle is not None and self.cycle.response_complete
+        self._unread = (
+            self._unread + len(data) if answered and self.conn.their_state is h11.SEND_BODY else 0
+        )
+        if self._unread > UNREAD:
+            self.transport.close()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
