@@ -148,12 +148,12 @@ def read_plain(path: Path, most: int = MOST_JSON) -> bytes:
         return file.read()
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, most: int = MOST_JSON) -> Any:
     """Raises DataError when the file is missing, is not JSON, or is too large or too deep to be one
     of ours.
     """
     try:
-        return json.loads(read_plain(path).decode("utf-8"))
+        return json.loads(read_plain(path, most).decode("utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist.") from None
     except RecursionError:

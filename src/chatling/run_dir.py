@@ -62,6 +62,7 @@ __all__ = [
 ]
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 STATE, STATE_COPY = "state.json", "state.copy.json"
+MOST_STATE = 16 << 20  # bytes of state.json
 NAME_LENGTH, NAME_BYTES, PATH_LENGTH = 100, 255, 4096  # of a run's name; file systems count bytes
 NAME_RULE = f"1 to {NAME_LENGTH} letters, digits, '.', '_' and '-', not beginning with '.' or '-'"
 
@@ -266,7 +267,7 @@ class RunFolder:
 
     @staticmethod
     def _read_state(path: Path) -> dict[str, Any]:
-        found = read_json(path)
+        found = read_json(path, MOST_STATE)
         if isinstance(found, dict):
             run_state.check_format(found, path)
         try:

@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 from chatling.inference.async_engine import EventBridge, QueueFull, ResponseStream, Ticket
 from chatling.inference.detokenizer import Chunk, TokenLogprob, joined
 from chatling.inference.request import Event, Request, RequestState
+from chatling.messages import Part
 from chatling.serve.errors import ApiError, Limits, overloaded, shutting_down, too_many
+from chatling.serve.history import AnswerMemory, Place
 from chatling.serve.logprobs import chat_logprobs, plain_logprobs
 from chatling.serve.metrics import Metrics
 from chatling.serve.model_manager import Loaded, ModelManager
@@ -36,6 +38,7 @@ class Service:
     metrics: Metrics
     log_text: bool = False
     bridge: EventBridge = field(default_factory=EventBridge)
+    answers: AnswerMemory = field(default_factory=AnswerMemory)
 
 
 @dataclass
@@ -106,6 +109,7 @@ class CompletionJob:
         self.prompts: list[list[int]] = []
         self.created = int(time.time())
         self.dropped = 0
+        self.place: Place | None = None  # in a conversation
 
     async def open(
         self, body: SamplingFields, options: RequestOptions, characters: int, read: Read
@@ -141,7 +145,7 @@ class CompletionJob:
             )
         if options.tokens is not None and options.tokens > limits.tokens:
             what = f"The request asks for {options.tokens:,} new tokens"
-            raise too_many(what, limits.tokens, "new tokens", "max_tokens")
+            raise too_many(what, limits.tokens, "new tokens", body.tokens_field)
         vocab_size = model.tokenizer.vocab_size
         if any(int(token) >= vocab_size for token in body.logit_bias or {}):
             message = f"logit_bias names a token outside the vocabulary of {vocab_size:,}."
@@ -214,6 +218,9 @@ class CompletionJob:
             ends = Counter(choice.finish_reason or "cut off" for choice in self.choices)
             sampled = self.usage()["completion_tokens"]
             self.facts |= {"completion_tokens": sampled, "finish": dict(ends)}
+            for choice in self.choices if self.place is not None else ():
+                answer = [Part(chunk.kind, chunk.text) for chunk in joined(choice.chunks)]
+                self.service.answers.remember(self.place, answer)
             if self.service.log_text:
                 self.facts["answers"] = [choice.text for choice in self.choices]
         await self.held.aclose()

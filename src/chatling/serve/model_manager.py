@@ -5,13 +5,14 @@ bounded number at a time.
 import asyncio
 import contextlib
 import hashlib
+import logging
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chatling.errors import ChatlingError, nearest
-from chatling.files import foreign_entry
+from chatling.files import foreign_entry, read_plain
 from chatling.inference.async_engine import AsyncEngine
 from chatling.run_dir import MANIFEST, STAGES, RunFolder, latest_runs
 from chatling.serve.errors import ApiError, overloaded, shutting_down
@@ -20,16 +21,18 @@ from chatling.train.checkpoint import model_shape
 
 LAST_REQUESTS = 3600.0  # seconds that the requests of a model that was trained again may still take
 
+log = logging.getLogger(__name__)
 Load = Callable[[RunFolder, str], AsyncEngine]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A finished model on disk. `mark` changes when it is trained again."""
+    """A finished model on disk. `mark` changes when it is trained again; `context` in tokens."""
 
     run: RunFolder
     stage: str
     mark: int
+    context: int
 
     @property
     def id(self) -> str:
@@ -85,13 +88,7 @@ class ModelManager:
         """What could be served now: the default, then the runs in order, each by its last stage
         first.
         """
-        found = []
-        for folder in self.folders():
-            if foreign_entry(folder.path):
-                continue  # the dashboard tells of it
-            for stage in reversed(STAGES):
-                if mark := _mark(folder, stage):
-                    found.append(Entry(folder, stage, mark))
+        found = [entry for folder in self.folders() for entry in _finished(folder)]
         default = None if self.first is None else f"{self.first[0].name}/{self.first[1]}"
         return sorted(found, key=lambda entry: entry.id != default)
 
@@ -116,7 +113,7 @@ class ModelManager:
         unloaded, 503 when it cannot be loaded.
         """
         known = self.loaded.get(name)
-        if known is not None and _mark(known.entry.run, known.entry.stage) == known.entry.mark:
+        if known is not None and _entry(known.entry.run, known.entry.stage) == known.entry:
             entry = known.entry
         else:
             entry = await asyncio.to_thread(self.find, name)  # it looks through every run
@@ -141,7 +138,6 @@ class ModelManager:
     def model_card(self, entry: Entry) -> dict[str, Any]:
         """How `/v1/models` describes it."""
         model = self.loaded.get(entry.id)
-        context = model_shape(entry.run.model(entry.stage)).context
         return {
             "id": entry.id,
             "object": "model",
@@ -149,7 +145,7 @@ class ModelManager:
             "owned_by": "chatling",
             "run": entry.run.name,
             "stage": entry.stage,
-            "context_length": context,
+            "context_length": entry.context,
             "loaded": model is not None and model.entry.mark == entry.mark,
         }
 
@@ -174,16 +170,16 @@ class ModelManager:
             self._evict(idle[0])
         try:
             service = await asyncio.to_thread(self.load, entry.run, entry.stage)
-        except ChatlingError as error:
+            manifest = read_plain(entry.run.model(entry.stage) / MANIFEST)
+        except Exception as error:  # whatever its files hold: others can be served
+            log.exception("Model %r cannot be loaded.", entry.id)
             raise ApiError(
                 503,
                 f"Model {entry.id!r} cannot be loaded: {error}",
                 param="model",
                 code="model_unavailable",
             ) from error
-        fingerprint = hashlib.sha256(
-            (entry.run.model(entry.stage) / MANIFEST).read_bytes()
-        ).hexdigest()
+        fingerprint = hashlib.sha256(manifest).hexdigest()
         model = self.loaded[entry.id] = Loaded(entry, service, fingerprint=f"fp_{fingerprint[:12]}")
         if self.closing:
             await asyncio.to_thread(service.close)
@@ -200,9 +196,23 @@ class ModelManager:
         closing.add_done_callback(lambda _: self._evicted.discard(model.service))
 
 
-def _mark(run: RunFolder, stage: str) -> int:
-    """When a finished model was written, in ns; 0 where there is none, or none that can be read."""
+def _finished(folder: RunFolder) -> list[Entry]:
+    """A run's finished stages, the last one first. None of a folder that is not to be read, or has
+    a name that no request can hold: the dashboard tells of it.
+    """
+    with contextlib.suppress(OSError, UnicodeEncodeError):
+        folder.name.encode()
+        if foreign_entry(folder.path) is None:
+            entries = (_entry(folder, stage) for stage in reversed(STAGES))
+            return [entry for entry in entries if entry is not None]
+    return []
+
+
+def _entry(run: RunFolder, stage: str) -> Entry | None:
+    """A stage's finished model; None where there is none that can be read."""
     with contextlib.suppress(OSError, ChatlingError):
-        model_shape(run.model(stage))
-        return (run.model(stage) / MANIFEST).stat().st_mtime_ns
-    return 0
+        context = model_shape(run.model(stage)).context
+        # in ns, of when it was written
+        mark = (run.model(stage) / MANIFEST).stat().st_mtime_ns
+        return Entry(run, stage, mark, context)
+    return None

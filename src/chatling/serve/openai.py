@@ -62,7 +62,8 @@ async def chat(body: protocol.ChatRequest, request: Request) -> Response:
         )
     characters = sum(len(part.text) for message in body.messages for part in message.content_parts)
     check_characters(characters, limits, "messages")
-    conversation = protocol.conversation_of(body.messages)
+    messages, job.place = job.service.answers.restore(body.messages)
+    conversation = protocol.conversation_of(messages)
     if job.service.log_text:
         job.facts["messages"] = conversation.to_dict()["messages"]
 
@@ -71,7 +72,7 @@ async def chat(body: protocol.ChatRequest, request: Request) -> Response:
         if body.truncation == "auto":
             room = model.context - min(body.max_new_tokens or model.context, model.context // 4)
             kept, job.dropped = fit(model.tokenizer, conversation, room)
-        return [render_prompt(model.tokenizer, kept)]
+        return [render_prompt(model.tokenizer, kept, continues=True)]
 
     options = RequestOptions(body.max_new_tokens, body.top_logprobs or 0)
     return await _answer(

@@ -180,8 +180,6 @@ class SamplingFields(Model):
     """What chat and plain completions share."""
 
     prompt_field: ClassVar[str] = "prompt"
-    shorten: ClassVar[str] = "Shorten it."  # what to do about a prompt that is too long
-
     model: Annotated[
         str,
         Field(
@@ -231,6 +229,16 @@ class SamplingFields(Model):
             for i in range(self.n or 1)
         ]
 
+    @property
+    def tokens_field(self) -> str:
+        """Which field says how many tokens an answer may have."""
+        return "max_tokens"
+
+    @property
+    def shorten(self) -> str:
+        """What to do about a prompt that is too long."""
+        return "Shorten it."
+
     @model_validator(mode="after")
     def _streaming(self) -> SamplingFields:
         if self.stream_options is not None and not self.stream:
@@ -245,10 +253,6 @@ class SamplingFields(Model):
 
 class ChatRequest(SamplingFields):
     prompt_field: ClassVar[str] = "messages"
-    shorten: ClassVar[str] = (
-        'Shorten it, or send "truncation": "auto", which leaves out the oldest messages.'
-    )
-
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -261,6 +265,16 @@ class ChatRequest(SamplingFields):
     @property
     def max_new_tokens(self) -> int | None:
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def tokens_field(self) -> str:
+        return "max_completion_tokens" if self.max_completion_tokens else "max_tokens"
+
+    @property
+    def shorten(self) -> str:
+        if self.truncation == "auto":
+            return "It is too long even without the older messages: shorten it."
+        return 'Shorten it, or send "truncation": "auto", which leaves out the oldest messages.'
 
     @model_validator(mode="after")
     def _logprobs(self) -> ChatRequest:

@@ -4,8 +4,9 @@ never written.
 
 import asyncio
 import contextlib
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import pairwise
@@ -25,6 +26,8 @@ from chatling.train.metrics import read_metrics, tokens_per_second
 from chatling.train.status import read_status
 
 POINTS = 400  # of a curve, at most
+MOST_EVAL = 16 << 20  # bytes of an evaluation's file
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api/runs", responses=ERRORS)
 
 
@@ -42,46 +45,67 @@ async def run(
     return await asyncio.to_thread(_one, request.app.state.service.models, name, points)
 
 
-def _json(value: dict[str, Any]) -> Response:
-    """JSON has no NaN: null stands for it."""
-    return Response(to_json(value, inf_nan_mode="null"), media_type="application/json")
-
-
 def _all(models: ModelManager) -> Response:
-    return _json({"runs": [_status(folder) for folder in models.folders()]})
+    cards = b",".join(_encoded(folder, _status) for folder in models.folders())
+    return Response(b'{"runs":[%b]}' % cards, media_type="application/json")
 
 
 def _one(models: ModelManager, name: str, points: int) -> Response:
     folder = next((folder for folder in models.folders() if folder.name == name), None)
     if folder is None:
         raise ApiError(404, f"There is no run {name!r}.", param="name", code="run_not_found")
-    status = _status(folder)
-    if "error" in status:
-        return _json(status | {"curves": {}, "samples": {}, "evals": []})
-    stages = [stage["name"] for stage in status["stages"]]
-    curves = {stage: _curves(folder.stage(stage) / "metrics.jsonl", points) for stage in stages}
-    parts = {
-        "curves": {stage: found for stage, found in curves.items() if found},
-        "samples": _samples(folder),
-        "evals": _evals(folder),
-    }
-    return _json(status | parts)
+
+    def whole(folder: RunFolder) -> dict[str, Any]:
+        status = _status(folder)
+        stages = [stage["name"] for stage in status["stages"]]
+        curves = {stage: _curves(folder.stage(stage) / "metrics.jsonl", points) for stage in stages}
+        return status | {
+            "curves": {stage: found for stage, found in curves.items() if found},
+            "samples": _samples(folder),
+            "evals": _evals(folder),
+        }
+
+    nothing: dict[str, Any] = {"curves": {}, "samples": {}, "evals": []}
+    return Response(_encoded(folder, whole, nothing), media_type="application/json")
 
 
-def _status(folder: RunFolder) -> dict[str, Any]:
-    """JSON of `read_status`, or why there is none."""
+def _encoded(
+    folder: RunFolder,
+    read: Callable[[RunFolder], dict[str, Any]],
+    nothing: dict[str, Any] | None = None,
+) -> bytes:
+    """JSON of what `read` finds in a run, or of why it cannot be read: a run folder is untrusted
+    input, and whatever it holds, the others are shown.
+    """
     try:
-        folder.check_entries()
-        return asdict(read_status(folder))
-    except (ChatlingError, OSError, KeyError, TypeError) as error:
-        return {
-            "name": folder.name,
-            "path": str(folder.path),
+        return _json(read(folder))
+    except Exception as error:
+        if not isinstance(error, ChatlingError | OSError):
+            log.exception("The run in %r cannot be read.", str(folder.path))
+        card = {
+            "name": _shown(folder.name),
+            "path": _shown(str(folder.path)),
             "alive": False,
             "process": None,
             "stages": [],
-            "error": str(error),
+            "error": _shown(str(error) or type(error).__name__),
         }
+        return _json(card | (nothing or {}))
+
+
+def _json(value: Any) -> bytes:
+    """JSON has no NaN: null stands for it. Raises ValueError for what is too deep, or no text."""
+    return to_json(value, inf_nan_mode="null")
+
+
+def _shown(text: str) -> str:
+    """A text that need be none, such as a file's name, for a reader."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _status(folder: RunFolder) -> dict[str, Any]:
+    folder.check_entries()
+    return asdict(read_status(folder))
 
 
 def _curves(path: Path, points: int) -> dict[str, list[list[float]]]:
@@ -138,9 +162,11 @@ def _evals(folder: RunFolder) -> list[dict[str, Any]]:
     found = []
     for path in _files(folder.evals, "*.json"):
         try:
-            found.append({"file": path.stem, "values": read_json(path)})
-        except ChatlingError:
+            evaluation = {"file": path.stem, "values": read_json(path, MOST_EVAL)}
+            _json(evaluation)
+        except (ChatlingError, ValueError):
             continue  # damaged, or gone meanwhile
+        found.append(evaluation)
     return found
 
 

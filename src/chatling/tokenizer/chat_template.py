@@ -46,28 +46,35 @@ def render(tokenizer: Tokenizer, conversation: Conversation) -> Rendered:
     return out
 
 
-def render_prompt(tokenizer: Tokenizer, conversation: Conversation) -> list[int]:
+def render_prompt(
+    tokenizer: Tokenizer, conversation: Conversation, *, continues: bool = False
+) -> list[int]:
     """Ids that ask for the next answer: the conversation, which ends on the user, then
-    `<|assistant_start|>`.
+    `<|assistant_start|>`. With `continues` it may end on the assistant, whose last message is left
+    open, to be continued.
     """
-    if conversation.messages[-1].role != "user":
+    ids = render(tokenizer, conversation).ids
+    if conversation.messages[-1].role == "user":
+        return [*ids, tokenizer.assistant_start]
+    if not continues:
         raise DataError(
             "A prompt has to end on a user message.", "Leave out the last assistant message."
         )
-    return [*render(tokenizer, conversation).ids, tokenizer.assistant_start]
+    return ids[:-1]
 
 
 def fit(tokenizer: Tokenizer, conversation: Conversation, room: int) -> tuple[Conversation, int]:
-    """A conversation that ends on the user without as many of its oldest turns as do not fit `room`
-    tokens, and how many those are.
+    """A conversation without as many of its oldest turns as do not fit `room` tokens, and how many
+    those are.
 
-    The system message and the last question stay, whatever their length.
+    The system message and the last question stay, whatever their length, and so does what the
+    assistant has begun to answer.
     """
     turns = [message for message in conversation.messages if message.role != "system"]
     system = conversation.messages[: len(conversation.messages) - len(turns)]
     for first in range(0, len(turns), 2):
         kept = Conversation((*system, *turns[first:]))
-        if len(render_prompt(tokenizer, kept)) <= room:
+        if len(render_prompt(tokenizer, kept, continues=True)) <= room:
             break
     return kept, first
 

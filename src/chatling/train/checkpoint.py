@@ -30,6 +30,7 @@ MODEL, OPTIMIZER, CONFIG, LOOP, RNG = (
     "rng.safetensors",
 )
 MODEL_FILES = (MODEL, CONFIG)
+MOST_CONFIG = 4 << 20  # bytes of config.json
 CHECKPOINT_FILES = (*MODEL_FILES, OPTIMIZER, RNG, LOOP)
 MADE_AGAIN = (
     "Put it back from a copy, or start the run again: it makes the model again from its stage's"
@@ -144,7 +145,7 @@ def open_model(folder: Path, world: DistContext | None = None) -> ModelConfig:
 
 def model_shape(folder: Path) -> ModelConfig:
     """What a model's config.json says. Raises DataError, also for a newer format."""
-    found = read_json(folder / CONFIG)
+    found = read_json(folder / CONFIG, MOST_CONFIG)
     if not isinstance(found, dict) or not isinstance(found.get("model"), dict):
         raise DataError(f"{folder / CONFIG} does not describe a model.", MADE_AGAIN)
     check_format(found, folder / CONFIG)

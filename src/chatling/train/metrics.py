@@ -9,7 +9,7 @@ from typing import Any
 
 from chatling.run_dir import disk_errors, read_plain, write_atomic
 
-MOST = 2 << 30  # bytes of a log that is read
+MOST = 256 << 20  # bytes of a log that is read
 
 
 class MetricsLog:
@@ -45,7 +45,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             line = json.loads(text)
         except (ValueError, RecursionError):
             continue  # cut off by a kill
-        if isinstance(line, dict) and type(line.get("step")) is int and line["step"] >= 0:
+        if isinstance(line, dict) and type(line.get("step")) is int and 0 <= line["step"] < 1 << 53:
             lines.append({key: value for key, value in line.items() if _known(key, value)})
     return lines
 
