@@ -191,6 +191,7 @@ def test_new_values_out_of_range(wrong: dict[str, Any]) -> None:
         SamplingParams(**wrong)
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.fixed_dictionaries(

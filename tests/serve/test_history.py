@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.inference.async_engine import AsyncEngine
@@ -148,6 +148,7 @@ PARTS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=4), PARTS), min_size=1, max_size=4))
 def test_any_conversation_is_restored(turns: list[tuple[str, list[Part]]]) -> None:
     memory = AnswerMemory()

@@ -29,7 +29,7 @@ UNREAD = 1 << 20
 
 class PatientProtocol(H11Protocol):
     """Closes a connection whose request's head does not come within `PATIENCE` seconds, however
-    slowly it trickles, and one that goes on sending what was refused.
+    slowly it trickles, and one that keeps sending what was refused.
     """
 
     _waiting: asyncio.TimerHandle | None = None
