@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from chatling.errors import ChatlingError, nearest
-from chatling.serve import openai, runs_api, static
+from chatling.serve import api_page, openai, runs_api, static
 from chatling.serve.completion import Service
 from chatling.serve.errors import ApiError, Limits
 from chatling.serve.faults import fault
@@ -59,6 +59,7 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,  # the middleware takes them away
     )
+    app.state.locked = key is not None
     app.add_middleware(
         SecurityMiddleware,
         metrics=metrics,
@@ -73,7 +74,7 @@ def create_app(
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
         )
-    for router in (openai.router, static.router, runs_api.router):
+    for router in (openai.router, static.router, runs_api.router, api_page.router):
         app.include_router(router)
     app.mount("/ui", StaticFiles(directory=static.UI), name="ui")
     for kind in (ApiError, ChatlingError, RequestValidationError, HTTPException, Exception):

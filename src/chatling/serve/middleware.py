@@ -44,6 +44,7 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 OPEN_PATHS = (
     "/",
     "/runs",
+    "/v1",
     "/health",
     "/health/live",
     "/health/ready",
