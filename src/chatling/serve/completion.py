@@ -218,9 +218,10 @@ class CompletionJob:
             ends = Counter(choice.finish_reason or "cut off" for choice in self.choices)
             sampled = self.usage()["completion_tokens"]
             self.facts |= {"completion_tokens": sampled, "finish": dict(ends)}
-            for choice in self.choices if self.place is not None else ():
-                answer = [Part(chunk.kind, chunk.text) for chunk in joined(choice.chunks)]
-                self.service.answers.remember(self.place, answer)
+            if self.place is not None:
+                for choice in self.choices:
+                    answer = [Part(chunk.kind, chunk.text) for chunk in joined(choice.chunks)]
+                    self.service.answers.remember(self.place, answer)
             if self.service.log_text:
                 self.facts["answers"] = [choice.text for choice in self.choices]
         await self.held.aclose()
