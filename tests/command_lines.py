@@ -71,6 +71,7 @@ FOREIGN_FLAGS = {
     "vllm": {"--model-impl"},
     "llama-server": {"--jinja", "--temp"},
     "styles": {"--ink", "--muted", "--grid", "--series-"},
+    "docker": {"--add-host"},
     "pip": {
         *("--quiet", "--disable-pip-version-check", "--constraint", "--editable", "--no-deps"),
         *("--index-url", "--timeout", "--retries"),

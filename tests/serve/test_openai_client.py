@@ -321,6 +321,14 @@ def test_error_codes(client: openai.OpenAI) -> None:
     assert "192" in str(caught.value)
     assert "504" in str(caught.value)
     assert "truncation" in str(caught.value)
+    extra = {"truncation": "auto"}
+    with pytest.raises(openai.BadRequestError, match="even without the older messages") as caught:
+        chat(client, messages=[{"role": "user", "content": "x" * 500}], extra_body=extra)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "messages")
+    for field in ("max_tokens", "max_completion_tokens"):
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model="tiny", messages=HELLO, **{field: 10**6})
+        assert (caught.value.code, caught.value.param) == ("limit_exceeded", field)
     with pytest.raises(openai.BadRequestError) as caught:
         complete(client, prompt="x" * 500)
     assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
