@@ -59,7 +59,7 @@ def make_learned(preset: str, digits: int, steps: int) -> Source:
         window_pattern="SL" if preset == "modern" else None,
     )
     model = GPT(recipe.resolve(words.vocab_size))
-    model.initialise(torch.Generator().manual_seed(0))
+    model.initialize(torch.Generator().manual_seed(0))
     rows = [render(words, each) for each in CONVERSATIONS]
     length = max(len(row.ids) for row in rows)
     ids = torch.tensor([row.ids + [words.bos] * (length - len(row.ids)) for row in rows])

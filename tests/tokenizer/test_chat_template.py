@@ -113,7 +113,7 @@ def test_specials_cannot_be_spelled(tokenizer: Tokenizer, text: str) -> None:
 
 
 @given(conversations())
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_template_equals_renderer(
     tokenizer: Tokenizer, hf: PreTrainedTokenizerFast, conversation: Conversation
 ) -> None:
@@ -122,6 +122,7 @@ def test_template_equals_renderer(
 
 
 @given(conversations(prompt=True))
+@settings(deadline=None)
 def test_template_equals_prompt(
     tokenizer: Tokenizer, hf: PreTrainedTokenizerFast, conversation: Conversation
 ) -> None:
