@@ -5,9 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chatling.llm import LLM, SamplingParams, load_model, load_tokenizer, train_recipe
+    from chatling.llm import (
+        LLM,
+        SamplingParams,
+        StructuredOutputsParams,
+        load_model,
+        load_tokenizer,
+        train_recipe,
+    )
 
-__all__ = ["LLM", "SamplingParams", "load_model", "load_tokenizer", "train_recipe"]
+__all__ = [
+    "LLM",
+    "SamplingParams",
+    "StructuredOutputsParams",
+    "load_model",
+    "load_tokenizer",
+    "train_recipe",
+]
 
 
 def __getattr__(name: str) -> Any:

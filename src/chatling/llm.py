@@ -12,12 +12,24 @@ from chatling.hardware.detect import find_device
 from chatling.inference.engine import Engine
 from chatling.inference.request import Completion, Event, Request
 from chatling.inference.sampling import SamplingParams
+from chatling.inference.structured_outputs import StructuredOutputsParams
 from chatling.messages import Conversation
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
 from chatling.train import checkpoint
+
+__all__ = [
+    "LLM",
+    "SamplingParams",
+    "StructuredOutputsParams",
+    "TokenLogprob",
+    "load_model",
+    "load_tokenizer",
+    "open_engine",
+    "train_recipe",
+]
 
 GREEDY = SamplingParams(temperature=0.0)
 

@@ -17,7 +17,6 @@ CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
 MEANT = {
     "tools": [{"type": "function"}],
     "functions": [{"name": "f"}],
-    "response_format": {"type": "json_object"},
     "suffix": "b",
 }
 

@@ -290,7 +290,7 @@ def test_a_run_name_means_its_last_stage(client: openai.OpenAI) -> None:
             openai.BadRequestError,
             "tools",
         ),
-        ({"response_format": {"type": "json_object"}}, openai.BadRequestError, "response_format"),
+        ({"response_format": {"type": "xml"}}, openai.BadRequestError, "response_format.type"),
         ({"presence_penalty": 1}, openai.BadRequestError, "presence_penalty"),
         ({"seed": 2**80}, openai.BadRequestError, "seed"),
     ],

@@ -73,7 +73,11 @@ class AsyncEngine:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, request: Request, on_event: Callable[[Event], None]) -> Ticket:
+    def prepare(self, request: Request) -> RequestState:
+        """As `Engine.prepare`."""
+        return self.engines[0].prepare(request)
+
+    def submit(self, request: Request | RequestState, on_event: Callable[[Event], None]) -> Ticket:
         """Queue a request. Raises ChatlingError when it cannot be read, QueueFull when too many
         wait or the service has closed.
         """
@@ -222,7 +226,12 @@ class ResponseStream:
     has to be called.
     """
 
-    def __init__(self, bridge: EventBridge, service: AsyncEngine, requests: Sequence[Request]):
+    def __init__(
+        self,
+        bridge: EventBridge,
+        service: AsyncEngine,
+        requests: Sequence[Request | RequestState],
+    ):
         """Hands all requests to the service, or none. Raises as `AsyncEngine.submit`."""
         self.events: Batch = []
         self.arrived = asyncio.Event()

@@ -21,10 +21,12 @@ from chatling.inference.sampling import (
     SamplingParams,
     Summary,
     TopLogprobs,
+    constrain,
     log_probability,
     top_logprobs_of,
 )
 from chatling.inference.scheduler import Scheduler
+from chatling.inference.structured_outputs import GrammarCompiler
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 
@@ -88,6 +90,7 @@ class Engine:
         )
         # after the runner, which refuses more rows than fit the memory
         self.scheduler = Scheduler(max_batch_size, self.runner.prefill_blocks)
+        self.grammars = GrammarCompiler(tokenizer)
         self.model, self.device = self.runner.model, self.runner.device
         self._rows: Sequence[RequestState | None] = ()  # of the last decoding step
         self._sampler = self._sampler_for(())  # theirs: made again when they change
@@ -116,15 +119,20 @@ class Engine:
         self.generate([Request((0,), SamplingParams(max_tokens=1))])
         self.scheduler.prefixes.forget()
 
-    def prepare(self, request: Request) -> RequestState:
-        """A request ready to be queued. Raises ChatlingError when its prompt cannot be read. Any
-        thread may call it.
+    def prepare(self, request: Request | RequestState) -> RequestState:
+        """A request ready to be queued. Raises ChatlingError when its prompt cannot be read, or its
+        schema not be compiled, which may take seconds. Any thread may call it.
         """
-        return RequestState(request, self.tokenizer, self.context)
+        if isinstance(request, RequestState):
+            return request
+        state = RequestState(request, self.tokenizer, self.context)
+        if request.sampling.structured_outputs is not None:
+            state.grammar = self.grammars.start(request.sampling.structured_outputs)
+        return state
 
     def submit(self, request: Request | RequestState) -> RequestState:
-        """Queue a request. Raises ChatlingError when its prompt cannot be read."""
-        state = request if isinstance(request, RequestState) else self.prepare(request)
+        """Queue a request. Raises as `prepare`."""
+        state = self.prepare(request)
         self.scheduler.waiting.append(state)
         return state
 
@@ -315,6 +323,8 @@ class Engine:
     ) -> list[Sampled]:
         """A token for each row of logits (B, V)."""
         places = [0 if row is None else len(row.completion.ids) for row in rows]
+        allowed = [row.grammar.allowed if row and row.grammar else None for row in rows]
+        logits, summary = constrain(logits, allowed, summary)
         ids, logprobs = sampler(logits, places, summary)
         top_logprobs = sampler.likeliest(logits)
         return list(zip(ids.tolist(), logprobs.tolist(), top_logprobs, strict=True))

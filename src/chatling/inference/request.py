@@ -8,6 +8,7 @@ from chatling.errors import ChatlingError
 from chatling.inference.detokenizer import Chunk, Detokenizer
 from chatling.inference.prefix_cache import block_keys
 from chatling.inference.sampling import SamplingParams, TopLogprobs
+from chatling.inference.structured_outputs import Grammar
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.calculator import calculate
 
@@ -93,6 +94,7 @@ class RequestState:
         self.slot = -1  # of the cache, once it runs
         self.blocks = block_keys(request.prompt)
         self.read = 0  # how much of the prompt is in the cache
+        self.grammar: Grammar | None = None  # that the answer has to follow
         self.error: Exception | None = None  # what went wrong in this request alone
         self.detokenizer = Detokenizer(
             tokenizer, request.sampling.stop, len(self.prompt_text) if request.echo else 0
@@ -127,6 +129,8 @@ class RequestState:
                     None, False, self.detokenizer.flush(), logprob, "stop", top_logprobs
                 )
             self._calculator(token)
+            if self.grammar is not None:
+                self.grammar.push(token)
         done = self.completion
         self.tokens.append(token)
         done.ids.append(token)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from chatling.errors import ChatlingError
+from chatling.inference.structured_outputs import StructuredOutputsParams
 from chatling.messages import shown
 
 GREEDY_BELOW = 1e-5  # a temperature under this would overflow; it means the same as 0
@@ -37,8 +38,9 @@ class SamplingParams:
     likeliest; the repetition penalty (CTRL, arXiv 1909.05858) acts on all tokens of prompt and
     answer; `logit_bias` is pairs of (token id, what to add to its logit). `max_tokens` counts
     sampled tokens, not those that the calculator puts in. The text ends before the first of the
-    `stop` strings. `top_logprobs` likeliest tokens of each place come with its event. Raises
-    ChatlingError on values out of range.
+    `stop` strings. `top_logprobs` likeliest tokens of each place come with its event. With
+    `structured_outputs` only tokens that keep to a JSON schema are drawn, and no calculator calls.
+    Raises ChatlingError on values out of range.
     """
 
     temperature: float = 1.0
@@ -51,6 +53,7 @@ class SamplingParams:
     repetition_penalty: float = 1.0
     logit_bias: tuple[tuple[int, float], ...] = ()
     top_logprobs: int = 0
+    structured_outputs: StructuredOutputsParams | None = None
 
     def __post_init__(self) -> None:
         for name, good, wanted in _CHECKS:
@@ -101,6 +104,11 @@ _CHECKS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         "top_logprobs",
         lambda value: _count(0)(value) and value <= MAX_TOP_LOGPROBS,
         f"a whole number from 0 to {MAX_TOP_LOGPROBS}",
+    ),
+    (
+        "structured_outputs",
+        lambda value: value is None or isinstance(value, StructuredOutputsParams),
+        "StructuredOutputsParams",
     ),
 )
 
@@ -171,7 +179,7 @@ class Sampler:
         their log-probabilities (B,).
 
         `summary` is `summarize(logits)` where it is known already. Log-probabilities are the
-        model's own: of the logits as they came,
+        model's own: of the logits as they came (`constrain` may have been there),
         before penalties, temperature and filters. Every operation treats rows apart, and the draw
         inverts the cumulative distribution in vocabulary order: no row depends on its neighbors.
         """
@@ -280,15 +288,36 @@ def summarize(logits: Tensor) -> Summary:
     return best, logits.amax(dim=-1) - totals, totals
 
 
+def constrain(
+    logits: Tensor, allowed: Sequence[Tensor | None], summary: Summary | None = None
+) -> tuple[Tensor, Summary | None]:
+    """Logits (B, V) and their summary with those tokens of a row impossible that are not `allowed`
+    (V,) bool; None allows all, and such a row keeps its bits.
+    """
+    if all(row is None for row in allowed):
+        return logits, summary
+    constrained = torch.tensor([row is not None for row in allowed], device=logits.device)
+    every = torch.ones(logits.shape[-1], dtype=torch.bool)
+    possible = torch.stack([every if row is None else row for row in allowed]).to(logits.device)
+    masked = logits.masked_fill(~possible, float("-inf"))
+    if summary is None:
+        return masked, None
+    best, logprob, total = (
+        torch.where(constrained, new, old)
+        for new, old in zip(summarize(masked), summary, strict=True)
+    )
+    return masked, (best, logprob, total)
+
+
 def log_probability(logits: Tensor, ids: Tensor) -> Tensor:
     """(B,) log-probabilities of ids (B,) under logits (B, V)."""
     return logits.gather(1, ids[:, None])[:, 0] - logits.logsumexp(dim=-1)
 
 
 def top_logprobs_of(logits: Tensor, count: int) -> list[TopLogprobs]:
-    """The `count` likeliest tokens of each row of logits (B, V)."""
+    """The `count` likeliest tokens of each row of logits (B, V); fewer where fewer are possible."""
     logprobs, ids = logits.log_softmax(dim=-1).topk(min(count, logits.shape[-1]), dim=-1)
     return [
-        tuple(zip(some, theirs, strict=True))
+        tuple(pair for pair in zip(some, theirs, strict=True) if pair[1] > float("-inf"))
         for some, theirs in zip(ids.tolist(), logprobs.tolist(), strict=True)
     ]

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from chatling.errors import ChatlingError
 from chatling.inference.async_engine import EventBridge, QueueFull, ResponseStream, Ticket
 from chatling.inference.detokenizer import Chunk, TokenLogprob, joined
 from chatling.inference.request import Event, Request, RequestState
@@ -39,6 +40,7 @@ class Service:
     log_text: bool = False
     bridge: EventBridge = field(default_factory=EventBridge)
     answers: AnswerMemory = field(default_factory=AnswerMemory)
+    compiling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass
@@ -122,7 +124,9 @@ class CompletionJob:
         self.prompts = (
             await asyncio.to_thread(read, self.model) if characters > LONG else read(self.model)
         )
-        requests = self._requests(body, options)
+        asked = self._requests(body, options)
+        structured = asked[0].sampling.structured_outputs is not None
+        requests = await self._prepared(asked) if structured else asked
         try:
             self.responses = ResponseStream(self.service.bridge, self.model.service, requests)
         except QueueFull as error:
@@ -135,6 +139,17 @@ class CompletionJob:
             Choice(i, ticket, options.echo_from, options.tokens == 0)
             for i, ticket in enumerate(self.responses.tickets)
         ]
+
+    async def _prepared(self, requests: Sequence[Request]) -> list[RequestState]:
+        """With their schema compiled: in a thread, of which no more than one may be busy with it.
+        Raises ApiError for a schema that cannot be compiled.
+        """
+        prepare = self.model.service.prepare
+        async with self.service.compiling:
+            try:
+                return await asyncio.to_thread(lambda: [prepare(each) for each in requests])
+            except ChatlingError as error:
+                raise ApiError(400, str(error), param="response_format") from error
 
     def _requests(self, body: SamplingFields, options: RequestOptions) -> list[Request]:
         answers = len(self.prompts) * (body.n or 1)

@@ -21,10 +21,6 @@ REQUEST_FIELDS: Mapping[str, tuple[tuple[Any, ...], str]] = {
     "function_call": (("none", "auto"), _TOOLS),
     "frequency_penalty": ((0,), _PENALTY),
     "presence_penalty": ((0,), _PENALTY),
-    "response_format": (
-        ({"type": "text"},),
-        'answers are plain text, and only {"type": "text"} is taken',
-    ),
     "modalities": ((["text"],), "answers are text"),
     "audio": ((), "answers are text"),
     "web_search_options": ((), "the model searches nothing"),

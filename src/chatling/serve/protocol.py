@@ -27,7 +27,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from chatling.errors import ChatlingError
 from chatling.inference.sampling import LIMITS, MAX_BIAS, MAX_TOP_LOGPROBS, SamplingParams
+from chatling.inference.structured_outputs import StructuredOutputsParams
 from chatling.messages import PART_KINDS, Conversation, Message, Part, PartKind, Role
 from chatling.serve.faults import (
     FOREIGN_ROLES,
@@ -176,6 +178,34 @@ class StreamOptions(Model):
     include_usage: bool | None = None
 
 
+class JsonSchema(Model):
+    """`strict` changes nothing: a schema is always kept to."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class ResponseFormat(Model):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+    @model_validator(mode="after")
+    def _has_schema(self) -> ResponseFormat:
+        if self.type == "json_schema" and self.json_schema is None:
+            raise wrong("json_schema is missing", "json_schema")
+        try:
+            _ = self.structured_outputs
+        except ChatlingError as error:
+            raise wrong(str(error).removesuffix("."), "json_schema.schema") from None
+        return self
+
+    @property
+    def structured_outputs(self) -> StructuredOutputsParams | None:
+        if self.type == "json_schema" and self.json_schema is not None:
+            return StructuredOutputsParams(json=self.json_schema.schema_)
+        return StructuredOutputsParams(json_object=True) if self.type == "json_object" else None
+
+
 class SamplingFields(Model):
     """What chat and plain completions share."""
 
@@ -202,6 +232,7 @@ class SamplingFields(Model):
         ]
         | None
     ) = None
+    response_format: ResponseFormat | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -213,6 +244,8 @@ class SamplingFields(Model):
     def sampling_params(self, max_tokens: int, top_logprobs: int) -> list[SamplingParams]:
         """The settings of each of the `n` answers to a prompt."""
         seed = secrets.randbits(63) if self.seed is None else self.seed
+        form = self.response_format
+        structured = None if form is None else form.structured_outputs
         return [
             SamplingParams(
                 temperature=1.0 if self.temperature is None else self.temperature,
@@ -225,6 +258,7 @@ class SamplingFields(Model):
                 stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ()),
                 logit_bias=tuple((int(t), bias) for t, bias in (self.logit_bias or {}).items()),
                 top_logprobs=top_logprobs,
+                structured_outputs=structured,
             )
             for i in range(self.n or 1)
         ]
