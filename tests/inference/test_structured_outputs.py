@@ -281,7 +281,6 @@ HOSTILE: dict[str, Callable[[], Any]] = {
             for i in range(40)
         ]
     },
-    "multiples": lambda: {"allOf": [{"type": "integer", "multipleOf": p} for p in (101, 103, 107)]},
 }
 
 
