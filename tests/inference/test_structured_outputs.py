@@ -197,7 +197,9 @@ def test_a_stream_says_the_same(engine: Engine) -> None:
 
 def test_white_space_ends(engine: Engine, tokenizer: Tokenizer) -> None:
     blank = tuple((token, 100.0) for token in tokenizer.encode(" \n"))
-    (answer,) = engine.generate([following(PERSON, logit_bias=blank, temperature=0, max_tokens=400)])
+    (answer,) = engine.generate(
+        [following(PERSON, logit_bias=blank, temperature=0, max_tokens=400)]
+    )
     assert answer.finish_reason == "stop"
     validate(PERSON, answer.text)
 
