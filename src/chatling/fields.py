@@ -64,6 +64,14 @@ def config(kind: type[T]) -> type[T]:
     validator: Any = classmethod(_emptied)
     kind._emptied = model_validator(mode="before")(validator)  # type: ignore[attr-defined]
     checked: Any = pydantic_dataclass(frozen=True, config=RULES)(kind)
+    # pydantic does not hand on the docstrings of a base
+    inherited = {
+        name: info.description
+        for base in reversed(kind.__mro__[1:])
+        for name, info in getattr(base, "__pydantic_fields__", {}).items()
+    }
+    for name, info in checked.__pydantic_fields__.items():
+        info.description = info.description or inherited.get(name)
     construct = checked.__init__
 
     @functools.wraps(construct)

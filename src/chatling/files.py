@@ -74,7 +74,8 @@ def disk_errors(path: Path, hint: str | None = None) -> Iterator[None]:
         raise
 
 
-def fsync_folder(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Have the disk keep a file's content, or a folder's names."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -101,7 +102,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
-            fsync_folder(path.parent)
+            fsync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -181,7 +182,7 @@ def building_folder(path: Path, hint: str | None = None) -> Iterator[Path]:
             write_manifest(temporary)
             remove(path)
             os.replace(temporary, path)
-            fsync_folder(path.parent)
+            fsync(path.parent)
         finally:
             remove(temporary)
 
@@ -200,9 +201,7 @@ def write_manifest(folder: Path) -> None:
     """
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
+        fsync(path)
         files[str(path.relative_to(folder))] = {
             "bytes": path.stat().st_size,
             "sha256": sha256_file(path),

@@ -25,8 +25,7 @@ from chatling.run_dir import STAGES as ORDER
 from chatling.tokenizer.train import TokenizerConfig
 from chatling.train.batch_sources import packed_batches
 from chatling.train.charts import LOSS, Chart
-from chatling.train.checkpoint import open_model
-from chatling.train.context import build
+from chatling.train.context import build_from
 from chatling.train.metrics import read_metrics
 from chatling.train.setup import open_context
 from chatling.train.stage_base import (
@@ -66,13 +65,10 @@ class Again(TrainingStage):
         return StagePlan(self.name, tokens, STEPS, tokens * flops_per_token(model), True)
 
     def work(self, job: Job) -> None:
-        context, start = open_context(job), job.folder.model(self.start_from(job))
-        shape = open_model(start, context.world)
-        model, optimizer = build(
-            context, shape, context.optim_settings(shape.width), start_from=start
-        )
+        context = open_context(job)
+        model, optimizer = build_from(context, self.start_from(job))
         batches, held_out = (
-            packed_batches(context, job.shards("base", split), ROWS, shape.context)
+            packed_batches(context, job.shards("base", split), ROWS, model.config.context)
             for split in ("train", "validation")
         )
         evaluate = token_evaluation(context, model, held_out.once(256))

@@ -95,6 +95,22 @@ class BaseConfig:
 
 
 @config
+class LaterStageConfig:
+    """What the tables of the stages after base share."""
+
+    learning_rate_fraction: Rate = field(default=1.0, kw_only=True)
+    """Of the base stage's rates; usual: mid 1, sft 0.02, dpo 0.01, rl 0.05."""
+    epochs: Epochs = field(default=1, kw_only=True)
+    """Times through the mixture, the pairs or the questions."""
+    pad_to_multiple_of: Width = field(default=64, kw_only=True)
+    """Conversations and answers are padded to multiples of this many tokens, when not packed."""
+    warmup: CountOrZero = field(default=0, kw_only=True)
+    """Steps, at most a quarter of all."""
+    warmdown: Fraction = field(default=1.0, kw_only=True)
+    """Fraction of the steps."""
+
+
+@config
 class MixtureEntry:
     """One part of a mixture. `epochs` times `count` conversations are taken."""
 
@@ -143,7 +159,7 @@ class MixtureEntry:
 
 
 @config
-class FinetuneConfig:
+class FinetuneConfig(LaterStageConfig):
     """The `[mid]` or `[sft]` table."""
 
     mixture: tuple[MixtureEntry, ...]
@@ -152,20 +168,10 @@ class FinetuneConfig:
     """true (the default of `[mid]`): rows packed end to end, all tokens trained on. false (that of
     `[sft]`): whole conversations, padded, only the assistant's tokens trained on.
     """
-    learning_rate_fraction: Rate = 1.0
-    """Of the base stage's rates; usual for sft: 0.02."""
-    epochs: Epochs = 1
-    """Times through the mixture."""
     batch_tokens: BatchTokens = 524_288
     """Of a step, when packed."""
     batch_conversations: Count = 32
     """Of a step, when not packed."""
-    pad_to_multiple_of: Width = 64
-    """Conversations are padded to multiples of this many tokens, when not packed."""
-    warmup: CountOrZero = 0
-    """Steps, at most a quarter of all."""
-    warmdown: Fraction = 1.0
-    """Fraction of the steps."""
     validation: tuple[MixtureEntry, ...] = ()
     """A validation set of its own, a list like the mixture; empty: what the mixture's parts hold
     out.
@@ -207,7 +213,7 @@ class FinetuneConfig:
 
 
 @config
-class DPOConfig:
+class DPOConfig(LaterStageConfig):
     """The `[dpo]` table."""
 
     data: Text
@@ -224,20 +230,11 @@ class DPOConfig:
     """Weight of the chosen answers' next-token loss, for answers the model would never give by
     itself.
     """
-    learning_rate_fraction: Rate = 0.01
-    """Of the base stage's rates."""
+    learning_rate_fraction: Rate = field(default=0.01, kw_only=True)
     matrices_only: Flag = False
     """Embeddings, head and scales stay as they are, which keeps other skills."""
-    epochs: Epochs = 1
-    """Times through the pairs."""
     batch_pairs: Count = 32
     """Of a step, on all processes."""
-    pad_to_multiple_of: Width = 64
-    """Answers are padded to multiples of this many tokens."""
-    warmup: CountOrZero = 0
-    """Steps, at most a quarter of all."""
-    warmdown: Fraction = 1.0
-    """Fraction of the steps."""
     validation_pairs: Count = 500
     """At most, of those held out."""
     evaluate_every: CountOrZero = field(default=50, metadata={"inert": True})
@@ -254,7 +251,7 @@ class DPOConfig:
 
 
 @config
-class RLConfig:
+class RLConfig(LaterStageConfig):
     """The `[rl]` table."""
 
     task: Text = "GSM8K"
@@ -271,8 +268,7 @@ class RLConfig:
     """The likeliest tokens that are sampled from; 0: all."""
     max_tokens: Annotated[int, bounded(ge=1, le=2**20)] = 256
     """Sampled tokens of an answer."""
-    learning_rate_fraction: Rate = 0.05
-    """Of the base stage's rates."""
+    learning_rate_fraction: Rate = field(default=0.05, kw_only=True)
     interpolation: Annotated[float, bounded(gt=0, le=1)] = 1.0
     """How far the finished model goes from where RL began to where it ended; below 1 keeps more of
     the rest.
@@ -283,12 +279,6 @@ class RLConfig:
     """Weight of the next-token loss of a step of SFT's conversations beside each step, which keeps
     other skills.
     """
-    warmup: CountOrZero = 0
-    """Steps, at most a quarter of all."""
-    warmdown: Fraction = 1.0
-    """Fraction of the steps."""
-    epochs: Epochs = 1
-    """Times through the questions."""
     steps: Count | None = None
     """The length, instead of epochs."""
     normalize_advantage: Flag = field(default=False, metadata={"hashed_as": "normalise_advantage"})
@@ -301,8 +291,6 @@ class RLConfig:
     """Passes over each step's answers; above 1 wants a clip."""
     max_batch_size: Width = 256
     """Answers decoded at once."""
-    pad_to_multiple_of: Width = 64
-    """Answers are padded to multiples of this many tokens."""
     evaluate_every: CountOrZero = field(default=60, metadata={"inert": True})
     """Steps between evaluations; 0: only in the end."""
     evaluate_questions: Count = field(default=400, metadata={"inert": True})

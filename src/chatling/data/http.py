@@ -22,7 +22,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import hf_raise_for_status, httpx
 
 from chatling.errors import ChatlingError, DataError, Interrupted
-from chatling.run_dir import disk_errors, fsync_folder, sha256_file
+from chatling.run_dir import disk_errors, fsync, sha256_file
 
 Result = TypeVar("Result")
 ATTEMPTS = 6  # in a row without a byte of progress
@@ -132,7 +132,7 @@ def download(
         with open(part, "rb") as file:
             os.fsync(file.fileno())
         os.replace(part, target)
-        fsync_folder(target.parent)
+        fsync(target.parent)
 
 
 def _transfer(

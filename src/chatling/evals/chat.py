@@ -16,7 +16,7 @@ from chatling.errors import DataError
 from chatling.evals.config import write_results
 from chatling.evals.loglikelihood import ModelScorer, OnProgress, Question, Scorer, crop
 from chatling.hardware.distributed import DistContext
-from chatling.inference.engine import Engine, Request, SamplingParams
+from chatling.inference.engine import Completion, Engine, Request, SamplingParams
 from chatling.messages import Conversation, Part
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder
@@ -282,6 +282,32 @@ def pass_at_k(samples: int, right: int, k: int) -> float:
     if not 1 <= k <= samples:
         raise ValueError(f"pass@{k} needs at least {k} samples, not {samples}")
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
+
+
+def judge(tokenizer: Tokenizer, task: Task, example: Conversation, completion: Completion) -> float:
+    """The reward of an answer that the engine gave."""
+    return task.reward(example, parse_completion(tokenizer, completion.ids))
+
+
+def sampled_scores(
+    engine: Engine, task: Task, sampling: Sequence[SamplingParams], world: DistContext
+) -> dict[str, float]:
+    """Each question answered greedily and once with each of `sampling`: `val_accuracy` (greedy) and
+    `pass@1` to as many as there are.
+
+    The ranks share the questions. Those whose prompt does not fit the context count as wrong.
+    """
+    limit = max(each.max_tokens for each in sampling)
+    draws = [SamplingParams(temperature=0.0, max_tokens=limit), *sampling]
+    sums = [0.0] * (2 + len(sampling))
+    for greedy, *drawn in answer_task(engine, engine.tokenizer, task, draws, world, seed_stride=0):
+        hits = sum(answer.correct for answer in drawn)
+        passes = (pass_at_k(len(drawn), hits, k) for k in range(1, len(drawn) + 1))
+        sums = [a + b for a, b in zip(sums, (1, greedy.correct, *passes), strict=True)]
+    count, right, *passed = world.all_reduce_scalars(sums, engine.device)
+    return {"val_accuracy": right / count} | {
+        f"pass@{k}": value / count for k, value in enumerate(passed, 1)
+    }
 
 
 def chatcore(results: Sequence[Result], tasks: Collection[str]) -> float | None:

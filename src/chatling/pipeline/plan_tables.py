@@ -1,6 +1,6 @@
 """The plan as tables."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -52,91 +52,90 @@ def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Cons
         console.print(_machine_table(flops))
 
 
-def _table(columns: Sequence[str]) -> Table:
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for i, column in enumerate(columns):
         table.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def _model_table(plan: Plan) -> Table:
-    table = _table(["", "parameters"])
-    for group, count in plan.parameters.items():
-        if count:
-            table.add_row(group.replace("_", " "), f"{count:,}")
-    table.add_row("FLOPs a token", f"{plan.flops_per_token:,.3g}")
-    return table
+    counts = [
+        (group.replace("_", " "), f"{count:,}") for group, count in plan.parameters.items() if count
+    ]
+    return _table(["", "parameters"], [*counts, ("FLOPs a token", f"{plan.flops_per_token:,.3g}")])
 
 
 def _stage_table(plan: Plan, machine: Machine | None) -> Table:
-    table = _table(
-        ["", "conversations", "tokens", "steps", "FLOPs", *(["time"] if machine else [])]
-    )
-    for stage in plan.stages:
-        about = "" if stage.exact else "~"
-        talks = "" if stage.conversations is None else f"{stage.conversations:,}"
-        row = [
+    """Without a machine, without times."""
+    rate = machine.tflops * 1e12 * REACHED[machine.device] if machine else 1.0
+    flops = sum(plan.work.values())
+    rows = [
+        (
             stage.name,
-            talks,
-            f"{about}{_short(stage.tokens)}",
-            f"{about}{stage.steps:,}",
+            "" if stage.conversations is None else f"{stage.conversations:,}",
+            f"{_about(stage.exact)}{_short(stage.tokens)}",
+            f"{_about(stage.exact)}{stage.steps:,}",
             f"{stage.flops:.2e}",
-        ]
-        if machine:
-            row.append(duration(stage.seconds(machine.tflops, REACHED[machine.device])))
-        table.add_row(*row)
+            duration(stage.flops / rate),
+        )
+        for stage in plan.stages
+    ]
+    columns = ("", "conversations", "tokens", "steps", "FLOPs", "time")
     if machine:
-        total = sum(stage.seconds(machine.tflops, REACHED[machine.device]) for stage in plan.stages)
-        table.add_row("all", "", "", "", f"{sum(plan.work.values()):.2e}", duration(total))
-    return table
+        return _table(columns, [*rows, ("all", "", "", "", f"{flops:.2e}", duration(flops / rate))])
+    return _table(columns[:-1], [row[:-1] for row in rows])
 
 
 def _use_table(plan: Plan) -> Table:
-    table = _table(["", "holds", "characters", "tokens", "epochs"])
-    table.columns[0].overflow = "fold"
-    for use in plan.uses:
-        about = "" if use.held.exact else "~"
-        held = (
-            f"{about}{use.held.items:,} {use.unit}",
-            f"{about}{_short(use.held.characters)}",
+    rows = [
+        (
+            f"{use.stage}: {use.name}",
+            f"{_about(use.held.exact)}{use.held.items:,} {use.unit}",
+            f"{_about(use.held.exact)}{_short(use.held.characters)}",
             f"~{_short(use.tokens)}",
+            f"~{use.epochs:,.1f}",
         )
-        table.add_row(f"{use.stage}: {use.name}", *held, f"~{use.epochs:,.1f}")
+        for use in plan.uses
+    ]
+    table = _table(["", "holds", "characters", "tokens", "epochs"], rows)
+    table.columns[0].overflow = "fold"
     return table
 
 
 def _memory_table(plan: Plan, machine: Machine | None) -> Table:
-    table = _table(["", "GB"])
-    for name, size in plan.memory.items():
-        table.add_row(name, f"{size / 1e9:.2f}")
-    table.add_row(
-        "memory in all",
-        f"{sum(plan.memory.values()) / 1e9:.2f}"
-        + (f" of {machine.memory / 1e9:.1f}" if machine else ""),
-    )
+    rows = [(name, f"{size / 1e9:.2f}") for name, size in plan.memory.items()]
+    of = f" of {machine.memory / 1e9:.1f}" if machine else ""
+    rows.append(("memory in all", f"{sum(plan.memory.values()) / 1e9:.2f}{of}"))
     if plan.text is not None:
         has = (
             f"{plan.text.shards:,} shards with {_short(plan.text.characters)} characters, and one"
             " for validation"
         )
-        table.add_row(f"text to fetch: {has}", f"{plan.text.download / 1e9:.1f}")
-    table.add_row("run folder", f"{sum(plan.disk.values()) / 1e9:.2f}")
-    return table
+        rows.append((f"text to fetch: {has}", f"{plan.text.download / 1e9:.1f}"))
+    return _table(["", "GB"], [*rows, ("run folder", f"{sum(plan.disk.values()) / 1e9:.2f}")])
 
 
 def _machine_table(flops: float) -> Table:
-    table = _table(["", "TFLOP/s", "GB/s", "time", "source"])
-    table.columns[-1].justify = "left"
-    for fact in MACHINES:
-        seconds = flops / (fact.tflops * 1e12 * REACHED["cuda"])
-        table.add_row(
+    rows = [
+        (
             fact.name,
             f"{fact.tflops:,.0f}",
             f"{fact.bandwidth:,.0f}",
-            duration(seconds),
+            duration(flops / (fact.tflops * 1e12 * REACHED["cuda"])),
             fact.source,
         )
+        for fact in MACHINES
+    ]
+    table = _table(["", "TFLOP/s", "GB/s", "time", "source"], rows)
+    table.columns[-1].justify = "left"
     return table
+
+
+def _about(exact: bool) -> str:
+    return "" if exact else "~"
 
 
 def _short(number: float) -> str:

@@ -22,7 +22,7 @@ from chatling.optim.param_groups import (
 )
 from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.train.checkpoint import load_weights
+from chatling.train.checkpoint import load_weights, open_model
 from chatling.train.runtime import RuntimeConfig
 from chatling.train.scaling import base_batch
 from chatling.train.trainer import Progress
@@ -78,11 +78,10 @@ def build(
     config: ModelConfig,
     settings: OptimSettings,
     *,
-    start_from: Path | None = None,
     matrices_only: bool = False,
 ) -> tuple[GPT, Optimizer]:
-    """A model with fresh weights (the same on every rank and device), or those of the finished
-    model in `start_from`, and its optimizer, set up as the execution says.
+    """A model with fresh weights (the same on every rank and device) and its optimizer, set up as
+    the execution says.
 
     `matrices_only` lets nothing learn but the matrices of the blocks: embeddings, head and scales
     stay as they are.
@@ -102,9 +101,18 @@ def build(
     if execution.compile:
         model.compile_training()
     orthogonal = torch.bfloat16 if execution.dtype == "bfloat16" else torch.float32
-    optimizer = Optimizer(model, settings, context.world, orthogonal)
-    if start_from is not None:
-        load_weights(model, start_from)
+    return model, Optimizer(model, settings, context.world, orthogonal)
+
+
+def build_from(
+    context: Context, stage: str, *, matrices_only: bool = False
+) -> tuple[GPT, Optimizer]:
+    """The finished model of a stage and a new optimizer, with the rates of stages after base."""
+    folder = context.run.model(stage)
+    shape = open_model(folder, context.world)
+    settings = context.optim_settings(shape.width)
+    model, optimizer = build(context, shape, settings, matrices_only=matrices_only)
+    load_weights(model, folder)
     return model, optimizer
 
 

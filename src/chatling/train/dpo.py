@@ -27,8 +27,8 @@ from chatling.run_dir import open_plain, read_manifest, write_atomic
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.charts import LOSS, OPTIMIZATION, Chart
-from chatling.train.checkpoint import MODEL, open_model
-from chatling.train.context import Context, build, tensors
+from chatling.train.checkpoint import MODEL
+from chatling.train.context import Context, build_from, tensors
 from chatling.train.datasets import Sources, open_sources
 from chatling.train.mixture import OWN_CONVERSATIONS, expected_tokens
 from chatling.train.pairs import dpo_facts, on_hub, preference_pairs, prepare_dpo
@@ -85,16 +85,10 @@ class PreferenceOptimization(TrainingStage):
     def train(self, context: Context, start_from: str, train: Path, validation: Path) -> None:
         """Align the model of stage `start_from` with the pairs in the shards."""
         config, folder = self.config(context.recipe), context.run.model(start_from)
-        shape = open_model(folder, context.world)
-        model, optimizer = build(
-            context,
-            shape,
-            context.optim_settings(shape.width),
-            start_from=folder,
-            matrices_only=config.matrices_only,
-        )
+        model, optimizer = build_from(context, start_from, matrices_only=config.matrices_only)
         batches, held_out = (
-            preference_batches(context, config, shards, shape) for shards in (train, validation)
+            preference_batches(context, config, shards, model.config)
+            for shards in (train, validation)
         )
         if batches.left_out:
             context.progress.message(

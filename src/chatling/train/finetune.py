@@ -23,8 +23,7 @@ from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import render
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.batch_sources import finetune_batches
-from chatling.train.checkpoint import open_model
-from chatling.train.context import build
+from chatling.train.context import build_from
 from chatling.train.datasets import Sources, notes, open_sources, own_files
 from chatling.train.mixture import available, conversation_tokens, mixture_size, taken
 from chatling.train.setup import open_context
@@ -74,18 +73,17 @@ class Finetuning(TrainingStage):
     def work(self, job: Job) -> None:
         """Rates are the base stage's times the fraction."""
         context, config = open_context(job), self.config(job.recipe)
-        start = context.run.model(self.start_from(job))
-        shape = open_model(start, context.world)
+        model, optimizer = build_from(context, self.start_from(job))
         batches, held_out = (
-            finetune_batches(context, config, job.shards(self.name, split), shape)
+            finetune_batches(context, config, job.shards(self.name, split), model.config)
             for split in ("train", "validation")
         )
         per_step = (
-            config.batch_tokens // shape.context if config.packed else config.batch_conversations
+            config.batch_tokens // model.config.context
+            if config.packed
+            else config.batch_conversations
         )
         steps = max(1, config.epochs * batches.rows_per_epoch // per_step)
-        settings = context.optim_settings(shape.width)
-        model, optimizer = build(context, shape, settings, start_from=start)
         evaluate = token_evaluation(context, model, held_out.once())
         schedule = fractional_schedule(config, steps)
         train_stage(context, self, model, optimizer, schedule, batches, evaluate)
@@ -206,7 +204,6 @@ def prepare_finetune(
     train: Path,
     validation: Path,
     note: Callable[[str], None],
-    progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Render a stage's mixture into token shards with loss masks, once; `note` hears what is worth
     knowing of the data.
@@ -233,7 +230,7 @@ def prepare_finetune(
         marks = [file_fingerprint(path) for path in sources.files(entries, split)]
         mark = repr((facts, split, marks))
         write_conversation_shards(
-            folder, rendered, tokenizer.vocab_size, fingerprint=mark, progress=progress, note=note
+            folder, rendered, tokenizer.vocab_size, fingerprint=mark, note=note
         )
     write_json(finished, {"of": facts})
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from chatling.config.recipe import Recipe
 from chatling.config.stages import RLConfig
 from chatling.errors import DataError, RecipeError
-from chatling.evals.pass_at_k import sampled_scores
+from chatling.evals.chat import sampled_scores
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine, SamplingParams
 from chatling.model.config import ModelConfig, flops_per_token
@@ -29,7 +29,7 @@ from chatling.tokenizer.chat_template import render_prompt
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.charts import LOSS, OPTIMIZATION, Chart
 from chatling.train.checkpoint import open_model, read_model
-from chatling.train.context import Context, build
+from chatling.train.context import Context, build_from
 from chatling.train.datasets import Sources, open_sources
 from chatling.train.replay import Replay, prepare_replay, with_replay
 from chatling.train.rollouts import ROOM_FOR_TOOLS, RolloutBatches, sample_seed
@@ -98,16 +98,9 @@ class Reinforcement(TrainingStage):
         """
         config, execution, world = self.config(context.recipe), context.execution, context.world
         folder = context.run.model(start_from)
-        shape = open_model(folder, world)
-        model, optimizer = build(
-            context,
-            shape,
-            context.optim_settings(shape.width),
-            start_from=folder,
-            matrices_only=config.matrices_only,
-        )
+        model, optimizer = build_from(context, start_from, matrices_only=config.matrices_only)
         start, reference = (
-            read_model(folder, shape, device=execution.device, dtype=execution.torch_dtype)
+            read_model(folder, model.config, device=execution.device, dtype=execution.torch_dtype)
             for _ in range(2)
         )
         longest = max(

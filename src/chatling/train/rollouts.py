@@ -16,7 +16,7 @@ from chatling.data import IGNORE
 from chatling.data.loaders import Step
 from chatling.data.shuffle import seeded_order
 from chatling.errors import DataError, RecipeError
-from chatling.evals.pass_at_k import judge
+from chatling.evals.chat import judge
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Completion, Engine, Request, SamplingParams
 from chatling.model.gpt import GPT

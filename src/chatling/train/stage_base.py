@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from chatling.config.recipe import Recipe
-from chatling.config.stages import LoopConfig
+from chatling.config.stages import LaterStageConfig, LoopConfig
 from chatling.data.loaders import MicroBatch, StepSource
 from chatling.evals.bpb import score_tokens
 from chatling.hardware.detect import peak_memory
@@ -73,9 +74,6 @@ class StagePlan:
     conversations: int | None = None
     # bytes of token shards
     data: int = 0
-
-    def seconds(self, tflops: float, reached: float) -> float:
-        return self.flops / (tflops * 1e12 * reached)
 
 
 @dataclass(frozen=True)
@@ -190,7 +188,7 @@ class Stage:
         return iter(())
 
 
-class TrainingStage(Stage):
+class TrainingStage(Stage, ABC):
     """A stage that trains a model and leaves it in `<name>/model`."""
 
     every_rank = True
@@ -218,8 +216,8 @@ class TrainingStage(Stage):
             folder.stage(self.name), entry["steps"]
         )
 
-    def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan:
-        raise NotImplementedError
+    @abstractmethod
+    def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan: ...
 
     def disk(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> int:
         """The newest checkpoints, the best one and the finished model, and the token shards."""
@@ -252,18 +250,7 @@ def planned_steps(stages: Iterable[Stage], recipe: Recipe, model: ModelConfig) -
     return sum(plan.steps for plan in plans if plan)
 
 
-class FractionalRates(Protocol):
-    """The fields that the tables of the stages after base share."""
-
-    @property
-    def warmup(self) -> int: ...
-    @property
-    def warmdown(self) -> float: ...
-    @property
-    def learning_rate_fraction(self) -> float: ...
-
-
-def fractional_schedule(config: FractionalRates, steps: int) -> Schedule:
+def fractional_schedule(config: LaterStageConfig, steps: int) -> Schedule:
     """The schedule of a stage after base: a fraction of its rates."""
     warmup = min(config.warmup, steps // 4)
     return Schedule(steps, warmup, config.warmdown, peak=config.learning_rate_fraction)

@@ -62,16 +62,13 @@ class Tracker:
             return
         module = importlib.import_module(self._name)
         self._folder.mkdir(parents=True, exist_ok=True)
-        if self._name == "wandb":
-            self._backend = module.init(
-                project=PROJECT, name=label, mode="offline", dir=str(self._folder)
-            )
-        elif self._name == "swanlab":
-            self._backend = module.init(
-                project=PROJECT, experiment_name=label, mode="offline", logdir=str(self._folder)
-            )
-        else:
-            self._backend = module.init(project=PROJECT, name=label, resume="allow", embed=False)
+        where = str(self._folder)
+        settings: dict[str, dict[str, Any]] = {
+            "wandb": {"name": label, "mode": "offline", "dir": where},
+            "swanlab": {"experiment_name": label, "mode": "offline", "logdir": where},
+            "trackio": {"name": label, "resume": "allow", "embed": False},
+        }
+        self._backend = module.init(project=PROJECT, **settings[self._name])
 
     def _try(self, act: Callable[[], Any]) -> None:
         try:
