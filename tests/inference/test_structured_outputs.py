@@ -64,7 +64,7 @@ def schema_of(random: Random, depth: int = 0) -> dict[str, Any]:
             "type": "string",
             "pattern": random.choice(["^[a-c]{2,5}$", "^(ä|日)+x$", "^a|b$"]),
         },
-        lambda: {"type": "string", "format": random.choice(["date", "time", "uuid", "ipv4"])},
+        lambda: {"type": "string", "format": random.choice(["date", "uuid", "ipv4"])},
         lambda: {"enum": random.sample(["the", "äöü", '"\\\n', 3, -1.5, None, True, [1], {}], 3)},
         lambda: {"const": random.choice(["END", 17, {"a": [1, "the"]}])},
         lambda: {"anyOf": [{"type": "null"}, {"const": "an"}, {"type": "boolean"}]},
@@ -170,8 +170,8 @@ def test_answers_follow_their_schema_and_neighbors_keep_their_bits(engine: Engin
 
 @pytest.mark.slow
 def test_answers_of_many_schemas(engine: Engine) -> None:
-    stopped, possible = check(engine, 600, seed=2)
-    print(f"{possible} schemas of 600 can be compiled; {stopped} answers ended by themselves")
+    stopped, possible = check(engine, 900, seed=2)
+    print(f"{possible} schemas of 900 can be compiled; {stopped} answers ended by themselves")
     assert possible > 500
     assert stopped > possible // 2
 
