@@ -30,7 +30,7 @@ from documents import (
 
 SOURCES = sorted((ROOT / "src/chatling").rglob("*.py"))
 SCRIPTS = sorted((ROOT / "src/chatling/serve/ui").glob("*.js"))
-RECIPES = sorted((ROOT / "src/chatling/recipes").glob("*.toml"))
+RECIPES = sorted((ROOT / "src/chatling/config/recipes").glob("*.toml"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
