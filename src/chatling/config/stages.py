@@ -23,6 +23,7 @@ from chatling.fields import (
     bounded,
     config,
 )
+from chatling.model.attention import Kernel
 from chatling.tasks.registry import Split, check_task, expected_length
 from chatling.toy.dataset import BUILT_IN
 
@@ -52,7 +53,7 @@ class MachineConfig:
     """What computes."""
     dtype: Literal["auto", "float32", "bfloat16", "float64"] = "auto"
     """Of the matrix products."""
-    kernel: Literal["auto", "sdpa", "plain", "flex"] = "auto"
+    kernel: Literal["auto", Kernel] = "auto"
     """Of attention."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the model is compiled."""
