@@ -338,7 +338,7 @@ def test_too_little_memory_keeps_no_plan_back(
     changes = words("--model.depth 40 --model.width 2048 --model.head-width 128")
     monkeypatch.setattr("chatling.hardware.detect.device_memory", lambda device: (10**9, False))
     assert main(["plan", str(house / "r.toml"), *changes]) == 0
-    assert "Not on this machine: Training this model needs about" in " ".join(
+    assert "Does not fit, because training this model needs about" in " ".join(
         capsys.readouterr().out.split()
     )
     assert main(["run", str(house / "r.toml"), *changes]) == 1
