@@ -84,7 +84,8 @@ def talk(runs: Path, request: pytest.FixtureRequest) -> Iterator[Talk]:
         prepare = made.prepare
 
         def watched(asked: Request) -> Any:
-            prompts.append(list(asked.prompt))
+            if isinstance(asked, Request):  # else it is prepared already
+                prompts.append(list(asked.prompt))
             return prepare(asked)
 
         made.prepare = watched  # type: ignore[method-assign]

@@ -86,7 +86,7 @@ def test_temperature() -> None:
     )
     assert "Temperature 0.25." in out
     assert out.count("/temp takes a number") == 2
-    assert "temperature is -1.0; it must be between" in out
+    assert "temperature is -1.0; it must be a number from 0 to 100" in out
     assert chat.sampling.temperature == 0
     assert "the answer is the same" in out
 

@@ -145,7 +145,7 @@ function textOf({ n, d }) {
   if (d === 1n) return String(n);
   const minus = n < 0n ? "-" : "";
   if (minus) n = -n;
-  const whole = String(n / d).length, precision = Math.max(12, whole + (minus ? 1 : 0) + 2);
+  const whole = String(n / d).length, precision = Math.max(12, whole + 2);
   // n / d = digits * 10 ** -scale with `precision` digits
   let scale = precision - String(n / d).length * (n >= d);
   if (n < d) { let small = n; while (small * 10n < d) { small *= 10n; scale++; } }
