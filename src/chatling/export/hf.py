@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from chatling.export import verify
 from chatling.export.source import Source
@@ -20,6 +19,7 @@ from chatling.model.config import SMEAR_GATE_INPUTS, VALUE_GATE_INPUTS, ModelCon
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.tokenizer.hf_format import read_tokenizer_json, tokenizer_config, tokenizer_json
+from chatling.train.checkpoint import save_tensors
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
@@ -158,7 +158,7 @@ def write(source: Source, folder: Path, dtype: str) -> None:
         ).contiguous()
         for name, tensor in source.model.state_dict().items()
     }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(weights, folder / "model.safetensors", {"format": "pt"})
     write_json(folder / "config.json", hf_config(source, dtype))
     generation = {
         "bos_token_id": tokenizer.bos,

@@ -3,13 +3,14 @@
 import re
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from chatling.errors import RecipeError
 from chatling.export import verify
 from chatling.export.hf import DTYPES, hf_config, is_classic, write_tokenizer
 from chatling.export.source import Source
 from chatling.files import read_json, write_json
+from chatling.train.checkpoint import save_tensors
 
 NAMES = (
     (r"^embed_tokens", "transformer.wte"),
@@ -39,7 +40,7 @@ def write(source: Source, folder: Path, dtype: str) -> None:
         original_name(name): tensor.to(DTYPES[dtype]).contiguous()
         for name, tensor in source.model.state_dict().items()
     }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "mlx"})
+    save_tensors(weights, folder / "model.safetensors", {"format": "mlx"})
     config = hf_config(source, dtype)
     del config["architectures"]
     write_json(folder / "config.json", config | {"rope_theta": source.model.config.rope_theta})

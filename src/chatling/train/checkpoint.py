@@ -68,8 +68,8 @@ class Checkpoints:
             if self.world.is_main:
                 with building_folder(self.path(step)) as folder:
                     _save_weights(model, folder)
-                    _save_file(optimizer_state, folder / OPTIMIZER)
-                    _save_file({"cpu": torch.get_rng_state()}, folder / RNG)
+                    save_tensors(optimizer_state, folder / OPTIMIZER)
+                    save_tensors({"cpu": torch.get_rng_state()}, folder / RNG)
                     write_json(folder / LOOP, loop)
                 self._tidy(step, loop.get("best_step"))
 
@@ -234,7 +234,7 @@ def _restore_random(path: Path) -> None:
 
 
 def _save_weights(model: GPT, folder: Path, extra: dict[str, Any] | None = None) -> None:
-    _save_file(
+    save_tensors(
         {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
         folder / MODEL,
     )
@@ -242,12 +242,14 @@ def _save_weights(model: GPT, folder: Path, extra: dict[str, Any] | None = None)
     write_json(folder / CONFIG, facts)
 
 
-def _save_file(tensors: dict[str, torch.Tensor], path: Path) -> None:
+def save_tensors(
+    tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+) -> None:
     """Write tensors. What the operating system refuses raises OSError, which safetensors wraps in
     an error of its own.
     """
     try:
-        save_file(tensors, path)
+        save_file(tensors, path, metadata)
     except SafetensorError as error:
         number = re.search(r"\(os error (\d+)\)", str(error))
         if number is None:

@@ -2,6 +2,8 @@
 and the result handed back to it.
 """
 
+import warnings
+
 import torch
 
 from .calculator import calculate
@@ -30,7 +32,11 @@ def generate(
         raise ValueError("Pass tokenizer=: the calculator has to read what the model writes.")
     config = generation_config or model.generation_config
     most = max_new_tokens or config.max_new_tokens or 256
-    passed = {name: kwargs[name] for name in PASSED_ON if kwargs.get(name) is not None}
+    passed = {name: kwargs.pop(name) for name in PASSED_ON if kwargs.get(name) is not None}
+    if ignored := sorted(name for name, value in kwargs.items() if value not in (None, False)):
+        warnings.warn(f"generate() with the calculator ignores {', '.join(ignored)}.", stacklevel=2)
+    if generation_config is not None:
+        passed["generation_config"] = generation_config
     masks = torch.ones_like(prompts) if attention_mask is None else attention_mask
     answers = [
         _answer(model, tokenizer, prompt[mask.bool()], most, passed)
