@@ -55,7 +55,7 @@ def measure_busy(
         for count, speed in medians.items()
         for row in (
             figure(f"training beside {count} busy processes", speed, "tokens/s"),
-            figure(f"  of the speed beside {others[0]}", 100 * speed / medians[others[0]], "%"),
+            figure(f"  of the speed beside {others[0]}", 100 * (speed / medians[others[0]]), "%"),
         )
     ]
 
