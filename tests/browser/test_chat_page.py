@@ -64,6 +64,97 @@ def test_send_regenerate_edit_and_keep(open_page: Open) -> None:
     assert page.input_value("#prompt") == ""
 
 
+def test_edits_and_regenerations_are_versions(open_page: Open) -> None:
+    page = open_page()
+    send(page, "one")
+    send(page, "two")
+    first = answers(page)[1]
+    page.get_by_role("button", name="Regenerate").click()
+    page.wait_for_selector(".versions:has-text('2 / 2')")
+    until(page, "!document.querySelector('[aria-busy=true]')")
+    second = answers(page)[1]
+    assert second != first
+    page.locator(".turn").first.get_by_role("button", name="Edit").click()
+    page.fill(".editing", "three")
+    page.press(".editing", "Enter")
+    until(page, "document.querySelector('.turn:only-child .answer[aria-busy=false]')")
+    messages = page.get_by_role("group", name="Versions of the message")
+    assert messages.inner_text().split() == ["‹", "2", "/", "2", "›"]
+    page.reload()
+    messages.get_by_role("button", name="Previous version").press("Enter")
+    assert page.locator(".bubble").all_inner_texts() == ["one", "two"]
+    assert page.evaluate("document.activeElement.title") == "Previous version"
+    until(page, "text => document.querySelectorAll('.body')[1].innerText === text", second)
+    given = page.get_by_role("group", name="Versions of the answer")
+    given.get_by_role("button", name="Previous version").click()
+    until(page, "text => document.querySelectorAll('.body')[1].innerText === text", first)
+    assert given.inner_text().split() == ["‹", "1", "/", "2", "›"]
+    send(page, "after the first")
+    given.get_by_role("button", name="Next version").click()
+    assert page.locator(".bubble").all_inner_texts() == ["one", "two"]
+
+
+def test_nothing_typed_is_lost(open_page: Open) -> None:
+    page = open_page()
+    send(page, "slowly", wait=False)
+    page.fill("#prompt", "a thought")
+    until(page, "(document.querySelector('.body')?.innerText.match(/word/g) ?? []).length >= 3")
+    page.reload()
+    assert page.input_value("#prompt") == "a thought"
+    assert page.locator(".bubble").inner_text() == "slowly"
+    assert answers(page)[0].count("word") >= 3
+    assert "before the answer's end" in page.inner_text(".note")
+    send(page, "next")
+    page.locator(".turn").first.get_by_role("button", name="Edit").click()
+    page.fill(".editing", "half an edit")
+    page.click("#probabilities")
+    assert page.input_value(".editing") == "half an edit"
+    page.get_by_role("button", name="Cancel").click()
+    assert page.locator(".bubble").first.inner_text() == "slowly"
+
+
+def test_a_deletion_can_be_undone(open_page: Open) -> None:
+    page = open_page()
+    send(page, "one")
+    page.locator("#conversations li").hover()
+    page.get_by_role("button", name="Delete: one").click()
+    page.wait_for_selector(".welcome")
+    assert "“one” is deleted." in page.inner_text("#notice")
+    page.get_by_role("button", name="Undo").click()
+    assert page.locator(".bubble").inner_text() == "one"
+    page.reload()
+    page.wait_for_selector("#conversations li")
+    assert page.locator(".bubble").inner_text() == "one"
+
+
+def test_two_tabs_keep_each_others_words(open_page: Open) -> None:
+    page = open_page()
+    send(page, "one")
+    other = page.context.new_page()
+    other.goto(page.url)
+    other.wait_for_selector(".bubble")
+    send(page, "slowly", wait=False)
+    send(other, "from the other")
+    until(page, "document.querySelectorAll('.body')[1].innerText.includes('word')")
+    page.press("#prompt", "Escape")
+    page.wait_for_selector(".note:has-text('Stopped.')")
+    page.reload()
+    page.wait_for_selector(".turn")
+    assert page.locator(".bubble").all_inner_texts() == ["one", "slowly", "from the other"]
+    assert "word" in answers(page)[1]
+
+
+def test_a_full_storage_is_told(open_page: Open) -> None:
+    page = open_page()
+    page.evaluate(
+        "for (let size = 1 << 22; size; size >>= 1)"
+        " try { while (true) localStorage.setItem(`fill${Math.random()}`, 'x'.repeat(size)); }"
+        " catch { /* full */ }"
+    )
+    send(page, "hello")
+    assert "storage is full" in page.inner_text("#notice")
+
+
 def test_streaming_and_stop(open_page: Open, server: Running) -> None:
     page = open_page()
     send(page, "slowly", wait=False)
@@ -178,7 +269,6 @@ def test_rename_export_and_delete(open_page: Open) -> None:
     assert len(download.value.path().read_text().splitlines()) == 2
     page.locator("#conversations li").nth(1).hover()
     page.locator("#conversations li").nth(1).get_by_role("button", name="Delete").click()
-    page.click("#ask-yes")
     until(page, "document.querySelectorAll('#conversations li').length === 1")
     page.reload()
     page.wait_for_selector("#conversations li")

@@ -1,14 +1,17 @@
 // The chat page: what is drawn, and what the person does with it. Conversations are kept by store.js, answers come from stream.js.
 
-import { AnswerView, copy, hideAlternatives, plainText } from "./answer.js";
+import { hideAlternatives } from "./answer.js";
 import { byId, call, el, preferences, savePreferences, t, wireAppearance } from "./common.js";
+import { notice } from "./notice.js";
 import { wireSettings } from "./settings.js";
 import { drawSidebar, wireSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import { stream } from "./stream.js";
+import { drawAgain, drawTurn } from "./turns.js";
 
 const ALTERNATIVES = 8; // shown for a token
-const state = { models: [], conversation: null, running: new Map(), full: false }; // running: answer -> AbortController
+const SAVED_EVERY = 1000; // milliseconds, while an answer comes
+const state = { models: [], conversation: null, running: new Map(), editing: null, full: false }; // running: answer -> AbortController
 
 const log = byId("log"), prompt = byId("prompt");
 const columns = () => (preferences.compare && state.models.length > 1 ? 2 : 1);
@@ -21,7 +24,7 @@ async function loadModels() {
   try {
     state.models = (await (await call("/v1/models")).json()).data;
   } catch (error) {
-    say(error.message);
+    notice(error.message);
   }
   const ids = state.models.map((model) => model.id);
   const first = ids.includes(preferences.models[0]) ? preferences.models[0] : ids[0];
@@ -48,8 +51,8 @@ function draw() {
   byId("compare").disabled = state.models.length < 2;
   document.body.classList.toggle("comparing", columns() === 2);
   hideAlternatives();
-  const { turns } = state.conversation;
-  log.replaceChildren(...(turns.length ? turns.map(drawTurn) : [welcome()]));
+  const turns = store.turns(state.conversation);
+  log.replaceChildren(...(turns.length ? turns.map((turn, index) => drawTurn(turn, index, page)) : [welcome()]));
   drawSidebar(state.conversation);
   drawComposer();
 }
@@ -69,42 +72,6 @@ function welcome() {
     el("p", { text: hint }), el("div", { class: "examples" }, ...examples));
 }
 
-function drawTurn(turn, index) {
-  const user = el("div", { class: "bubble", text: turn.user });
-  const tools = el("div", { class: "actions" },
-    button("edit", () => edit(index, user)), el("button", { type: "button", class: "plain", text: t("copy"), onclick: ({ target }) => copy(turn.user, target) }));
-  const answers = el("div", { class: "answers" }, ...turn.answers.map((answer, column) => drawAnswer(turn, index, answer, column)));
-  return el("article", { class: "turn" }, el("div", { class: "user" }, el("h2", { class: "unseen", text: t("you") }), user, tools), answers);
-}
-
-function button(name, onclick) { return el("button", { type: "button", class: "plain", text: t(name), onclick }); }
-
-const views = new WeakMap();
-
-function drawAnswer(turn, index, answer, column) {
-  const body = el("div", { class: "body" }), note = el("p", { class: "note", hidden: true });
-  const actions = el("div", { class: "actions" });
-  const node = el("div", { class: "answer" }, el("h2", { class: "by", text: answer.model }), body, note, actions);
-  const view = new AnswerView(body);
-  const update = () => {
-    const final = !state.running.has(answer);
-    view.show(answer, { probabilities: preferences.probabilities, final });
-    node.setAttribute("aria-busy", String(!final));
-    const notes = [answer.dropped && t("dropped", { count: answer.dropped }), answer.finish === "length" && t("length"),
-      answer.finish === "stopped" && t("stopped"), answer.error && t("failed", { message: answer.error })].filter(Boolean);
-    note.textContent = notes.join(" ");
-    note.hidden = !notes.length;
-    note.classList.toggle("error", Boolean(answer.error));
-    if (final && !actions.childElementCount) {
-      actions.append(el("button", { type: "button", class: "plain", text: t("copy"), onclick: ({ target }) => copy(plainText(answer), target) }));
-      if (index === state.conversation.turns.length - 1) actions.append(button("regenerate", () => regenerate(column)));
-    }
-  };
-  views.set(answer, update);
-  update();
-  return node;
-}
-
 function follow(change) {
   const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
   change();
@@ -115,43 +82,60 @@ function follow(change) {
 
 async function send(text) {
   if (!text.trim() || busy() || !state.models.length) return;
-  state.conversation.turns.push({ user: text.trim(), answers: [] });
-  state.conversation.title ||= text.trim().slice(0, 60);
   prompt.value = "";
   fitPrompt();
+  saveDraft();
+  await ask(store.turns(state.conversation).length, text.trim());
+}
+
+// A message at this place of the conversation, and its answers.
+async function ask(index, text) {
+  const { conversation } = state;
+  conversation.title ||= text.slice(0, 60);
+  store.add(conversation, index, text);
   remember();
   await answerLast([...Array(columns()).keys()]);
 }
 
+// One more version of the last answers; what has no text yet is only tried again.
 async function regenerate(column) {
-  if (busy() || !state.conversation.turns.length) return;
-  const { answers } = state.conversation.turns.at(-1);
-  await answerLast(column === undefined ? [...Array(Math.max(columns(), answers.length)).keys()] : [column]);
+  const { conversation } = state, turns = store.turns(conversation);
+  if (busy() || !turns.length) return;
+  const { user, answers } = turns.at(-1);
+  const which = column === undefined ? [...Array(Math.max(columns(), answers.length)).keys()] : [column];
+  if (which.some((each) => answers[each]?.parts.length)) store.add(conversation, turns.length - 1, user, [...answers]);
+  await answerLast(which);
 }
 
 // Answers the last message in these columns, all at once.
 async function answerLast(which) {
-  const { conversation } = state, turn = conversation.turns.at(-1);
+  const { conversation } = state, turns = store.turns(conversation);
   const started = which.map((column) => {
     const answer = { model: model(column)?.id ?? preferences.models[0], parts: [], tokens: [], finish: null };
-    turn.answers[column] = answer;
+    turns.at(-1).answers[column] = answer;
     state.running.set(answer, new AbortController());
-    return { answer, column };
+    return { answer, messages: store.messages(conversation, turns.length - 1, column) };
   });
+  save(conversation);
   draw();
   log.scrollTop = log.scrollHeight;
   say(t("answering"));
-  await Promise.all(started.map(({ answer, column }) => answerOne(conversation, answer, column)));
+  await Promise.all(started.map(({ answer, messages }) => answerOne(conversation, answer, messages)));
   say(t("answered"));
 }
 
-async function answerOne(conversation, answer, column) {
-  const changed = () => follow(() => views.get(answer)?.());
+async function answerOne(conversation, answer, messages) {
+  let saved = Date.now();
+  const changed = () => {
+    follow(() => drawAgain(answer));
+    if (Date.now() - saved < SAVED_EVERY) return;
+    save(conversation);
+    saved = Date.now();
+  };
   const control = state.running.get(answer);
   const { max_tokens, seed, ...sampling } = preferences.sampling;
   const request = {
-    model: answer.model, messages: store.messages(conversation, conversation.turns.length - 1, column), ...sampling,
-    ...(max_tokens !== "" && { max_tokens }), ...(seed !== "" && { seed }),
+    model: answer.model, messages, ...sampling, ...(max_tokens !== "" && { max_tokens }), ...(seed !== "" && { seed }),
     ...(preferences.probabilities && { logprobs: true, top_logprobs: ALTERNATIVES }),
   };
   try {
@@ -161,13 +145,17 @@ async function answerOne(conversation, answer, column) {
     else answer.error = error.message;
   }
   state.running.delete(answer);
-  const full = !store.save(conversation);
+  save(conversation);
   if (conversation === state.conversation) {
-    changed();
+    follow(() => drawAgain(answer));
     drawComposer();
     drawSidebar(conversation);
   }
-  if (full && !state.full) say(t("storageFull"));
+}
+
+function save(conversation = state.conversation) {
+  const full = !store.save(conversation);
+  if (full && !state.full) notice(t("storageFull"));
   state.full = full;
 }
 
@@ -175,47 +163,56 @@ function stop() {
   for (const control of state.running.values()) control.abort();
 }
 
-function edit(index, bubble) {
+function edit(index) {
   if (busy()) return;
-  const turn = state.conversation.turns[index];
-  const area = el("textarea", { class: "editing", "aria-label": t("edit"), rows: String(Math.min(8, turn.user.split("\n").length + 1)) });
-  area.value = turn.user;
-  const submit = () => {
-    if (!area.value.trim()) return;
-    state.conversation.turns.length = index;
-    send(area.value);
-    prompt.focus();
-  };
-  area.addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); submit(); }
-    if (event.key === "Escape") { event.stopPropagation(); draw(); prompt.focus(); }
-  });
-  bubble.replaceChildren(area);
-  bubble.nextElementSibling.replaceChildren(button("resend", submit), button("cancel", draw));
+  state.editing = { index, text: store.turns(state.conversation)[index].user };
+  draw();
+  const area = log.querySelector(".editing");
   area.focus();
   area.setSelectionRange(area.value.length, area.value.length);
 }
+
+function resend() {
+  const { index, text } = state.editing;
+  if (!text.trim() || busy()) return;
+  state.editing = null;
+  ask(index, text.trim());
+  prompt.focus();
+}
+
+const page = { state, busy, draw, edit, resend, regenerate, save };
 
 // ---- conversations ----
 
 function open(conversation) {
   stop();
   state.conversation = conversation;
+  state.editing = null;
   byId("system").value = conversation.system;
   remember();
+  saveDraft();
   draw();
   log.scrollTop = log.scrollHeight;
 }
 
 // In the address, so that a reload comes back to it.
 function remember() {
-  history.replaceState(null, "", state.conversation.turns.length ? `#${state.conversation.id}` : location.pathname);
+  history.replaceState(null, "", state.conversation.next.length ? `#${state.conversation.id}` : location.pathname);
 }
 
 function startNew() {
-  open(store.fresh(state.conversation?.turns.length ? state.conversation.system : byId("system").value));
+  open(store.fresh(state.conversation.system));
   prompt.focus();
 }
+
+// Another tab has written: its words are shown, unless an answer comes here, which is kept beside them.
+function changedElsewhere() {
+  if (!busy()) state.conversation = store.find(state.conversation.id) ?? state.conversation;
+  if (busy()) drawSidebar(state.conversation);
+  else draw();
+}
+
+function saveDraft() { store.saveDraft({ prompt: prompt.value, system: state.conversation.system }); }
 
 // ---- wiring ----
 
@@ -240,14 +237,11 @@ function wire() {
   byId("stop").addEventListener("click", () => { stop(); prompt.focus(); });
   byId("compare").addEventListener("click", () => toggle("compare"));
   byId("probabilities").addEventListener("click", () => toggle("probabilities"));
-  prompt.addEventListener("input", fitPrompt);
+  prompt.addEventListener("input", () => { fitPrompt(); saveDraft(); });
   prompt.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); send(prompt.value); }
-    const last = state.conversation.turns.length - 1;
-    if (event.key === "ArrowUp" && !prompt.value && last >= 0) {
-      event.preventDefault();
-      edit(last, log.querySelectorAll(".bubble")[last]);
-    }
+    const last = store.turns(state.conversation).length - 1;
+    if (event.key === "ArrowUp" && !prompt.value && last >= 0) { event.preventDefault(); edit(last); }
   });
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && !document.querySelector("dialog[open]")) { stop(); hideAlternatives(); }
@@ -261,13 +255,17 @@ function wire() {
   log.addEventListener("scroll", hideAlternatives);
   wireSettings((system) => {
     state.conversation.system = system;
-    if (state.conversation.turns.length) store.save(state.conversation);
+    saveDraft();
+    if (state.conversation.next.length) save();
   });
-  wireSidebar({ open, startNew, removed: () => open(store.all()[0] ?? store.fresh("")), current: () => state.conversation, redraw: draw });
+  wireSidebar({ open, startNew, removed: () => open(store.all()[0] ?? store.fresh("")), changed: changedElsewhere, current: () => state.conversation, redraw: draw });
   wireAppearance(() => { draw(); wireSettings.redraw(); });
+  addEventListener("pagehide", () => { if (busy()) save(); });
 }
 
-state.conversation = store.find(location.hash.slice(1)) ?? store.fresh("");
+const draft = store.draft();
+state.conversation = store.find(location.hash.slice(1)) ?? store.fresh(draft.system);
+prompt.value = draft.prompt;
 byId("system").value = state.conversation.system;
 wire();
 await loadModels();

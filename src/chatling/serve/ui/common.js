@@ -10,8 +10,8 @@ function stored(name, otherwise) {
   try { return JSON.parse(localStorage.getItem(name)) ?? otherwise; } catch { return otherwise; }
 }
 
-export function keep(name, value) {
-  try { localStorage.setItem(name, JSON.stringify(value)); return true; } catch { return false; }
+export function keep(name, value, replacer) {
+  try { localStorage.setItem(name, JSON.stringify(value, replacer)); return true; } catch { return false; }
 }
 
 export const read = stored;

@@ -37,7 +37,7 @@ function draw() {
 export function wireSettings(systemChanged) {
   byId("settings-open").addEventListener("click", () => byId("settings").showModal());
   byId("shortcuts-open").addEventListener("click", () => byId("shortcuts").showModal());
-  byId("system").addEventListener("change", (event) => systemChanged(event.target.value));
+  byId("system").addEventListener("input", (event) => systemChanged(event.target.value));
   byId("reset").addEventListener("click", () => {
     preferences.sampling = { ...DEFAULTS };
     savePreferences();

@@ -1,9 +1,10 @@
 // The list of conversations: open, rename, delete, export.
 
 import { ask, byId, el, t } from "./common.js";
+import { notice } from "./notice.js";
 import * as store from "./store.js";
 
-let actions; // what the page does: {open, startNew, removed, current, redraw}
+let actions; // what the page does: {open, startNew, removed, changed, current, redraw}
 
 export function wireSidebar(given) {
   actions = given;
@@ -13,7 +14,11 @@ export function wireSidebar(given) {
   byId("veil").addEventListener("click", () => slide(false));
   byId("export-all").addEventListener("click", () => download("conversations.jsonl", store.all().map(store.exported)));
   addEventListener("keydown", (event) => { if (event.key === "Escape") slide(false); });
-  addEventListener("storage", () => { store.reload(); drawSidebar(actions.current()); });
+  addEventListener("storage", ({ key }) => {
+    if (key !== store.NAME && key !== null) return;
+    store.reload();
+    actions.changed();
+  });
 }
 
 export function drawSidebar(current) {
@@ -38,11 +43,14 @@ async function rename(conversation) {
   actions.redraw();
 }
 
-async function remove(conversation) {
-  if (!(await ask(t("deleteAsk", { title: conversation.title || t("untitled") }), t("delete")))) return;
-  store.remove(conversation.id);
+function remove(conversation) {
+  store.remove(conversation);
   if (conversation.id === actions.current().id) actions.removed();
   else actions.redraw();
+  notice(t("deleted", { title: conversation.title || t("untitled") }), t("undo"), () => {
+    store.restore(conversation);
+    actions.open(conversation);
+  });
 }
 
 function download(name, rows) {

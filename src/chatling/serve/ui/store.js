@@ -1,40 +1,94 @@
-// Conversations in the browser's storage, and nowhere else. Each: {id, title, created, updated, system, turns: [{user, answers: […]}]}.
+// Conversations in the browser's storage, and nowhere else. Each is a tree, so that an edited message or another answer is one more version:
+// {id, title, created, updated, system, chosen, next: [{id, user, answers: […], chosen, next: […]}, …]}. `next` has the versions of what follows.
 
 import { keep, read } from "./common.js";
 
-const NAME = "chatling.conversations";
-let conversations = read(NAME, []);
-if (!Array.isArray(conversations)) conversations = [];
+export const NAME = "chatling.conversations";
+const DRAFT = "chatling.draft"; // what is typed and not sent: {prompt, system}
+let conversations = stored();
+const removed = new Set(); // ids; what still runs must not bring one back
 
 export const all = () => [...conversations].sort((a, b) => b.updated - a.updated);
 export const find = (id) => conversations.find((conversation) => conversation.id === id);
+export const draft = () => ({ prompt: "", system: "", ...read(DRAFT, {}) });
+export const saveDraft = (text) => keep(DRAFT, text);
+
+function stored() {
+  const found = read(NAME, []);
+  return Array.isArray(found) ? found.filter((each) => each?.id).map(asTree) : [];
+}
+
+// Conversations of an earlier page were a list of turns.
+function asTree({ turns, ...conversation }) {
+  const fold = (i) => ({ chosen: 0, next: i < (turns?.length ?? 0) ? [{ id: String(i), ...turns[i], ...fold(i + 1) }] : [] });
+  return conversation.next ? conversation : { ...conversation, ...fold(0) };
+}
+
+const newId = () => crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 
 export function fresh(system) {
-  return { id: crypto.randomUUID?.() ?? String(Math.random()).slice(2), title: "", created: Date.now(), updated: Date.now(), system, turns: [] };
+  return { id: newId(), title: "", created: Date.now(), updated: Date.now(), system, chosen: 0, next: [] };
 }
 
-// Keeps it; false when the storage is full. Another tab may have written meanwhile: only this conversation is replaced.
+// The turns that are shown: in each place the version that was chosen.
+export function turns(conversation) {
+  const found = [];
+  for (let node = conversation; node.next.length; found.push(node)) node = node.next[node.chosen];
+  return found;
+}
+
+const parent = (conversation, index) => (index ? turns(conversation)[index - 1] : conversation);
+export const versions = (conversation, index) => parent(conversation, index).next;
+export const choose = (conversation, index, turn) => { parent(conversation, index).chosen = versions(conversation, index).indexOf(turn); };
+
+// A turn at this place, as the version that is shown.
+export function add(conversation, index, user, answers = []) {
+  const turn = { id: newId(), user, answers, chosen: 0, next: [] };
+  versions(conversation, index).push(turn);
+  choose(conversation, index, turn);
+  return turn;
+}
+
+// Keeps it; false when the storage is full. Another tab may have written meanwhile: what it added stays.
 export function save(conversation) {
+  if (removed.has(conversation.id)) return true;
   conversation.updated = Date.now();
-  return write([...read(NAME, []).filter((other) => other.id !== conversation.id), conversation]);
+  const found = stored(), before = found.find(({ id }) => id === conversation.id);
+  if (before) graft(conversation, before);
+  return write([...found.filter((other) => other !== before), conversation]);
 }
 
-export function remove(id) { write(read(NAME, []).filter((conversation) => conversation.id !== id)); }
+function graft(into, from) {
+  for (const turn of from.next) {
+    const mine = into.next.find(({ id }) => id === turn.id);
+    if (mine) graft(mine, turn);
+    else into.next.push(turn);
+  }
+}
 
-export function reload() { conversations = read(NAME, []); }
+export function remove(conversation) {
+  removed.add(conversation.id);
+  write(stored().filter((other) => other.id !== conversation.id));
+}
+
+export function restore(conversation) {
+  removed.delete(conversation.id);
+  return save(conversation);
+}
+
+export function reload() { conversations = stored(); }
+
+const MOMENTARY = ["tokens"]; // what only a moment needs (tokens with their alternatives) is not worth the storage
 
 function write(changed) {
   conversations = changed;
-  // What only a moment needs (tokens with their alternatives) is not worth the storage.
-  return keep(NAME, changed.map((conversation) => ({
-    ...conversation, turns: conversation.turns.map((turn) => ({ ...turn, answers: turn.answers.map(({ tokens, busy, ...answer }) => answer) })),
-  })));
+  return keep(NAME, changed, (name, value) => (MOMENTARY.includes(name) && Array.isArray(value) ? undefined : value));
 }
 
 // The messages that a model is to answer: everything before `upTo`'s answer, as column `column` saw it, without what got no answer.
 export function messages(conversation, upTo, column) {
   const found = conversation.system.trim() ? [{ role: "system", content: conversation.system.trim() }] : [];
-  conversation.turns.slice(0, upTo + 1).forEach((turn, i) => {
+  turns(conversation).slice(0, upTo + 1).forEach((turn, i) => {
     const parts = content(turn.answers[column] ?? turn.answers[0]);
     if (i === upTo || parts.length) found.push({ role: "user", content: turn.user });
     if (i < upTo && parts.length) found.push({ role: "assistant", content: parts });
@@ -46,8 +100,8 @@ const content = (answer) => (answer?.parts ?? []).filter((part) => part.text).ma
 
 // A line that `chatling data` and the recipes read as a conversation to learn from.
 export function exported(conversation) {
-  const answers = conversation.turns.map((turn) => content(turn.answers[0]));
-  const all = messages(conversation, conversation.turns.length - 1, 0);
-  if (answers.at(-1)?.length) all.push({ role: "assistant", content: answers.at(-1) });
-  return { title: conversation.title, models: conversation.turns[0]?.answers.map((answer) => answer.model) ?? [], messages: all };
+  const path = turns(conversation), last = content(path.at(-1)?.answers[0]);
+  const all = messages(conversation, path.length - 1, 0);
+  if (last.length) all.push({ role: "assistant", content: last });
+  return { title: conversation.title, models: path[0]?.answers.map((answer) => answer.model) ?? [], messages: all };
 }
