@@ -174,13 +174,14 @@ def _locked(file: IO[str]) -> bool:
 
 class RunFolder:
     """One run on disk. See DESIGN: recipe.toml, state.json, tokenizer/, data/, <stage>/, evals/,
-    report/, exports/.
+    feedback/, report/, exports/.
     """
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.name
         self.tokenizer, self.evals = path / "tokenizer", path / "evals"
         self.data = path / "data"  # token shards made from the corpora: `<stage>-<split>/`
+        self.feedback = path / "feedback"  # what people thought of its answers
         self.report = path / "report"  # `report.md`, `report.html` and `figures/`
 
     @staticmethod
@@ -306,12 +307,15 @@ class RunFolder:
             yield
 
     def _sweep(self) -> None:
-        """Evaluations and reports are written without the lock; all else in the run is written by
-        its holder alone.
+        """Evaluations, reports and feedback are written without the lock; all else in the run is
+        written by its holder alone.
         """
         sweep(
             self.path,
-            lambda path: path.parent == self.evals or path.name.startswith(f".{self.report.name}."),
+            lambda path: (
+                path.parent in (self.evals, self.feedback)
+                or path.name.startswith(f".{self.report.name}.")
+            ),
         )
         for shared in (home() / "data", home() / "cache"):
             sweep(shared, lambda path: True)

@@ -155,6 +155,63 @@ def test_a_full_storage_is_told(open_page: Open) -> None:
     assert "storage is full" in page.inner_text("#notice")
 
 
+def rows(server: Running, name: str) -> list[Any]:
+    path = server.models.runs / "tiny/feedback" / name
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_marks_become_pairs_that_are_downloaded(open_page: Open, server: Running) -> None:
+    page = open_page()
+    send(page, "hello")
+    first = answers(page)[0]
+    bad = page.get_by_role("button", name="Bad answer")
+    bad.click()
+    page.wait_for_selector("#pairs:has-text('0 preference pairs of tiny')")
+    assert bad.get_attribute("aria-pressed") == "true"
+    assert rows(server, "marks.jsonl")[0]["mark"] == "bad"
+    page.get_by_role("button", name="Regenerate").click()
+    page.wait_for_selector(".versions:has-text('2 / 2')")
+    page.get_by_role("button", name="Good answer").click()
+    page.wait_for_selector("#pairs:has-text('1 preference pairs of tiny')")
+    (pair,) = rows(server, "pairs.jsonl")
+    assert pair["prompt"] == [{"role": "user", "content": "hello"}]
+    assert pair["rejected"][0]["content"].split() == first.split()
+    with page.expect_download() as download:
+        page.click("#pairs")
+    assert json.loads(download.value.path().read_text()) == pair
+    page.reload()
+    good = page.get_by_role("button", name="Good answer")
+    assert good.get_attribute("aria-pressed") == "true"
+    good.click()  # taken back
+    page.wait_for_selector("#pairs:has-text('0 preference pairs of tiny')")
+
+
+def test_the_better_of_two_is_kept_and_goes_on(open_page: Open, server: Running) -> None:
+    page = open_page()
+    page.click("#compare")
+    send(page, "hello")
+    page.get_by_role("button", name="This one is better").nth(1).click()
+    page.wait_for_selector("#pairs:has-text('1 preference pairs')")
+    (pair,) = rows(server, "pairs.jsonl")
+    assert pair["chosen"][0]["content"].startswith("I am base")
+    assert pair["rejected"][0]["content"].startswith("I am sft")
+    with page.expect_request("**/v1/chat/completions") as request:
+        send(page, "more")
+    said = request.value.post_data_json["messages"][1]["content"][0]["text"]
+    assert said.startswith("I am base")  # both go on from it
+    assert page.get_by_role("button", name="This one is better").nth(1).is_disabled()
+
+
+def test_a_judgement_that_fails_is_told(open_page: Open, server: Running) -> None:
+    page = open_page()
+    send(page, "hello")
+    (server.models.runs / "tiny/feedback").write_text("in the way")
+    page.get_by_role("button", name="Good answer").click()
+    page.wait_for_selector("#notice:has-text('That did not work')")
+    assert page.get_by_role("button", name="Good answer").get_attribute("aria-pressed") == "false"
+    open_page.troubles.clear()  # type: ignore[attr-defined]
+
+
 def test_streaming_and_stop(open_page: Open, server: Running) -> None:
     page = open_page()
     send(page, "slowly", wait=False)

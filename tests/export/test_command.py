@@ -27,6 +27,17 @@ def test_the_page_lies_in_the_runs_own_exports(run, capsys):
     assert main(["export", "tiny", "html"]) == 0  # again, in its place
 
 
+@pytest.mark.parametrize("form", ["html", "hf"])
+def test_what_people_thought_of_answers_is_not_exported(run, form):
+    run.feedback.mkdir()
+    (run.feedback / "pairs.jsonl").write_text('{"prompt": "a secret of mine"}\n')
+    assert main(["export", "tiny", form]) == 0
+    files = [path for path in (run.path / "exports").rglob("*") if path.is_file()]
+    assert len(files) > 2
+    assert not any(b"secret of mine" in path.read_bytes() for path in files)
+    assert not any("feedback" in path.name or "pairs" in path.name for path in files)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

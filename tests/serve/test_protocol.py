@@ -63,6 +63,7 @@ def test_the_schema_holds(server: Running) -> None:
         "GET /v1/models",
         "POST /api/render",
         "GET /api/runs/{name}",
+        "POST /api/runs/{name}/feedback",
     } <= tried
 
 

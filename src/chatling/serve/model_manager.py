@@ -84,6 +84,13 @@ class ModelManager:
             folders.insert(0, self.first[0])
         return folders
 
+    def folder(self, name: str) -> RunFolder:
+        """A run by its name. Raises ApiError 404."""
+        for folder in self.folders():
+            if folder.name == name:
+                return folder
+        raise ApiError(404, f"There is no run {name!r}.", param="name", code="run_not_found")
+
     def entries(self) -> list[Entry]:
         """What could be served now: the default, then the runs in order, each by its last stage
         first.

@@ -110,3 +110,9 @@ class Completion(Body):
 
 class Rendered(BaseModel):
     html: str
+
+
+class Feedback(BaseModel):
+    marks: int
+    pairs: int
+    path: str = Field(description="Of the pairs, for `[dpo] data`.")

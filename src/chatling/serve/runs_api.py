@@ -19,7 +19,6 @@ from pydantic_core import to_json
 
 from chatling.errors import ChatlingError
 from chatling.run_dir import RunFolder, read_json
-from chatling.serve.errors import ApiError
 from chatling.serve.model_manager import ModelManager
 from chatling.serve.openai import ERRORS
 from chatling.train.metrics import read_metrics, tokens_per_second
@@ -51,9 +50,7 @@ def _all(models: ModelManager) -> Response:
 
 
 def _one(models: ModelManager, name: str, points: int) -> Response:
-    folder = next((folder for folder in models.folders() if folder.name == name), None)
-    if folder is None:
-        raise ApiError(404, f"There is no run {name!r}.", param="name", code="run_not_found")
+    folder = models.folder(name)
 
     def whole(folder: RunFolder) -> dict[str, Any]:
         status = _status(folder)

@@ -7,6 +7,7 @@ import { wireSettings } from "./settings.js";
 import { drawSidebar, wireSidebar } from "./sidebar.js";
 import * as store from "./store.js";
 import { stream } from "./stream.js";
+import { showPairs } from "./teach.js";
 import { drawAgain, drawTurn } from "./turns.js";
 
 const ALTERNATIVES = 8; // shown for a token
@@ -37,8 +38,9 @@ async function loadModels() {
       ...state.models.filter((model) => model.run === run).map((model) => el("option", { value: model.id, text: `${run} · ${model.stage}` })))));
     select.value = preferences.models[column] ?? "";
     select.disabled = !ids.length;
-    select.onchange = () => { preferences.models[column] = select.value; savePreferences(); draw(); };
+    select.onchange = () => { preferences.models[column] = select.value; savePreferences(); draw(); showPairs(model(0).run); };
   }
+  showPairs(model(0)?.run);
 }
 
 const model = (column) => state.models.find(({ id }) => id === preferences.models[column]);
@@ -121,6 +123,7 @@ async function answerLast(which) {
   log.scrollTop = log.scrollHeight;
   say(t("answering"));
   await Promise.all(started.map(({ answer, messages }) => answerOne(conversation, answer, messages)));
+  for (const answer of turns.at(-1).answers) drawAgain(answer); // what can be done with them, once all are there
   say(t("answered"));
 }
 
@@ -180,7 +183,8 @@ function resend() {
   prompt.focus();
 }
 
-const page = { state, busy, draw, edit, resend, regenerate, save };
+const messages = (index, column) => store.messages(state.conversation, index, column);
+const page = { state, busy, draw, edit, resend, regenerate, save, messages };
 
 // ---- conversations ----
 

@@ -1,6 +1,7 @@
 // The list of conversations: open, rename, delete, export.
 
 import { ask, byId, el, t } from "./common.js";
+import { download } from "./download.js";
 import { notice } from "./notice.js";
 import * as store from "./store.js";
 
@@ -12,7 +13,7 @@ export function wireSidebar(given) {
   byId("open-sidebar").addEventListener("click", () => slide(true));
   byId("close-sidebar").addEventListener("click", () => slide(false));
   byId("veil").addEventListener("click", () => slide(false));
-  byId("export-all").addEventListener("click", () => download("conversations.jsonl", store.all().map(store.exported)));
+  byId("export-all").addEventListener("click", () => download("conversations.jsonl", lines(store.all())));
   addEventListener("keydown", (event) => { if (event.key === "Escape") slide(false); });
   addEventListener("storage", ({ key }) => {
     if (key !== store.NAME && key !== null) return;
@@ -29,7 +30,7 @@ export function drawSidebar(current) {
     const tool = (name, sign, onclick) =>
       el("button", { type: "button", class: "icon", title: t(name), "aria-label": `${t(name)}: ${title}`, text: sign, onclick });
     return el("li", { class: chosen ? "chosen" : "" }, open,
-      tool("rename", "✎", () => rename(conversation)), tool("export", "⤓", () => download(`${title}.json`, [store.exported(conversation)])),
+      tool("rename", "✎", () => rename(conversation)), tool("export", "⤓", () => download(`${title}.json`, lines([conversation]))),
       tool("delete", "✕", () => remove(conversation)));
   }));
   byId("export-all").disabled = !store.all().length;
@@ -53,11 +54,8 @@ function remove(conversation) {
   });
 }
 
-function download(name, rows) {
-  const url = URL.createObjectURL(new Blob(rows.map((row) => `${JSON.stringify(row)}\n`), { type: "application/json" }));
-  el("a", { href: url, download: name.replace(/[^\p{L}\p{N}. _-]/gu, "") }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
+const lines = (conversations) => conversations.map((each) => `${JSON.stringify(store.exported(each))}
+`).join("");
 
 // On a phone the list slides in over the page.
 function slide(open) {

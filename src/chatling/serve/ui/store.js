@@ -1,5 +1,6 @@
 // Conversations in the browser's storage, and nowhere else. Each is a tree, so that an edited message or another answer is one more version:
-// {id, title, created, updated, system, chosen, next: [{id, user, answers: […], chosen, next: […]}, …]}. `next` has the versions of what follows.
+// {id, title, created, updated, system, chosen, next: [{id, user, system, answers: […], better, chosen, next: […]}, …]}. `next` has the versions
+// of what follows; `better` is the answer that was preferred, from which the conversation continues.
 
 import { keep, read } from "./common.js";
 
@@ -43,7 +44,7 @@ export const choose = (conversation, index, turn) => { parent(conversation, inde
 
 // A turn at this place, as the version that is shown.
 export function add(conversation, index, user, answers = []) {
-  const turn = { id: newId(), user, answers, chosen: 0, next: [] };
+  const turn = { id: newId(), user, system: conversation.system, answers, chosen: 0, next: [] };
   versions(conversation, index).push(turn);
   choose(conversation, index, turn);
   return turn;
@@ -87,20 +88,23 @@ function write(changed) {
 
 // The messages that a model is to answer: everything before `upTo`'s answer, as column `column` saw it, without what got no answer.
 export function messages(conversation, upTo, column) {
-  const found = conversation.system.trim() ? [{ role: "system", content: conversation.system.trim() }] : [];
-  turns(conversation).slice(0, upTo + 1).forEach((turn, i) => {
-    const parts = content(turn.answers[column] ?? turn.answers[0]);
+  const path = turns(conversation).slice(0, upTo + 1), system = (path.at(-1)?.system ?? conversation.system).trim();
+  const found = system ? [{ role: "system", content: system }] : [];
+  path.forEach((turn, i) => {
+    const parts = content(shown(turn, column));
     if (i === upTo || parts.length) found.push({ role: "user", content: turn.user });
     if (i < upTo && parts.length) found.push({ role: "assistant", content: parts });
   });
   return found;
 }
 
-const content = (answer) => (answer?.parts ?? []).filter((part) => part.text).map(({ type, text }) => ({ type, text }));
+const shown = (turn, column) => turn?.answers[turn.better ?? column] ?? turn?.answers[0];
+
+export const content = (answer) => (answer?.parts ?? []).filter((part) => part.text).map(({ type, text }) => ({ type, text }));
 
 // A line that `chatling data` and the recipes read as a conversation to learn from.
 export function exported(conversation) {
-  const path = turns(conversation), last = content(path.at(-1)?.answers[0]);
+  const path = turns(conversation), last = content(shown(path.at(-1), 0));
   const all = messages(conversation, path.length - 1, 0);
   if (last.length) all.push({ role: "assistant", content: last });
   return { title: conversation.title, models: path[0]?.answers.map((answer) => answer.model) ?? [], messages: all };

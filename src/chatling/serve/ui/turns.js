@@ -3,6 +3,7 @@
 import { AnswerView, copy, plainText } from "./answer.js";
 import { byId, el, preferences, t } from "./common.js";
 import * as store from "./store.js";
+import { better, marks } from "./teach.js";
 
 const views = new WeakMap(); // answer -> what draws it again
 
@@ -12,7 +13,7 @@ export function button(name, onclick) { return el("button", { type: "button", cl
 
 const copying = (text) => el("button", { type: "button", class: "plain", text: t("copy"), onclick: ({ target }) => copy(text(), target) });
 
-// `page` is {state, draw, edit, resend, regenerate, save}.
+// `page` is {state, busy, draw, edit, resend, regenerate, save, messages}.
 export function drawTurn(turn, index, page) {
   const { conversation, editing } = page.state;
   const all = store.versions(conversation, index), texts = [...new Set(all.map(({ user }) => user))];
@@ -27,7 +28,7 @@ export function drawTurn(turn, index, page) {
   const user = editing?.index === index ? editor(page) : [
     el("div", { class: "bubble", text: turn.user }),
     el("div", { class: "actions" }, messages, button("edit", () => page.edit(index)), copying(() => turn.user))];
-  const answers = el("div", { class: "answers" }, ...turn.answers.map((answer, column) => drawAnswer(answer, column, index, page)));
+  const answers = el("div", { class: "answers" }, ...turn.answers.map((answer, column) => drawAnswer(turn, answer, column, index, page)));
   return el("article", { class: "turn" }, el("div", { class: "user" }, el("h2", { class: "unseen", text: t("you") }), ...user), answers,
     pager("answerVersions", `answer-${index}`, same, turn, show));
 }
@@ -59,7 +60,7 @@ function editor({ state, draw, resend }) {
   return [el("div", { class: "bubble" }, area), el("div", { class: "actions" }, button("resend", resend), button("cancel", cancel))];
 }
 
-function drawAnswer(answer, column, index, page) {
+function drawAnswer(turn, answer, column, index, page) {
   const body = el("div", { class: "body" }), note = el("p", { class: "note", hidden: true });
   const actions = el("div", { class: "actions" });
   const node = el("div", { class: "answer" }, el("h2", { class: "by", text: answer.model }), body, note, actions);
@@ -74,8 +75,8 @@ function drawAnswer(answer, column, index, page) {
     note.textContent = notes.join(" ");
     note.hidden = !notes.length;
     note.classList.toggle("error", Boolean(answer.error));
-    if (final && !actions.childElementCount) {
-      actions.append(copying(() => plainText(answer)));
+    if (!turn.answers.some((each) => page.state.running.has(each)) && !actions.childElementCount) {
+      actions.append(copying(() => plainText(answer)), ...marks(answer, column, index, page), ...better(turn, column, index, page));
       if (index === store.turns(page.state.conversation).length - 1) actions.append(button("regenerate", () => page.regenerate(column)));
     }
   };
