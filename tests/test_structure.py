@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import hashlib
+import re
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -64,3 +67,23 @@ def test_a_cycle_is_found() -> None:
 def test_modules_are_short(name: str) -> None:
     lines = MODULES[name].read_text(encoding="utf-8").count("\n")
     assert lines <= LONGEST
+
+
+def test_every_file_that_is_no_module_is_in_the_wheel() -> None:
+    package = tomllib.loads((SOURCE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = package["tool"]["setuptools"]["package-data"]["chatling"]
+    listed = {path for pattern in patterns for path in (SOURCE / "chatling").glob(pattern)}
+    files = {
+        path
+        for path in (SOURCE / "chatling").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc", ".so")
+    }
+    assert files <= listed
+
+
+def test_what_others_wrote_is_unchanged_and_has_its_license() -> None:
+    notes = (SOURCE.parent / "THIRD_PARTY.md").read_text(encoding="utf-8")
+    (path, name) = re.findall(r"\]\((src/\S+)\)", notes)
+    data, terms = ((SOURCE.parent / each).read_bytes() for each in (path, name))
+    assert hashlib.sha256(data).hexdigest() in notes
+    assert b"MIT License" in terms

@@ -33,8 +33,27 @@ HOSTILE = """# Title
 alert("</code><script>window.pwned = 5</script>")
 ```
 """
+MATH = r"""So $x_1^2 \cdot \color{blue}{y}$ costs $5, and $3 more; \(a*b*c\).
+
+$$
+\begin{aligned}
+x' &= \frac{1}{2} \\
+  &- \sqrt{\mathscr{A}}
+\end{aligned}
+$$
+
+$\href{javascript:alert(1)}{a}$ $\includegraphics{http://evil.test/x.png}$ $\frac{$
+$\style{color:red}{b}$ $\class{x}{<img src=x onerror=window.pwned=1>}$
+
+9*3=27
+#### 27"""
 CONTEXT = 600  # tokens, nearly characters here
-ANSWERS = {"hostile": HOSTILE, "calculate": ["so ", "12+7", " it is."], "slowly": "word " * 60}
+ANSWERS = {
+    "hostile": HOSTILE,
+    "formulas": MATH,
+    "calculate": ["so ", "12+7", " it is."],
+    "slowly": "word " * 60,
+}
 
 
 class ScriptedService(AsyncEngine):
@@ -59,6 +78,7 @@ class ScriptedService(AsyncEngine):
             .rpartition("<|user_start|>")[2]
             .partition("<|user_end|>")[0]
             .rpartition("\n")[2]
+            .removeprefix("<|bos|>")
         )
         answer = ANSWERS.get(
             asked, f"I am {self.name}, you said {asked}, seed {request.sampling.seed % 1000}."

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from ..serve.conftest import Running, serving
-from .conftest import until
+from chatling.data.shard_writer import write_conversation_shards
+from chatling.messages import Conversation
+from chatling.run_dir import RunFolder
+from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.chat_template import render
+
+from ..serve.conftest import Running, save_run, serving
+from .conftest import CONTEXT, until
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Any]
@@ -155,8 +162,8 @@ def test_a_full_storage_is_told(open_page: Open) -> None:
     assert "storage is full" in page.inner_text("#notice")
 
 
-def rows(server: Running, name: str) -> list[Any]:
-    path = server.models.runs / "tiny/feedback" / name
+def rows(server: Running, run: str, name: str) -> list[Any]:
+    path = server.models.runs / run / "feedback" / name
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -168,12 +175,12 @@ def test_marks_become_pairs_that_are_downloaded(open_page: Open, server: Running
     bad.click()
     page.wait_for_selector("#pairs:has-text('0 preference pairs of tiny')")
     assert bad.get_attribute("aria-pressed") == "true"
-    assert rows(server, "marks.jsonl")[0]["mark"] == "bad"
+    assert rows(server, "tiny", "marks.jsonl")[0]["mark"] == "bad"
     page.get_by_role("button", name="Regenerate").click()
     page.wait_for_selector(".versions:has-text('2 / 2')")
     page.get_by_role("button", name="Good answer").click()
     page.wait_for_selector("#pairs:has-text('1 preference pairs of tiny')")
-    (pair,) = rows(server, "pairs.jsonl")
+    (pair,) = rows(server, "tiny", "pairs.jsonl")
     assert pair["prompt"] == [{"role": "user", "content": "hello"}]
     assert pair["rejected"][0]["content"].split() == first.split()
     with page.expect_download() as download:
@@ -186,19 +193,22 @@ def test_marks_become_pairs_that_are_downloaded(open_page: Open, server: Running
     page.wait_for_selector("#pairs:has-text('0 preference pairs of tiny')")
 
 
-def test_the_better_of_two_is_kept_and_goes_on(open_page: Open, server: Running) -> None:
+def test_the_better_of_two_is_kept_and_continued(open_page: Open, server: Running) -> None:
+    save_run(server.models.runs / "other", "mid", context=CONTEXT)
     page = open_page()
     page.click("#compare")
+    assert page.input_value("#model-1") == "other/mid"
     send(page, "hello")
     page.get_by_role("button", name="This one is better").nth(1).click()
-    page.wait_for_selector("#pairs:has-text('1 preference pairs')")
-    (pair,) = rows(server, "pairs.jsonl")
-    assert pair["chosen"][0]["content"].startswith("I am base")
-    assert pair["rejected"][0]["content"].startswith("I am sft")
+    page.wait_for_selector("#pairs:has-text('1 preference pairs of other')")
+    for name in ("tiny", "other"):
+        (pair,) = rows(server, name, "pairs.jsonl")
+        assert pair["chosen"][0]["content"].startswith("I am mid")
+        assert pair["rejected"][0]["content"].startswith("I am sft")
     with page.expect_request("**/v1/chat/completions") as request:
         send(page, "more")
     said = request.value.post_data_json["messages"][1]["content"][0]["text"]
-    assert said.startswith("I am base")  # both go on from it
+    assert said.startswith("I am mid")  # both continue from it
     assert page.get_by_role("button", name="This one is better").nth(1).is_disabled()
 
 
@@ -235,7 +245,7 @@ def test_two_models_side_by_side(open_page: Open) -> None:
     assert page.input_value("#model-0") == "tiny/sft"
     assert page.input_value("#model-1") == "tiny/base"
     send(page, "hello")
-    assert [text[:10] for text in answers(page)] == ["I am sft, ", "I am base,"]
+    assert [text[:15] for text in answers(page)] == ["I am sft, you s", "helloI am base,"]
     boxes = [answer.bounding_box() for answer in page.locator(".answer").all()]
     assert boxes[0]["y"] == boxes[1]["y"]
     assert boxes[0]["x"] < boxes[1]["x"]
@@ -266,6 +276,86 @@ def test_hostile_markdown_and_html_stay_inert(open_page: Open) -> None:
     page.wait_for_selector(".turn")
     assert page.locator("#conversations img, .turn img").count() == 0
     assert page.evaluate("window.pwned") is None
+
+
+def test_a_base_model_continues_texts(open_page: Open) -> None:
+    page = open_page()
+    page.select_option("#model-0", "tiny/base")
+    assert "How does the text begin?" in page.inner_text(".welcome")
+    assert page.get_attribute("#prompt", "placeholder") == "Write the beginning of a text"
+    page.click("#probabilities")
+    with page.expect_request("**/v1/completions") as request:
+        send(page, "Once")
+    asked = request.value.post_data_json
+    assert (asked["prompt"], asked["max_tokens"], asked["logprobs"]) == ("Once", 64, 8)
+    written = "".join(page.locator(".token").all_inner_texts())
+    assert written.startswith("I am base, you said Once")
+    assert answers(page)[0] == f"Once{written}"
+    page.locator(".token").first.hover()
+    chosen = [row.inner_text().split() for row in page.locator("#alternatives .alternative").all()]
+    assert chosen[:2] == [["I", "78", "%"], ["x", "14", "%"]]
+    with page.expect_request("**/v1/completions") as request:
+        page.get_by_role("button", name="Write more").click()
+    until(page, "!document.querySelector('[aria-busy=true]')")
+    assert request.value.post_data_json["prompt"] == f"Once{written}"
+    assert answers(page)[0].startswith(f"Once{written}I am base")
+    assert page.get_by_role("button", name="Good answer").count() == 0
+    kept = answers(page)
+    page.reload()
+    page.wait_for_selector(".given")
+    assert answers(page) == kept
+    page.locator("#conversations li").hover()
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export: Once").click()
+    assert json.loads(download.value.path().read_text())["text"] == kept[0]
+
+
+def test_formulas_are_set_and_hostile_ones_are_inert(open_page: Open) -> None:
+    page = open_page()
+    send(page, "formulas")
+    page.wait_for_selector(".math math")
+    body = page.locator(".answer .body")
+    assert body.locator(".math math").count() >= 3
+    assert body.locator(".display math mfrac").count() == 1
+    assert "costs $5, and $3 more;" in body.inner_text()
+    assert r"\href{javascript:alert(1)}{a}" in body.inner_text()
+    assert body.locator("a, img, [href], [src], h4").count() == 0
+    assert "#### 27" in body.inner_text()
+    assert page.evaluate("window.pwned") is None
+    before = body.locator("math").count()
+    page.click("#probabilities")  # drawn again
+    page.click("#probabilities")
+    until(page, f"document.querySelectorAll('.body math').length === {before}")
+
+
+def test_counts_and_speed_stand_below_an_answer(open_page: Open) -> None:
+    page = open_page()
+    send(page, "hello")
+    text = page.inner_text(".stats")
+    assert re.fullmatch(r"\d\d tokens · [\d.,]+ a second", text), text
+    assert "tokens were read" in (page.get_attribute(".stats", "title") or "")
+
+
+def test_examples_are_the_runs_own(open_page: Open, server: Running) -> None:
+    page = open_page()
+    page.wait_for_selector(".welcome")
+    assert page.locator(".example").count() == 0
+    run = RunFolder(server.models.runs / "tiny")
+    tokenizer = Tokenizer.load(run.tokenizer)
+    talks = [Conversation.of(f"第{i}个问题是什么？", "是的。") for i in range(9)]
+    talks = [render(tokenizer, talk) for talk in talks]
+    write_conversation_shards(
+        run.data / "sft-validation", talks, tokenizer.vocab_size, fingerprint="x"
+    )
+    page.reload()
+    page.wait_for_selector(".example")
+    assert page.locator(".example").count() == 4
+    first = page.locator(".example").first
+    text = first.inner_text()
+    assert "个问题是什么？" in text
+    first.click()
+    page.wait_for_selector(".turn .answer .stats")
+    assert page.inner_text(".bubble") == text
 
 
 def test_calculator_calls_show(open_page: Open) -> None:

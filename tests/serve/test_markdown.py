@@ -38,6 +38,7 @@ TAGS = {
     "tr",
     "th",
     "td",
+    "span",
 }
 
 HOSTILE = [
@@ -65,6 +66,8 @@ HOSTILE = [
     "<javascript:alert(1)>",
     "[x](  javascript:alert(1))",
     "[x](\x01javascript:alert(1))",
+    "$<img src=x onerror=alert(1)>$ \\(</span><script>\\)",
+    "$$\n</span><script>alert(1)</script>\n$$",
 ]
 
 
@@ -124,7 +127,56 @@ def test_what_is_rendered() -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["[", "*", "`", "<", "![](", "> ", "- ", "\\", "**a", "[a](", "||", "&#", "~~", "_a_ "]
+    ("text", "tex", "kind"),
+    [
+        ("so $x_1*y*z$.", "x_1*y*z", "math"),
+        (r"so \(a_b_c\)", "a_b_c", "math"),
+        (r"so \[ \frac{1}{2} \]", r" \frac{1}{2} ", "math display"),
+        ("$$a < b$$", "a &lt; b", "math display"),
+        ("text\n$$\n- a\n= b \\\\\n\n# c\n$$\nafter", "- a\n= b \\\\\n\n# c", "math display"),
+        ("- item\n  \\[\n  x\n  \\]", "x", "math display"),
+        ("> $$\n> x\n> $$", "x", "math display"),
+    ],
+)
+def test_formulas_stay_tex(text: str, tex: str, kind: str) -> None:
+    assert f'<span class="{kind}">{tex}</span>' in inspect(render_markdown(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "It costs $18, and $5 more.",
+        "from $5 to $10",
+        "$5-$3",
+        r"\$a\$",
+        "`$x$`",
+        "```\n$$\nx\n$$\n```",
+        "    $$\n    x\n    $$",
+        "$$ no end\n\n",
+    ],
+)
+def test_prices_and_code_are_no_formulas(text: str) -> None:
+    assert "math" not in render_markdown(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "heading"),
+    [
+        ("so 9*3\n#### 27", False),
+        ("#### $1,234.50", False),
+        ("#### 27 pens", True),
+        ("# 1. A", True),
+    ],
+)
+def test_a_final_answer_is_no_heading(text: str, heading: bool) -> None:
+    html = render_markdown(text)
+    assert ("<h" in html) == heading
+    assert ("#" not in html) == heading
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [*"[*`<\\$", "![](", "> ", "- ", "**a", "[a](", "||", "&#", "~~", "_a_ ", "$$\n", "\\[", "$x "],
 )
 def test_hostile_lengths_take_no_age(piece: str) -> None:
     start = time.perf_counter()

@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
 from chatling.errors import ChatlingError, nearest
-from chatling.serve import api_page, feedback, openai, runs_api, static
+from chatling.serve import api_page, examples, feedback, openai, runs_api, static
 from chatling.serve.completion import Service
 from chatling.serve.errors import ApiError, Limits
 from chatling.serve.faults import fault
@@ -74,7 +74,7 @@ def create_app(
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
         )
-    for part in (openai, static, runs_api, feedback, api_page):
+    for part in (openai, static, runs_api, examples, feedback, api_page):
         app.include_router(part.router)
     app.mount("/ui", StaticFiles(directory=static.UI), name="ui")
     for kind in (ApiError, ChatlingError, RequestValidationError, HTTPException, Exception):

@@ -116,3 +116,7 @@ class Feedback(BaseModel):
     marks: int
     pairs: int
     path: str = Field(description="Of the pairs, for `[dpo] data`.")
+
+
+class Examples(BaseModel):
+    prompts: list[str]

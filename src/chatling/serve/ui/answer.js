@@ -1,6 +1,7 @@
 // How an answer looks: Markdown that the server rendered, calculator calls, and on demand every token with its alternatives.
 
 import { byId, call, el, t } from "./common.js";
+import { typeset } from "./math.js";
 
 const MARK = "\uE000"; // stands in the text for the calculator call of its number while Markdown is rendered
 
@@ -40,14 +41,19 @@ export class AnswerView {
     this.rendering = false;
   }
 
-  show(answer, { probabilities, final }) {
+  // `given` is the text that a base model continues: what it writes is shown as it is.
+  show(answer, { probabilities, final, given }) {
     this.answer = answer;
     this.final = final;
     this.body.classList.toggle("waiting", !answer.parts.length && !final);
-    if (probabilities && answer.tokens?.length) return this.showTokens();
-    this.draw();
-    if (!this.rendering && marked(answer.parts).text !== this.rendered.text) this.render();
-    return undefined;
+    this.body.classList.toggle("continued", given !== undefined);
+    if (probabilities && answer.tokens?.length && spelled(answer.tokens).join("") === plainText(answer)) this.showTokens();
+    else if (given !== undefined) this.body.replaceChildren(el("span", { text: plainText(answer) }));
+    else {
+      this.draw();
+      if (!this.rendering && marked(answer.parts).text !== this.rendered.text) this.render();
+    }
+    if (given !== undefined) this.body.prepend(el("span", { class: "given", text: given }));
   }
 
   draw() {
@@ -56,6 +62,7 @@ export class AnswerView {
     const holder = el("div");
     holder.innerHTML = known.html; // made by markdown-it-py on the server, raw HTML off
     placeCalls(holder, calls);
+    typeset(holder, () => { if (!this.body.querySelector(".token")) this.draw(); });
     addCopyButtons(holder);
     const rest = text.slice(known.text.length);
     if (rest) {

@@ -1,6 +1,6 @@
 // The chat page: what is drawn, and what the person does with it. Conversations are kept by store.js, answers come from stream.js.
 
-import { hideAlternatives } from "./answer.js";
+import { hideAlternatives, plainText } from "./answer.js";
 import { byId, call, el, preferences, savePreferences, t, wireAppearance } from "./common.js";
 import { notice } from "./notice.js";
 import { wireSettings } from "./settings.js";
@@ -11,8 +11,9 @@ import { showPairs } from "./teach.js";
 import { drawAgain, drawTurn } from "./turns.js";
 
 const ALTERNATIVES = 8; // shown for a token
+const CONTINUED = 64; // tokens that a base model writes unless told otherwise
 const SAVED_EVERY = 1000; // milliseconds, while an answer comes
-const state = { models: [], conversation: null, running: new Map(), editing: null, full: false }; // running: answer -> AbortController
+const state = { models: [], conversation: null, running: new Map(), editing: null, full: false, examples: new Map() }; // running: answer -> AbortController
 
 const log = byId("log"), prompt = byId("prompt");
 const columns = () => (preferences.compare && state.models.length > 1 ? 2 : 1);
@@ -38,12 +39,29 @@ async function loadModels() {
       ...state.models.filter((model) => model.run === run).map((model) => el("option", { value: model.id, text: `${run} · ${model.stage}` })))));
     select.value = preferences.models[column] ?? "";
     select.disabled = !ids.length;
-    select.onchange = () => { preferences.models[column] = select.value; savePreferences(); draw(); showPairs(model(0).run); };
+    select.onchange = () => { preferences.models[column] = select.value; savePreferences(); draw(); modelChosen(); };
   }
-  showPairs(model(0)?.run);
+  modelChosen();
 }
 
 const model = (column) => state.models.find(({ id }) => id === preferences.models[column]);
+// A base model has seen texts and no conversations: it is given the beginning of one.
+const continues = (column) => model(column)?.stage === "base";
+
+async function modelChosen() {
+  const chosen = model(0);
+  if (!chosen) return;
+  showPairs(chosen.run);
+  if (state.examples.has(chosen.id)) return;
+  state.examples.set(chosen.id, []);
+  try {
+    const found = await call(`/api/runs/${encodeURIComponent(chosen.run)}/examples?stage=${encodeURIComponent(chosen.stage)}`);
+    state.examples.set(chosen.id, (await found.json()).prompts);
+  } catch {
+    return; // the page is whole without them
+  }
+  if (!state.conversation.next.length) draw();
+}
 
 // ---- drawing ----
 
@@ -63,14 +81,14 @@ function drawComposer() {
   byId("send").hidden = busy();
   byId("stop").hidden = !busy();
   byId("send").disabled = !state.models.length;
+  prompt.placeholder = t(continues(0) && (columns() === 1 || continues(1)) ? "writeBeginning" : "write");
 }
 
 function welcome() {
   if (!state.models.length) return el("div", { class: "welcome" }, el("h2", { text: t("noModels") }), el("p", { text: t("noModelsHint") }));
-  const examples = ["example1", "example2", "example3", "example4"].map((name) =>
-    el("button", { type: "button", class: "example", text: t(name), onclick: () => send(t(name)) }));
-  const hint = t("welcomeHint", { model: model(0).id, context: model(0).context_length.toLocaleString() });
-  return el("div", { class: "welcome" }, el("img", { src: "/ui/icon.svg", alt: "", width: "56", height: "56" }), el("h2", { text: t("welcome") }),
+  const examples = (state.examples.get(model(0).id) ?? []).map((text) => el("button", { type: "button", class: "example", text, onclick: () => send(text) }));
+  const hint = t(continues(0) ? "beginHint" : "welcomeHint", { model: model(0).id, context: model(0).context_length.toLocaleString() });
+  return el("div", { class: "welcome" }, el("img", { src: "/ui/icon.svg", alt: "", width: "56", height: "56" }), el("h2", { text: t(continues(0) ? "begin" : "welcome") }),
     el("p", { text: hint }), el("div", { class: "examples" }, ...examples));
 }
 
@@ -111,23 +129,36 @@ async function regenerate(column) {
 
 // Answers the last message in these columns, all at once.
 async function answerLast(which) {
-  const { conversation } = state, turns = store.turns(conversation);
+  const { conversation } = state, turns = store.turns(conversation), turn = turns.at(-1);
   const started = which.map((column) => {
-    const answer = { model: model(column)?.id ?? preferences.models[0], parts: [], tokens: [], finish: null };
-    turns.at(-1).answers[column] = answer;
-    state.running.set(answer, new AbortController());
-    return { answer, messages: store.messages(conversation, turns.length - 1, column) };
+    const answer = { model: model(column)?.id ?? preferences.models[0], parts: [], tokens: [], finish: null, ...(continues(column) && { continues: true }) };
+    turn.answers[column] = answer;
+    return [answer, answer.continues ? { prompt: turn.user } : { messages: store.messages(conversation, turns.length - 1, column), truncation: "auto" }];
   });
+  await run(conversation, turn, started);
+}
+
+// More of the text that a base model has begun.
+async function lengthen(index, answer) {
+  const { conversation } = state, turn = store.turns(conversation)[index];
+  if (busy()) return;
+  Object.assign(answer, { finish: null, stats: undefined, error: undefined, tokens: answer.tokens ?? [] });
+  await run(conversation, turn, [[answer, { prompt: turn.user + plainText(answer) }]]);
+}
+
+// Has these answers of a turn written, each from what is asked.
+async function run(conversation, turn, started) {
+  for (const [answer] of started) state.running.set(answer, new AbortController());
   save(conversation);
   draw();
   log.scrollTop = log.scrollHeight;
   say(t("answering"));
-  await Promise.all(started.map(({ answer, messages }) => answerOne(conversation, answer, messages)));
-  for (const answer of turns.at(-1).answers) drawAgain(answer); // what can be done with them, once all are there
+  await Promise.all(started.map(([answer, asked]) => answerOne(conversation, answer, asked)));
+  for (const answer of turn.answers) drawAgain(answer); // what can be done with them, once all are there
   say(t("answered"));
 }
 
-async function answerOne(conversation, answer, messages) {
+async function answerOne(conversation, answer, asked) {
   let saved = Date.now();
   const changed = () => {
     follow(() => drawAgain(answer));
@@ -135,14 +166,15 @@ async function answerOne(conversation, answer, messages) {
     save(conversation);
     saved = Date.now();
   };
-  const control = state.running.get(answer);
+  const control = state.running.get(answer), { continues } = answer;
   const { max_tokens, seed, ...sampling } = preferences.sampling;
+  const most = max_tokens !== "" ? max_tokens : continues && CONTINUED;
   const request = {
-    model: answer.model, messages, ...sampling, ...(max_tokens !== "" && { max_tokens }), ...(seed !== "" && { seed }),
-    ...(preferences.probabilities && { logprobs: true, top_logprobs: ALTERNATIVES }),
+    model: answer.model, ...asked, ...sampling, ...(most && { max_tokens: most }), ...(seed !== "" && { seed }),
+    ...(preferences.probabilities && (continues ? { logprobs: ALTERNATIVES } : { logprobs: true, top_logprobs: ALTERNATIVES })),
   };
   try {
-    await stream(request, answer, changed, control.signal);
+    await stream(continues ? "/v1/completions" : "/v1/chat/completions", request, answer, changed, control.signal);
   } catch (error) {
     if (error.name === "AbortError") answer.finish = "stopped";
     else answer.error = error.message;
@@ -184,7 +216,7 @@ function resend() {
 }
 
 const messages = (index, column) => store.messages(state.conversation, index, column);
-const page = { state, busy, draw, edit, resend, regenerate, save, messages };
+const page = { state, busy, draw, edit, resend, regenerate, lengthen, save, messages };
 
 // ---- conversations ----
 

@@ -100,12 +100,15 @@ export function messages(conversation, upTo, column) {
 
 const shown = (turn, column) => turn?.answers[turn.better ?? column] ?? turn?.answers[0];
 
-export const content = (answer) => (answer?.parts ?? []).filter((part) => part.text).map(({ type, text }) => ({ type, text }));
+// What a model said in a conversation; a base model's continuation of a text is none.
+export const content = (answer) => (answer?.continues ? [] : answer?.parts ?? []).filter((part) => part.text).map(({ type, text }) => ({ type, text }));
 
-// A line that `chatling data` and the recipes read as a conversation to learn from.
+// A line that `chatling data` and the recipes read to learn from: a conversation, or the texts that a base model continued.
 export function exported(conversation) {
-  const path = turns(conversation), last = content(shown(path.at(-1), 0));
-  const all = messages(conversation, path.length - 1, 0);
+  const path = turns(conversation), title = conversation.title, answers = path[0]?.answers ?? [];
+  const column = answers.findIndex((answer) => !answer.continues);
+  if (column < 0) return { title, text: path.map((turn) => turn.user + turn.answers[0].parts.map((part) => part.text).join("")).join("\n\n") };
+  const last = content(shown(path.at(-1), column)), all = messages(conversation, path.length - 1, column);
   if (last.length) all.push({ role: "assistant", content: last });
-  return { title: conversation.title, models: path[0]?.answers.map((answer) => answer.model) ?? [], messages: all };
+  return { title, models: answers.map((answer) => answer.model), messages: all };
 }

@@ -2,25 +2,52 @@
 
 import { call, ServerError, t } from "./common.js";
 
-// Streams an answer to `request` (a body of /v1/chat/completions) into `answer` = {parts, tokens, finish, dropped}, calling `changed`
-// after every change. Raises ServerError, or AbortError when `signal` aborts.
-export async function stream(request, answer, changed, signal) {
-  const response = await call("/v1/chat/completions", { body: { ...request, stream: true, truncation: "auto" }, signal });
-  let ended = false;
+const TIMED = 3; // tokens from which on their speed says something
+
+// Streams an answer to `request`, a body for `path` (/v1/chat/completions or /v1/completions), into `answer` = {parts, tokens, finish,
+// dropped, stats}, calling `changed` after every change. Raises ServerError, or AbortError when `signal` aborts.
+export async function stream(path, request, answer, changed, signal) {
+  const response = await call(path, { body: { ...request, stream: true, stream_options: { include_usage: true } }, signal });
+  let ended = false, first = 0, last = 0;
   for await (const data of events(response)) {
     if (data === "[DONE]") { ended = true; continue; }
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ServerError(500, chunk.error.message);
     answer.dropped ??= chunk.dropped_messages;
+    if (chunk.usage) answer.stats = stats(chunk.usage, (last - first) / 1000);
     const choice = chunk.choices[0];
-    if (!choice) continue;
-    for (const part of choice.delta.parts ?? []) answer.parts.push(part);
-    if (choice.delta.content) say(answer, choice.delta.content);
-    for (const token of choice.logprobs?.content ?? []) answer.tokens.push({ ...token, after: answer.parts.length });
-    if (choice.finish_reason) answer.finish = choice.finish_reason;
+    if (choice) {
+      const { parts = [], content = choice.text } = choice.delta ?? {};
+      for (const part of parts) answer.parts.push(part);
+      if (content) say(answer, content);
+      for (const token of listed(choice.logprobs)) answer.tokens.push({ ...token, after: answer.parts.length });
+      if (choice.finish_reason) answer.finish = choice.finish_reason;
+      last = performance.now();
+      if (content || parts.length) first ||= last;
+    }
     changed();
   }
   if (!ended) throw new ServerError(0, t("lost"));
+}
+
+// {tokens, prompt, speed}: tokens a second after the first one.
+function stats({ completion_tokens: tokens, prompt_tokens: prompt }, seconds) {
+  return { tokens, prompt, speed: tokens >= TIMED && seconds > 0 ? (tokens - 1) / seconds : null };
+}
+
+// Log-probabilities of both APIs as those of chat: {token, logprob, bytes, top_logprobs}.
+function listed(logprobs) {
+  if (!logprobs?.tokens) return logprobs?.content ?? [];
+  return logprobs.tokens.map((token, i) => ({
+    token, logprob: logprobs.token_logprobs[i] ?? 0, bytes: bytesOf(token),
+    top_logprobs: Object.entries(logprobs.top_logprobs[i] ?? {}).map(([other, logprob]) => ({ token: other, logprob })).sort((a, b) => b.logprob - a.logprob),
+  }));
+}
+
+// Half a character is written bytes:\xe4.
+function bytesOf(token) {
+  if (!/^bytes:(\\x[0-9a-f]{2})+$/.test(token)) return [...new TextEncoder().encode(token)];
+  return token.slice(6).match(/[0-9a-f]{2}/g).map((byte) => parseInt(byte, 16));
 }
 
 function say(answer, text) {

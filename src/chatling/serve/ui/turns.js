@@ -13,7 +13,7 @@ export function button(name, onclick) { return el("button", { type: "button", cl
 
 const copying = (text) => el("button", { type: "button", class: "plain", text: t("copy"), onclick: ({ target }) => copy(text(), target) });
 
-// `page` is {state, busy, draw, edit, resend, regenerate, save, messages}.
+// `page` is {state, busy, draw, edit, resend, regenerate, lengthen, save, messages}.
 export function drawTurn(turn, index, page) {
   const { conversation, editing } = page.state;
   const all = store.versions(conversation, index), texts = [...new Set(all.map(({ user }) => user))];
@@ -60,6 +60,11 @@ function editor({ state, draw, resend }) {
   return [el("div", { class: "bubble" }, area), el("div", { class: "actions" }, button("resend", resend), button("cancel", cancel))];
 }
 
+function counts({ tokens, prompt, speed }) {
+  const shown = [t("count", { count: tokens.toLocaleString() }), speed && t("speed", { speed: speed.toLocaleString(undefined, { maximumSignificantDigits: 3 }) })];
+  return el("span", { class: "stats", title: t("promptCount", { count: prompt.toLocaleString() }), text: shown.filter(Boolean).join(" · ") });
+}
+
 function drawAnswer(turn, answer, column, index, page) {
   const body = el("div", { class: "body" }), note = el("p", { class: "note", hidden: true });
   const actions = el("div", { class: "actions" });
@@ -67,9 +72,9 @@ function drawAnswer(turn, answer, column, index, page) {
   const view = new AnswerView(body);
   const update = () => {
     const final = !page.state.running.has(answer);
-    view.show(answer, { probabilities: preferences.probabilities, final });
+    view.show(answer, { probabilities: preferences.probabilities, final, given: answer.continues ? turn.user : undefined });
     node.setAttribute("aria-busy", String(!final));
-    const notes = [answer.dropped && t("dropped", { count: answer.dropped }), answer.finish === "length" && t("length"),
+    const notes = [answer.dropped && t("dropped", { count: answer.dropped }), answer.finish === "length" && !answer.continues && t("length"),
       answer.finish === "stopped" && t("stopped"), answer.error && t("failed", { message: answer.error }),
       final && !answer.finish && !answer.error && t("interrupted")].filter(Boolean);
     note.textContent = notes.join(" ");
@@ -77,7 +82,9 @@ function drawAnswer(turn, answer, column, index, page) {
     note.classList.toggle("error", Boolean(answer.error));
     if (!turn.answers.some((each) => page.state.running.has(each)) && !actions.childElementCount) {
       actions.append(copying(() => plainText(answer)), ...marks(answer, column, index, page), ...better(turn, column, index, page));
+      if (answer.continues && answer.parts.length) actions.append(button("lengthen", () => page.lengthen(index, answer)));
       if (index === store.turns(page.state.conversation).length - 1) actions.append(button("regenerate", () => page.regenerate(column)));
+      if (answer.stats) actions.append(counts(answer.stats));
     }
   };
   views.set(answer, update);
