@@ -556,7 +556,7 @@ def test_a_key_is_asked_for_and_kept(chromium: Any, server: Running) -> None:
         page.goto(locked.url)
         page.fill("#ask-input", "open sesame")
         page.press("#ask-input", "Enter")
-        page.wait_for_selector(".examples")
+        page.wait_for_selector("h2:has-text('What would you like to ask?')")
         send(page, "hello")
         assert "you said hello" in answers(page)[0]
         page.reload()
