@@ -53,7 +53,7 @@ class FeedbackRequest(protocol.Model):
         if prompt.messages[-1].role != "user":
             raise DataError("The prompt does not end on the user.")
         contents = [
-            protocol.ChatMessage(role="assistant", content=content).content_parts
+            protocol.ChatMessage(role="assistant", content=content, parts=None).content_parts
             for content in self.answers
         ]
         answers = [
@@ -160,8 +160,8 @@ def preference_rows(judgements: Iterable[Mapping[str, Any]]) -> Iterator[Row]:
         for chosen in good:
             for rejected in bad if chosen == good[-1] else bad[-1:]:
                 found[prompt, frozenset((chosen, rejected))] = chosen, rejected
-    for (prompt, _), answers in (found | compared).items():
-        yield _pair(json.loads(prompt), *map(json.loads, answers))
+    for (prompt, _), sides in (found | compared).items():
+        yield _pair(json.loads(prompt), *map(json.loads, sides))
 
 
 def _pair(prompt: list[Row], chosen: Any, rejected: Any) -> Row:

@@ -41,9 +41,9 @@ def _parser() -> MarkdownIt:
     parser.enable(["table", "strikethrough"]).disable(["html_block", "html_inline"])
     parser.validateLink = _harmless  # type: ignore[method-assign]
     parser.inline.ruler.before("escape", "math", _inline_math)
-    ends = {"alt": ["paragraph", "reference", "blockquote", "list"]}
-    parser.block.ruler.before("fence", "math", _math_block, ends)
-    parser.block.ruler.at("heading", _heading, {"alt": ["paragraph", "reference", "blockquote"]})
+    ends = ["paragraph", "reference", "blockquote"]
+    parser.block.ruler.before("fence", "math", _math_block, {"alt": [*ends, "list"]})
+    parser.block.ruler.at("heading", _heading, {"alt": ends})
     rules = {
         "image": _image,
         "link_open": _link,
