@@ -153,6 +153,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._file("/".join(parts[1:at]), "/".join(parts[at + 2 :]), moved=False)
         elif parts[0] == "elsewhere":
             self._file("/".join(parts[1:3]), "/".join(parts[3:]), moved=True)
+        elif parts == ["api", "whoami-v2"]:
+            right = self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+            self._answer(200 if right else 401, {}, b"{}")
         elif parts[0] == "plain" and parts[-1] in self.hub.plain:
             self._body(self.hub.plain[parts[-1]], self.hub.fault(parts[-1]))
         else:

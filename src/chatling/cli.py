@@ -23,6 +23,7 @@ _COMMANDS = (
         "plan RECIPE [--table.field value …]",
         "what a recipe comes to: parameters, memory, time; nothing is run",
     ),
+    Command("doctor", "doctor [--json]", "what is wrong with this machine, and how to mend it"),
     Command("status", "status [RUN]", "where a live or dead run stands"),
     Command("chat", "chat [RUN] [--stage STAGE] [--prompt TEXT] …", "talk in the terminal"),
     Command(

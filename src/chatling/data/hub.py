@@ -14,6 +14,7 @@ Whatever is in the cache is taken from there without asking the network.
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import fnmatch
 import os
 import re
@@ -26,8 +27,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from huggingface_hub import HfApi, get_token
-from huggingface_hub.utils import build_hf_headers
+from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub.utils import build_hf_headers, httpx
 
 from chatling.data.http import Remote, RetryPolicy, download, file_size
 from chatling.data.shard_files import file_fingerprint
@@ -108,7 +109,7 @@ class Fetcher:
             raise DataError(
                 f"There is no folder {self.local}.", "Correct [data] local, or leave it out."
             )
-        self.endpoint = (endpoint or os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+        self.endpoint = (endpoint or _endpoint()).rstrip("/")
         self.cache, self._note = home() / "cache", note or (lambda line: None)
         self._pause, self._listings = pause, dict[str, dict[str, Any]]()
 
@@ -289,6 +290,46 @@ class Fetcher:
                 wanted.path.unlink(missing_ok=True)
             download(wanted.remote, wanted.mark("part"), wanted.path, plain, patience)
             write_json(wanted.mark("whole"), wanted.state())
+
+
+def _endpoint() -> str:
+    return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
+
+
+def ask_hub(seconds: float = 3.0) -> dict[str, Any]:
+    """Facts for `doctor`: whether the Hub or its mirror answers and takes the token, and how far
+    its clock is from ours.
+    """
+    facts: dict[str, Any] = {"endpoint": _endpoint(), "offline": constants.HF_HUB_OFFLINE}
+    if facts["offline"]:
+        return facts
+    try:
+        with httpx.Client(timeout=seconds, follow_redirects=True) as client:
+            with client.stream("GET", facts["endpoint"]) as answer:  # a page that nobody reads
+                pass
+            facts["token"] = _ask_about_token(client, facts["endpoint"])
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return facts | {"endpoint_error": str(error) or type(error).__name__}
+    with contextlib.suppress(KeyError, ValueError):
+        theirs = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
+        facts["clock_skew"] = time.time() - theirs
+    broken = f"it answers {answer.status_code}" if answer.status_code >= 500 else ""
+    return facts | {"endpoint_error": broken}
+
+
+def _ask_about_token(client: httpx.Client, endpoint: str) -> str:
+    """Whether it is "accepted" or "refused", "unknown" to a mirror without accounts; "none" where
+    there is none. Nothing here repeats it, as httpx's own errors would.
+    """
+    token = get_token()
+    if not token:
+        return "none"
+    try:
+        headers = {"Authorization": f"Bearer {token}"}
+        status = client.get(f"{endpoint}/api/whoami-v2", headers=headers).status_code
+    except (httpx.LocalProtocolError, UnicodeError):  # what no header may hold
+        return "refused"
+    return "refused" if status in (401, 403) else "accepted" if status == 200 else "unknown"
 
 
 def _progress(got: int, total: int, seconds: float) -> str:

@@ -1,18 +1,21 @@
 """A run from its recipe to its end, in this process or as one of several."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
 from chatling.config.recipe import Recipe
 from chatling.hardware.detect import find_device
 from chatling.hardware.distributed import launched_rank, launched_size, local_rank, process_group
+from chatling.hardware.doctor import CHECKS, diagnose
+from chatling.hardware.gather import gather
+from chatling.hardware.system_checks import SYSTEM_CHECKS
 from chatling.pipeline import runner
 from chatling.pipeline.checks import check
 from chatling.pipeline.downloads import fetch_beside, fetch_first
 from chatling.pipeline.stages import STAGES
-from chatling.run_dir import RunFolder, find_run
+from chatling.run_dir import RunFolder, find_run, home
 from chatling.terminal.progress import Progress, duration
 from chatling.train.stage_base import Stage
 
@@ -38,7 +41,7 @@ def run_recipe(
         torch.cuda.set_device(local_rank())
     with Progress(silent=launched_rank() > 0, work=checked.plan.work) as progress:
         progress.message(f"Run {folder.name!r} at {folder.path}")
-        for warning in checked.warnings:
+        for warning in (*_machine_warnings(recipe), *checked.warnings):
             progress.message(warning)
         # before the processes join: none waits at a barrier for another's network
         with runner.signals_as_interrupted():
@@ -50,3 +53,11 @@ def run_recipe(
         took = duration(time.monotonic() - begun)
         progress.message(f"Done in {took}. Talk to it: chatling chat {name or recipe.name}")
     return folder
+
+
+def _machine_warnings(recipe: Recipe) -> Iterator[str]:
+    """What `chatling doctor` would find wrong at a glance, on the first process."""
+    checks = SYSTEM_CHECKS if recipe.machine.device == "cpu" else CHECKS
+    for finding in diagnose(gather(home()), checks) if launched_rank() == 0 else ():
+        if finding.level in ("fault", "warning"):
+            yield f"{finding.symptom} {finding.hint}"
