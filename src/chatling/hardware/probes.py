@@ -101,13 +101,18 @@ def under_load(ask: Output = output, seconds: float = 1.0) -> dict[str, object]:
     a = torch.randn(4096, 4096, device="cuda", dtype=torch.bfloat16)
     with ThreadPoolExecutor(1) as pool:
         end = time.perf_counter() + seconds
-        asked = pool.submit(lambda: (time.sleep(seconds / 2), nvidia_rows(ask))[1])
+        asked = pool.submit(_rows_later, ask, seconds / 2)
         while time.perf_counter() < end or not asked.done():
             for _ in range(10):
                 a @ a
             torch.cuda.synchronize()
         rows = asked.result()
     return {"clock": max(numbers(rows, "clock"), default=None), "slowed": slowed(rows)}
+
+
+def _rows_later(ask: Output, seconds: float) -> list[dict[str, str]]:
+    time.sleep(seconds)
+    return nvidia_rows(ask)
 
 
 def _first(text: str | None) -> str:

@@ -13,13 +13,13 @@ from chatling.hardware import probes
 from chatling.hardware.detect import find_device, free_share
 from chatling.hardware.facts import Facts
 from chatling.hardware.gather import existing, gather
-from chatling.model.attention import attend
+from chatling.model.attention import Kernel, attend
 from chatling.run_dir import home
 from chatling.tools.sandbox import Sandbox
 
 FLEX = """
 import torch
-from chatling.model.attention import attend
+from chatling.model.attention import Kernel, attend
 q, k, v = (torch.randn(1, 1024, 2, 128, device="cuda", dtype=torch.bfloat16, requires_grad=True)
            for _ in range(3))
 torch.compile(attend)(q, k, v, 256, "flex").sum().backward()
@@ -60,21 +60,22 @@ def examine() -> Facts:
 def attention_error(device: str) -> str:
     """Launch each kernel that training may choose on a device, forward and backward."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    for kernel in ("sdpa", "plain"):
+    kernels: tuple[Kernel, ...] = ("sdpa", "plain")
+    for kernel in kernels:
         for window in (0, 32):
             q, k, v = (
                 torch.ones(1, 64, 2, 32, device=device, dtype=dtype).requires_grad_()
                 for _ in range(3)
             )
             try:
-                out = attend(q, k, v, window, "sdpa" if kernel == "sdpa" else "plain")
+                out = attend(q, k, v, window, kernel)
                 out.sum().backward()
             except RuntimeError as error:
                 return f"{kernel}: {str(error).splitlines()[0][:300]}"
             if not torch.allclose(out.float(), torch.ones_like(out.float()), atol=0.02):
                 return f"{kernel}: it computes wrongly."
-    error = probes.child_error(FLEX) if device == "cuda" else ""
-    return f"flex: {error}" if error else ""
+    said = probes.child_error(FLEX) if device == "cuda" else ""
+    return f"flex: {said}" if said else ""
 
 
 def _sandbox() -> dict[str, Any]:
