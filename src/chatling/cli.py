@@ -20,7 +20,7 @@ _COMMANDS = (
     ),
     Command(
         "plan",
-        "plan RECIPE [--table.field value …]",
+        "plan RECIPE [--machine NAME] [--nodes N] [--price X] [--table.field value …]",
         "what a recipe comes to: parameters, memory, time; nothing is run",
     ),
     Command("doctor", "doctor [--json]", "what is wrong with this machine, and how to mend it"),

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from chatling.config.recipe import Recipe, builtin_recipes, load_recipe
-from chatling.config.stages import BaseConfig
+from chatling.config.stages import BaseConfig, MachineConfig
 from chatling.data.config import DataConfig
 from chatling.errors import RecipeError
-from chatling.hardware.detect import REACHED, Machine
+from chatling.hardware.detect import Machine
 from chatling.model.config import ModelRecipe, parameter_counts
 from chatling.optim.param_groups import OptimConfig
-from chatling.pipeline.plan import MACHINES, micro_rows_for, plan
+from chatling.pipeline.plan import fitting_rows, plan, rows_of_a_rank
 from chatling.pipeline.plan_tables import show_plan
 from chatling.train.corpus import CorpusPlan
 from chatling.train.pretrain import base_rates
@@ -115,13 +115,12 @@ def test_depth_32_costs_11_6_times_depth_20() -> None:
     assert plan(D32).work["base"] / plan(D20).work["base"] == pytest.approx(11.6, abs=0.05)
 
 
-def test_one_spark_takes_about_ten_days() -> None:
-    spark = next(fact for fact in MACHINES if fact.name.startswith("GB10"))
-    assert 7 < plan(D20).stages[0].flops / (spark.tflops * 1e12 * REACHED["cuda"]) / 86_400 < 11
-
-
-def test_the_machine_table_is_sourced() -> None:
-    assert all(fact.source and fact.tflops > 0 and fact.bandwidth > 0 for fact in MACHINES)
+def test_rows_are_the_recipe_s_or_what_fits_and_no_more_than_a_rank_s() -> None:
+    model, few = plan(D20).model, replace(D20, machine=MachineConfig(rows=3))
+    assert rows_of_a_rank(D20, model, CPU) == fitting_rows(model, CPU)
+    assert rows_of_a_rank(few, model, CPU) == 3
+    assert rows_of_a_rank(few, model, CPU, ranks=128) == 2
+    assert rows_of_a_rank(few, model, CPU, ranks=1000) == 1
 
 
 def test_memory_grows_with_the_micro_batch_and_fits_the_machine() -> None:
@@ -130,12 +129,11 @@ def test_memory_grows_with_the_micro_batch_and_fits_the_machine() -> None:
     assert (
         two.memory["weights, gradients, optimizer"] == one.memory["weights, gradients, optimizer"]
     )
-    rows = micro_rows_for(one.model, CPU, 256)
+    rows = fitting_rows(one.model, CPU)
     assert 1 <= rows < 256
     assert sum(plan(D20, micro_rows=rows).memory.values()) < CPU.memory
-    assert (
-        micro_rows_for(one.model, replace(CPU, device="cuda", memory=10**12), 256) == 32
-    )  # the reference's device batch
+    # the reference's device batch
+    assert fitting_rows(one.model, replace(CPU, device="cuda", memory=10**12)) == 32
 
 
 def test_pocket_needs_little() -> None:

@@ -68,20 +68,28 @@ def command_parser(command: Command, *, help_option: bool = True) -> Parser:
     )
 
 
-def recipe_and_run(command: Command, words: list[str]) -> tuple[Recipe, str | None]:
-    """The recipe that `[RECIPE] [--run NAME] [--table.field value …]` asks for, and the run's name.
+def recipe_parser(command: Command) -> Parser:
+    """For commands that take a recipe with any of its fields."""
+    parser = command_parser(command, help_option=False)
+    parser.add_argument("--run", metavar="NAME")
+    return parser
+
+
+def recipe_and_run(
+    command: Command, words: list[str], parser: Parser | None = None
+) -> tuple[Recipe, argparse.Namespace]:
+    """The recipe that `[RECIPE] [--run NAME] [--table.field value …]` asks for; and what the
+    parser's own options were given, `run` among them.
 
     RECIPE may also be the name of a run, which then resumes with its own recipe.
     """
     from chatling.config.recipe import builtin_recipes, load_recipe
 
-    parser = command_parser(command, help_option=False)
-    parser.add_argument("--run", metavar="NAME")
-    given, rest = parser.parse_known_args(words)
+    given, rest = (parser or recipe_parser(command)).parse_known_args(words)
     ready = ", ".join(builtin_recipes())
     if not rest or rest[0].startswith("-"):
         if {"-h", "--help"} & set(rest):
-            print(f"usage: chatling {command.usage}\n\n{command.about}\n")
+            print((parser or recipe_parser(command)).format_help())
             print(
                 f"Ready recipes: {ready}; the path of a TOML file works too.\n`chatling"
                 f" {command.name} RECIPE --help` lists every field."
@@ -98,8 +106,8 @@ def recipe_and_run(command: Command, words: list[str]) -> tuple[Recipe, str | No
         and not os.path.isfile(recipe_name)
         and (frozen := _frozen(recipe_name))
     ):
-        run, recipe_name = run or recipe_name, frozen
-    return load_recipe(recipe_name, overrides, prog=f"chatling {command.name} {recipe_name}"), run
+        given.run, recipe_name = run or recipe_name, frozen
+    return load_recipe(recipe_name, overrides, prog=f"chatling {command.name} {recipe_name}"), given
 
 
 def _check_run(name: str) -> None:

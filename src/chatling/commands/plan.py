@@ -1,32 +1,48 @@
-"""What a recipe needs: parameters, data, memory, time."""
+"""What a recipe needs: parameters, data, memory, time, here or on a machine by its name."""
 
-from chatling.commands.common import Command, recipe_and_run
+import math
+
+from chatling.commands.common import Command, UsageError, recipe_and_run, recipe_parser
 
 BUSY = 0.8  # below this share of its cores' time a measurement is not to be trusted
 
 
 def run(command: Command, words: list[str]) -> None:
-    recipe, _ = recipe_and_run(command, words)
+    parser = recipe_parser(command)
+    parser.add_argument(
+        "--machine",
+        metavar="NAME",
+        help="a machine by its name, such as spark, spark-pair, h100, 8xh100 or rtx4090; this one",
+    )
+    parser.add_argument("--nodes", type=int, metavar="N", help="so many of that machine")
+    parser.add_argument(
+        "--price", type=float, metavar="X", help="what an hour of all of them costs"
+    )
+    recipe, given = recipe_and_run(command, words, parser)
+    _check(given.machine, given.nodes, given.price)
 
     from rich.console import Console
 
     from chatling.hardware.detect import detect, free_share
+    from chatling.hardware.machines import named_machine
     from chatling.pipeline.checks import check
-    from chatling.pipeline.plan import micro_rows_for, plan
-    from chatling.pipeline.plan_tables import show_plan
+    from chatling.pipeline.plan import plan, rows_of_a_rank
+    from chatling.pipeline.plan_tables import show_cost, show_plan
+    from chatling.pipeline.timetable import Rates, seconds
     from chatling.pipeline.verdict import Room
     from chatling.run_dir import free_bytes, home
-    from chatling.train.scaling import base_batch
 
-    checked = check(recipe)
-    machine = detect()
+    named = named_machine(given.machine, given.nodes) if given.machine else None
+    # of another machine's device and memory nothing is asked here
+    checked = check(recipe, here=named is None)
+    machine = named.machine() if named else detect()
     model = checked.plan.model
-    rows = micro_rows_for(
-        model, machine, base_batch(recipe.base, model, recipe.model.preset) // model.context
-    )
-    share = free_share(machine.cores)
+    rates = Rates.published(named, model) if named else Rates.measured(machine)
+    rows = rows_of_a_rank(recipe, model, machine, rates.ranks)
+    share = 1.0 if named else free_share(machine.cores)
     console, outline = Console(), plan(recipe, micro_rows=rows, survey=checked.survey)
-    show_plan(outline, recipe, machine, console)
+    show_plan(outline, recipe, machine, console, named)
+    show_cost(seconds(outline, rates) / 3600, named, given.price, recipe, console)
     warnings = list(checked.warnings)
     if share < BUSY:
         warnings.append(
@@ -37,5 +53,15 @@ def run(command: Command, words: list[str]) -> None:
         console.print(warning, style="yellow", highlight=False, markup=False)
     cache = home() / "cache"
     fetched = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
-    room = Room(machine, free_bytes(home()), fetched)
+    room = Room(machine, None if named else free_bytes(home()), fetched, rates)
     console.print(room.verdict(outline), style="bold", highlight=False, markup=False)
+
+
+def _check(machine: str | None, nodes: int | None, price: float | None) -> None:
+    if nodes is not None and (machine is None or not 1 <= nodes <= 10_000):
+        raise UsageError(
+            f"Argument --nodes: {nodes} is no number of named machines.",
+            "Give it with --machine, from 1 to 10,000.",
+        )
+    if price is not None and not (math.isfinite(price) and price >= 0):
+        raise UsageError(f"Argument --price: {price} is no price.", "Give what an hour costs.")

@@ -4,8 +4,8 @@ from chatling.commands.common import Command, recipe_and_run
 
 
 def run(command: Command, words: list[str]) -> None:
-    recipe, name = recipe_and_run(command, words)
+    recipe, given = recipe_and_run(command, words)
 
     from chatling.pipeline.session import run_recipe
 
-    run_recipe(recipe, name)
+    run_recipe(recipe, given.run)

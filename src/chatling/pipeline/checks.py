@@ -37,10 +37,12 @@ def check(
     left: Collection[str] | None = None,
     *,
     processes: int = 1,
+    here: bool = True,
     stages: Sequence[Stage] = STAGES,
 ) -> Checked:
     """Call all that the later stages will call and that needs neither training nor the network;
-    open the data that the stages read that are `left` (None: all).
+    open the data that the stages read that are `left` (None: all). Without `here`, the machine is
+    another one.
 
     Raises RecipeError, DataError or MachineError for what would stop the run later on.
     """
@@ -60,7 +62,7 @@ def check(
             )
             raise RecipeError(what, f"Change {stage.name}.{share.key} or their number.")
     trains = any(isinstance(stage, TrainingStage) for stage in todo)
-    too_large = _check_machine(recipe, outline) if trains else None
+    too_large = _check_machine(recipe, outline) if trains and here else None
     if recipe.data.local is not None:
         open_fetcher(recipe, print)  # only looks whether the folder is there
     survey = Survey()

@@ -19,25 +19,28 @@ from chatling.evals.core import evaluate_core, write_core
 from chatling.evals.core_bundle import fetch_bundle, read_bundle
 from chatling.evals.tokenizer import evaluate_tokenizer, evaluation_texts
 from chatling.inference.engine import Engine
-from chatling.model.config import ModelConfig
+from chatling.model.config import ModelConfig, flops_per_token
 from chatling.model.gpt import GPT
 from chatling.report.collect import collect
 from chatling.report.document import compose
 from chatling.report.render import write_report
 from chatling.run_dir import MANIFEST, write_json
-from chatling.tasks.registry import CHAT_TASKS, check_judged
+from chatling.tasks.registry import CHAT_TASKS, check_judged, expected_length
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.sandbox import Sandbox
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.checkpoint import load_model
 from chatling.train.datasets import Sources, open_fetcher
+from chatling.train.mixture import expected_tokens
 from chatling.train.runtime import RuntimeConfig
 from chatling.train.setup import core_bundle, left_out
-from chatling.train.stage_base import Job, Stage, TrainingStage
+from chatling.train.stage_base import Job, Stage, StagePlan, TrainingStage
 from chatling.train.survey import Survey
 
 WIDTH = 64  # questions answered together
 MOST_TOKENS = 256  # of an answer
+CORE_TOKENS = 73e6  # that the whole bundle reads at a context of 2,048 (docs/LOG.md)
+GENERATIVE = ("GSM8K", "HumanEval", "SpellingBee")  # answered in words rather than by a letter
 
 
 class Evaluation(Stage):
@@ -175,6 +178,37 @@ def _model(job: Job, stage: str) -> GPT:
         device=execution.device,
         dtype=execution.torch_dtype,
         world=job.world,
+    )
+
+
+def plan_evaluation(
+    recipe: Recipe, model: ModelConfig, stages: Sequence[Stage]
+) -> StagePlan | None:
+    """What the evaluations in the end take; the built-in world's are done in seconds and left
+    out.
+    """
+    config = recipe.eval
+    if config is None:
+        return None
+    forward, tokens, decoded = flops_per_token(model) / 3, 0.0, 0.0
+    if config.core == FULL:
+        tokens += CORE_TOKENS * sum(isinstance(s, TrainingStage) and not s.chats for s in stages)
+    for name in (task for each in config.chat for task in (CHAT_TASKS if each == ALL else (each,))):
+        models = sum(isinstance(stage, TrainingStage) and stage.chats for stage in stages)
+        count = models * min(expected_length(name, "test") or 0, config.questions or 1 << 40)
+        tokens += count * expected_tokens(name)
+        decoded += count * MOST_TOKENS / 2 * (name in GENERATIVE)
+    work = (tokens + decoded) * forward
+    return StagePlan(
+        "eval",
+        int(tokens + decoded),
+        0,
+        work,
+        False,
+        decoded=decoded,
+        decode_rows=WIDTH,
+        # one by one, as in RL
+        decode_flops=decoded * forward,
     )
 
 

@@ -3,7 +3,7 @@ time. Pure functions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chatling.config.recipe import Recipe
 from chatling.errors import MachineError
@@ -16,37 +16,14 @@ from chatling.model.config import (
     model_memory,
     parameter_counts,
 )
+from chatling.pipeline.evaluate import plan_evaluation
 from chatling.pipeline.stages import STAGES
 from chatling.train.corpus import CorpusPlan, plan_corpus
+from chatling.train.pretrain import BASE
 from chatling.train.runtime import micro_tokens
-from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_tokens, own_tokens
+from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_tokens, own_tokens
 from chatling.train.stage_base import Stage, StagePlan, Use, checkpoint_bytes
 from chatling.train.survey import Survey
-
-
-@dataclass(frozen=True)
-class MachineFact:
-    """Dense bf16 TFLOP/s and memory GB/s as published. Trust a measurement over it."""
-
-    name: str
-    tflops: float
-    bandwidth: float
-    source: str
-
-
-MACHINES = (
-    MachineFact(
-        "GB10 (DGX Spark)", 125, 273, "NVIDIA DGX Spark data sheet: 1 PFLOP/s sparse FP4 / 8"
-    ),
-    MachineFact("RTX 3090", 71, 936, "NVIDIA Ampere GA102 white paper, FP16 accumulate FP32"),
-    MachineFact("RTX 4090", 165, 1010, "NVIDIA Ada white paper, appendix A"),
-    MachineFact("RTX 5090", 209, 1790, "NVIDIA RTX Blackwell white paper, appendix A"),
-    MachineFact("A100", 312, 2000, "NVIDIA A100 80GB data sheet"),
-    MachineFact("H100 SXM", 989, 3350, "NVIDIA H100 data sheet, without sparsity"),
-    MachineFact("H200", 989, 4800, "NVIDIA H200 data sheet, without sparsity"),
-    MachineFact("8 x H100 SXM", 8 * 989, 8 * 3350, "eight of the above"),
-    MachineFact("MI300X", 1300, 5300, "AMD Instinct MI300X data sheet"),
-)
 
 
 @dataclass(frozen=True)
@@ -64,8 +41,17 @@ class Plan:
     memory: dict[str, int]
     # in the run folder, by stage
     disk: dict[str, int]
+    # rows of the micro-batch that `memory` is for
+    micro_rows: int
     # of data of one's own that were looked into
     uses: tuple[Use, ...] = ()
+    # characters that the tokenizer is trained on
+    tokenizer: float = 0.0
+    # checkpoints that each stage writes, and FLOPs of its validations
+    saves: dict[str, int] = field(default_factory=dict)
+    validation: dict[str, float] = field(default_factory=dict)
+    # in the end
+    evaluation: StagePlan | None = None
 
     @property
     def steps(self) -> int:
@@ -90,7 +76,7 @@ def plan(
     """
     model = recipe.model.resolve(recipe.tokenizer.vocab_size)
     enabled = [stage for stage in stages if stage.enabled(recipe)]
-    planned = (stage.plan(recipe, model, survey) for stage in enabled)
+    planned = [found for stage in enabled if (found := stage.plan(recipe, model, survey))]
     own = survey.text
     each = CHARACTERS_PER_TOKEN
     if own:
@@ -106,22 +92,47 @@ def plan(
         model,
         parameter_counts(model),
         flops_per_token(model),
-        tuple(stage for stage in planned if stage),
+        tuple(planned),
         base_tokens(recipe) * each,
         plan_corpus(recipe),
         memory,
         # besides, one checkpoint more than is kept exists while it is written
         disk | {"a checkpoint being written": checkpoint_bytes(model)},
+        micro_rows,
         tuple(use for stage in enabled for use in stage.uses(recipe, model, survey)),
+        min(recipe.tokenizer.characters, base_tokens(recipe) * each),
+        {stage.name: _times(stage, recipe, "save_every") for stage in planned},
+        {
+            stage.name: _times(stage, recipe, "evaluate_every")
+            * recipe.base.validation_tokens
+            * flops_per_token(model)
+            / 3
+            for stage in planned
+            if stage.name == BASE.name
+        },
+        plan_evaluation(recipe, model, enabled),
     )
 
 
-def micro_rows_for(model: ModelConfig, machine: Machine, rows_per_step: int) -> int:
-    """Rows of the largest micro-batch that fits the machine's memory, at least 1 (which may still
-    not fit).
+def _times(stage: StagePlan, recipe: Recipe, key: str) -> int:
+    """How often a stage does what it does every so many steps, and in the end."""
+    own = getattr(getattr(recipe, stage.name), key, None)
+    every = getattr(recipe.loop, key) if own is None else own
+    return 1 + (stage.steps - 1) // every if every else 1
+
+
+def rows_of_a_rank(recipe: Recipe, model: ModelConfig, machine: Machine, ranks: int = 1) -> int:
+    """Rows of a micro-batch: what the recipe says, else the most that fit the machine's memory; at
+    most a rank's share of a step, at least 1 (which may still not fit).
     """
+    step = base_batch(recipe.base, model, recipe.model.preset) // model.context
+    share = max(1, step // ranks)
+    return min(share, recipe.machine.rows or fitting_rows(model, machine))
+
+
+def fitting_rows(model: ModelConfig, machine: Machine) -> int:
+    """The most rows of a micro-batch that fit the machine's memory, at least 1."""
     try:
-        most = micro_tokens(machine, model) // model.context
+        return micro_tokens(machine, model) // model.context
     except MachineError:
         return 1
-    return min(rows_per_step, most)

@@ -1,26 +1,40 @@
 """The plan as tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from chatling.config.recipe import Recipe
 from chatling.hardware.detect import REACHED, Machine
-from chatling.pipeline.plan import MACHINES, Plan
+from chatling.hardware.machines import NamedMachine, chips, has_runs
+from chatling.pipeline.plan import Plan
+from chatling.pipeline.timetable import Rates, seconds, timetable
 from chatling.terminal.progress import duration
 
+LINE = 100e6 / 8  # bytes/s that a download is told for
+LARGE = 2e8  # parameters; of smaller models no published run tells
 
-def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Console) -> None:
-    """Print the plan as tables: the model, the stages with times on this machine, memory and disk,
-    other machines.
+
+def show_plan(
+    plan: Plan,
+    recipe: Recipe,
+    machine: Machine | None,
+    console: Console,
+    named: NamedMachine | None = None,
+) -> None:
+    """Print the plan as tables: the model, the stages with times on a machine (which was measured,
+    or is `named`), memory and disk, other machines.
     """
+    rates = None
+    if machine:
+        rates = Rates.published(named, plan.model) if named else Rates.measured(machine)
     c, flops = plan.model, sum(plan.work.values())
     shape = f"depth {c.depth}, width {c.width}, {c.heads} heads, context {c.context:,}"
     console.print(f"Model: {recipe.model.preset}, {shape}", style="bold", highlight=False)
     console.print(_model_table(plan))
     console.print("\nStages", style="bold")
-    console.print(_stage_table(plan, machine))
+    console.print(_stage_table(plan, rates))
     if plan.uses:
         console.print("\nYour data", style="bold")
         console.print(_use_table(plan))
@@ -35,21 +49,51 @@ def show_plan(plan: Plan, recipe: Recipe, machine: Machine | None, console: Cons
             " --data.shards.",
             style="yellow",
         )
-    if machine:
-        rate = (
-            f"{REACHED[machine.device]:.0%} of the {machine.tflops:.3g} TFLOP/s measured here"
-            f" ({machine.name})"
-        )
-        console.print(f"Times are for {rate}.", style="dim", highlight=False)
+    if machine and rates:
+        for line in _beside(plan, rates):
+            console.print(line, style="dim", highlight=False)
+        console.print(_basis(plan, machine, rates, named), style="dim", highlight=False)
     console.print("\nMemory and disk", style="bold")
-    console.print(_memory_table(plan, machine))
+    console.print(_memory_table(plan, machine, rates))
     if flops > 1e15:  # below that, any machine is done at once
-        console.print(
-            f"\nThe whole run elsewhere, at {REACHED['cuda']:.0%} of the nominal rate",
-            style="bold",
-            highlight=False,
+        console.print("\nThe whole run elsewhere", style="bold", highlight=False)
+        console.print(_machine_table(plan))
+
+
+def show_cost(
+    hours: float, named: NamedMachine | None, price: float | None, recipe: Recipe, console: Console
+) -> None:
+    """Print energy and money, where watts and a price are known: the options', else the recipe's,
+    else the data sheet's watts.
+    """
+    watts, of = recipe.machine.watts, "by the recipe's watts"
+    if named and named.chip.watts:
+        watts, of = named.chip.watts * named.ranks, "at the rated power of its GPUs"
+    price = recipe.machine.price_per_hour if price is None else price
+    if watts is not None:
+        console.print(f"Energy: {watts * hours / 1000:,.1f} kWh {of}.", highlight=False)
+    if price is not None:
+        console.print(f"Cost: {price * hours:,.2f} at {price:,.2f} an hour.", highlight=False)
+
+
+def _basis(plan: Plan, machine: Machine, rates: Rates, named: NamedMachine | None) -> str:
+    """What the times rest on."""
+    if named is None or rates.error is None:
+        return (
+            f"Times are for {REACHED[machine.device]:.0%} of the {machine.tflops:.3g} TFLOP/s"
+            f" measured here ({machine.name})."
         )
-        console.print(_machine_table(flops))
+    ranks = f" on each of {rates.ranks}" if rates.ranks > 1 else ""
+    told = f"± {rates.error:.0%} (each run told by the others)"
+    if not has_runs(named.key):
+        told += "; no run on this chip was published, so it may miss by more"
+    if named.nodes > 1 and named.chip.network is None:
+        told += "; the network between nodes is taken for 10 Gb/s Ethernet"
+    small = "" if plan.parameters["total"] > LARGE else " They are of far larger models."
+    return (
+        f"Times are for {machine.name}: {rates.flops / 1e12:.3g} TFLOP/s{ranks}, by published runs,"
+        f" {told}.{small}"
+    )
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
@@ -68,25 +112,40 @@ def _model_table(plan: Plan) -> Table:
     return _table(["", "parameters"], [*counts, ("FLOPs a token", f"{plan.flops_per_token:,.3g}")])
 
 
-def _stage_table(plan: Plan, machine: Machine | None) -> Table:
-    """Without a machine, without times."""
-    rate = machine.tflops * 1e12 * REACHED[machine.device] if machine else 1.0
-    flops = sum(plan.work.values())
-    rows = [
-        (
-            stage.name,
-            "" if stage.conversations is None else f"{stage.conversations:,}",
-            f"{_about(stage.exact)}{_short(stage.tokens)}",
-            f"{_about(stage.exact)}{stage.steps:,}",
-            f"{stage.flops:.2e}",
-            duration(stage.flops / rate),
-        )
-        for stage in plan.stages
-    ]
+def _stage_table(plan: Plan, rates: Rates | None) -> Table:
+    """Without rates, without times."""
+    planned = {stage.name: stage for stage in plan.stages}
+    times = timetable(plan, rates or Rates(1.0))
+    rows = []
+    for time in times:
+        stage = planned.get(time.name)
+        facts = ("", "", "", "")
+        if stage is not None:
+            facts = (
+                "" if stage.conversations is None else f"{stage.conversations:,}",
+                f"{_about(stage.exact)}{_short(stage.tokens)}",
+                f"{_about(stage.exact)}{stage.steps:,}",
+                f"{stage.flops:.2e}",
+            )
+        rows.append((time.name, *facts, duration(time.total)))
     columns = ("", "conversations", "tokens", "steps", "FLOPs", "time")
-    if machine:
-        return _table(columns, [*rows, ("all", "", "", "", f"{flops:.2e}", duration(flops / rate))])
-    return _table(columns[:-1], [row[:-1] for row in rows])
+    if rates is None:
+        return _table(columns[:-1], [row[:-1] for row in rows if row[0] in planned])
+    whole = duration(sum(time.total for time in times))
+    flops = f"{sum(plan.work.values()):.2e}"
+    return _table(columns, [*rows, ("all", "", "", "", flops, whole)])
+
+
+def _beside(plan: Plan, rates: Rates) -> Iterator[str]:
+    """What takes a hundredth of a stage's time or more, besides computing its steps."""
+    for time in timetable(plan, rates):
+        parts = [
+            f"{name} {duration(spent)}"
+            for name, spent in time.beside.items()
+            if spent >= max(1.0, time.total / 100)
+        ]
+        if parts:
+            yield f"{time.name}: {', '.join(parts)} of it."
 
 
 def _use_table(plan: Plan) -> Table:
@@ -105,33 +164,41 @@ def _use_table(plan: Plan) -> Table:
     return table
 
 
-def _memory_table(plan: Plan, machine: Machine | None) -> Table:
+def _memory_table(plan: Plan, machine: Machine | None, rates: Rates | None) -> Table:
     rows = [(name, f"{size / 1e9:.2f}") for name, size in plan.memory.items()]
     of = f" of {machine.memory / 1e9:.1f}" if machine else ""
-    rows.append(("memory in all", f"{sum(plan.memory.values()) / 1e9:.2f}{of}"))
+    rank = "of a rank" if rates and rates.ranks > 1 else "in all"
+    rows.append(
+        (
+            f"memory {rank}, {plan.micro_rows} rows at a time",
+            f"{sum(plan.memory.values()) / 1e9:.2f}{of}",
+        )
+    )
     if plan.text is not None:
         has = (
             f"{plan.text.shards:,} shards with {_short(plan.text.characters)} characters, and one"
             " for validation"
         )
-        rows.append((f"text to fetch: {has}", f"{plan.text.download / 1e9:.1f}"))
+        fetching = f"; {duration(plan.text.download / LINE)} at 100 Mb/s"
+        rows.append((f"text to fetch: {has}{fetching}", f"{plan.text.download / 1e9:.1f}"))
     return _table(["", "GB"], [*rows, ("run folder", f"{sum(plan.disk.values()) / 1e9:.2f}")])
 
 
-def _machine_table(flops: float) -> Table:
-    rows = [
-        (
-            fact.name,
-            f"{fact.tflops:,.0f}",
-            f"{fact.bandwidth:,.0f}",
-            duration(flops / (fact.tflops * 1e12 * REACHED["cuda"])),
-            fact.source,
+def _machine_table(plan: Plan) -> Table:
+    rows = []
+    for key in [*chips(), "8xh100"]:
+        named = NamedMachine("h100", 8) if key == "8xh100" else NamedMachine(key)
+        rates = Rates.published(named, plan.model)
+        rows.append(
+            (
+                named.title,
+                f"{named.chip.peak * named.ranks:,.0f}",
+                f"{named.chip.bandwidth:,.0f}",
+                duration(seconds(plan, rates)),
+                f"{rates.error:.0%}" if has_runs(named.key) else "no run",
+            )
         )
-        for fact in MACHINES
-    ]
-    table = _table(["", "TFLOP/s", "GB/s", "time", "source"], rows)
-    table.columns[-1].justify = "left"
-    return table
+    return _table(["", "TFLOP/s", "GB/s", "time", "±"], rows)
 
 
 def _about(exact: bool) -> str:

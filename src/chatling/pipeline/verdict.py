@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from chatling.config.recipe import builtin_recipes, load_recipe
 from chatling.errors import ChatlingError
 from chatling.hardware.detect import Machine
-from chatling.pipeline.plan import Plan, plan
+from chatling.pipeline.plan import Plan, fitting_rows, plan
+from chatling.pipeline.timetable import Rates, seconds
 from chatling.run_dir import size
 from chatling.terminal.progress import duration
 from chatling.train.runtime import micro_tokens
@@ -16,26 +17,30 @@ LONGEST = 30 * 86_400  # seconds that anybody waits for a model
 
 @dataclass(frozen=True)
 class Room:
-    """What there is for a run: the machine, and bytes of its disk that are free and those of text
-    that was fetched already.
+    """What there is for a run: the machine (of several alike, one rank's), bytes of its disk that
+    are free (None: not known) and those of text that was fetched already, and its speed.
     """
 
     machine: Machine
-    free: int
+    free: int | None
     fetched: int = 0
+    rates: Rates | None = None  # None: as measured
 
     def verdict(self, outline: Plan) -> str:
         memory, disk = sum(outline.memory.values()), self._disk(outline)
+        took = duration(self._seconds(outline))
         why = self._fault(outline)
         if why is not None:
-            return f"Does not fit, because {why[0].lower()}{why[1:]}; try {self.largest()}."
+            return f"Does not fit, because {why[0].lower()}{why[1:]}; try {self._instead(outline)}."
         if self._seconds(outline) > LONGEST:
-            took = duration(self._seconds(outline))
             return f"Not for this machine: it would take {took}; try {self.largest()}."
-        return (
-            f"Fits: {duration(self._seconds(outline))}, {size(memory)} of"
-            f" {size(self.machine.memory)} of memory, {size(disk)} of {size(self.free)} of disk."
+        of = (
+            f"{size(disk)} of disk"
+            if self.free is None
+            else f"{size(disk)} of {size(self.free)} of disk"
         )
+        rank = " a rank" if self.rates and self.rates.ranks > 1 else ""
+        return f"Fits: {took}, {size(memory)} of {size(self.machine.memory)} of memory{rank}, {of}."
 
     def largest(self) -> str:
         """The ready recipe with the most work of those that bring their data, fit and end in
@@ -54,6 +59,13 @@ class Room:
                     found[name] = sum(outline.work.values())
         return max(found, key=lambda name: found[name])
 
+    def _instead(self, outline: Plan) -> str:
+        """Fewer rows at a time where that is all that is needed, else another recipe."""
+        rows, memory = fitting_rows(outline.model, self.machine), sum(outline.memory.values())
+        if rows < outline.micro_rows and memory > self.machine.memory:
+            return f"--machine.rows {rows}"
+        return self.largest()
+
     def _fault(self, outline: Plan) -> str | None:
         """What there is too little of."""
         memory, disk = sum(outline.memory.values()), self._disk(outline)
@@ -63,7 +75,7 @@ class Room:
             return error.what.rstrip(".")
         if memory > self.machine.memory:
             return f"it needs {size(memory)} of memory, and {size(self.machine.memory)} are there"
-        if disk > self.free:
+        if self.free is not None and disk > self.free:
             return f"it writes {size(disk)}, and {size(self.free)} of disk are free"
         return None
 
@@ -72,4 +84,4 @@ class Room:
         return sum(outline.disk.values()) + max(0.0, download - self.fetched)
 
     def _seconds(self, outline: Plan) -> float:
-        return sum(outline.work.values()) / (self.machine.training_tflops * 1e12)
+        return seconds(outline, self.rates or Rates.measured(self.machine))

@@ -216,8 +216,18 @@ class Reinforcement(TrainingStage):
             each = TOKENS_PER_QUESTION + config.max_tokens // 2
         steps = rl_steps(config, config.questions or known)
         tokens = steps * config.questions_per_step * config.samples * each
-        flops = tokens * flops_per_token(model) * (1 + ROLLOUTS)
-        return StagePlan(self.name, tokens, steps, flops, False)
+        once = tokens * flops_per_token(model)
+        answers = steps * config.questions_per_step * config.samples
+        return StagePlan(
+            self.name,
+            tokens,
+            steps,
+            once * (1 + ROLLOUTS),
+            False,
+            decoded=tokens - answers * TOKENS_PER_QUESTION * (made is None),
+            decode_rows=min(config.max_batch_size, config.questions_per_step * config.samples),
+            decode_flops=once * ROLLOUTS,
+        )
 
 
 RL = Reinforcement("rl", seed_id=4, requires=("base", "mid", "sft", "dpo"))

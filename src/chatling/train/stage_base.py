@@ -74,6 +74,11 @@ class StagePlan:
     conversations: int | None = None
     # bytes of token shards
     data: int = 0
+    # tokens that are generated one after another, in how many answers at once, and the part of
+    # `flops` that this is
+    decoded: float = 0.0
+    decode_rows: int = 1
+    decode_flops: float = 0.0
 
 
 @dataclass(frozen=True)
