@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -87,3 +88,12 @@ def test_shares_are_shares() -> None:
         for windows in (False, True):
             assert 0.2 < share(chip, windows=windows, fp8=False) < 1
             assert math.isfinite(uncertainty(chip))
+
+
+def test_the_page_shows_every_run_with_its_errors() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/machines.md").read_text(encoding="utf-8")
+    for run, error in zip(published_runs(), errors_left_out(), strict=True):
+        found = share(run.chip, windows=run.windows, fp8=run.fp8)
+        on = f"{run.gpus} x {run.chip}" + ", FP8" * run.fp8
+        errors = f"{found / run.share - 1:+.1%} | {error:+.1%}"
+        assert f"| {run.model} | {on} | {run.share:.1%} | {errors} | {run.source} |" in page

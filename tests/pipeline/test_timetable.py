@@ -15,14 +15,14 @@ from chatling.hardware.machines import named_machine, published_runs
 from chatling.model.config import ModelRecipe, flops_per_token
 from chatling.pipeline.plan import plan
 from chatling.pipeline.plan_tables import show_plan
-from chatling.pipeline.timetable import Rates, seconds, timetable
+from chatling.pipeline.timetable import Throughput, seconds, timetable
 
 SPARK, MODERN = plan(load_recipe("spark")), plan(load_recipe("spark-modern"))
 HOUR = 3600
 
 
 def times(outline, machine: str, nodes: int | None = None):  # type: ignore[no-untyped-def]
-    rates = Rates.published(named_machine(machine, nodes), outline.model)
+    rates = Throughput.published(named_machine(machine, nodes), outline.model)
     return {each.name: each for each in timetable(outline, rates)}
 
 
@@ -73,7 +73,7 @@ def test_a_slow_network_is_told() -> None:
 
 
 def test_decoding_goes_by_bandwidth_where_it_is_known() -> None:
-    rates = Rates.published(named_machine("h100"), SPARK.model)
+    rates = Throughput.published(named_machine("h100"), SPARK.model)
     faster = replace(rates, bandwidth=2 * (rates.bandwidth or 0))
     unknown = replace(rates, bandwidth=None)
     rl, twice, guessed = (
@@ -154,5 +154,5 @@ def test_what_is_known_of_elsewhere_is_shown() -> None:
 
 
 def test_the_whole_is_the_sum() -> None:
-    rates = Rates.published(named_machine("a100"), SPARK.model)
+    rates = Throughput.published(named_machine("a100"), SPARK.model)
     assert seconds(SPARK, rates) == pytest.approx(sum(t.total for t in timetable(SPARK, rates)))

@@ -28,7 +28,7 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.pipeline.checks import check
     from chatling.pipeline.plan import plan, rows_of_a_rank
     from chatling.pipeline.plan_tables import show_cost, show_plan
-    from chatling.pipeline.timetable import Rates, seconds
+    from chatling.pipeline.timetable import Throughput, seconds
     from chatling.pipeline.verdict import Room
     from chatling.run_dir import free_bytes, home
 
@@ -37,7 +37,7 @@ def run(command: Command, words: list[str]) -> None:
     checked = check(recipe, here=named is None)
     machine = named.machine() if named else detect()
     model = checked.plan.model
-    rates = Rates.published(named, model) if named else Rates.measured(machine)
+    rates = Throughput.published(named, model) if named else Throughput.measured(machine)
     rows = rows_of_a_rank(recipe, model, machine, rates.ranks)
     share = 1.0 if named else free_share(machine.cores)
     console, outline = Console(), plan(recipe, micro_rows=rows, survey=checked.survey)

@@ -9,7 +9,7 @@ from chatling.config.recipe import Recipe
 from chatling.hardware.detect import REACHED, Machine
 from chatling.hardware.machines import NamedMachine, chips, has_runs
 from chatling.pipeline.plan import Plan
-from chatling.pipeline.timetable import Rates, seconds, timetable
+from chatling.pipeline.timetable import Throughput, seconds, timetable
 from chatling.terminal.progress import duration
 
 LINE = 100e6 / 8  # bytes/s that a download is told for
@@ -28,7 +28,7 @@ def show_plan(
     """
     rates = None
     if machine:
-        rates = Rates.published(named, plan.model) if named else Rates.measured(machine)
+        rates = Throughput.published(named, plan.model) if named else Throughput.measured(machine)
     c, flops = plan.model, sum(plan.work.values())
     shape = f"depth {c.depth}, width {c.width}, {c.heads} heads, context {c.context:,}"
     console.print(f"Model: {recipe.model.preset}, {shape}", style="bold", highlight=False)
@@ -76,7 +76,7 @@ def show_cost(
         console.print(f"Cost: {price * hours:,.2f} at {price:,.2f} an hour.", highlight=False)
 
 
-def _basis(plan: Plan, machine: Machine, rates: Rates, named: NamedMachine | None) -> str:
+def _basis(plan: Plan, machine: Machine, rates: Throughput, named: NamedMachine | None) -> str:
     """What the times rest on."""
     if named is None or rates.error is None:
         return (
@@ -112,10 +112,10 @@ def _model_table(plan: Plan) -> Table:
     return _table(["", "parameters"], [*counts, ("FLOPs a token", f"{plan.flops_per_token:,.3g}")])
 
 
-def _stage_table(plan: Plan, rates: Rates | None) -> Table:
+def _stage_table(plan: Plan, rates: Throughput | None) -> Table:
     """Without rates, without times."""
     planned = {stage.name: stage for stage in plan.stages}
-    times = timetable(plan, rates or Rates(1.0))
+    times = timetable(plan, rates or Throughput(1.0))
     rows = []
     for time in times:
         stage = planned.get(time.name)
@@ -136,7 +136,7 @@ def _stage_table(plan: Plan, rates: Rates | None) -> Table:
     return _table(columns, [*rows, ("all", "", "", "", flops, whole)])
 
 
-def _beside(plan: Plan, rates: Rates) -> Iterator[str]:
+def _beside(plan: Plan, rates: Throughput) -> Iterator[str]:
     """What takes a hundredth of a stage's time or more, besides computing its steps."""
     for time in timetable(plan, rates):
         parts = [
@@ -164,7 +164,7 @@ def _use_table(plan: Plan) -> Table:
     return table
 
 
-def _memory_table(plan: Plan, machine: Machine | None, rates: Rates | None) -> Table:
+def _memory_table(plan: Plan, machine: Machine | None, rates: Throughput | None) -> Table:
     rows = [(name, f"{size / 1e9:.2f}") for name, size in plan.memory.items()]
     of = f" of {machine.memory / 1e9:.1f}" if machine else ""
     rank = "of a rank" if rates and rates.ranks > 1 else "in all"
@@ -188,7 +188,7 @@ def _machine_table(plan: Plan) -> Table:
     rows = []
     for key in [*chips(), "8xh100"]:
         named = NamedMachine("h100", 8) if key == "8xh100" else NamedMachine(key)
-        rates = Rates.published(named, plan.model)
+        rates = Throughput.published(named, plan.model)
         rows.append(
             (
                 named.title,

@@ -25,7 +25,7 @@ COLLECTIVES, LATENCY = 40, 20e-6  # a step's, and seconds of each
 
 
 @dataclass(frozen=True)
-class Rates:
+class Throughput:
     """What a machine does in a second: FLOPs and bytes of memory of each rank, bytes between the
     ranks of a node and between nodes. `error` is the ± of the FLOPs.
     """
@@ -39,15 +39,15 @@ class Rates:
     error: float | None = None
 
     @staticmethod
-    def measured(machine: Machine) -> Rates:
-        return Rates(machine.training_tflops * 1e12)
+    def measured(machine: Machine) -> Throughput:
+        return Throughput(machine.training_tflops * 1e12)
 
     @staticmethod
-    def published(named: NamedMachine, model: ModelConfig) -> Rates:
+    def published(named: NamedMachine, model: ModelConfig) -> Throughput:
         """By the vendor's figures, and the share of them that published runs reached."""
         chip = named.chip
         reached = share(named.key, windows=bool(model.windows), fp8=False)
-        return Rates(
+        return Throughput(
             chip.peak * 1e12 * reached,
             chip.bandwidth * 1e9,
             named.ranks,
@@ -80,7 +80,7 @@ class StageTime:
         return self.computing + sum(self.beside.values())
 
 
-def timetable(plan: Plan, rates: Rates) -> list[StageTime]:
+def timetable(plan: Plan, rates: Throughput) -> list[StageTime]:
     """All stages that take time, in their order."""
     times = [StageTime("tokenizer", plan.tokenizer / TOKENIZER_RATE)]
     checkpoint = plan.disk["a checkpoint being written"]
@@ -101,11 +101,11 @@ def timetable(plan: Plan, rates: Rates) -> list[StageTime]:
     return times
 
 
-def seconds(plan: Plan, rates: Rates) -> float:
+def seconds(plan: Plan, rates: Throughput) -> float:
     return sum(stage.total for stage in timetable(plan, rates))
 
 
-def _work(stage: StagePlan, model: ModelConfig, rates: Rates) -> tuple[float, float]:
+def _work(stage: StagePlan, model: ModelConfig, rates: Throughput) -> tuple[float, float]:
     """Seconds of computing, and of decoding: bound by reading weights and cache, where the
     bandwidth is known.
     """
@@ -119,7 +119,7 @@ def _work(stage: StagePlan, model: ModelConfig, rates: Rates) -> tuple[float, fl
     return (stage.flops - stage.decode_flops) / flops, stage.decoded / rates.ranks / rows * each
 
 
-def _communication(model: ModelConfig, rates: Rates) -> float:
+def _communication(model: ModelConfig, rates: Throughput) -> float:
     """Seconds of a step: gradients are summed and weights gathered in fp32, by rings inside of a
     node and between nodes, beside no computation.
     """

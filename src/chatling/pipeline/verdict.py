@@ -7,7 +7,7 @@ from chatling.config.recipe import builtin_recipes, load_recipe
 from chatling.errors import ChatlingError
 from chatling.hardware.detect import Machine
 from chatling.pipeline.plan import Plan, fitting_rows, plan
-from chatling.pipeline.timetable import Rates, seconds
+from chatling.pipeline.timetable import Throughput, seconds
 from chatling.run_dir import size
 from chatling.terminal.progress import duration
 from chatling.train.runtime import micro_tokens
@@ -24,7 +24,7 @@ class Room:
     machine: Machine
     free: int | None
     fetched: int = 0
-    rates: Rates | None = None  # None: as measured
+    rates: Throughput | None = None  # None: as measured
 
     def verdict(self, outline: Plan) -> str:
         memory, disk = sum(outline.memory.values()), self._disk(outline)
@@ -84,4 +84,4 @@ class Room:
         return sum(outline.disk.values()) + max(0.0, download - self.fetched)
 
     def _seconds(self, outline: Plan) -> float:
-        return seconds(outline, self.rates or Rates.measured(self.machine))
+        return seconds(outline, self.rates or Throughput.measured(self.machine))
