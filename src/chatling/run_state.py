@@ -131,6 +131,7 @@ _ATTEMPT: dict[str, Callable[[Any], bool]] = {
 _ENTRY: dict[str, Callable[[Any], bool]] = _ATTEMPT | {
     "fingerprint": _mark,
     "seconds": _number,
+    "work": _number,
     "resumes": _count,
     "finished": _text,
     "error": _text,

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from chatling.hardware.detect import REACHED, Machine
 from chatling.run_dir import RunFolder
 from chatling.terminal.status import show_status
 from chatling.train.status import read_status
@@ -89,3 +90,19 @@ def test_an_error_is_shown(folder: RunFolder) -> None:
     text = io.StringIO()
     show_status(read_status(folder), Console(file=text, width=160))
     assert "base: The disk is full." in text.getvalue()
+
+
+def test_planned_is_beside_actual(folder: RunFolder) -> None:
+    state = folder.read_state()
+    machine = Machine("cuda", "x", 2, 10**9, False, True, 1.0, 10.0)
+    base = state["stages"]["base"]
+    base |= {"work": 9e14, "machine": machine.to_dict(), "processes": 2}
+    folder.write_state(state)
+    planned = 9e14 / (10e12 * REACHED["cuda"] * 2)
+    assert read_status(folder).stages[1].planned == pytest.approx(planned)
+    shown = io.StringIO()
+    show_status(read_status(folder), Console(file=shown, width=160))
+    assert "1 min 40 s" in shown.getvalue()
+    base["machine"]["device"] = "abacus"  # of another version
+    folder.write_state(state)
+    assert read_status(folder).stages[1].planned is None

@@ -97,11 +97,13 @@ def run(
     world: DistContext,
     *,
     disk: Mapping[str, int] | None = None,
+    work: Mapping[str, float] | None = None,
 ) -> None:
     """Bring every enabled stage to its end. Under several processes, all must call it; the first
     one decides and writes.
 
-    `disk` is the number of bytes that each stage of a fresh run would write. Raises Interrupted
+    `disk` is the number of bytes that each stage of a fresh run would write, `work` the FLOPs that
+    the plan gives it. Raises Interrupted
     (exit code 75) after a signal, with
     everything saved, and RunError when a finished product is damaged that would take long to make
     again.
@@ -138,10 +140,13 @@ def run(
                 Job(recipe, folder, world, progress, {}, _nothing, _nothing, tuple(stages)),
                 state,
                 fresh=name == first_training,
+                work=(work or {}).get(name),
             )
 
 
-def _run_stage(step: Step, given: Job, state: dict[str, Any], *, fresh: bool) -> None:
+def _run_stage(
+    step: Step, given: Job, state: dict[str, Any], *, fresh: bool, work: float | None = None
+) -> None:
     """`fresh`: if the stage starts from nothing, what was chosen by measuring is chosen again."""
     folder, world, progress = given.folder, given.world, given.progress
     name, entry = step.stage.name, state["stages"].get(step.stage.name, {})
@@ -160,7 +165,7 @@ def _run_stage(step: Step, given: Job, state: dict[str, Any], *, fresh: bool) ->
                     f" {'is made again' if step.fault else 'resumes'}"
                 )
                 entry["resumes"] = entry.get("resumes", 0) + 1
-            entry |= {"status": RUNNING, "started": _now()}
+            entry |= {"status": RUNNING, "started": _now()} | ({"work": work} if work else {})
             entry.setdefault("attempts", []).append(
                 {"started": entry["started"], "after": step.status}
             )

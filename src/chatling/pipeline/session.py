@@ -49,7 +49,10 @@ def run_recipe(
         if later is not None and launched_rank() == 0:
             fetch_beside(later)
         with process_group(device) as world:
-            runner.run(recipe, folder, stages, progress, world, disk=checked.plan.disk)
+            outline = checked.plan
+            runner.run(
+                recipe, folder, stages, progress, world, disk=outline.disk, work=outline.work
+            )
         took = duration(time.monotonic() - begun)
         progress.message(f"Done in {took}. Talk to it: chatling chat {name or recipe.name}")
     return folder

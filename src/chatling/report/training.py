@@ -61,7 +61,7 @@ def _million_tokens(stage: StageReport, steps: Sequence[int]) -> list[float]:
 
 def _stages(runs: Sequence[RunReport]) -> str:
     columns = (
-        *("stage", "state", "steps", "tokens", "time", "tokens/s", "MFU", "memory"),
+        *("stage", "state", "steps", "tokens", "time", "planned", "tokens/s", "MFU", "memory"),
         *("loss", "validation", "bits per byte", "resumed"),
     )
     several = len(runs) > 1
@@ -72,7 +72,7 @@ def _stages(runs: Sequence[RunReport]) -> str:
         if stage.name != "report"
     ]
     for run in runs:
-        total = (number(run.tokens), duration(run.seconds), *[""] * 7)
+        total = (number(run.tokens), duration(run.seconds), *[""] * 8)
         rows.append((run.name if several else "all", "", "", *total))
     return table(columns, rows, numbers=True)
 
@@ -81,7 +81,7 @@ def _stage_row(run: str, stage: StageReport) -> tuple[str, ...]:
     status = stage.status
     name, resumes = f"{run} {stage.name}".strip(), str(status.resumes or "")
     if not stage.trains:
-        return (name, status.status, "", "", duration(status.seconds), *[""] * 6, resumes)
+        return (name, status.status, "", "", duration(status.seconds), *[""] * 7, resumes)
     steps = number(status.step)
     return (
         name,
@@ -89,6 +89,7 @@ def _stage_row(run: str, stage: StageReport) -> tuple[str, ...]:
         steps if status.step == status.steps else f"{steps} of {number(status.steps)}",
         number(stage.tokens),
         duration(status.seconds),
+        "" if status.planned is None else duration(status.planned),
         number(stage.speed),
         percent(stage.mfu, 0),
         memory(stage.peak_memory),

@@ -16,8 +16,8 @@ def show_status(status: RunStatus, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    header = ("stage", "status", "step", "time", "left", "resumes", "last")
-    print_table(console, header, map(_row, status.stages), left=(0, 1, 6))
+    header = ("stage", "status", "step", "time", "planned", "left", "resumes", "last")
+    print_table(console, header, map(_row, status.stages), left=(0, 1, 7))
     for stage in status.stages:
         if stage.error and stage.status != "done":
             console.print(
@@ -31,4 +31,14 @@ def _row(stage: StageStatus) -> tuple[str, ...]:
     left = "" if stage.left is None else duration(stage.left)
     resumes = str(stage.resumes or "")
     time = duration(stage.seconds)
-    return stage.name, stage.status, step, time, left, resumes, " · ".join(figures(stage.metrics))
+    planned = "" if stage.planned is None else duration(stage.planned)
+    return (
+        stage.name,
+        stage.status,
+        step,
+        time,
+        planned,
+        left,
+        resumes,
+        " · ".join(figures(stage.metrics)),
+    )

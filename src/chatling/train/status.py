@@ -2,10 +2,12 @@
 process.
 """
 
+import contextlib
 import fcntl
 from dataclasses import dataclass
 from typing import Any
 
+from chatling.hardware.detect import Machine
 from chatling.run_dir import RunFolder
 from chatling.train.metrics import read_metrics, tokens_per_second
 
@@ -15,7 +17,8 @@ RECENT = 50  # steps that the speed is measured over
 @dataclass(frozen=True)
 class StageStatus:
     """One stage. `steps` and `left` are None where they are not known: the stage has not begun, or
-    does not count steps.
+    does not count steps. `planned` are the seconds that `plan` gives it on its machine, as that was
+    measured when the stage began.
     """
 
     name: str
@@ -23,6 +26,7 @@ class StageStatus:
     step: int | None
     steps: int | None
     seconds: float
+    planned: float | None
     left: float | None
     resumes: int
     metrics: dict[str, Any]
@@ -97,6 +101,24 @@ def _stage(folder: RunFolder, name: str, entry: dict[str, Any], *, alive: bool) 
             left = (steps - step) * seconds / len(lines[-RECENT:])
     # What a killed attempt spent is not in the state; its steps tell it.
     spent = max(entry.get("seconds", 0.0), sum(line.get("seconds", 0.0) for line in lines))
+    planned = _planned(entry)
     return StageStatus(
-        name, status, step, steps, spent, left, entry.get("resumes", 0), metrics, entry.get("error")
+        name,
+        status,
+        step,
+        steps,
+        spent,
+        planned,
+        left,
+        entry.get("resumes", 0),
+        metrics,
+        entry.get("error"),
     )
+
+
+def _planned(entry: dict[str, Any]) -> float | None:
+    with contextlib.suppress(KeyError, TypeError, ZeroDivisionError):  # of another version
+        machine = Machine(**entry["machine"])
+        ranks = entry.get("processes", 1) if machine.device == "cuda" else 1
+        return float(entry["work"] / (machine.training_tflops * 1e12 * ranks))
+    return None
