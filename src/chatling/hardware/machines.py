@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 import numpy as np
 
@@ -90,19 +91,19 @@ class NamedMachine:
 
 
 @cache
-def _table() -> dict[str, list[dict[str, object]]]:
+def _table() -> dict[str, Any]:
     text = (files("chatling.hardware") / "machines.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 
 @cache
 def chips() -> dict[str, Chip]:
-    return {key: Chip(**fields) for key, fields in dict(_table()["chip"]).items()}  # type: ignore[arg-type]
+    return {key: Chip(**facts) for key, facts in _table()["chip"].items()}
 
 
 @cache
 def published_runs() -> tuple[PublishedRun, ...]:
-    return tuple(PublishedRun(**fields) for fields in _table()["run"])  # type: ignore[arg-type]
+    return tuple(PublishedRun(**facts) for facts in _table()["run"])
 
 
 def named_machine(name: str, nodes: int | None = None) -> NamedMachine:
