@@ -19,7 +19,6 @@ from chatling.model.config import (
 from chatling.pipeline.evaluate import plan_evaluation
 from chatling.pipeline.stages import STAGES
 from chatling.train.corpus import CorpusPlan, plan_corpus
-from chatling.train.pretrain import BASE
 from chatling.train.runtime import micro_tokens
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_tokens, own_tokens
 from chatling.train.stage_base import Stage, StagePlan, Use, checkpoint_bytes
@@ -76,7 +75,7 @@ def plan(
     """
     model = recipe.model.resolve(recipe.tokenizer.vocab_size)
     enabled = [stage for stage in stages if stage.enabled(recipe)]
-    planned = [found for stage in enabled if (found := stage.plan(recipe, model, survey))]
+    planned = {stage: found for stage in enabled if (found := stage.plan(recipe, model, survey))}
     own = survey.text
     each = CHARACTERS_PER_TOKEN
     if own:
@@ -92,7 +91,7 @@ def plan(
         model,
         parameter_counts(model),
         flops_per_token(model),
-        tuple(planned),
+        tuple(planned.values()),
         base_tokens(recipe) * each,
         plan_corpus(recipe),
         memory,
@@ -101,24 +100,28 @@ def plan(
         micro_rows,
         tuple(use for stage in enabled for use in stage.uses(recipe, model, survey)),
         min(recipe.tokenizer.characters, base_tokens(recipe) * each),
-        {stage.name: _times(stage, recipe, "save_every") for stage in planned},
         {
-            stage.name: _times(stage, recipe, "evaluate_every")
-            * recipe.base.validation_tokens
+            stage.name: _times(stage, recipe, found.steps, "save_every")
+            for stage, found in planned.items()
+        },
+        {
+            stage.name: _times(stage, recipe, found.steps, "evaluate_every")
+            * getattr(stage.config(recipe), "validation_tokens", 0)
             * flops_per_token(model)
             / 3
-            for stage in planned
-            if stage.name == BASE.name
+            for stage, found in planned.items()
         },
         plan_evaluation(recipe, model, enabled),
     )
 
 
-def _times(stage: StagePlan, recipe: Recipe, key: str) -> int:
-    """How often a stage does what it does every so many steps, and in the end."""
-    own = getattr(getattr(recipe, stage.name), key, None)
-    every = getattr(recipe.loop, key) if own is None else own
-    return 1 + (stage.steps - 1) // every if every else 1
+def _times(stage: Stage, recipe: Recipe, steps: int, key: str) -> int:
+    """How often a stage does what it does every so many steps, and in the end; its own table's
+    number counts before the loop's.
+    """
+    every = getattr(stage.config(recipe), key, None)
+    every = getattr(recipe.loop, key) if every is None else every
+    return 1 + (steps - 1) // every if every else 1
 
 
 def rows_of_a_rank(recipe: Recipe, model: ModelConfig, machine: Machine, ranks: int = 1) -> int:
