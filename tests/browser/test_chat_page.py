@@ -173,13 +173,14 @@ def test_marks_become_pairs_that_are_downloaded(open_page: Open, server: Running
     first = answers(page)[0]
     bad = page.get_by_role("button", name="Bad answer")
     bad.click()
-    page.wait_for_selector("#pairs:has-text('0 preference pairs of tiny')")
+    page.wait_for_selector("#pairs:has-text('pairs of tiny: 0')")
     assert bad.get_attribute("aria-pressed") == "true"
     assert rows(server, "tiny", "marks.jsonl")[0]["mark"] == "bad"
+    assert "kept on this machine only" in page.inner_text("#notice")
     page.get_by_role("button", name="Regenerate").click()
     page.wait_for_selector(".versions:has-text('2 / 2')")
     page.get_by_role("button", name="Good answer").click()
-    page.wait_for_selector("#pairs:has-text('1 preference pairs of tiny')")
+    page.wait_for_selector("#pairs:has-text('pairs of tiny: 1')")
     (pair,) = rows(server, "tiny", "pairs.jsonl")
     assert pair["prompt"] == [{"role": "user", "content": "hello"}]
     assert pair["rejected"][0]["content"].split() == first.split()
@@ -190,7 +191,7 @@ def test_marks_become_pairs_that_are_downloaded(open_page: Open, server: Running
     good = page.get_by_role("button", name="Good answer")
     assert good.get_attribute("aria-pressed") == "true"
     good.click()  # taken back
-    page.wait_for_selector("#pairs:has-text('0 preference pairs of tiny')")
+    page.wait_for_selector("#pairs:has-text('pairs of tiny: 0')")
 
 
 def test_the_better_of_two_is_kept_and_continued(open_page: Open, server: Running) -> None:
@@ -200,7 +201,7 @@ def test_the_better_of_two_is_kept_and_continued(open_page: Open, server: Runnin
     assert page.input_value("#model-1") == "other/mid"
     send(page, "hello")
     page.get_by_role("button", name="This one is better").nth(1).click()
-    page.wait_for_selector("#pairs:has-text('1 preference pairs of other')")
+    page.wait_for_selector("#pairs:has-text('pairs of other: 1')")
     for name in ("tiny", "other"):
         (pair,) = rows(server, name, "pairs.jsonl")
         assert pair["chosen"][0]["content"].startswith("I am mid")
@@ -308,6 +309,35 @@ def test_a_base_model_continues_texts(open_page: Open) -> None:
     with page.expect_download() as download:
         page.get_by_role("button", name="Export: Once").click()
     assert json.loads(download.value.path().read_text())["text"] == kept[0]
+
+
+def test_probabilities_of_a_text_lengthened_without_them_are_not_shown(open_page: Open) -> None:
+    page = open_page()
+    page.select_option("#model-0", "tiny/base")
+    page.click("#probabilities")
+    send(page, "Once")
+    assert page.locator(".token").count() > 20
+    page.click("#probabilities")
+    page.get_by_role("button", name="Write more").click()
+    until(page, "!document.querySelector('[aria-busy=true]')")
+    page.click("#probabilities")
+    assert answers(page)[0].count("I am base") >= 2
+    assert page.locator(".token").count() == 0
+
+
+def test_real_models_write_with_probabilities(chromium: Any, server: Running) -> None:
+    """Random ones, whose bytes are often no characters."""
+    with serving(server.models.runs) as real:
+        page = chromium.new_page()
+        page.goto(real.url)
+        page.click("#probabilities")
+        for stage in ("base", "sft"):
+            page.select_option("#model-0", f"tiny/{stage}")
+            send(page, "Once")
+            last = page.locator(".turn").last
+            assert last.locator(".token").count() > 5
+            assert re.match(r"\d+ tokens · [\d.,]+ a second", last.locator(".stats").inner_text())
+        page.close()
 
 
 def test_formulas_are_set_and_hostile_ones_are_inert(open_page: Open) -> None:

@@ -47,7 +47,7 @@ export class AnswerView {
     this.final = final;
     this.body.classList.toggle("waiting", !answer.parts.length && !final);
     this.body.classList.toggle("continued", given !== undefined);
-    if (probabilities && answer.tokens?.length && spelled(answer.tokens).join("") === plainText(answer)) this.showTokens();
+    if (probabilities && answer.tokens?.length) this.showTokens();
     else if (given !== undefined) this.body.replaceChildren(el("span", { text: plainText(answer) }));
     else {
       this.draw();

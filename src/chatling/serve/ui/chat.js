@@ -142,7 +142,8 @@ async function answerLast(which) {
 async function lengthen(index, answer) {
   const { conversation } = state, turn = store.turns(conversation)[index];
   if (busy()) return;
-  Object.assign(answer, { finish: null, stats: undefined, error: undefined, tokens: answer.tokens ?? [] });
+  const known = preferences.probabilities && answer.tokens?.length; // of all that is there
+  Object.assign(answer, { finish: null, stats: undefined, error: undefined, tokens: known ? answer.tokens : null });
   await run(conversation, turn, [[answer, { prompt: turn.user + plainText(answer) }]]);
 }
 

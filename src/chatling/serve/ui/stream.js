@@ -2,37 +2,37 @@
 
 import { call, ServerError, t } from "./common.js";
 
-const TIMED = 3; // tokens from which on their speed says something
-
 // Streams an answer to `request`, a body for `path` (/v1/chat/completions or /v1/completions), into `answer` = {parts, tokens, finish,
 // dropped, stats}, calling `changed` after every change. Raises ServerError, or AbortError when `signal` aborts.
 export async function stream(path, request, answer, changed, signal) {
   const response = await call(path, { body: { ...request, stream: true, stream_options: { include_usage: true } }, signal });
-  let ended = false, first = 0, last = 0;
+  let ended = false, first = 0, last = 0, begun = 0, written = 0; // milliseconds; characters of the first event, and in all
   for await (const data of events(response)) {
     if (data === "[DONE]") { ended = true; continue; }
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ServerError(500, chunk.error.message);
     answer.dropped ??= chunk.dropped_messages;
-    if (chunk.usage) answer.stats = stats(chunk.usage, (last - first) / 1000);
+    if (chunk.usage) {
+      const { completion_tokens: tokens, prompt_tokens: prompt } = chunk.usage;
+      answer.stats = { tokens, prompt, speed: last > first ? (tokens * (1 - begun / written)) / ((last - first) / 1000) : null };
+    }
     const choice = chunk.choices[0];
     if (choice) {
       const { parts = [], content = choice.text } = choice.delta ?? {};
       for (const part of parts) answer.parts.push(part);
       if (content) say(answer, content);
-      for (const token of listed(choice.logprobs)) answer.tokens.push({ ...token, after: answer.parts.length });
+      for (const token of listed(choice.logprobs)) answer.tokens?.push({ ...token, after: answer.parts.length });
       if (choice.finish_reason) answer.finish = choice.finish_reason;
-      last = performance.now();
-      if (content || parts.length) first ||= last;
+      const size = (content ?? "").length + parts.reduce((sum, part) => sum + part.text.length, 0);
+      if (size) {
+        last = performance.now();
+        written += size;
+        if (!first) [first, begun] = [last, written];
+      }
     }
     changed();
   }
   if (!ended) throw new ServerError(0, t("lost"));
-}
-
-// {tokens, prompt, speed}: tokens a second after the first one.
-function stats({ completion_tokens: tokens, prompt_tokens: prompt }, seconds) {
-  return { tokens, prompt, speed: tokens >= TIMED && seconds > 0 ? (tokens - 1) / seconds : null };
 }
 
 // Log-probabilities of both APIs as those of chat: {token, logprob, bytes, top_logprobs}.

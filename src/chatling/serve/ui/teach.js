@@ -43,7 +43,11 @@ export function better(turn, column, index, page) {
 
 async function judge(runs, body, done) {
   try {
-    for (const run of runs) drawPairs(run, await (await call(path(run), { body })).json());
+    for (const run of runs) {
+      const found = await (await call(path(run), { body })).json();
+      drawPairs(run, found);
+      if (found.marks === 1) notice(t("pairsHint", { file: found.path }));
+    }
     done();
   } catch (error) {
     notice(t("failed", { message: error.message }));
