@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -35,6 +36,14 @@ def send(page: Any, text: str, *, wait: bool = True) -> None:
 
 def answers(page: Any) -> list[str]:
     return [body.inner_text() for body in page.locator(".answer .body").all()]
+
+
+def test_a_model_that_cannot_be_loaded_is_a_sentence(open_page: Open, server: Running) -> None:
+    while not server.models.loaded:
+        time.sleep(0.01)
+    server.models.failures["tiny/sft"] = "Model 'tiny/sft' cannot be loaded: <b>no</b> memory"
+    alert = open_page("/").locator(".welcome [role=alert]")
+    assert alert.inner_text() == "Model 'tiny/sft' cannot be loaded: <b>no</b> memory"
 
 
 def test_send_regenerate_edit_and_keep(open_page: Open) -> None:

@@ -194,6 +194,41 @@ def test_not_ready_while_loading_and_while_shutting_down(runs: Path) -> None:
         assert server.post(CHAT, BODY).status_code == 503
 
 
+def test_a_default_model_that_cannot_be_loaded(runs: Path) -> None:
+    """Whatever the reason; and a request that loads it after all mends it."""
+    broken = threading.Event()
+    broken.set()
+
+    def load(run: RunFolder, stage: str) -> AsyncEngine:
+        if broken.is_set():
+            raise OSError("the disk is away \udc80")
+        return load_service(run, stage)
+
+    def ended(server: Running) -> httpx.Response:
+        ends = time.monotonic() + 10
+        while (answer := httpx.get(server.url + "/health")).json()["status"] == "loading":
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+        return answer
+
+    with serving(runs, load=load, first=(RunFolder(runs / "tiny"), "sft")) as server:
+        assert ended(server).status_code == 503
+        for path in ("/health", "/health/ready"):
+            found = httpx.get(server.url + path).json()
+            assert found["status"] == "failed"
+            assert found["reason"].startswith("Model 'tiny/sft' cannot be loaded: the disk is away")
+        cards = httpx.get(server.url + "/v1/models").json()["data"]
+        assert [card["error"] for card in cards] == [found["reason"], None]
+        assert server.post(CHAT, BODY).status_code == 503
+        broken.clear()
+        assert server.post(CHAT, BODY | {"model": "tiny/base"}).status_code == 200
+        assert ended(server).json()["status"] == "failed"  # another model does not mend it
+        assert server.post(CHAT, BODY).status_code == 200
+        assert ended(server).json()["status"] == "ok"
+    with serving(runs, first=(RunFolder(runs / "gone"), "sft")) as server:
+        assert "There is no model 'gone/sft'." in ended(server).json()["reason"]
+
+
 def test_metrics(server: Running) -> None:
     def figures() -> dict[str, float]:
         text = httpx.get(server.url + "/metrics").text

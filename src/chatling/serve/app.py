@@ -84,13 +84,13 @@ def create_app(
 
 async def _warm(models: ModelManager) -> None:
     """Load the default model before anybody asks for it."""
-    if models.first is None:
+    if models.default is None:
         return
-    run, stage = models.first
     try:
-        async with models.acquire(f"{run.name}/{stage}"):
+        async with models.acquire(models.default):
             pass
-    except ApiError as error:
+    except ApiError as error:  # it may be gone meanwhile
+        models.failures[models.default] = error.message
         log.warning("%s", error.message)
 
 

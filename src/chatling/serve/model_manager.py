@@ -16,7 +16,7 @@ from chatling.files import foreign_entry, read_plain
 from chatling.inference.async_engine import AsyncEngine
 from chatling.run_dir import MANIFEST, STAGES, RunFolder, latest_runs
 from chatling.serve.errors import ApiError, overloaded, shutting_down
-from chatling.tokenizer.bpe import Tokenizer
+from chatling.tokenizer.bpe import Tokenizer, valid_text
 from chatling.train.checkpoint import model_shape
 
 LAST_REQUESTS = 3600.0  # seconds that the requests of a model that was trained again may still take
@@ -72,6 +72,8 @@ class ModelManager:
     first: tuple[RunFolder, str] | None = None
     loaded: dict[str, Loaded] = field(default_factory=dict)  # by id, the one used longest ago first
     closing: bool = False
+    # why each model that could not be loaded when it was last asked for was not, by id
+    failures: dict[str, str] = field(default_factory=dict)
     _loading: asyncio.Lock = field(default_factory=asyncio.Lock)
     _evicted: set[AsyncEngine] = field(
         default_factory=set
@@ -96,8 +98,12 @@ class ModelManager:
         first.
         """
         found = [entry for folder in self.folders() for entry in _finished(folder)]
-        default = None if self.first is None else f"{self.first[0].name}/{self.first[1]}"
-        return sorted(found, key=lambda entry: entry.id != default)
+        return sorted(found, key=lambda entry: entry.id != self.default)
+
+    @property
+    def default(self) -> str | None:
+        """The id of the model that is served by default."""
+        return None if self.first is None else f"{self.first[0].name}/{self.first[1]}"
 
     def find(self, name: str) -> Entry:
         """A model by its id, or a run's last stage by the run's name. Raises ApiError 404 naming
@@ -154,6 +160,7 @@ class ModelManager:
             "stage": entry.stage,
             "context_length": entry.context,
             "loaded": model is not None and model.entry.mark == entry.mark,
+            "error": self.failures.get(entry.id),
         }
 
     def _ready(self, entry: Entry) -> Loaded | None:
@@ -180,12 +187,10 @@ class ModelManager:
             manifest = read_plain(entry.run.model(entry.stage) / MANIFEST)
         except Exception as error:  # whatever its files hold: others can be served
             log.exception("Model %r cannot be loaded.", entry.id)
-            raise ApiError(
-                503,
-                f"Model {entry.id!r} cannot be loaded: {error}",
-                param="model",
-                code="model_unavailable",
-            ) from error
+            why = valid_text(f"Model {entry.id!r} cannot be loaded: {error}")
+            self.failures[entry.id] = why
+            raise ApiError(503, why, param="model", code="model_unavailable") from error
+        self.failures.pop(entry.id, None)
         fingerprint = hashlib.sha256(manifest).hexdigest()
         model = self.loaded[entry.id] = Loaded(entry, service, fingerprint=f"fp_{fingerprint[:12]}")
         if self.closing:

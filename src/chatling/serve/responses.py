@@ -29,6 +29,8 @@ class ModelCard(BaseModel):
     stage: str
     context_length: int
     loaded: bool
+    # why it could not be loaded when it was last asked for
+    error: str | None
 
 
 class ModelList(BaseModel):

@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
@@ -45,27 +46,29 @@ async def live() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get(
-    "/health/ready",
-    responses={503: {"description": "Not now: it is loading its model, or shutting down."}},
-)
-@router.get(
-    "/health",
-    responses={503: {"description": "Not now: it is loading its model, or shutting down."}},
-)
+NOT_READY: dict[int | str, dict[str, Any]] = {
+    503: {"description": "It is loading its model, could not load it, or is shutting down."}
+}
+
+
+@router.get("/health/ready", responses=NOT_READY)
+@router.get("/health", responses=NOT_READY)
 async def ready(request: Request) -> JSONResponse:
-    """The server takes requests and has its model in memory (or no model of its own to load)."""
+    """The server takes requests and has its model in memory (or no model of its own to load). One
+    that could not be loaded is tried again when a request asks for it.
+    """
     models: ModelManager = request.app.state.service.models
-    status = (
-        "shutting down"
-        if models.closing
-        else "loading"
-        if models.first and not models.loaded
-        else "ok"
-    )
-    return JSONResponse(
-        {"status": status, "models": list(models.loaded)}, 200 if status == "ok" else 503
-    )
+    reason = models.failures.get(models.default or "")
+    if models.closing:
+        status = "shutting down"
+    elif reason is not None:
+        status = "failed"
+    else:
+        status = "loading" if models.default and not models.loaded else "ok"
+    found = {"status": status, "models": list(models.loaded)}
+    if status == "failed":
+        found["reason"] = reason
+    return JSONResponse(found, 200 if status == "ok" else 503)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

@@ -87,9 +87,11 @@ function drawComposer() {
 function welcome() {
   if (!state.models.length) return el("div", { class: "welcome" }, el("h2", { text: t("noModels") }), el("p", { text: t("noModelsHint") }));
   const examples = (state.examples.get(model(0).id) ?? []).map((text) => el("button", { type: "button", class: "example", text, onclick: () => send(text) }));
-  const hint = t(continues(0) ? "beginHint" : "welcomeHint", { model: model(0).id, context: model(0).context_length.toLocaleString() });
+  const { id, context_length: context, error } = model(0);
+  const hint = error ? el("p", { class: "error-text", role: "alert", text: error })
+    : el("p", { text: t(continues(0) ? "beginHint" : "welcomeHint", { model: id, context: context.toLocaleString() }) });
   return el("div", { class: "welcome" }, el("img", { src: "/ui/icon.svg", alt: "", width: "56", height: "56" }), el("h2", { text: t(continues(0) ? "begin" : "welcome") }),
-    el("p", { text: hint }), el("div", { class: "examples" }, ...examples));
+    hint, el("div", { class: "examples" }, ...examples));
 }
 
 function follow(change) {
