@@ -66,9 +66,8 @@ async def ready(request: Request) -> JSONResponse:
     else:
         status = "loading" if models.default and not models.loaded else "ok"
     found = {"status": status, "models": list(models.loaded)}
-    if status == "failed":
-        found["reason"] = reason
-    return JSONResponse(found, 200 if status == "ok" else 503)
+    why = {"reason": reason} if status == "failed" else {}
+    return JSONResponse(found | why, 200 if status == "ok" else 503)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)
