@@ -32,7 +32,7 @@ RUNS = {  # name: processes, overrides
     "modern": (1, ("--model.preset", "modern")),
     "two-processes": (2, ()),
 }
-TIMES = re.compile(r"seconds|time|memory|_at$|second|machine|version")
+TIMES = re.compile(r"seconds|time|memory|utilization|_at$|second|machine|version")
 
 
 def machine() -> dict[str, str]:

@@ -19,6 +19,7 @@ from chatling.hardware.detect import (
     gemm_tflops,
     system_memory,
     usable_cores,
+    usage,
 )
 
 
@@ -30,6 +31,24 @@ def test_bf16_is_used_only_where_it_measures_faster() -> None:
     fast, slow = detect(probe(0.1, 0.2)), detect(probe(0.1, 0.01))
     assert (fast.bf16_is_fast, fast.tflops) == (True, 0.2)
     assert (slow.bf16_is_fast, slow.tflops) == (False, 0.1)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_use_of_a_gpu_is_told_where_its_driver_tells(
+    monkeypatch: pytest.MonkeyPatch, tells: bool
+) -> None:
+    def utilization() -> int:
+        if not tells:
+            raise ModuleNotFoundError("nvidia-ml-py does not seem to be installed")
+        return 87
+
+    monkeypatch.setattr(torch.cuda, "utilization", utilization)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 2_500_400_000)
+    own = usage("cpu")
+    assert own.keys() == {"memory_gb"}
+    found = usage("cuda")
+    assert found.pop("memory_gb") >= own["memory_gb"] > 0.05
+    assert found == {"gpu_memory_gb": 2.5} | ({"gpu_utilization": 87} if tells else {})
 
 
 def test_memory_is_the_containers_share(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ clean stops.
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +58,15 @@ def test_it_learns(trainer: Make, tmp_path: Path) -> None:
     losses = [line["loss"] for line in read_metrics(tmp_path / "metrics.jsonl")]
     assert len(losses) == 60
     assert losses[-1] < 0.6 * losses[0]
+
+
+def test_lines_tell_what_the_process_holds(trainer: Make, tmp_path: Path) -> None:
+    trainer(tmp_path, steps=3).fit()
+    unit = 1 if sys.platform == "darwin" else 1024
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    used = [line["memory_gb"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert used == sorted(used)
+    assert 0.1 < used[0] <= used[-1] <= most + 0.001
 
 
 @dataclass(frozen=True)

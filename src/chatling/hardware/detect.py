@@ -164,6 +164,19 @@ def peak_memory(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def usage(device: str) -> dict[str, float]:
+    """What a line of metrics says of the machine: the peak of this process's memory, and that of
+    its GPU with the percentage of the last moment in which it was busy, where it tells
+    (`nvidia-ml-py`).
+    """
+    found = {"memory_gb": round(peak_memory("cpu") / 1e9, 3)}
+    if device == "cuda":
+        found["gpu_memory_gb"] = round(peak_memory("cuda") / 1e9, 3)
+        with contextlib.suppress(Exception):  # the driver's own kinds: training goes on without
+            found["gpu_utilization"] = torch.cuda.utilization()
+    return found
+
+
 @contextlib.contextmanager
 def memory_errors(doing: str) -> Iterator[None]:
     """Turn a device's or the processor's refusal of memory into one clear sentence."""

@@ -56,7 +56,8 @@ class PreferenceOptimization(TrainingStage):
             "Margin of the preferred answer",
             {"rewards/margin": "training", "val_rewards/margin": "validation"},
         ),
-        LOSS,
+        Chart("accuracy", "Pair accuracy, validation", {"val_accuracy": "pair accuracy"}),
+        replace(LOSS, title="Loss a pair"),
         *OPTIMIZATION,
     )
     fewer = "fewer dpo.epochs"

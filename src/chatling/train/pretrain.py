@@ -17,7 +17,7 @@ from chatling.optim.schedule import Schedule
 from chatling.run_dir import RunFolder
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.batch_sources import packed_batches
-from chatling.train.charts import BPB, CORE, LOSS, OPTIMIZATION
+from chatling.train.charts import ACCURACY, BPB, CORE, LOSS, OPTIMIZATION
 from chatling.train.context import build
 from chatling.train.corpus import AHEAD, open_corpus, plan_corpus, survey_corpus
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_steps, own_tokens
@@ -38,7 +38,7 @@ from chatling.train.survey import Survey
 class Pretraining(TrainingStage):
     """The `[base]` stage."""
 
-    charts = (LOSS, BPB, CORE, *OPTIMIZATION)
+    charts = (LOSS, BPB, ACCURACY, CORE, *OPTIMIZATION)
     chats = False
     even_cost = True
     fewer = "fewer steps (--base.steps {})"

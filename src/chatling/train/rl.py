@@ -57,10 +57,12 @@ class Reinforcement(TrainingStage):
         Chart("reward", "Reward of sampled answers", {"reward": "reward"}),
         Chart(
             "right",
-            "Answered correctly",
-            {"val_accuracy": "greedy", "pass@1": "one sample", "pass@8": "of eight"},
+            "Questions answered correctly",
+            {"pass@1": "one sample", "pass@8": "of eight", "val_accuracy": "question accuracy"},
         ),
-        LOSS,
+        Chart("length", "Tokens in an answer", {"answer_tokens": "tokens in an answer"}),
+        Chart("kl", "Distance from the model before, nats a token", {"kl": "distance"}),
+        replace(LOSS, title="Loss of the policy gradient"),
         *OPTIMIZATION,
     )
 

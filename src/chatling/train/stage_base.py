@@ -22,7 +22,7 @@ from chatling.optim.param_groups import Optimizer
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import RunFolder
 from chatling.train.callbacks import LiveEvals
-from chatling.train.charts import BPB, LOSS, OPTIMIZATION, Chart
+from chatling.train.charts import ACCURACY, BPB, LOSS, OPTIMIZATION, Chart
 from chatling.train.checkpoint import save_model, whole_checkpoint
 from chatling.train.context import Context, tensors
 from chatling.train.datasets import Sources
@@ -197,7 +197,7 @@ class TrainingStage(Stage, ABC):
     """A stage that trains a model and leaves it in `<name>/model`."""
 
     every_rank = True
-    charts: tuple[Chart, ...] = (LOSS, BPB, *OPTIMIZATION)
+    charts: tuple[Chart, ...] = (LOSS, BPB, ACCURACY, *OPTIMIZATION)
     chats = True
     # how to go through the data less often
     fewer = "a smaller count or fewer epochs in the mixture"

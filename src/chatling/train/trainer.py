@@ -19,7 +19,7 @@ from torch import Tensor
 from chatling.config.stages import LoopConfig
 from chatling.data.loaders import Step, StepSource, prefetch
 from chatling.errors import DataError, Interrupted, RunError
-from chatling.hardware.detect import memory_errors
+from chatling.hardware.detect import memory_errors, usage
 from chatling.hardware.distributed import DistContext, main_process_first, widest_float
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
@@ -275,7 +275,7 @@ class Trainer:
         last = position.step == self.schedule.steps
         if last or (config.evaluate_every and position.step % config.evaluate_every == 0):
             line |= self._evaluate()
-        self._log(line)
+        self._log(line | usage(self.device.type))
         self.progress.step(line)
         if last or (config.save_every and position.step % config.save_every == 0):
             if line.get("val_loss", math.inf) < position.best:
