@@ -10,8 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatling.config.recipe import Recipe, builtin_recipes, from_toml
+from chatling.pipeline.plan import plan
+from chatling.pipeline.stages import STAGES
 from chatling.run_dir import RunFolder
 from chatling.serve.runs_api import thinned
+from chatling.serve.static import UI
+from chatling.train.charts import MACHINE
 
 from .conftest import save_run, serving
 
@@ -121,3 +126,103 @@ def test_thinning_keeps_the_ends_and_the_mean(count: int, points: int) -> None:
     assert thin[-1] == series[-1]
     assert [step for step, _ in thin] == sorted({step for step, _ in thin})
     assert all(0 <= value <= 2 * step for step, value in thin)
+
+
+def test_charts_and_curves_are_those_of_the_stages(live: RunFolder) -> None:
+    with serving(live.path.parent, stages=STAGES) as server:
+        found = httpx.get(server.url + "/api/runs/live").json()
+        assert found["charts"]["tokenizer"] == []
+        labels = {
+            metric: label
+            for chart in found["charts"]["base"]
+            for metric, label in chart["metrics"].items()
+        }
+        assert labels["rate"] == "share of the peak rate"
+        assert labels["memory_gb"] == "memory of the process"
+        assert set(found["curves"]["base"]) <= set(labels)
+
+        def curves(**query: object) -> httpx.Response:
+            return httpx.get(server.url + "/api/runs/live/curves", params=query)  # type: ignore[arg-type]
+
+        part = curves(stage="base", first=100, last=199).json()["curves"]
+        assert part["loss"] == [[step, 5 - step / 1000] for step in range(100, 200)]
+        assert "val_bpb" not in part
+        assert curves(stage="base", first=2000).json() == {"curves": {}}
+        for stage in ("sft", "..", "base/../base", ""):
+            assert curves(stage=stage).status_code == 404
+        assert curves().status_code == curves(stage="base", first=-1).status_code == 400
+        assert httpx.get(server.url + "/api/runs/no/curves?stage=base").status_code == 404
+
+
+@pytest.mark.parametrize("stage", [stage.name for stage in STAGES if stage.charts])
+def test_what_is_drawn_has_words_in_both_languages(stage: str) -> None:
+    """No metric is shown by its raw name, and each title and label has a translation."""
+    words = (UI / "runs_words.js").read_text(encoding="utf-8")
+    (charts,) = [each.charts for each in STAGES if each.name == stage]
+    for chart in (*charts, *MACHINE):
+        assert not chart.metrics.keys() & set(chart.metrics.values()) - {"reward", "core"}
+        for text in (chart.title, *chart.metrics.values()):
+            assert f"{json.dumps(text)}: " in words, text
+
+
+def test_the_time_left_of_a_whole_run(live: RunFolder) -> None:
+    (live.path / "recipe.toml").write_text(builtin_recipes()["pocket"].read_text())
+    recipe = from_toml(Recipe, (live.path / "recipe.toml").read_text(), "recipe")
+    work = plan(recipe).work
+    with serving(live.path.parent, stages=STAGES) as server:
+        url = server.url + "/api/runs/live"
+        assert httpx.get(url).json()["left"] is None  # it does not run
+        with live.lock():
+            left = httpx.get(url).json()["left"]
+            # half of base took 500 seconds, and what comes later goes as fast
+            expected = 500 + 1000 * (sum(work.values()) / work["base"] - 1)
+            assert left == pytest.approx(expected)
+            for text in ("[", "[model]\ndepth = 'deep'", "\0"):
+                (live.path / "recipe.toml").write_text(text)
+                found = httpx.get(url).json()
+                assert "error" not in found
+                assert found["left"] is None
+
+
+def test_samples_come_in_the_order_of_the_stages(live: RunFolder) -> None:
+    line = (live.evals / "base-samples.jsonl").read_text()
+    for stage in ("sft", "dpo", "mid", "zz", "rl"):
+        (live.evals / f"{stage}-samples.jsonl").write_text(line)
+        (live.evals / f"{stage}-chat.json").write_text("{}")
+    order = ["base", "mid", "sft", "dpo", "rl", "zz"]
+    with serving(live.path.parent, stages=STAGES) as server:
+        found = httpx.get(server.url + "/api/runs/live").json()
+        assert list(found["samples"]) == order
+        assert [each["file"] for each in found["evals"]] == [f"{name}-chat" for name in order]
+
+
+def test_the_report_is_served_and_nothing_else(live: RunFolder, tmp_path: Path) -> None:
+    with serving(live.path.parent) as server:
+        url = server.url + "/runs/live/report"
+        missing = httpx.get(url)
+        assert missing.status_code == 404
+        assert "`chatling report`" in missing.json()["error"]["message"]
+        assert httpx.get(server.url + "/api/runs/live").json()["report"] is False
+        live.report.mkdir()
+        (live.report / "report.html").write_text("<title>ü</title>", encoding="utf-8")
+        (live.report / "report.md").write_text("secret")
+        found = httpx.get(url)
+        assert (found.status_code, found.text) == (200, "<title>ü</title>")
+        assert found.headers["content-type"] == "text/html; charset=utf-8"
+        assert found.headers["x-content-type-options"] == "nosniff"
+        policy = found.headers["content-security-policy"]
+        assert {"default-src 'none'", "sandbox"} <= set(policy.split("; "))
+        assert "script-src" not in policy
+        assert httpx.get(server.url + "/api/runs/live").json()["report"] is True
+        for path in ("/runs/live/report.md", "/runs/live/report/report.md", "/runs/nothing/report"):
+            assert httpx.get(server.url + path).status_code == 404
+        for path in ("/runs/live%2freport/report", "/runs/..%2fruns%2flive/report"):
+            assert httpx.get(server.url + path).status_code == 404
+        (tmp_path / "outside.html").write_text("secret")
+        (live.report / "report.html").unlink()
+        (live.report / "report.html").symlink_to(tmp_path / "outside.html")
+        refused = httpx.get(url)
+        assert refused.status_code == 400
+        assert "secret" not in refused.text
+    with serving(live.path.parent, key="k") as server:
+        assert httpx.get(server.url + "/runs/live/report").status_code == 401

@@ -100,6 +100,7 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.inference.async_engine import AsyncEngine
     from chatling.inference.quantize import quantize
     from chatling.llm import open_engine
+    from chatling.pipeline.stages import STAGES as REGISTRY
     from chatling.serve.app import create_app
     from chatling.serve.model_manager import ModelManager
     from chatling.serve.server import is_loopback, listen, serve
@@ -149,6 +150,7 @@ def run(command: Command, words: list[str]) -> None:
         origins=given.cors,
         local_only=local and key is None,
         log_text=given.log_text,
+        stages=REGISTRY,
     )
     address = f"http://{'localhost' if local else given.host}:{port}"
     print(

@@ -22,6 +22,7 @@ from chatling.serve.metrics import Metrics
 from chatling.serve.middleware import SecurityMiddleware
 from chatling.serve.model_manager import ModelManager
 from chatling.tokenizer.bpe import valid_text
+from chatling.train.stage_base import Stage
 from chatling.version import __version__
 
 log = logging.getLogger(__name__)
@@ -35,11 +36,13 @@ def create_app(
     origins: Sequence[str] = (),
     local_only: bool = False,
     log_text: bool = False,
+    stages: Sequence[Stage] = (),
 ) -> FastAPI:
     """The server. `key` asks for a bearer key, `origins` may call it from their web pages,
     `local_only` refuses other hosts' names.
 
-    `log_text` writes messages and answers into the access log.
+    `log_text` writes messages and answers into the access log. `stages` are those of the pipeline,
+    in order, whose charts the dashboard draws.
     """
     metrics = Metrics(models)
 
@@ -59,7 +62,7 @@ def create_app(
         lifespan=lifespan,
         redirect_slashes=False,  # the middleware takes them away
     )
-    app.state.locked = key is not None
+    app.state.locked, app.state.stages = key is not None, stages
     app.add_middleware(
         SecurityMiddleware,
         metrics=metrics,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import lru_cache
 from itertools import pairwise
@@ -17,15 +17,23 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
+from chatling.config.recipe import Recipe, from_toml, read_text
 from chatling.errors import ChatlingError
 from chatling.run_dir import RunFolder, read_json
+from chatling.serve.errors import ApiError
 from chatling.serve.model_manager import ModelManager
 from chatling.serve.openai import ERRORS
+from chatling.train.charts import MACHINE, Chart
 from chatling.train.metrics import read_metrics, tokens_per_second
-from chatling.train.status import read_status
+from chatling.train.stage_base import Stage, TrainingStage
+from chatling.train.status import RunStatus, read_status, time_left
+from chatling.train.survey import Survey
 
 POINTS = 400  # of a curve, at most
 MOST_EVAL = 16 << 20  # bytes of an evaluation's file
+MOST_STEPS = 1 << 53
+REPORT = "report.html"
+Step = Annotated[int, Query(ge=0, le=MOST_STEPS)]
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api/runs", responses=ERRORS)
 
@@ -40,30 +48,62 @@ async def runs(request: Request) -> Response:
 async def run(
     name: str, request: Request, points: Annotated[int, Query(ge=10, le=4000)] = POINTS
 ) -> Response:
-    """One run: its stages, the curves of each, its latest samples and its evaluations."""
-    return await asyncio.to_thread(_one, request.app.state.service.models, name, points)
+    """One run: its stages, the seconds left of all of them, the charts and curves of each, its
+    latest samples and its evaluations.
+    """
+    state = request.app.state
+    return await asyncio.to_thread(_one, state.service.models, name, state.stages, points)
+
+
+@router.get("/{name}/curves")
+async def curves(
+    name: str,
+    stage: str,
+    request: Request,
+    first: Step = 0,
+    last: Step = MOST_STEPS,
+    points: Annotated[int, Query(ge=10, le=4000)] = POINTS,
+) -> Response:
+    """The curves of one stage between two steps."""
+    state = request.app.state
+
+    def read() -> bytes:
+        folder = state.service.models.folder(name)
+        if stage not in [each.name for each in _status(folder).stages]:
+            raise ApiError(404, f"Run {name!r} has no stage {stage!r}.", param="stage")
+        return _json({"curves": _curves(folder, stage, state.stages, points, (first, last))})
+
+    return Response(await asyncio.to_thread(read), media_type="application/json")
 
 
 def _all(models: ModelManager) -> Response:
-    cards = b",".join(_encoded(folder, _status) for folder in models.folders())
+    cards = b",".join(_encoded(folder, _card) for folder in models.folders())
     return Response(b'{"runs":[%b]}' % cards, media_type="application/json")
 
 
-def _one(models: ModelManager, name: str, points: int) -> Response:
-    folder = models.folder(name)
-
+def _one(models: ModelManager, name: str, registry: Sequence[Stage], points: int) -> Response:
     def whole(folder: RunFolder) -> dict[str, Any]:
         status = _status(folder)
-        stages = [stage["name"] for stage in status["stages"]]
-        curves = {stage: _curves(folder.stage(stage) / "metrics.jsonl", points) for stage in stages}
-        return status | {
+        stages = [stage.name for stage in status.stages]
+        curves = {stage: _curves(folder, stage, registry, points) for stage in stages}
+        return asdict(status) | {
+            "left": time_left(status, _work(folder, registry)) if status.alive else None,
+            "charts": {stage: [*map(asdict, _charts(stage, registry))] for stage in stages},
             "curves": {stage: found for stage, found in curves.items() if found},
-            "samples": _samples(folder),
-            "evals": _evals(folder),
+            "samples": _samples(folder, registry),
+            "evals": _evals(folder, registry),
+            "report": (folder.report / REPORT).is_file(),
         }
 
-    nothing: dict[str, Any] = {"curves": {}, "samples": {}, "evals": []}
-    return Response(_encoded(folder, whole, nothing), media_type="application/json")
+    nothing: dict[str, Any] = {
+        "left": None,
+        "charts": {},
+        "curves": {},
+        "samples": {},
+        "evals": [],
+        "report": False,
+    }
+    return Response(_encoded(models.folder(name), whole, nothing), media_type="application/json")
 
 
 def _encoded(
@@ -100,34 +140,68 @@ def _shown(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _status(folder: RunFolder) -> dict[str, Any]:
+def _status(folder: RunFolder) -> RunStatus:
     folder.check_entries()
-    return asdict(read_status(folder))
+    return read_status(folder)
 
 
-def _curves(path: Path, points: int) -> dict[str, list[list[float]]]:
+def _card(folder: RunFolder) -> dict[str, Any]:
+    return asdict(_status(folder))
+
+
+def _work(folder: RunFolder, registry: Sequence[Stage]) -> dict[str, float]:
+    """FLOPs of each training stage of a run's recipe, in order; nothing where that cannot be
+    read.
+    """
+    path = folder.path / "recipe.toml"
+    with contextlib.suppress(ChatlingError):
+        recipe = from_toml(Recipe, read_text(path), path.name)
+        model = recipe.model.resolve(recipe.tokenizer.vocab_size)
+        enabled = (stage for stage in registry if stage.enabled(recipe))
+        plans = (stage.plan(recipe, model, Survey()) for stage in enabled)
+        return {plan.name: plan.flops for plan in plans if plan}
+    return {}
+
+
+def _charts(stage: str, registry: Sequence[Stage]) -> tuple[Chart, ...]:
+    """What is drawn of a stage; one that nobody knows is taken for one of ours that trains."""
+    known = {each.name: each.charts for each in registry}
+    charts = known.get(stage, TrainingStage.charts)
+    return (*charts, *MACHINE) if charts else ()
+
+
+def _curves(
+    folder: RunFolder,
+    stage: str,
+    registry: Sequence[Stage],
+    points: int,
+    span: tuple[int, int] = (0, MOST_STEPS),
+) -> dict[str, list[list[float]]]:
+    path = folder.stage(stage) / "metrics.jsonl"
+    names = frozenset(name for chart in _charts(stage, registry) for name in chart.metrics)
     try:
         facts = path.stat()
     except OSError:
         return {}
-    return _read_curves(path, points, facts.st_size, facts.st_mtime_ns)
+    return _read_curves(path, names, points, span, facts.st_size, facts.st_mtime_ns)
 
 
 @lru_cache(maxsize=64)
-def _read_curves(path: Path, points: int, size: int, changed: int) -> dict[str, list[list[float]]]:
-    """[step, value] pairs by metric; `size` and `changed` tell one state of the file from
-    another.
+def _read_curves(
+    path: Path, names: frozenset[str], points: int, span: tuple[int, int], size: int, changed: int
+) -> dict[str, list[list[float]]]:
+    """[step, value] pairs by metric, of those `names` and the steps in `span`; `size` and
+    `changed` tell one state of the file from another.
     """
     found: dict[str, list[list[float]]] = {}
     for line in read_metrics(path):
+        if not span[0] <= line["step"] <= span[1]:
+            continue
         if line.get("tokens") and (speed := tokens_per_second([line])):
             line["tokens_per_second"] = speed
-        for name, value in line.items():
-            if (
-                name not in ("step", "tokens", "seconds")
-                and isinstance(value, int | float)
-                and math.isfinite(value)
-            ):
+        for name in names & line.keys():
+            value = line[name]
+            if isinstance(value, int | float) and math.isfinite(value):
                 found.setdefault(name, []).append([line["step"], value])
     return {name: thinned(series, points) for name, series in found.items()}
 
@@ -144,20 +218,22 @@ def thinned(series: list[list[float]], points: int) -> list[list[float]]:
     ]
 
 
-def _samples(folder: RunFolder) -> dict[str, Any]:
-    """The latest samples of each stage: {"step", "samples": [{"prompt", "text"}]}."""
+def _samples(folder: RunFolder, registry: Sequence[Stage]) -> dict[str, Any]:
+    """The latest samples of each stage, in their order: {"step", "samples": [{"prompt",
+    "text"}]}.
+    """
     found = {}
-    for path in _files(folder.evals, "*-samples.jsonl"):
+    for path in _files(folder.evals, "*-samples.jsonl", registry):
         with contextlib.suppress(ChatlingError):
             if lines := read_metrics(path):
                 found[path.name.removesuffix("-samples.jsonl")] = lines[-1]
     return found
 
 
-def _evals(folder: RunFolder) -> list[dict[str, Any]]:
-    """evals/*.json as they are, with their file's name."""
+def _evals(folder: RunFolder, registry: Sequence[Stage]) -> list[dict[str, Any]]:
+    """evals/*.json as they are, with their file's name, in the order of the stages."""
     found = []
-    for path in _files(folder.evals, "*.json"):
+    for path in _files(folder.evals, "*.json", registry):
         try:
             evaluation = {"file": path.stem, "values": read_json(path, MOST_EVAL)}
             _json(evaluation)
@@ -167,5 +243,8 @@ def _evals(folder: RunFolder) -> list[dict[str, Any]]:
     return found
 
 
-def _files(folder: Path, pattern: str) -> Iterable[Path]:
-    return sorted(folder.glob(pattern)) if folder.is_dir() else ()
+def _files(folder: Path, pattern: str, registry: Sequence[Stage]) -> Iterable[Path]:
+    """Named after their stage, in the order of the stages; others come last."""
+    place = {stage.name: at for at, stage in enumerate(registry)}
+    paths = folder.glob(pattern) if folder.is_dir() else ()
+    return sorted(paths, key=lambda path: (place.get(path.name.split("-")[0], len(place)), path))

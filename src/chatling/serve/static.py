@@ -5,16 +5,24 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, PlainTextResponse
 
+from chatling.files import read_plain
 from chatling.serve import protocol, responses
 from chatling.serve.errors import ApiError
 from chatling.serve.markdown import MAX_MARKDOWN, render_markdown
 from chatling.serve.model_manager import ModelManager
 from chatling.serve.openai import ERRORS
+from chatling.serve.runs_api import REPORT
 
 UI = Path(__file__).parent / "ui"
 FRESH = {"Cache-Control": "no-cache"}  # kept, but asked about: the page always fits the server
+MOST_REPORT = 64 << 20  # bytes
+# its styles stand in the page; it may run nothing, load nothing, and is no page of this server's
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'; sandbox"
+)
 router = APIRouter()
 
 
@@ -26,6 +34,25 @@ async def chat_page() -> FileResponse:
 @router.get("/runs", include_in_schema=False)
 async def runs_page() -> FileResponse:
     return FileResponse(UI / "runs.html", headers=FRESH)
+
+
+@router.get("/runs/{name}/report", include_in_schema=False)
+async def report(name: str, request: Request) -> HTMLResponse:
+    """The page that a run's report stage wrote. It is untrusted: nothing in it runs or loads."""
+
+    def read() -> bytes:
+        folder = request.app.state.service.models.folder(name)
+        folder.check_entries()
+        try:
+            return read_plain(folder.report / REPORT, MOST_REPORT)
+        except FileNotFoundError:
+            raise ApiError(
+                404, f"Run {name!r} has no report yet; `chatling report` writes one."
+            ) from None
+
+    return HTMLResponse(
+        await asyncio.to_thread(read), headers={"Content-Security-Policy": REPORT_POLICY}
+    )
 
 
 @router.post("/api/render", response_model=responses.Rendered, responses=ERRORS)

@@ -4,6 +4,7 @@ process.
 
 import contextlib
 import fcntl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,28 @@ def read_status(folder: RunFolder) -> RunStatus:
         for name, entry in state["stages"].items()
     )
     return RunStatus(folder.name, str(folder.path), process is not None, process, stages)
+
+
+def time_left(status: RunStatus, work: Mapping[str, float]) -> float | None:
+    """Seconds left of the whole run, whose training stages cost `work` (in FLOPs, in order); None
+    where none of them runs, or nothing tells the speed.
+
+    The speed of later stages is that of the fastest so far, as in the terminal.
+    """
+    running = next(
+        (each for each in status.stages if each.status == "running" and each.name in work), None
+    )
+    speeds = [
+        work[each.name] * each.step / each.steps / each.seconds
+        for each in status.stages
+        if each.name in work and each.step and each.steps and each.seconds
+    ]
+    if running is None or not (fastest := max(speeds, default=0.0)):
+        return None
+    names = list(work)
+    later = sum(work[name] for name in names[names.index(running.name) + 1 :])
+    own = work[running.name] / fastest if running.left is None else running.left
+    return own + later / fastest
 
 
 def duration(seconds: float | None) -> str:
