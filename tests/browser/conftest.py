@@ -14,6 +14,7 @@ import pytest
 from chatling.inference.async_engine import AsyncEngine, Ticket
 from chatling.inference.engine import Engine
 from chatling.inference.request import Event, Request
+from chatling.pipeline.stages import STAGES
 from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.checkpoint import load_model
@@ -137,7 +138,7 @@ def server(tmp_path: Path) -> Iterator[Running]:
             Engine(load_model(folder.model(stage)), Tokenizer.load(folder.tokenizer)), stage
         )
 
-    with serving(tmp_path / "runs", load=load, first=(run, "sft")) as running:
+    with serving(tmp_path / "runs", load=load, first=(run, "sft"), stages=STAGES) as running:
         yield running
 
 

@@ -2,8 +2,8 @@
 
 import { el } from "./common.js";
 
-export function download(name, text) {
-  const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+export function download(name, text, type = "application/json") {
+  const url = URL.createObjectURL(new Blob([text], { type }));
   el("a", { href: url, download: name.replace(/[^\p{L}\p{N}. _-]/gu, "") }).click();
   setTimeout(() => URL.revokeObjectURL(url), 1000);
 }

@@ -1,150 +1,133 @@
 // The dashboard: asks the server every few seconds what the run folders say.
 
-import { Chart, figure } from "./charts.js";
-import { byId, call, duration, el, t, wireAppearance } from "./common.js";
+import { byId, call, duration, el, preferences, t, wireAppearance } from "./common.js";
+import { download } from "./download.js";
+import { drawCurves, fetchCurves, wireCurves } from "./runs_curves.js";
+import { evaluations, samples } from "./runs_results.js";
 
 const FAST = 2000, SLOW = 10000; // milliseconds between looks: at a live run, at others
-const ORDER = ["loss", "reward", "val_bpb", "val_loss", "tokens_per_second", "val_accuracy", "rate", "gradient_norm"];
-const state = { runs: [], name: decodeURIComponent(location.hash.slice(1)), run: null, stage: null, charts: new Map(), timer: 0 };
+// `name` and `stage` are those that the person chose; without a choice the page follows what trains.
+const state = { runs: [], name: decodeURIComponent(location.hash.slice(1)), stage: null, run: null, error: null, timer: 0, looks: 0 };
 
 async function look() {
   clearTimeout(state.timer);
+  const mine = ++state.looks; // a later look, at another run, may overtake this one
+  const found = { error: null };
   try {
-    state.runs = (await (await call("/api/runs")).json()).runs;
-    if (!state.runs.some((run) => run.name === state.name)) state.name = (state.runs.find((run) => run.alive) ?? state.runs[0])?.name;
-    state.run = state.name ? await (await call(`/api/runs/${encodeURIComponent(state.name)}`)).json() : null;
-    state.error = null;
+    found.runs = (await (await call("/api/runs")).json()).runs;
+    const name = (found.runs.find((run) => run.name === state.name) ?? found.runs.find((run) => run.alive) ?? found.runs[0])?.name;
+    found.run = name ? await (await call(`/api/runs/${encodeURIComponent(name)}`)).json() : null;
+    const stage = found.run && shownStage(found.run);
+    if (stage && mine === state.looks) await fetchCurves(name, stage);
   } catch (error) {
-    state.error = error.message;
+    found.error = error.message;
   }
+  if (mine !== state.looks) return;
+  Object.assign(state, found);
   draw();
-  schedule();
-}
-
-function schedule() {
-  clearTimeout(state.timer);
   if (!document.hidden) state.timer = setTimeout(look, state.run?.alive ? FAST : SLOW);
 }
 
-const STATES = { running: "running", done: "done", failed: "failedState", "cut off": "cutOff" };
+// The stage whose curves are shown: the chosen one, else the one that trains, else the last.
+function shownStage(run, chosen = state.stage) {
+  const drawn = run.stages.filter(({ name }) => run.curves[name]);
+  return (drawn.find(({ name }) => name === chosen) ?? drawn.find(({ status }) => status === "running") ?? drawn.at(-1))?.name ?? null;
+}
+
+const STATES = { running: "running", done: "done", interrupted: "stoppedState", failed: "failedState", "cut off": "cutOff" };
 const stateOf = (status) => (STATES[status] ? t(STATES[status]) : status);
 
 function draw() {
-  const select = byId("run");
+  const select = byId("run"), { run } = state;
   select.hidden = !state.runs.length;
-  if (document.activeElement !== select || select.options.length !== state.runs.length) {
-    select.replaceChildren(...state.runs.map((run) => el("option", { value: run.name, text: run.alive ? `${run.name} ●` : run.name })));
+  const names = state.runs.map(({ name, alive }) => (alive ? `${name} ●` : name));
+  if (select.dataset.names !== names.join("\n")) {
+    select.dataset.names = names.join("\n");
+    select.replaceChildren(...state.runs.map(({ name }, i) => el("option", { value: name, text: names[i] })));
   }
-  select.value = state.name ?? "";
-  if (state.error && !state.run) return show(el("p", { class: "error-text", role: "alert", text: state.error }));
-  if (!state.run) return show(el("div", { class: "welcome" }, el("h1", { text: t("noRuns") }), el("p", { text: t("noRunsHint") })));
-  document.title = `${state.run.name} · chatling`;
-  const focused = document.activeElement?.dataset?.stage;
-  show(title(), stages(), ...curves(), ...samples(), ...evaluations());
-  if (focused) document.querySelector(`[data-stage="${CSS.escape(focused)}"]`)?.focus();
-  return undefined;
+  select.value = run?.name ?? "";
+  byId("found").hidden = !run;
+  const kept = document.activeElement?.dataset?.keep;
+  byId("title").replaceChildren(...(run ? title() : nothing()));
+  if (!run) return;
+  document.title = `${run.name} · chatling`;
+  const stage = shownStage(run);
+  byId("stages").replaceChildren(...run.stages.map((each) => el("li", {}, card(each, each.name === stage))));
+  if (kept) document.querySelector(`[data-keep="${CSS.escape(kept)}"]`)?.focus();
+  drawCurves(run, stage, state.runs);
+  fill("samples", run.samples, samples);
+  fill("evals", run.evals, evaluations);
 }
 
-const show = (...children) => byId("main").replaceChildren(...children);
+function nothing() {
+  if (state.error) return [el("p", { class: "error-text", role: "alert", text: state.error })];
+  return [el("div", { class: "welcome" }, el("h1", { text: t("noRuns") }), el("p", { text: t("noRunsHint") }))];
+}
+
+// A section is drawn again when what it shows has changed: a reader may have marked some of it.
+function fill(id, found, make) {
+  const section = byId(id), key = `${preferences.language} ${JSON.stringify(found)}`;
+  if (section.key === key) return;
+  section.key = key;
+  const made = make(found);
+  section.hidden = !made.length;
+  section.lastElementChild.replaceChildren(...made);
+}
 
 function title() {
   const { run } = state;
-  const badge = run.alive ? `${t("running")} · ${t("process", { process: run.process })}` : t("notRunning");
   const problem = state.error ?? run.error ?? run.stages.find((stage) => stage.error && stage.status !== "done")?.error;
-  return el("div", {}, el("div", { class: "run-title" }, el("h1", { text: run.name }), el("span", { class: `badge ${run.alive ? "alive" : ""}`, text: badge }),
-    el("span", { class: "hint", text: t("updated", { time: new Date().toLocaleTimeString() }) })),
-  problem ? el("p", { class: "error-text", text: problem }) : null);
+  const chosen = state.stage && shownStage(run) !== shownStage(run, null);
+  return [
+    el("div", { class: "run-title" }, el("h1", { text: run.name }),
+      el("span", { class: `badge ${run.alive ? "alive" : ""}`, text: run.alive ? `${t("running")} · ${t("process", { process: run.process })}` : t("notRunning") }),
+      run.left ? el("span", { id: "left", text: t("leftAll", { time: duration(run.left) }) }) : null,
+      run.report ? el("a", { href: `/runs/${encodeURIComponent(run.name)}/report`, "data-keep": "report", text: t("report"), onclick: openReport }) : null,
+      run.alive && chosen ? el("button", { type: "button", class: "toggle", "data-keep": "follow", text: t("follow"), onclick: () => show(null) }) : null,
+      el("span", { class: "hint", text: t("updated", { time: new Date().toLocaleTimeString() }) })),
+    ...(problem ? [el("p", { class: "error-text", text: problem })] : []),
+  ];
 }
 
-function stages() {
+// A link cannot carry the server's key: with one, the report is saved as a file.
+async function openReport(event) {
+  if (!localStorage.getItem("chatling.key")) return;
+  event.preventDefault();
+  const { name } = state.run;
+  try {
+    download(`${name}-report.html`, await (await call(event.target.getAttribute("href"))).text(), "text/html");
+  } catch (error) {
+    state.error = error.message;
+    draw();
+  }
+}
+
+function card(stage, shown) {
   const { run } = state;
-  const withCurves = run.stages.map((stage) => stage.name).filter((name) => run.curves[name]);
-  if (!withCurves.includes(state.stage)) state.stage = run.stages.find((stage) => stage.status === "running" && run.curves[stage.name])?.name ?? withCurves.at(-1) ?? null;
-  return el("ul", { id: "stages", "aria-label": t("stage") }, ...run.stages.map((stage) => {
-    const share = stage.status === "done" ? 1 : stage.steps ? stage.step / stage.steps : 0;
-    const facts = [
-      stage.step !== null && stage.steps && t("steps", { step: stage.step.toLocaleString("en"), steps: stage.steps.toLocaleString("en") }),
-      stage.left !== null && run.alive ? t("left", { time: duration(stage.left) }) : t("took", { time: duration(stage.seconds) }),
-      stage.resumes && t("resumes", { count: stage.resumes }),
-    ].filter(Boolean);
-    const button = el("button", {
-      type: "button", class: "stage", "data-stage": stage.name, "aria-pressed": String(stage.name === state.stage), disabled: !run.curves[stage.name],
-      onclick: () => { state.stage = stage.name; state.charts.clear(); draw(); },
-    },
+  const share = stage.status === "done" ? 1 : stage.steps ? stage.step / stage.steps : 0;
+  const facts = [
+    stage.step !== null && stage.steps && t("steps", { step: stage.step.toLocaleString("en"), steps: stage.steps.toLocaleString("en") }),
+    stage.left !== null && run.alive ? t("left", { time: duration(stage.left) }) : t("took", { time: duration(stage.seconds) }),
+    stage.resumes && t("resumes", { count: stage.resumes }),
+  ].filter(Boolean);
+  const button = { type: "button", "data-keep": `stage ${stage.name}`, "aria-pressed": String(shown), onclick: () => show(stage.name === shownStage(run, null) ? null : stage.name) };
+  return el(run.curves[stage.name] ? "button" : "div", { class: "stage", ...(run.curves[stage.name] && button) },
     el("strong", {}, el("span", { text: stage.name }), el("span", { class: `state ${stage.status === "failed" ? "failed" : ""}`, text: stateOf(stage.status) })),
     el("progress", { max: "1", value: String(share), "aria-label": stage.name }), ...facts.map((fact) => el("small", { text: fact })));
-    return el("li", {}, button);
-  }));
 }
 
-function curves() {
-  const found = state.stage && state.run.curves[state.stage];
-  if (!found) return [el("p", { class: "hint", text: t("noCurves") })];
-  const rank = (name) => (ORDER.indexOf(name) + 1 || 99);
-  const names = Object.keys(found).sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
-  const charts = names.map((name) => {
-    if (!state.charts.has(name)) state.charts.set(name, new Chart(name));
-    const chart = state.charts.get(name);
-    chart.draw(found[name]);
-    return chart.node;
-  });
-  return [el("section", { "aria-labelledby": "curves-title" }, el("h2", { id: "curves-title", text: `${t("charts")} · ${state.stage}` }), el("div", { id: "charts" }, ...charts))];
-}
-
-function samples() {
-  const found = Object.entries(state.run.samples).filter(([, latest]) => Array.isArray(latest?.samples));
-  if (!found.length) return [];
-  return [el("section", { "aria-labelledby": "samples-title" }, el("h2", { id: "samples-title", text: t("samples") }), ...found.map(([stage, latest]) =>
-    el("div", { class: "sample" }, el("h3", { text: `${stage} · ${t("samplesAt", { step: latest.step })}` }),
-      el("dl", {}, ...latest.samples.flatMap((sample) => [el("dt", { text: String(sample.prompt) }), el("dd", { text: String(sample.text) })])))))];
-}
-
-function evaluations() {
-  if (!state.run.evals.length) return [];
-  return [el("section", { "aria-labelledby": "evals-title" }, el("h2", { id: "evals-title", text: t("evals") }),
-    ...state.run.evals.map(({ file, values }) => el("div", { class: "eval" }, el("h3", { text: file }), scores(rows(values)))))];
-}
-
-const FACTS = ["seed", "questions", "step", "shots", "limit"]; // how it was done, not what came of it
-
-// What can be shown of an evaluation: rows {name, share?, interval?, text}. The results are a list of tasks, or figures and tasks by name.
-function rows(values) {
-  const found = Object.entries(values ?? {}).filter(([name, value]) => typeof value === "number" && !FACTS.includes(name))
-    .map(([name, value]) => ({ name, text: figure(value) }));
-  if (values?.results && !Array.isArray(values.results)) found.push(...rows(values.results));
-  for (const result of Array.isArray(values?.results) ? values.results : []) {
-    if (typeof result?.accuracy !== "number") continue;
-    const chance = result.baseline ? ` · ${t("chance", { percent: Math.round(result.baseline * 100) })}` : "";
-    found.push({ name: result.name, share: result.accuracy, interval: result.interval, text: `${(result.accuracy * 100).toFixed(1)} % · ${t("questions", result)}${chance}` });
-  }
-  for (const [name, task] of Object.entries(values?.tasks ?? {})) {
-    if (typeof task?.accuracy === "number") found.push({ name, share: task.accuracy, text: `${(task.accuracy * 100).toFixed(1)} %${typeof task.centered === "number" ? ` (${figure(task.centered)})` : ""}` });
-  }
-  return found;
-}
-
-function scores(found) {
-  return el("div", { class: "scores" }, ...found.flatMap(({ name, share, interval, text }) => {
-    const bar = el("span", share === undefined ? {} : { class: "score-bar" });
-    if (share !== undefined) {
-      bar.style.setProperty("--share", Math.max(0, share));
-      for (const end of interval ?? []) {
-        const mark = el("i");
-        mark.style.setProperty("--share", end);
-        bar.append(mark);
-      }
-    }
-    return [el("span", { text: name }), bar, el("span", { class: "figure", text })];
-  }));
+// Shows a stage; null is whichever trains.
+function show(stage) {
+  state.stage = stage;
+  look();
 }
 
 byId("run").addEventListener("change", (event) => {
-  state.name = event.target.value;
-  state.stage = null;
-  state.charts.clear();
+  Object.assign(state, { name: event.target.value, stage: null });
   history.replaceState(null, "", `#${encodeURIComponent(state.name)}`);
   look();
 });
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(state.timer) : look()));
+wireCurves(look, draw);
 wireAppearance(draw);
 look();

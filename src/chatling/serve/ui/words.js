@@ -1,5 +1,7 @@
 // What the pages say, in English and Chinese. `{name}` stands for a value.
 
+import * as runs from "./runs_words.js";
+
 const en = {
   pages: "Pages", skip: "Skip to the message box", conversations: "Conversations", conversation: "Conversation", new: "New conversation",
   runs: "Training runs", chat: "Chat", exportAll: "Export all", shortcuts: "Keyboard", language: "Language: 中文", theme: "Theme: {value}",
@@ -31,13 +33,7 @@ const en = {
   keySend: "Send", keyBreak: "New line", keyStop: "Stop the answer, close a panel", keyEdit: "Edit the last message (in an empty box)",
   keyNew: "New conversation", keyRegenerate: "Regenerate the last answer", keyCompare: "Compare two models",
   keyProbabilities: "Token probabilities", keySettings: "Settings", keyFocus: "To the message box",
-  noRuns: "There are no runs yet.", noRunsHint: "Start one with `chatling run pocket`; it shows here at once.", stage: "Stage",
-  running: "running", done: "done", failedState: "failed", cutOff: "cut off", waiting: "waiting", notRunning: "not running",
-  process: "process {process}", left: "{time} left", took: "{time}", steps: "step {step} of {steps}", resumes: "resumed {count} times",
-  loss: "Training loss", val_loss: "Validation loss", val_bpb: "Bits per byte", val_accuracy: "Token accuracy",
-  tokens_per_second: "Tokens per second", rate: "Learning rate", gradient_norm: "Gradient norm", reward: "Reward", step: "step",
-  samples: "Latest samples", samplesAt: "after step {step}", evals: "Evaluations", questions: "{correct} of {total}", charts: "Curves",
-  updated: "Updated {time}", chance: "chance {percent} %", allRuns: "Runs", noCurves: "No steps yet.", thinking: "thinking",
+  thinking: "thinking",
 };
 
 const zh = {
@@ -64,13 +60,8 @@ const zh = {
   keyAsk: "此服务器需要密钥。", enter: "进入", calculator: "计算器", noResult: "无结果", token: "{text}，{percent} %", tokens: "回答的词元",
   other: "其余全部", storageFull: "浏览器存储已满：此对话未保存。请删除或导出旧对话。", keySend: "发送", keyBreak: "换行",
   keyStop: "停止回答，关闭面板", keyEdit: "编辑上一条消息（输入框为空时）", keyNew: "新对话", keyRegenerate: "重新生成上一个回答",
-  keyCompare: "比较两个模型", keyProbabilities: "词元概率", keySettings: "设置", keyFocus: "到输入框", noRuns: "还没有训练。",
-  noRunsHint: "运行 `chatling run pocket`，这里立即可见。", stage: "阶段", running: "进行中", done: "完成", failedState: "失败", cutOff: "中断",
-  waiting: "等待", notRunning: "未运行", process: "进程 {process}", left: "剩余 {time}", took: "{time}", steps: "第 {step} 步，共 {steps} 步",
-  resumes: "恢复 {count} 次", loss: "训练损失", val_loss: "验证损失", val_bpb: "每字节比特", val_accuracy: "词元准确率",
-  tokens_per_second: "每秒词元", rate: "学习率", gradient_norm: "梯度范数", reward: "奖励", step: "步", samples: "最新样本",
-  samplesAt: "第 {step} 步之后", evals: "评测", questions: "{total} 题对 {correct} 题", charts: "曲线", updated: "更新于 {time}",
-  chance: "随机 {percent} %", allRuns: "训练列表", noCurves: "还没有步骤。", thinking: "思考中",
+  keyCompare: "比较两个模型", keyProbabilities: "词元概率", keySettings: "设置", keyFocus: "到输入框",
+  thinking: "思考中",
 };
 
-export const words = { en, zh };
+export const words = { en: { ...en, ...runs.en }, zh: { ...zh, ...runs.zh } };
