@@ -43,6 +43,7 @@ PLACEHOLDERS = {
     "X": "1",
     "OWNER/NAME": "owner/name",
     "PATTERN": "*",
+    "COMMAND": "true",
     "TASK": "GSM8K",
     "MODEL": "m",
     "ORIGIN": "o",

@@ -15,7 +15,7 @@ from chatling.hardware.openmp import set_wait_policy
 _COMMANDS = (
     Command(
         "run",
-        "run RECIPE [--run NAME] [--table.field value …]",
+        "run RECIPE [--run NAME] [--notify COMMAND] [--table.field value …]",
         "train: the whole pipeline, or what is left of it",
     ),
     Command(

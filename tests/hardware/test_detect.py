@@ -52,13 +52,21 @@ def test_use_of_a_gpu_is_told_where_its_driver_tells(
 
 
 def test_memory_is_the_containers_share(tmp_path: Path) -> None:
-    meminfo, cgroup = tmp_path / "meminfo", tmp_path / "memory.max"
+    meminfo, cgroup = tmp_path / "meminfo", tmp_path / "cgroup"
+    cgroup.mkdir()
+    limit, old = cgroup / "memory.max", cgroup / "memory/memory.limit_in_bytes"
     meminfo.write_text("MemTotal:       16000000 kB\nMemFree:         1000 kB\n")
     assert system_memory(meminfo, cgroup) == 16_000_000 * 1024
-    cgroup.write_text("max\n")
+    limit.write_text("max\n")
     assert system_memory(meminfo, cgroup) == 16_000_000 * 1024
-    cgroup.write_text("1073741824\n")
+    limit.write_text("1073741824\n")
     assert system_memory(meminfo, cgroup) == 1 << 30
+    limit.unlink()
+    old.parent.mkdir()  # as control groups of version 1 say it
+    old.write_text("9223372036854771712\n")
+    assert system_memory(meminfo, cgroup) == 16_000_000 * 1024
+    old.write_text("2147483648\n")
+    assert system_memory(meminfo, cgroup) == 2 << 30
     assert system_memory(tmp_path / "none", tmp_path / "none") > 0
 
 
@@ -72,8 +80,14 @@ def test_cores_heed_the_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("9900000 100000\n", 8),
     ):
         quota.write_text(text)
-        assert usable_cores(quota) == cores
+        assert usable_cores(tmp_path) == cores
     assert usable_cores(tmp_path / "none") == 8
+    old = tmp_path / "old/cpu"  # control groups of version 1
+    old.mkdir(parents=True)
+    for given, cores in (("-1", 8), ("300000", 3), ("50000", 1)):
+        (old / "cpu.cfs_quota_us").write_text(f"{given}\n")
+        (old / "cpu.cfs_period_us").write_text("100000\n")
+        assert usable_cores(tmp_path / "old") == cores
 
 
 def test_a_real_probe_is_quick_and_plausible() -> None:

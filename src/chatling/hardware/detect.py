@@ -104,13 +104,22 @@ def device_name(device: Device) -> str:
     )
 
 
-def usable_cores(cgroup: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def usable_cores(cgroup: Path = CGROUP) -> int:
     """Cores this process may run on: its affinity mask, and the quota of its container."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    quota, _, period = (cgroup.read_text() if cgroup.exists() else "max").strip().partition(" ")
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period or 100_000)))
+    first, old = cgroup / "cpu.max", cgroup / "cpu"
+    words = (
+        first.read_text().split()
+        if first.exists()
+        else [_read(old / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
+    )
+    quota, period = (*words, "")[:2]
+    return max(1, min(cores, int(quota) // int(period or 100_000))) if quota.isdecimal() else cores
 
 
 def free_share(cores: int, seconds: float = 0.2) -> float:
@@ -128,9 +137,7 @@ def free_share(cores: int, seconds: float = 0.2) -> float:
     return sum(used) / sum(elapsed)
 
 
-def system_memory(
-    meminfo: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs/cgroup/memory.max")
-) -> int:
+def system_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int:
     """Bytes of main memory, or of the container's share of it."""
     if meminfo.exists():
         fields = dict(
@@ -139,8 +146,19 @@ def system_memory(
         total = int(fields["MemTotal"].split()[0]) * 1024
     else:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = cgroup.read_text().strip() if cgroup.exists() else "max"
-    return total if limit == "max" else min(total, int(limit))
+    return min(total, memory_limit(cgroup) or total)
+
+
+def memory_limit(cgroup: Path = CGROUP) -> int | None:
+    """Bytes that the container may use; None without such a limit. Control groups of both
+    versions.
+    """
+    limit = _read(cgroup / "memory.max") or _read(cgroup / "memory/memory.limit_in_bytes")
+    return int(limit) if limit.isdecimal() else None
+
+
+def _read(path: Path) -> str:
+    return path.read_text().strip() if path.exists() else ""
 
 
 def device_memory(device: Device) -> tuple[int, bool]:

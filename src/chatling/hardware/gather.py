@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from chatling.hardware.ask import Output, output, read
-from chatling.hardware.detect import find_compiler, has_compiler, usable_cores
+from chatling.hardware.detect import find_compiler, has_compiler, memory_limit, usable_cores
 from chatling.hardware.facts import Facts
 from chatling.hardware.gpu_facts import cards, torch_facts
 
@@ -76,16 +76,14 @@ def _old_packages() -> tuple[str, ...] | None:
 def _memory(root: Path) -> dict[str, Any]:
     lines = re.findall(r"^(\w+): +(\d+) kB", read(root / "proc/meminfo") or "", re.MULTILINE)
     sizes = {name: int(count) * 1024 / GB for name, count in lines}
-    limit = read(root / "sys/fs/cgroup/memory.max") or read(
-        root / "sys/fs/cgroup/memory/memory.limit_in_bytes"
-    )
+    limit = memory_limit(root / "sys/fs/cgroup")
     overcommit = read(root / "proc/sys/vm/overcommit_memory")
     swap = sizes.get("SwapTotal")
     return {
         "memory": sizes.get("MemTotal"),
         "memory_available": sizes.get("MemAvailable"),
         "memory_free": sizes.get("MemFree"),
-        "memory_limit": int(limit) / GB if limit and limit.isdecimal() else None,
+        "memory_limit": limit and limit / GB,
         "overcommit": int(overcommit) if overcommit else None,
         "swap": swap,
         "swap_used": None if swap is None else swap - sizes.get("SwapFree", 0.0),

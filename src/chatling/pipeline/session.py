@@ -14,6 +14,7 @@ from chatling.hardware.system_checks import SYSTEM_CHECKS
 from chatling.pipeline import runner
 from chatling.pipeline.checks import check
 from chatling.pipeline.downloads import fetch_beside, fetch_first
+from chatling.pipeline.notify import Notifying, split_command
 from chatling.pipeline.stages import STAGES
 from chatling.run_dir import RunFolder, find_run, home
 from chatling.terminal.progress import Progress, duration
@@ -21,13 +22,18 @@ from chatling.train.stage_base import Stage
 
 
 def run_recipe(
-    recipe: Recipe, name: str | None = None, *, stages: Sequence[Stage] = STAGES
+    recipe: Recipe,
+    name: str | None = None,
+    *,
+    notify: str | None = None,
+    stages: Sequence[Stage] = STAGES,
 ) -> RunFolder:
-    """Check, download and train what is left of a run; `name` defaults to the recipe's.
+    """Check, download and train what is left of a run; `name` defaults to the recipe's. `notify` is
+    a command that is told when a stage is done, and when training is rolled back or stops.
 
     Raises ChatlingError for what can be known to fail before the first step.
     """
-    begun = time.monotonic()
+    begun, words = time.monotonic(), split_command(notify) if notify is not None else None
     folder = RunFolder(find_run(name or recipe.name))
     with runner.signals_as_interrupted():
         left = runner.unfinished(recipe, folder, stages)
@@ -39,7 +45,12 @@ def run_recipe(
     )
     if device.type == "cuda" and torch.cuda.is_available():
         torch.cuda.set_device(local_rank())
-    with Progress(silent=launched_rank() > 0, work=checked.plan.work) as progress:
+    silent, work = launched_rank() > 0, checked.plan.work
+    with (
+        Progress(silent=silent, work=work)
+        if words is None
+        else Notifying(words, folder.name, silent=silent, work=work)
+    ) as progress:
         progress.message(f"Run {folder.name!r} at {folder.path}")
         for warning in (*_machine_warnings(recipe), *checked.warnings):
             progress.message(warning)
@@ -49,10 +60,7 @@ def run_recipe(
         if later is not None and launched_rank() == 0:
             fetch_beside(later)
         with process_group(device) as world:
-            outline = checked.plan
-            runner.run(
-                recipe, folder, stages, progress, world, disk=outline.disk, work=outline.work
-            )
+            runner.run(recipe, folder, stages, progress, world, disk=checked.plan.disk, work=work)
         took = duration(time.monotonic() - begun)
         progress.message(f"Done in {took}. Talk to it: chatling chat {name or recipe.name}")
     return folder

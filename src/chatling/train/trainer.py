@@ -32,6 +32,7 @@ from chatling.train.trackers import Tracker
 
 # steps between garbage collections, which otherwise stop the device at random moments
 COLLECT_EVERY = 500
+ROLLED_BACK = "Rolled back"  # how the message of it begins
 
 # called with a micro-batch's tensors by name; returns (sum, count)
 Loss = Callable[..., tuple[Tensor, Tensor]]
@@ -177,7 +178,7 @@ class Trainer:
                 why = (
                     f"{BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out"
                 )
-                self.progress.message(f"Rolled back to step {self.position.step}: {why}.")
+                self.progress.message(f"{ROLLED_BACK} to step {self.position.step}: {why}.")
         return self.position
 
     def _note_stop(self) -> None:
