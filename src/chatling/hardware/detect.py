@@ -112,13 +112,8 @@ def usable_cores(cgroup: Path = CGROUP) -> int:
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
-    first, old = cgroup / "cpu.max", cgroup / "cpu"
-    words = (
-        first.read_text().split()
-        if first.exists()
-        else [_read(old / f"cpu.cfs_{name}_us") for name in ("quota", "period")]
-    )
-    quota, period = (*words, "")[:2]
+    old = " ".join(_read(cgroup / f"cpu/cpu.cfs_{name}_us") for name in ("quota", "period"))
+    quota, _, period = (_read(cgroup / "cpu.max") or old).partition(" ")
     return max(1, min(cores, int(quota) // int(period or 100_000))) if quota.isdecimal() else cores
 
 

@@ -32,9 +32,9 @@ class Notifying(Progress):
         super().stage_done(name, seconds)
         self._notify("stage", f"{name} is done.")
 
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        super().__exit__(kind, error, trace)
-        if error is not None:
+    def __exit__(self, *raised: object) -> None:
+        super().__exit__(*raised)
+        if (error := raised[1]) is not None:
             stopped = isinstance(error, Interrupted | KeyboardInterrupt)
             self._notify(
                 "interrupted" if stopped else "failure", str(error) or type(error).__name__
