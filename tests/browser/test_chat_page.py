@@ -129,6 +129,19 @@ def test_nothing_typed_is_lost(open_page: Open) -> None:
     assert page.locator(".bubble").first.inner_text() == "slowly"
 
 
+def test_what_was_rendered_is_not_asked_for_again(open_page: Open) -> None:
+    page = open_page()
+    send(page, "one")
+    page.wait_for_selector(".body p")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.click("#theme")
+    page.click("#language")
+    page.wait_for_selector("text=新对话")
+    assert page.locator(".body p").count() == 1
+    assert asked == []
+
+
 def test_a_deletion_can_be_undone(open_page: Open) -> None:
     page = open_page()
     send(page, "one")
@@ -185,7 +198,7 @@ def test_marks_become_pairs_that_are_downloaded(open_page: Open, server: Running
     page.wait_for_selector("#pairs:has-text('pairs of tiny: 0')")
     assert bad.get_attribute("aria-pressed") == "true"
     assert rows(server, "tiny", "marks.jsonl")[0]["mark"] == "bad"
-    assert "kept on this machine only" in page.inner_text("#notice")
+    assert "kept on this machine only, with the run tiny" in page.inner_text("#notice")
     page.get_by_role("button", name="Regenerate").click()
     page.wait_for_selector(".versions:has-text('2 / 2')")
     page.get_by_role("button", name="Good answer").click()

@@ -3,6 +3,8 @@
 import { byId, call, el, t } from "./common.js";
 import { typeset } from "./math.js";
 
+const MOST = 500; // rendered texts that are remembered
+const renderings = new Map(); // text -> its HTML
 const MARK = "\uE000"; // stands in the text for the calculator call of its number while Markdown is rendered
 
 // The text of an answer with a mark where each calculator call is, and the calls: {expression, result}.
@@ -50,8 +52,10 @@ export class AnswerView {
     if (probabilities && answer.tokens?.length) this.showTokens();
     else if (given !== undefined) this.body.replaceChildren(el("span", { text: plainText(answer) }));
     else {
+      const { text } = marked(answer.parts);
+      if (renderings.has(text)) this.rendered = { text, html: renderings.get(text) };
       this.draw();
-      if (!this.rendering && marked(answer.parts).text !== this.rendered.text) this.render();
+      if (!this.rendering && text !== this.rendered.text) this.render();
     }
     if (given !== undefined) this.body.prepend(el("span", { class: "given", text: given }));
   }
@@ -79,6 +83,8 @@ export class AnswerView {
     try {
       const response = await call("/api/render", { body: { text } });
       this.rendered = { text, html: (await response.json()).html };
+      if (renderings.size >= MOST) renderings.clear();
+      renderings.set(text, this.rendered.html);
       if (!this.body.querySelector(".token")) this.draw();
     } catch {
       return; // the text is there as it is

@@ -46,7 +46,7 @@ async function judge(runs, body, done) {
     for (const run of runs) {
       const found = await (await call(path(run), { body })).json();
       drawPairs(run, found);
-      if (found.marks === 1) notice(t("pairsHint", { file: found.path }));
+      if (found.marks === 1) notice(t("kept", { run }));
     }
     done();
   } catch (error) {
