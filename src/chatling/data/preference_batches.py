@@ -46,6 +46,7 @@ class PairBatch:
     targets: np.ndarray  # (2 P, T) int64, IGNORE where not the answer
     # (2 P,) float32, log-probability of each answer under the model that training began with
     reference: np.ndarray
+    places: np.ndarray  # (N,) int64, where targets count in the flattened rows
 
 
 class PreferenceBatches(RowBatches[int]):
@@ -140,4 +141,4 @@ class PreferenceBatches(RowBatches[int]):
                 document = 2 * pair + side
                 inputs[row], targets[row] = masked_row(self.shards, document, width, self.bos)
                 reference[row] = self.reference[document]
-        return PairBatch(inputs, targets, reference)
+        return PairBatch(inputs, targets, reference, np.flatnonzero(targets != IGNORE))

@@ -213,11 +213,12 @@ class GPT(nn.Module):
             self(inputs), self.lm_head.weight, targets, self.config.softcap, self.loss_chunk
         )
 
-    def logprobs(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def logprobs(self, inputs: Tensor, targets: Tensor, places: Tensor | None = None) -> Tensor:
         """Log-probability of each of targets (B, T) after inputs (B, T), 0 where ignored;
-        differentiable.
+        differentiable. `places` as of `token_logprobs`.
         """
-        return token_logprobs(self(inputs), self.lm_head.weight, targets, self.config.softcap)
+        hidden, softcap = self(inputs), self.config.softcap
+        return token_logprobs(hidden, self.lm_head.weight, targets, softcap, places)
 
     def set_kernel(self, kernel: Kernel) -> None:
         for block in self.layers:

@@ -147,18 +147,22 @@ class _TokenLogprobs(torch.autograd.Function):
         return d_hidden, d_weight, None, None, None
 
 
-def token_logprobs(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> Tensor:
+def token_logprobs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, places: Tensor | None = None
+) -> Tensor:
     """Log-probability of each target (B, T), in at least fp32, 0 where it is IGNORE;
     differentiable.
 
     hidden (B, T, D) after the last norm, weight (V, D) of the head, targets (B, T) int64. Logits
-    are made for the targets alone.
+    are made for the targets alone: `places` (N,) int64 are where they stand in the flattened
+    targets. Without it they are looked for, and a GPU is waited for.
     """
-    wanted = targets.flatten() != IGNORE
+    goals = targets.flatten()
+    places = (goals != IGNORE).nonzero()[:, 0] if places is None else places
     found = _TokenLogprobs.apply(
-        hidden.flatten(0, 1)[wanted], weight, targets.flatten()[wanted], softcap, chunk_rows(weight)
+        hidden.flatten(0, 1)[places], weight, goals[places], softcap, chunk_rows(weight)
     )
-    return found.new_zeros(targets.numel()).masked_scatter(wanted, found).view_as(targets)
+    return found.new_zeros(targets.numel()).index_copy(0, places, found).view_as(targets)
 
 
 def policy_gradient_loss(

@@ -105,8 +105,10 @@ class PreferenceOptimization(TrainingStage):
             each.reference = reference_logprobs(context, model, each, cache, start, limit)
         steps = max(1, config.epochs * len(batches.usable) // config.batch_pairs)
 
-        def loss(inputs: Tensor, targets: Tensor, reference: Tensor) -> tuple[Tensor, Tensor]:
-            return _loss(config, model.logprobs(inputs, targets), targets, reference)
+        def loss(
+            inputs: Tensor, targets: Tensor, reference: Tensor, places: Tensor
+        ) -> tuple[Tensor, Tensor]:
+            return _loss(config, model.logprobs(inputs, targets, places), targets, reference)
 
         train_stage(
             context,
@@ -225,7 +227,8 @@ def reference_logprobs(
     for pairs, batch in batches.once(most):
         context.progress.activity("dpo, log-probabilities of the reference model", done, total)
         done += len(pairs)
-        sums = model.logprobs(*tensors(batch, context.device)[:2]).sum(dim=1).float().cpu()
+        inputs, targets, _, places = tensors(batch, context.device)
+        sums = model.logprobs(inputs, targets, places).sum(dim=1).float().cpu()
         rows = len(sums) // 2
         for side in (0, 1):
             found[2 * pairs + side] = sums[side * rows : side * rows + len(pairs)]
@@ -274,8 +277,8 @@ def preference_scores(
     """
     totals = [0.0] * 7
     for _, batch in batches.once(config.validation_pairs):
-        inputs, targets, reference = tensors(batch, context.device)
-        logprobs = model.logprobs(inputs, targets)
+        inputs, targets, reference, places = tensors(batch, context.device)
+        logprobs = model.logprobs(inputs, targets, places)
         loss, count = _loss(config, logprobs, targets, reference)
         chosen, rejected, real = implicit_rewards(
             logprobs, targets, reference, config.length_normalize

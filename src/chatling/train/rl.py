@@ -275,11 +275,12 @@ def policy_loss(
     inputs: Tensor,
     targets: Tensor,
     advantages: Tensor,
+    places: Tensor,
     old: Tensor | None = None,
     reference: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss of a micro-batch of answers: (sum, count)."""
-    logprobs = model.logprobs(inputs, targets)
+    logprobs = model.logprobs(inputs, targets, places)
     return policy_gradient_loss(
         logprobs,
         targets,

@@ -48,6 +48,7 @@ class PolicyBatch:
     inputs: np.ndarray  # (B, T) int32
     targets: np.ndarray  # (B, T) int64, IGNORE where not sampled
     advantages: np.ndarray  # (B,) float32
+    places: np.ndarray  # (N,) int64, where targets count in the flattened rows
 
 
 @dataclass(frozen=True)
@@ -237,11 +238,11 @@ class RolloutBatches:
     @torch.no_grad()
     def _score(self, model: GPT, batch: PolicyBatch) -> np.ndarray:
         """(B, T) log-probabilities of a batch's targets."""
-        inputs, targets = (
+        inputs, targets, places = (
             torch.from_numpy(array).to(self.engine.device)
-            for array in (batch.inputs, batch.targets)
+            for array in (batch.inputs, batch.targets, batch.places)
         )
-        return model.logprobs(inputs, targets).float().cpu().numpy()
+        return model.logprobs(inputs, targets, places).float().cpu().numpy()
 
     def _metrics(self, groups: list[list[Rollout]]) -> dict[str, float]:
         flat = [rollout for group in groups for rollout in group]
@@ -307,7 +308,7 @@ class RolloutBatches:
             inputs[b, :length] = each.ids[:-1]
             targets[b, :length] = np.where(each.loss_mask[1:], each.ids[1:], IGNORE)
             worth[b] = each.advantage
-        return PolicyBatch(inputs, targets, worth)
+        return PolicyBatch(inputs, targets, worth, np.flatnonzero(targets != IGNORE))
 
     def _micro(self, part: Sequence[Rollout]) -> PolicyBatch:
         batch = self._plain(part)
@@ -317,7 +318,7 @@ class RolloutBatches:
         for b, each in enumerate(part):
             old[b, batch.targets[b] != IGNORE] = each.old
         reference = old if self.reference is None else self._score(self.reference, batch)
-        return AnchoredBatch(batch.inputs, batch.targets, batch.advantages, old, reference)
+        return AnchoredBatch(**vars(batch), old=old, reference=reference)
 
 
 def rollout(prompt: Sequence[int], answer: Completion, advantage: float, reward: float) -> Rollout:
