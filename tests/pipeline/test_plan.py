@@ -124,8 +124,10 @@ def test_rows_are_the_recipe_s_or_what_fits_and_no_more_than_a_rank_s() -> None:
 
 
 def test_memory_grows_with_the_micro_batch_and_fits_the_machine() -> None:
-    one, two = plan(D20), plan(D20, micro_rows=2)
-    assert two.memory["activations"] == 2 * one.memory["activations"]
+    one, two, three = (plan(D20, micro_rows=rows) for rows in (1, 2, 3))
+    first, second, third = (each.memory["activations"] for each in (one, two, three))
+    assert first < second < 2 * first  # cast weights do not grow
+    assert third - second == second - first
     assert (
         two.memory["weights, gradients, optimizer"] == one.memory["weights, gradients, optimizer"]
     )

@@ -286,14 +286,24 @@ def model_memory(config: ModelConfig, *, training: bool, weight_bytes: int = 4) 
 
 
 def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) -> int:
-    """Bytes kept for the backward pass of one micro-batch of `rows` x context tokens (fused
-    attention, chunked loss).
+    """Bytes that one micro-batch of `rows` x context tokens keeps for its backward pass: what
+    compiled blocks choose to keep, and the loss (tests/rehearsal holds it to whole steps).
     """
     c = config
     kv_width = c.kv_heads * c.head_width
-    # residual, norms, q, k, v, attention output, MLP before and after
-    per_token_layer = 6 * c.width + 4 * kv_width + 2 * c.mlp_width
-    return rows * c.context * (c.depth * per_token_layer + 4 * c.width) * element_bytes
+    # the residual stream before and after attention, what each is normed to, attention's output;
+    # q, k, v; the MLP before and after its activation
+    per_token = (6 * c.width + 2 * kv_width + 2 * c.mlp_width) * element_bytes
+    per_token += 4 * (c.width + kv_width)  # q and k, rotated in fp32
+    per_token += c.width * element_bytes if c.layer_scalars else 0
+    value_layers = sum(c.has_value_embedding(layer) for layer in range(c.depth))
+    ends = 8 * c.width + value_layers * kv_width  # embeddings, and the last states with theirs
+    tokens = rows * c.context
+    counts = parameter_counts(c)
+    # weights cast to the compute dtype; the head's gradient is made before it is added
+    weights = (counts["matrices"] + counts["head"]) * (element_bytes if element_bytes < 4 else 0)
+    head_gradient = 4 * counts["head"]
+    return tokens * (c.depth * per_token + ends * element_bytes) + weights + head_gradient
 
 
 def logits_memory(config: ModelConfig, rows: int) -> int:

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args
 
@@ -242,9 +243,16 @@ class Optimizer:
         for group in self.groups:
             group.step(rate, momentum, decay, scale)
 
+    def gathered(self) -> Iterator[tuple[str, Tensor]]:
+        """The whole state by parameter name, a group at a time, so that no device holds all of it.
+        A collective: every rank must go to the end.
+        """
+        for group in self.groups:
+            yield from group.state().items()
+
     def state_dict(self) -> dict[str, Tensor]:
-        """The whole state by parameter name. A collective: every rank must call it."""
-        return {key: value for group in self.groups for key, value in group.state().items()}
+        """What `gathered` gives, at once."""
+        return dict(self.gathered())
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Raises DataError when the state is that of another model."""

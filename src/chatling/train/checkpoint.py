@@ -58,12 +58,13 @@ class Checkpoints:
         return self.folder / f"step_{step:06d}"
 
     def save(self, step: int, model: GPT, optimizer: Optimizer, loop: dict[str, Any]) -> None:
-        """A collective: every rank calls it; the first one writes. `loop` is JSON;
-        `loop["best_step"]` is never deleted.
+        """A collective: every rank calls it; the first one writes, and it alone takes the whole
+        state into main memory. `loop` is JSON; `loop["best_step"]` is never deleted.
         """
-        optimizer_state = {
-            name: tensor.cpu().contiguous() for name, tensor in optimizer.state_dict().items()
-        }
+        optimizer_state = {}
+        for name, tensor in optimizer.gathered():
+            if self.world.is_main:
+                optimizer_state[name] = tensor.cpu().contiguous()
         with main_process_first(self.world):
             if self.world.is_main:
                 with building_folder(self.path(step)) as folder:

@@ -137,9 +137,11 @@ def micro_tokens(machine: Machine, model: ModelConfig) -> int:
     """Tokens of the largest micro-batch that fits, a whole number of rows. Raises MachineError when
     not even one row does.
     """
-    fixed = model_memory(model, training=True)
-    row = activation_memory(model, rows=1, element_bytes=2 if machine.bf16_is_fast else 4)
-    fit = int((0.85 * machine.memory - fixed - logits_memory(model, rows=1)) // row)
+    element = 2 if machine.bf16_is_fast else 4
+    one, two = (activation_memory(model, rows, element) for rows in (1, 2))
+    row = two - one
+    fixed = model_memory(model, training=True) + one - row + logits_memory(model, rows=1)
+    fit = int((0.85 * machine.memory - fixed) // row)
     if fit < 1:
         raise MachineError(
             f"Training this model needs about {(fixed + row) / 2**30:.1f} GiB, and"
