@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -11,8 +14,11 @@ from chatling.cli import main
 from chatling.config.recipe import load_recipe
 from chatling.data.hub import ask_hub
 from chatling.hardware import probes
+from chatling.hardware.doctor import diagnose
 from chatling.hardware.facts import Facts
-from chatling.pipeline import session
+from chatling.hardware.gather import existing, gather
+from chatling.pipeline import doctor, session
+from chatling.run_dir import home
 from mirror import Mirror
 
 
@@ -59,7 +65,7 @@ def test_a_hub_that_is_not_there_is_a_finding_within_seconds(
 
 def test_a_compiler_that_fails_says_what_it_said() -> None:
     assert probes.compiler_error("false")
-    assert "cannot" in probes.compiler_error("/no/such/compiler")
+    assert "wrote nothing" in probes.compiler_error("/no/such/compiler")
     assert probes.child_error("raise ValueError('broken')") == "ValueError: broken"
     assert "did not end" in probes.child_error("while True: pass", seconds=0.2)
 
@@ -75,3 +81,29 @@ def test_a_run_says_only_what_is_wrong(
         assert "4.0 GB are swapped out" in said
         assert ("uncorrected memory errors" in said) is told
         assert "of 2 processors" not in said  # a note
+
+
+@pytest.mark.parametrize("place", ["file/x", "file", "/proc/x"])
+def test_a_home_that_cannot_be_written_is_a_finding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CHATLING_HOME", str(tmp_path / place))
+    facts = gather(home())
+    if not facts.home_error:  # root may write to every folder, it seems
+        facts = replace(facts, **probes.disk(existing(home())))  # type: ignore[arg-type]
+    found = {finding.check: finding for finding in diagnose(facts)}
+    assert found["home"].level == "fault"
+
+
+def test_what_cannot_be_tried_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def short(*_: object) -> dict[str, object]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(doctor, "ask_hub", short)
+    monkeypatch.setattr(doctor, "_sandbox", dict)
+    monkeypatch.setattr(doctor, "attention_error", short)
+    facts = doctor.examine()
+    assert facts.failed is not None
+    assert [each.partition(" ")[0] for each in facts.failed] == ["hub", "attention"]
+    assert "Too many open files" in facts.failed[0]

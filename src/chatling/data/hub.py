@@ -309,7 +309,7 @@ def ask_hub(seconds: float = 3.0) -> dict[str, Any]:
                 pass
             facts["token"] = _ask_about_token(client, facts["endpoint"])
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return facts | {"endpoint_error": str(error) or type(error).__name__}
+        return facts | {"endpoint_error": (str(error) or type(error).__name__).rstrip(".")}
     with contextlib.suppress(KeyError, ValueError):
         theirs = email.utils.parsedate_to_datetime(answer.headers["date"]).timestamp()
         facts["clock_skew"] = time.time() - theirs

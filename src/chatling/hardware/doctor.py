@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from chatling.hardware.check import Check, Finding
 from chatling.hardware.facts import Facts
 from chatling.hardware.gpu_checks import GPU_CHECKS
+from chatling.hardware.network_checks import NETWORK_CHECKS
 from chatling.hardware.system_checks import SYSTEM_CHECKS
 
-CHECKS: tuple[Check, ...] = SYSTEM_CHECKS + GPU_CHECKS
+WITHOUT_GPU: tuple[Check, ...] = SYSTEM_CHECKS + NETWORK_CHECKS
+CHECKS: tuple[Check, ...] = WITHOUT_GPU + GPU_CHECKS
 
 
 def diagnose(facts: Facts, checks: Sequence[Check] = CHECKS) -> list[Finding]:

@@ -12,6 +12,8 @@ class Facts:
     such thing, or nobody looked.
     """
 
+    # what was to be tried and could not be
+    failed: tuple[str, ...] | None = None
     # Python and its packages
     python: tuple[int, int] | None = None
     encoding: str | None = None
@@ -37,13 +39,14 @@ class Facts:
     shared_memory: float | None = None
     # disk
     home: str | None = None
-    home_writable: bool | None = None
+    home_error: str | None = None  # why nothing can be written there
     filesystem: str | None = None
     case_sensitive: bool | None = None
     disk_free: float | None = None
     files_free: int | None = None
     disk_speed: float | None = None
     temp: str | None = None
+    temp_error: str | None = None
     temp_executable: bool | None = None
     temp_free: float | None = None
     # power and system

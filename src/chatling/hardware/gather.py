@@ -111,19 +111,31 @@ def _limits(root: Path) -> dict[str, Any]:
 
 
 def _disk(home: Path, root: Path) -> dict[str, Any]:
-    place, temp = existing(home), Path(tempfile.gettempdir())
-    status, temporary = os.statvfs(place), os.statvfs(temp)
-    return {
+    place = existing(home)
+    status = os.statvfs(place)
+    writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    return _temporary() | {
         "home": str(home),
-        "home_writable": os.access(place, os.W_OK),
+        "home_error": "" if writable else f"{place} is no folder that you may write to",
         "filesystem": _filesystem(place, root),
         "case_sensitive": _case_sensitive(place),
         "disk_free": status.f_bavail * status.f_frsize / GB,
         # file systems without a fixed number of files say 0 of 0
         "files_free": status.f_favail if status.f_files else None,
-        "temp": str(temp),
-        "temp_executable": not temporary.f_flag & getattr(os, "ST_NOEXEC", 8),
-        "temp_free": temporary.f_bavail * temporary.f_frsize / GB,
+    }
+
+
+def _temporary() -> dict[str, Any]:
+    try:
+        temp = tempfile.gettempdir()
+    except OSError as error:  # none of the usual ones
+        return {"temp": "", "temp_error": str(error)}
+    status = os.statvfs(temp)
+    return {
+        "temp": temp,
+        "temp_error": "",
+        "temp_executable": not status.f_flag & getattr(os, "ST_NOEXEC", 8),
+        "temp_free": status.f_bavail * status.f_frsize / GB,
     }
 
 

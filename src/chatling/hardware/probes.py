@@ -50,22 +50,27 @@ def compiler_error(compiler: str) -> str:
             str(library),
         )
         said = output(*words, seconds=8)
+        if not library.exists():
+            return _first(said) or f"{compiler} wrote nothing."
         try:
             return "" if ctypes.CDLL(str(library)).f() == 3 else "it computes wrongly"
         except OSError as error:
-            return _first(said) or str(error)
+            return str(error)
 
 
-def disk_speed(folder: Path) -> float:
-    """MB/s of a file written and synced."""
+def disk(folder: Path) -> dict[str, object]:
+    """MB/s of a file written and synced, or why it cannot be."""
     block = os.urandom(1_000_000)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        begun = time.perf_counter()
-        for _ in range(WRITTEN // len(block)):
-            file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
-        return WRITTEN / 1e6 / (time.perf_counter() - begun)
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            begun = time.perf_counter()
+            for _ in range(WRITTEN // len(block)):
+                file.write(block)
+            file.flush()
+            os.fsync(file.fileno())
+            return {"disk_speed": WRITTEN / 1e6 / (time.perf_counter() - begun)}
+    except OSError as error:
+        return {"home_error": error.strerror or str(error)}
 
 
 def triton_error() -> str:

@@ -1,7 +1,7 @@
 """The facts about a machine that only packages above `hardware` can find out, beside its own."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -36,9 +36,7 @@ def examine() -> Facts:
     tries: dict[str, Callable[[], dict[str, Any]]] = {
         "hub": ask_hub,
         "sandbox": _sandbox,
-        "disk": lambda: {
-            "disk_speed": probes.disk_speed(existing(home())) if facts.home_writable else None
-        },
+        "disk": lambda: {} if facts.home_error else probes.disk(existing(home())),
         "attention": lambda: {"attention_error": attention_error(device)},
     }
     if facts.compiler:
@@ -47,14 +45,18 @@ def examine() -> Facts:
         tries["bf16"] = lambda: {"bf16_error": probes.bf16_error(device)}
     if device == "cuda":
         tries["triton"] = lambda: {"triton_error": probes.triton_error()}
-    found: dict[str, Any] = {"free_share": share}
-    with ThreadPoolExecutor(len(tries)) as pool:
-        running: list[Future[dict[str, Any]]] = [pool.submit(each) for each in tries.values()]
-        for future in running:
-            found |= future.result()
     if facts.gpus and facts.cuda:
-        found |= probes.under_load()
-    return replace(facts, **found)
+        tries["clock"] = probes.under_load
+    found: dict[str, Any] = {"free_share": share}
+    failed = []
+    with ThreadPoolExecutor(len(tries)) as pool:
+        running = {name: pool.submit(each) for name, each in tries.items()}
+        for name, future in running.items():
+            try:
+                found |= future.result()
+            except (OSError, RuntimeError, MemoryError) as error:  # of a machine short of something
+                failed.append(f"{name} ({str(error) or type(error).__name__})")
+    return replace(facts, **found, failed=tuple(failed))
 
 
 def attention_error(device: str) -> str:

@@ -8,9 +8,8 @@ import torch
 from chatling.config.recipe import Recipe
 from chatling.hardware.detect import find_device
 from chatling.hardware.distributed import launched_rank, launched_size, local_rank, process_group
-from chatling.hardware.doctor import CHECKS, diagnose
+from chatling.hardware.doctor import CHECKS, WITHOUT_GPU, diagnose
 from chatling.hardware.gather import gather
-from chatling.hardware.system_checks import SYSTEM_CHECKS
 from chatling.pipeline import runner
 from chatling.pipeline.checks import check
 from chatling.pipeline.downloads import fetch_beside, fetch_first
@@ -68,7 +67,7 @@ def run_recipe(
 
 def _machine_warnings(recipe: Recipe) -> Iterator[str]:
     """What `chatling doctor` would find wrong at a glance, on the first process."""
-    checks = SYSTEM_CHECKS if recipe.machine.device == "cpu" else CHECKS
+    checks = WITHOUT_GPU if recipe.machine.device == "cpu" else CHECKS
     for finding in diagnose(gather(home()), checks) if launched_rank() == 0 else ():
         if finding.level in ("fault", "warning"):
             yield f"{finding.symptom} {finding.hint}"
