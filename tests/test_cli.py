@@ -4,6 +4,7 @@ is needed.
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -212,3 +213,11 @@ def test_plan_prints_the_numbers(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "depth 2, width 128" in shown
     assert "matrices" in shown
+
+
+def test_a_terminal_that_lacks_letters_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    assert main(["plan", "pocket", "--machine", "spark"]) == 0
+    sys.stdout.flush()
+    assert b", ? 6%" in b" ".join(written.getvalue().split())

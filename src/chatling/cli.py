@@ -3,6 +3,7 @@ sentences.
 """
 
 import importlib
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -65,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _note
     set_wait_policy()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # what a terminal's encoding lacks ends no command
     try:
         if not words or words[0] in ("-h", "--help", "help"):
             print(_overview())

@@ -13,7 +13,7 @@ from chatling.config.recipe import load_recipe
 from chatling.config.stages import FinetuneConfig, LoopConfig
 from chatling.hardware.machines import named_machine, published_runs
 from chatling.model.config import ModelRecipe, flops_per_token
-from chatling.pipeline.plan import plan
+from chatling.pipeline.plan import fitting_rows, plan
 from chatling.pipeline.plan_tables import show_plan
 from chatling.pipeline.timetable import Throughput, seconds, timetable
 
@@ -123,7 +123,8 @@ def test_the_plan_for_another_machine_is_printed(capfd: pytest.CaptureFixture[st
     ):
         assert part in said
     assert main(["plan", "spark", "--machine", "rtx4090"]) == 0
-    assert "try --machine.rows 5" in capfd.readouterr().out.replace("\n", "")
+    rows = fitting_rows(SPARK.model, named_machine("rtx4090").machine())
+    assert f"try --machine.rows {rows}" in capfd.readouterr().out.replace("\n", "")
     assert main(["plan", "spark", "--machine", "m3max"]) == 0
     assert "kWh" not in capfd.readouterr().out  # nobody says its watts
 
