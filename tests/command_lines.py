@@ -87,7 +87,14 @@ FOREIGN_FLAGS = {
         *("--index-url", "--timeout", "--retries", "--force-reinstall"),
     },
     "ruff": {"--check", "--quiet"},
-    "pytest": {"--data-pack", "--soak-seconds", "--strict-markers", "--import-mode", "--dist"},
+    "pytest": {
+        "--data-pack",
+        "--soak-seconds",
+        "--fuzz-requests",
+        "--strict-markers",
+        "--import-mode",
+        "--dist",
+    },
 }
 
 

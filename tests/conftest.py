@@ -18,6 +18,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak-seconds", type=float, default=60.0, help="how long the server's soak test loads it"
     )
+    parser.addoption(
+        "--fuzz-requests", type=int, default=500, help="requests that the server's fuzz test makes"
+    )
 
 
 @pytest.fixture(scope="session")

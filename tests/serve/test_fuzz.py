@@ -1,0 +1,195 @@
+"""Generated requests at a server process, by the thousand: none fails on it, the answers beside it
+keep their bits, memory stays flat.
+
+`pytest tests/serve/test_fuzz.py -m slow -s --fuzz-requests 10000` prints what it saw.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from chatling.bench.serve import MODEL, Server, running_server
+
+from .test_neighbors import FIELDS
+from .test_soak import CHAT, open_files, resident
+
+pytestmark = pytest.mark.slow
+BLOCK = 50  # requests between two looks at the memory
+SMALL = {"max_tokens": 16, "max_completion_tokens": 16, "n": 3, "best_of": 3}  # at most
+TEXT = st.one_of(st.text(max_size=40), st.sampled_from(["\0", "<|bos|>", "\U0001f600", " ", "$$"]))
+PART = st.fixed_dictionaries(
+    {"type": st.sampled_from(["text", "python", "output", "image_url"]), "text": TEXT}
+)
+MESSAGE = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "assistant", "system", "developer", "tool"])},
+    optional={"content": st.one_of(TEXT, st.lists(PART, max_size=3), st.none())},
+)
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+MORE = FIELDS | {
+    "max_tokens": st.integers(-1, 200),
+    "n": st.integers(0, 4),
+    "stream": st.booleans(),
+    "stream_options": st.sampled_from([None, {}, {"include_usage": True}, []]),
+    "top_logprobs": st.integers(-1, 25),
+    "truncation": st.sampled_from(["auto", "none", 1]),
+    "response_format": st.sampled_from(
+        [
+            {"type": "json_object"},
+            {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+            {"type": "json_schema"},
+            {"type": "text"},
+            "json",
+        ]
+    ),
+    "tools": st.sampled_from([None, [], [{}]]),
+    "extra": TEXT,
+}
+CHATS = st.fixed_dictionaries(
+    {"messages": st.lists(MESSAGE, max_size=6)}, optional=MORE | {"logprobs": st.booleans()}
+)
+TOKENS = st.lists(st.integers(-1, 2100), max_size=150)
+PROMPTS = st.fixed_dictionaries(
+    {"prompt": st.one_of(TEXT, TOKENS, st.lists(TEXT, max_size=3), st.lists(TOKENS, max_size=3))},
+    optional=MORE | {"logprobs": st.integers(-1, 6), "echo": st.booleans()},
+)
+
+
+def requests(url: str) -> st.SearchStrategy[Any]:
+    """Cases of our own schema, right and wrong, bodies that reach the engine, and bytes."""
+    cases = []
+    for found in schemathesis.openapi.from_url(f"{url}/openapi.json").get_all_operations():
+        operation = found.ok()
+        takes = operation.body or operation.query or operation.path_parameters
+        for mode in (
+            schemathesis.GenerationMode if takes else [schemathesis.GenerationMode.POSITIVE]
+        ):
+            cases.append(operation.as_strategy(generation_mode=mode))
+    paths = st.sampled_from([CHAT, "/v1/completions", "/api/render", "/nowhere"])
+    return st.one_of(
+        st.one_of(cases),
+        st.tuples(st.just(CHAT), CHATS),
+        st.tuples(st.just("/v1/completions"), PROMPTS),
+        st.tuples(paths, st.binary(max_size=200)),
+    )
+
+
+def send(client: httpx.Client, request: Any) -> httpx.Response:
+    """The model's name and small sizes are put in, so that valid requests reach the engine."""
+    if isinstance(request, schemathesis.Case):
+        if isinstance(request.body, dict) and "model" in request.body:
+            request.body |= {"model": MODEL} | {
+                name: min(value, SMALL[name])
+                for name, value in request.body.items()
+                if name in SMALL and type(value) is int
+            }
+        found = request.call(timeout=60)
+        return httpx.Response(found.status_code, content=found.content)
+    path, body = request
+    if isinstance(body, bytes):
+        return client.post(path, content=body, headers={"Content-Type": "application/json"})
+    return client.post(path, json={"model": MODEL} | body)
+
+
+@contextmanager
+def neighbor(url: str) -> Iterator[Counter[str]]:
+    """Asks one question again and again meanwhile; counts the answers by whether they are those of
+    the first one, alone.
+    """
+    body = {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "the neighbor"}],
+        "max_tokens": 20,
+        "seed": 7,
+        "logprobs": True,
+        "top_logprobs": 3,
+    }
+    counts: Counter[str] = Counter()
+    over = threading.Event()
+
+    def choices() -> Any:
+        return httpx.post(url + CHAT, json=body, timeout=60).raise_for_status().json()["choices"]
+
+    alone = choices()
+
+    def asking() -> None:
+        while not over.is_set():
+            try:
+                counts["same" if choices() == alone else "other bits"] += 1
+            except httpx.HTTPError as error:
+                counts[repr(error)] += 1
+            over.wait(0.02)
+
+    thread = threading.Thread(target=asking)
+    thread.start()
+    try:
+        yield counts
+    finally:
+        over.set()
+        thread.join()
+
+
+def fuzz(server: Server, count: int) -> tuple[Counter[int], list[int]]:
+    """(requests by their answer's status, bytes resident after each block)."""
+    url = f"http://localhost:{server.port}"
+    generated = requests(url)
+    statuses: Counter[int] = Counter()
+    sizes: list[int] = []
+    with httpx.Client(base_url=url, timeout=60) as client:
+        for block in range(10 * count // BLOCK):
+
+            @seed(block)
+            @settings(
+                max_examples=BLOCK,
+                deadline=None,
+                database=None,
+                phases=[Phase.generate],
+                suppress_health_check=list(HealthCheck),
+            )
+            @given(request=generated)
+            def holds(request: Any) -> None:
+                answer = send(client, request)
+                statuses[answer.status_code] += 1
+                assert answer.status_code < 500, (request, answer.text)
+                assert '"server_error"' not in answer.text, (request, answer.text)
+
+            holds()
+            sizes.append(resident(server))
+            if statuses.total() >= count:
+                break
+    return statuses, sizes
+
+
+def test_no_request_does_harm(pytestconfig: pytest.Config) -> None:
+    count = pytestconfig.getoption("--fuzz-requests")
+    with running_server() as server:
+        start, files = time.monotonic(), open_files(server)
+        with neighbor(f"http://localhost:{server.port}") as answers:
+            statuses, sizes = fuzz(server, count)
+        seconds = time.monotonic() - start
+        part = max(1, len(sizes) // 4)  # the first one warms up
+        early, late = (
+            statistics.median(each) for each in (sizes[part : 2 * part] or sizes, sizes[-part:])
+        )
+        print(
+            f"\n{statuses.total()} requests in {seconds:.0f} s: {dict(sorted(statuses.items()))}"
+            f"\nneighbor: {dict(answers)}"
+            f"\nresident: {early / 1e6:.1f} MB in the second quarter, {late / 1e6:.1f} MB in the"
+            f" last; open files {files} before, {open_files(server)} after"
+        )
+        assert statuses.total() >= count
+        assert statuses[200] > count / 20
+        assert answers.keys() == {"same"}
+        assert late < early * 1.05 + 8e6
+        assert open_files(server) <= files + 4
