@@ -38,7 +38,6 @@ MESSAGE = st.fixed_dictionaries(
 )
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 MORE = FIELDS | {
-    "max_tokens": st.integers(-1, 200),
     "n": st.integers(0, 4),
     "stream": st.booleans(),
     "stream_options": st.sampled_from([None, {}, {"include_usage": True}, []]),
@@ -56,13 +55,34 @@ MORE = FIELDS | {
     "tools": st.sampled_from([None, [], [{}]]),
     "extra": TEXT,
 }
-CHATS = st.fixed_dictionaries(
-    {"messages": st.lists(MESSAGE, max_size=6)}, optional=MORE | {"logprobs": st.booleans()}
+TOKENS = st.lists(st.integers(0, 2047), min_size=1, max_size=100)
+ODD_TOKENS = st.lists(st.integers(-1, 2100), max_size=150)
+USER = st.builds(lambda text: [{"role": "user", "content": f"a{text}"}], TEXT)
+MESSAGES = st.one_of(USER, USER, st.lists(MESSAGE, max_size=6))
+PROMPT = st.one_of(
+    TEXT, TOKENS, ODD_TOKENS, st.lists(TEXT, max_size=3), st.lists(TOKENS, max_size=3)
 )
-TOKENS = st.lists(st.integers(-1, 2100), max_size=150)
-PROMPTS = st.fixed_dictionaries(
-    {"prompt": st.one_of(TEXT, TOKENS, st.lists(TEXT, max_size=3), st.lists(TOKENS, max_size=3))},
-    optional=MORE | {"logprobs": st.integers(-1, 6), "echo": st.booleans()},
+
+
+def bodies(content: dict[str, Any], more: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """At most three of the fields in `more`, since each may be wrong."""
+    names = st.lists(st.sampled_from(sorted(more)), max_size=3, unique=True)
+    return names.flatmap(
+        lambda few: st.fixed_dictionaries(content | {name: more[name] for name in few})
+    )
+
+
+FEW = st.integers(0, 20)  # new tokens
+CHATS = st.tuples(
+    st.just(CHAT),
+    bodies({"messages": MESSAGES, "max_tokens": FEW}, MORE | {"logprobs": st.booleans()}),
+)
+PROMPTS = st.tuples(
+    st.just("/v1/completions"),
+    bodies(
+        {"prompt": PROMPT, "max_tokens": FEW},
+        MORE | {"logprobs": st.integers(-1, 6), "echo": st.booleans()},
+    ),
 )
 
 
@@ -77,12 +97,9 @@ def requests(url: str) -> st.SearchStrategy[Any]:
         ):
             cases.append(operation.as_strategy(generation_mode=mode))
     paths = st.sampled_from([CHAT, "/v1/completions", "/api/render", "/nowhere"])
-    return st.one_of(
-        st.one_of(cases),
-        st.tuples(st.just(CHAT), CHATS),
-        st.tuples(st.just("/v1/completions"), PROMPTS),
-        st.tuples(paths, st.binary(max_size=200)),
-    )
+    raw = st.tuples(paths, st.binary(max_size=200))
+    kinds = [st.one_of(cases), raw, CHATS, CHATS, PROMPTS, PROMPTS]
+    return st.sampled_from(kinds).flatmap(lambda kind: kind)
 
 
 def send(client: httpx.Client, request: Any) -> httpx.Response:
