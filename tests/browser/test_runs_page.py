@@ -94,7 +94,7 @@ def test_it_follows_a_live_run(open_page: Open, live: RunFolder) -> None:
         assert page.inner_text(".sample dd") == "<b>end</b>"
         assert "50.0 %" in page.inner_text(".eval:has-text('base · questions')")
         assert page.inner_text(".eval:has-text('base · CORE')").split() == [
-            *("base", "·", "CORE", "CORE", "0.123", "arc_easy", "62.5", "%", "(0.5)"),
+            *("base", "·", "CORE", "CORE", "0.123", "arc", "easy", "62.5", "%", "(0.5)"),
         ]
         write(live, "base", range(50, 100))
         until(page, "document.querySelector('.legend b').textContent === '4.01'")

@@ -39,7 +39,7 @@ function rows(values) {
   for (const result of Array.isArray(values?.results) ? values.results : []) {
     if (typeof result?.accuracy !== "number") continue;
     const chance = result.baseline ? ` · ${t("chance", { percent: Math.round(result.baseline * 100) })}` : "";
-    found.push({ name: result.name, share: result.accuracy, interval: result.interval, text: `${(result.accuracy * 100).toFixed(1)} % · ${t("questions", result)}${chance}` });
+    found.push({ name: String(result.name), share: result.accuracy, interval: result.interval, text: `${(result.accuracy * 100).toFixed(1)} % · ${t("questions", result)}${chance}` });
   }
   for (const [name, task] of Object.entries(values?.tasks ?? {})) {
     if (typeof task?.accuracy === "number") found.push({ name, share: task.accuracy, text: `${(task.accuracy * 100).toFixed(1)} %${typeof task.centered === "number" ? ` (${figure(task.centered)})` : ""}` });
@@ -48,7 +48,7 @@ function rows(values) {
 }
 
 function scores(found) {
-  return el("div", { class: "scores" }, ...found.flatMap(({ name, share, interval, text }) => {
+  return el("div", { class: "scores" }, ...found.map(({ name, share, interval, text }) => {
     const bar = el("span", share === undefined ? {} : { class: "score-bar" });
     if (share !== undefined) {
       bar.style.setProperty("--share", Math.max(0, share));
@@ -58,6 +58,6 @@ function scores(found) {
         bar.append(mark);
       }
     }
-    return [el("span", { text: name }), bar, el("span", { class: "figure", text })];
+    return el("div", {}, el("span", { text: name.replaceAll("_", " ") }), bar, el("span", { class: "figure", text }));
   }));
 }
