@@ -44,6 +44,7 @@ x' &= \frac{1}{2} \\
 $$
 
 $\href{javascript:alert(1)}{a}$ $\includegraphics{http://evil.test/x.png}$ $\frac{$
+$\rule{9999em}{9999em}$ $\kern-500em\text{elsewhere}$ $\def\a{\a\a}\a$
 $\style{color:red}{b}$ $\class{x}{<img src=x onerror=window.pwned=1>}$
 
 9*3=27

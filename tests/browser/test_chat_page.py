@@ -374,6 +374,10 @@ def test_formulas_are_set_and_hostile_ones_are_inert(open_page: Open) -> None:
     assert body.locator("a, img, [href], [src], h4").count() == 0
     assert "#### 27" in body.inner_text()
     assert page.evaluate("window.pwned") is None
+    assert body.bounding_box()["height"] < 2000
+    elsewhere = page.locator("mtext:has-text('elsewhere')").bounding_box()
+    assert elsewhere["x"] < 0  # where it would stand, if it were not cut off
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     before = body.locator("math").count()
     page.click("#probabilities")  # drawn again
     page.click("#probabilities")

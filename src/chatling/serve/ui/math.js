@@ -3,6 +3,7 @@
 import { el } from "./common.js";
 
 const MOST = 500; // formulas that are remembered
+const OPTIONS = { throwOnError: true, trust: false, maxSize: [20, 200] }; // em and points of a blank or a rule, at most
 const made = new Map(); // kind and TeX -> its element
 let loading;
 
@@ -20,7 +21,7 @@ function formula(tex, displayMode) {
     if (made.size >= MOST) made.clear();
     const holder = el("span");
     try {
-      window.temml.render(tex, holder, { displayMode, throwOnError: true });
+      window.temml.render(tex, holder, { displayMode, ...OPTIONS });
       made.set(name, holder.firstElementChild);
     } catch {
       made.set(name, document.createTextNode(tex));
