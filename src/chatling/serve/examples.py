@@ -47,8 +47,8 @@ def _examples(folder: RunFolder, stage: str) -> list[str]:
         except (ChatlingError, OSError, LookupError):
             continue  # taken away, or damaged: the stages tell of it
         prompts, count = sorted(found, key=len), min(EXAMPLES, len(found))
-        # from the shortest to the longest, so that they differ
-        return [prompts[i * len(prompts) // count] for i in range(count)]
+        # one of each part by length, so that they differ
+        return [prompts[(2 * i + 1) * len(prompts) // (2 * count)] for i in range(count)]
     return []
 
 
