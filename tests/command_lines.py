@@ -78,6 +78,7 @@ FOREIGN_FLAGS = {
         "--cpus",
         "--pids-limit",
         "--ipc",
+        "--gpus",
         "--shm-size",
         "--ulimit",
     },

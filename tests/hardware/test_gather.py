@@ -73,6 +73,25 @@ def test_a_gb10_that_tells_no_memory_is_read(tmp_path: Path) -> None:
     assert (facts.gpu_memory_used, facts.ecc_errors, facts.link_width) == (0, 0, None)
 
 
+def test_an_old_driver_knows_other_names(tmp_path: Path) -> None:
+    old = SMI.format(**GOOD).replace("580.95.05", "470.1")
+
+    def ask(*words: str, seconds: float = 3.0) -> str | None:
+        if words[0] != "nvidia-smi":
+            return None
+        return old if "clocks_throttle_reasons.hw_slowdown" in words[1] else "Field is not valid\n"
+
+    facts = gather(tmp_path, tmp_path, ask)
+    assert (facts.driver, facts.slowed) == (470, "")
+
+
+def test_a_card_without_a_driver_is_told(tmp_path: Path) -> None:
+    files = {"vendor": "0x10de", "class": "0x030000"}
+    root = tree(tmp_path, {f"sys/bus/pci/devices/0/{name}": text for name, text in files.items()})
+    facts = gather(tmp_path, root, programs({}))
+    assert facts.nvidia_error == "nvidia-smi is not there, or does not answer"
+
+
 def test_a_driver_that_fails_says_why(tmp_path: Path) -> None:
     root = tree(
         tmp_path,

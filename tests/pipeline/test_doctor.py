@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from chatling.cli import main
 from chatling.config.recipe import load_recipe
 from chatling.data.hub import ask_hub
 from chatling.hardware import probes
+from chatling.hardware.distributed import DistContext
 from chatling.hardware.doctor import diagnose
 from chatling.hardware.facts import Facts
 from chatling.hardware.gather import existing, gather
@@ -107,3 +109,14 @@ def test_what_cannot_be_tried_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> N
     assert facts.failed is not None
     assert [each.partition(" ")[0] for each in facts.failed] == ["hub", "attention"]
     assert "Too many open files" in facts.failed[0]
+
+
+def test_ranks_of_a_run_are_no_strangers_on_the_gpu(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "gather", lambda home: Facts(gpu_processes=7))
+    monkeypatch.setattr(session, "process_group", lambda device: nullcontext(DistContext()))
+    for size, told in ((1, True), (8, False)):
+        monkeypatch.setattr(session, "launched_size", lambda size=size: size)
+        session.run_recipe(load_recipe("pocket"), stages=())
+        assert ("7 other processes use the GPU" in capfd.readouterr().out) is told

@@ -12,7 +12,8 @@ GPU_CHECKS: tuple[Check, ...] = (
         "nvidia_cards nvidia_error",
         lambda cards, error: cards and error,
         "There is an NVIDIA card, and its driver says: {nvidia_error}",
-        "Restart, or install the driver again.",
+        "Restart, or install the driver again; in a container, start it with the GPUs (docker:"
+        " --gpus all).",
     ),
     Check(
         "nouveau",

@@ -20,19 +20,22 @@ NVIDIA_SMI = {
     "width": "pcie.link.width.current",
     "most": "pcie.link.width.max",
     "mig": "mig.mode.current",
-    "thermal": "clocks_event_reasons.hw_thermal_slowdown",
-    "brake": "clocks_event_reasons.hw_power_brake_slowdown",
-    "slowdown": "clocks_event_reasons.hw_slowdown",
+    "thermal": "{reasons}.hw_thermal_slowdown",
+    "brake": "{reasons}.hw_power_brake_slowdown",
+    "slowdown": "{reasons}.hw_slowdown",
 }
 SLOWDOWNS = {"thermal": "heat", "brake": "the power supply's brake", "slowdown": "the hardware"}
 
 
 def nvidia_rows(ask: Output) -> list[dict[str, str]]:
     """What nvidia-smi tells of each GPU; nothing where there is none."""
-    query = f"--query-gpu={','.join(NVIDIA_SMI.values())}"
-    text = ask("nvidia-smi", query, "--format=csv,noheader,nounits") or ""
-    rows = (line.split(", ") for line in text.splitlines())
-    return [dict(zip(NVIDIA_SMI, row, strict=True)) for row in rows if len(row) == len(NVIDIA_SMI)]
+    for reasons in ("clocks_event_reasons", "clocks_throttle_reasons"):  # before driver 535
+        query = ",".join(NVIDIA_SMI.values()).format(reasons=reasons)
+        text = ask("nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits") or ""
+        rows = [line.split(", ") for line in text.splitlines()]
+        if rows and all(len(row) == len(NVIDIA_SMI) for row in rows):
+            return [dict(zip(NVIDIA_SMI, row, strict=True)) for row in rows]
+    return []
 
 
 def numbers(rows: list[dict[str, str]], key: str) -> list[float]:
@@ -60,9 +63,9 @@ def cards(root: Path, ask: Output) -> dict[str, Any]:
         facts["nouveau"] = bool(re.search("^nouveau ", read(root / "proc/modules") or "", re.M))
     rows = nvidia_rows(ask)
     if not rows:
-        said = ask("nvidia-smi", "-L") if found else None
-        if said is not None and not said.startswith("GPU "):
-            facts["nvidia_error"] = (said.strip().splitlines() or ["it says nothing"])[-1]
+        said = ask("nvidia-smi", "-L") or "nvidia-smi is not there, or does not answer"
+        if found and not said.startswith("GPU "):
+            facts["nvidia_error"] = said.strip().splitlines()[-1]
         return facts
     apps = ask("nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader") or ""
     others = {pid for pid in apps.split() if pid.isdecimal()} - {str(os.getpid())}

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -67,7 +68,11 @@ def run_recipe(
 
 def _machine_warnings(recipe: Recipe) -> Iterator[str]:
     """What `chatling doctor` would find wrong at a glance, on the first process."""
-    checks = WITHOUT_GPU if recipe.machine.device == "cpu" else CHECKS
-    for finding in diagnose(gather(home()), checks) if launched_rank() == 0 else ():
+    if launched_rank() > 0:
+        return
+    checks, facts = WITHOUT_GPU if recipe.machine.device == "cpu" else CHECKS, gather(home())
+    if launched_size() > 1:  # the other ranks are on the GPUs already
+        facts = replace(facts, gpu_processes=None, gpu_memory_used=None)
+    for finding in diagnose(facts, checks):
         if finding.level in ("fault", "warning"):
             yield f"{finding.symptom} {finding.hint}"
