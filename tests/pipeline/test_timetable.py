@@ -152,6 +152,9 @@ def test_what_is_known_of_elsewhere_is_shown() -> None:
     show_plan(SPARK, load_recipe("spark"), None, Console(file=shown, width=160))
     assert "8 x H100 SXM" in shown.getvalue()
     assert "no run" in shown.getvalue()
+    lines = {line[:8]: line for line in shown.getvalue().splitlines()}
+    assert "too little memory" in lines["RTX 4070"]
+    assert "too little memory" not in lines["RTX 4090"]
 
 
 def test_the_whole_is_the_sum() -> None:

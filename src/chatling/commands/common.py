@@ -71,7 +71,7 @@ def command_parser(command: Command, *, help_option: bool = True) -> Parser:
 def recipe_parser(command: Command) -> Parser:
     """For commands that take a recipe with any of its fields."""
     parser = command_parser(command, help_option=False)
-    parser.add_argument("--run", metavar="NAME")
+    parser.add_argument("--run", metavar="NAME", help="what the run is called; as the recipe")
     return parser
 
 

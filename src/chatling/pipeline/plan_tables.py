@@ -6,11 +6,13 @@ from rich.console import Console
 from rich.table import Table
 
 from chatling.config.recipe import Recipe
+from chatling.errors import MachineError
 from chatling.hardware.detect import REACHED, Machine
 from chatling.hardware.machines import NamedMachine, chips, has_runs
 from chatling.pipeline.plan import Plan
 from chatling.pipeline.timetable import Throughput, seconds, timetable
 from chatling.terminal.progress import duration
+from chatling.train.runtime import micro_tokens
 
 LINE = 100e6 / 8  # bytes/s that a download is told for
 LARGE = 2e8  # parameters; of smaller models no published run tells
@@ -194,11 +196,19 @@ def _machine_table(plan: Plan) -> Table:
                 named.title,
                 f"{named.chip.peak * named.ranks:,.0f}",
                 f"{named.chip.bandwidth:,.0f}",
-                duration(seconds(plan, rates)),
+                duration(seconds(plan, rates)) if _fits(plan, named) else "too little memory",
                 f"{rates.error:.0%}" if has_runs(named.key) else "no run",
             )
         )
     return _table(["", "TFLOP/s", "GB/s", "time", "±"], rows)
+
+
+def _fits(plan: Plan, named: NamedMachine) -> bool:
+    """Whether one row at a time does."""
+    try:
+        return micro_tokens(named.machine(), plan.model) > 0
+    except MachineError:
+        return False
 
 
 def _about(exact: bool) -> str:
