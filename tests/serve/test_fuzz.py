@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,7 +27,8 @@ from .test_neighbors import FIELDS
 from .test_soak import CHAT, open_files, resident
 
 pytestmark = pytest.mark.slow
-BLOCK = 50  # requests between two looks at the memory
+CLIENTS = 8
+BLOCK = 100  # requests between two looks at the memory
 SMALL = {"max_tokens": 16, "max_completion_tokens": 16, "n": 3, "best_of": 3}  # at most
 TEXT = st.one_of(st.text(max_size=40), st.sampled_from(["\0", "<|bos|>", "\U0001f600", " ", "$$"]))
 PART = st.fixed_dictionaries(
@@ -72,7 +74,7 @@ def bodies(content: dict[str, Any], more: dict[str, Any]) -> st.SearchStrategy[d
     )
 
 
-FEW = st.integers(0, 20)  # new tokens
+FEW = st.integers(0, 10)  # new tokens
 CHATS = st.tuples(
     st.just(CHAT),
     bodies({"messages": MESSAGES, "max_tokens": FEW}, MORE | {"logprobs": st.booleans()}),
@@ -135,8 +137,10 @@ def neighbor(url: str) -> Iterator[Counter[str]]:
     counts: Counter[str] = Counter()
     over = threading.Event()
 
+    client = httpx.Client(timeout=60)
+
     def choices() -> Any:
-        return httpx.post(url + CHAT, json=body, timeout=60).raise_for_status().json()["choices"]
+        return client.post(url + CHAT, json=body).raise_for_status().json()["choices"]
 
     alone = choices()
 
@@ -146,7 +150,7 @@ def neighbor(url: str) -> Iterator[Counter[str]]:
                 counts["same" if choices() == alone else "other bits"] += 1
             except httpx.HTTPError as error:
                 counts[repr(error)] += 1
-            over.wait(0.02)
+            over.wait(0.1)
 
     thread = threading.Thread(target=asking)
     thread.start()
@@ -155,6 +159,7 @@ def neighbor(url: str) -> Iterator[Counter[str]]:
     finally:
         over.set()
         thread.join()
+        client.close()
 
 
 def fuzz(server: Server, count: int) -> tuple[Counter[int], list[int]]:
@@ -163,8 +168,12 @@ def fuzz(server: Server, count: int) -> tuple[Counter[int], list[int]]:
     generated = requests(url)
     statuses: Counter[int] = Counter()
     sizes: list[int] = []
-    with httpx.Client(base_url=url, timeout=60) as client:
+    with (
+        httpx.Client(base_url=url, timeout=60) as client,
+        ThreadPoolExecutor(CLIENTS) as clients,
+    ):
         for block in range(10 * count // BLOCK):
+            sent: list[tuple[Any, Future[httpx.Response]]] = []
 
             @seed(block)
             @settings(
@@ -175,13 +184,15 @@ def fuzz(server: Server, count: int) -> tuple[Counter[int], list[int]]:
                 suppress_health_check=list(HealthCheck),
             )
             @given(request=generated)
-            def holds(request: Any) -> None:
-                answer = send(client, request)
+            def generate(request: Any) -> None:
+                sent.append((request, clients.submit(send, client, request)))  # noqa: B023
+
+            generate()
+            for request, job in sent:
+                answer = job.result()
                 statuses[answer.status_code] += 1
                 assert answer.status_code < 500, (request, answer.text)
                 assert '"server_error"' not in answer.text, (request, answer.text)
-
-            holds()
             sizes.append(resident(server))
             if statuses.total() >= count:
                 break
