@@ -32,6 +32,7 @@ FILES = (
     "sft/metrics.jsonl",
     "evals/sft-chat.json",
     "evals/sft-samples.jsonl",
+    "report/report.html",
 )
 SCALARS = st.one_of(
     st.none(),
@@ -90,7 +91,8 @@ def fresh(running: Running) -> Path:
             shutil.rmtree(other)
     run = running.models.runs / "odd"
     shutil.copytree(running.models.runs / "good", run)
-    (run / "evals").mkdir()
+    for inner in ("evals", "report"):
+        (run / inner).mkdir()
     state = {"stages": {"sft": {"status": "done"}}, "execution": {}}
     for name in ("state.json", "state.copy.json"):
         (run / name).write_text(json.dumps(state))
@@ -112,6 +114,9 @@ def check(running: Running) -> dict[str, Any]:
         assert found.status_code in (200, 404)
         if found.status_code == 200:
             assert {"stages", "curves", "samples", "evals"} <= set(found.json())
+        part = CLIENT.get(f"{running.url}/api/runs/{path}/curves?stage=sft")
+        assert part.status_code == 404 or "curves" in part.json()
+        assert CLIENT.get(f"{running.url}/runs/{path}/report").status_code in (200, 400, 404)
     return next(iter(cards.values()), {})
 
 

@@ -6,6 +6,7 @@ keep their bits, memory stays flat.
 
 from __future__ import annotations
 
+import json
 import statistics
 import threading
 import time
@@ -116,9 +117,8 @@ def send(client: httpx.Client, request: Any) -> httpx.Response:
         found = request.call(timeout=60)
         return httpx.Response(found.status_code, content=found.content)
     path, body = request
-    if isinstance(body, bytes):
-        return client.post(path, content=body, headers={"Content-Type": "application/json"})
-    return client.post(path, json={"model": MODEL} | body)
+    content = body if isinstance(body, bytes) else json.dumps({"model": MODEL} | body)
+    return client.post(path, content=content, headers={"Content-Type": "application/json"})
 
 
 @contextmanager

@@ -67,11 +67,13 @@ async def curves(
     """The curves of one stage between two steps."""
     state = request.app.state
 
-    def read() -> bytes:
-        folder = state.service.models.folder(name)
+    def part(folder: RunFolder) -> dict[str, Any]:
         if stage not in [each.name for each in _status(folder).stages]:
             raise ApiError(404, f"Run {name!r} has no stage {stage!r}.", param="stage")
-        return _json({"curves": _curves(folder, stage, state.stages, points, (first, last))})
+        return {"curves": _curves(folder, stage, state.stages, points, (first, last))}
+
+    def read() -> bytes:
+        return _encoded(state.service.models.folder(name), part, {"curves": {}})
 
     return Response(await asyncio.to_thread(read), media_type="application/json")
 
@@ -116,6 +118,8 @@ def _encoded(
     """
     try:
         return _json(read(folder))
+    except ApiError:
+        raise
     except Exception as error:
         if not isinstance(error, ChatlingError | OSError):
             log.exception("The run in %r cannot be read.", str(folder.path))
@@ -154,7 +158,7 @@ def _work(folder: RunFolder, registry: Sequence[Stage]) -> dict[str, float]:
     read.
     """
     path = folder.path / "recipe.toml"
-    with contextlib.suppress(ChatlingError):
+    with contextlib.suppress(ChatlingError, ArithmeticError):
         recipe = from_toml(Recipe, read_text(path), path.name)
         model = recipe.model.resolve(recipe.tokenizer.vocab_size)
         enabled = (stage for stage in registry if stage.enabled(recipe))

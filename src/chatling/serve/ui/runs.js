@@ -1,6 +1,6 @@
 // The dashboard: asks the server every few seconds what the run folders say.
 
-import { byId, call, duration, el, preferences, t, wireAppearance } from "./common.js";
+import { byId, call, duration, el, preferences, read, t, wireAppearance } from "./common.js";
 import { download } from "./download.js";
 import { drawCurves, fetchCurves, wireCurves } from "./runs_curves.js";
 import { evaluations, samples } from "./runs_results.js";
@@ -91,7 +91,7 @@ function title() {
 
 // A link cannot carry the server's key: with one, the report is saved as a file.
 async function openReport(event) {
-  if (!localStorage.getItem("chatling.key")) return;
+  if (!read("chatling.key", "")) return;
   event.preventDefault();
   const { name } = state.run;
   try {

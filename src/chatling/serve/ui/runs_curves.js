@@ -16,7 +16,7 @@ export async function fetchCurves(name, stage) {
   const wanted = [...(view.span ? [name] : []), ...view.others];
   view.fetched = await Promise.all(wanted.map(async (run) => {
     const answer = await call(`/api/runs/${encodeURIComponent(run)}/curves?${query}`);
-    return { run, curves: (await answer.json()).curves };
+    return { run, stage, curves: (await answer.json()).curves };
   }));
 }
 
@@ -34,8 +34,9 @@ export function drawCurves(run, stage, runs) {
   byId("no-curves").hidden = Boolean(stage);
   if (!stage) return;
   byId("curves-title").textContent = `${t("charts")} · ${stage}`;
-  const own = view.span && view.fetched.find((each) => each.run === run.name);
-  const sources = [own ?? { run: run.name, curves: run.curves[stage] }, ...view.fetched.filter((each) => view.others.has(each.run))];
+  const fetched = view.fetched.filter((each) => each.stage === stage);
+  const own = view.span && fetched.find((each) => each.run === run.name);
+  const sources = [own ?? { run: run.name, curves: run.curves[stage] }, ...fetched.filter((each) => view.others.has(each.run))];
   view.shown = run.charts[stage].map((chart) => ({ ...chart, curves: curvesOf(chart, sources) })).filter(({ curves }) => curves.length);
   const steps = view.shown.flatMap(({ curves }) => curves.flatMap(({ points }) => [points[0][0], points.at(-1)[0]]));
   const span = view.span ?? [Math.min(...steps), Math.max(...steps)];
