@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chatling.cli import main
@@ -95,6 +95,7 @@ def test_the_better_of_two(running: Running) -> None:
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
 
 
+@settings(deadline=None)
 @given(TEXT, TEXT, TEXT)
 def test_training_reads_what_was_said(prompt: str, chosen: str, rejected: str) -> None:
     row = {"prompt": user(prompt), "answers": [rejected, chosen], "better": 1}
