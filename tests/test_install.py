@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -15,8 +18,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PLATFORMS = {
-    "Linux x86-64": ["manylinux_2_28_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64"],
-    "Linux aarch64": ["manylinux_2_28_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"],
+    "Linux x86-64": [f"manylinux_2_{glibc}_x86_64" for glibc in (31, 28, 17)],
+    "Linux aarch64": [f"manylinux_2_{glibc}_aarch64" for glibc in (31, 28, 17)],
     "macOS arm64": ["macosx_14_0_arm64", "macosx_12_0_arm64", "macosx_11_0_arm64"],
 }
 CUDA = ("nvidia-", "cuda-", "triton")  # what PyTorch brings along for NVIDIA's GPUs
@@ -80,6 +83,17 @@ def test_with_a_gpu_or_on_a_mac_the_usual_build_is_taken(
     assert "NVIDIA" not in said
     assert len(asked) == 1
     assert "pytorch.org" not in asked[0]
+
+
+def wait_until_ready(url: str, seconds: float = 120) -> None:
+    """The address is printed before the model is loaded."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(urllib.error.URLError), urllib.request.urlopen(url) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.2)
+    raise AssertionError(f"{url} did not become ready")
 
 
 def pip(*words: str) -> subprocess.CompletedProcess[str]:
@@ -177,6 +191,7 @@ def test_the_built_wheel_trains_and_serves_outside_of_the_checkout(tmp_path: Pat
         address = re.search(r"http://\S+", server.stdout.readline())
         assert address is not None
         url = address[0].rstrip("/")
+        wait_until_ready(f"{url}/health")
         body = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4}
         request = urllib.request.Request(
             f"{url}/v1/chat/completions",
