@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from chatling.errors import DataError
-from chatling.hardware.detect import find_device
+from chatling.hardware.gpu import open_device
 from chatling.inference.engine import Engine
 from chatling.inference.request import Completion, Event, Request
 from chatling.inference.sampling import SamplingParams
@@ -168,7 +168,7 @@ def open_engine(
     It computes in the dtype that the model was trained in if that is fast here. Raises DataError
     when a file is damaged or the tokenizer is not the model's.
     """
-    device, runtime = find_device(), run.read_state()["execution"]
+    device, runtime = open_device(gpu or 0), run.read_state()["execution"]
     in_bf16 = runtime.get("dtype") == "bfloat16" and (
         runtime.get("device") == device or device == "cuda"
     )

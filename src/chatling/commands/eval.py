@@ -84,13 +84,11 @@ def run(command: Command, words: list[str]) -> None:
     import torch
     from rich.console import Console
 
-    from chatling.hardware.detect import find_device
     from chatling.hardware.distributed import local_rank, process_group
+    from chatling.hardware.gpu import open_device
     from chatling.terminal.progress import Progress
 
-    device = torch.device(find_device())
-    if device.type == "cuda":
-        torch.cuda.set_device(local_rank())
+    device = torch.device(open_device(local_rank()))
     with process_group(device) as world:
         # the results alone on the standard output
         with Progress(silent=not world.is_main, console=Console(stderr=True)) as progress:

@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 
 from chatling.config.recipe import Recipe
-from chatling.hardware.detect import find_device
 from chatling.hardware.distributed import launched_rank, launched_size, local_rank, process_group
 from chatling.hardware.doctor import CHECKS, WITHOUT_GPU, diagnose
 from chatling.hardware.gather import gather
+from chatling.hardware.gpu import open_device
 from chatling.pipeline import runner
 from chatling.pipeline.checks import check
 from chatling.pipeline.downloads import fetch_beside, fetch_first
@@ -40,11 +40,8 @@ def run_recipe(
         checked = check(recipe, left, processes=launched_size(), stages=stages)
         if checked.too_large is not None:
             raise checked.too_large
-    device = torch.device(
-        find_device() if recipe.machine.device == "auto" else recipe.machine.device
-    )
-    if device.type == "cuda" and torch.cuda.is_available():
-        torch.cuda.set_device(local_rank())
+    asked = None if recipe.machine.device == "auto" else recipe.machine.device
+    device = torch.device(open_device(local_rank(), asked))
     silent, work = launched_rank() > 0, checked.plan.work
     with (
         Progress(silent=silent, work=work)

@@ -5,7 +5,7 @@ Chosen once by measuring, then frozen.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
@@ -109,9 +109,15 @@ def compiles(config: MachineConfig, machine: Machine, steps: int) -> bool:
 
 
 def choose_runtime(
-    config: MachineConfig, machine: Machine, model: ModelConfig, steps: int
+    config: MachineConfig,
+    machine: Machine,
+    model: ModelConfig,
+    steps: int,
+    say: Callable[[str], None] = print,
 ) -> RuntimeConfig:
-    """Decide what the recipe leaves open. Raises MachineError for what this machine cannot do."""
+    """Decide what the recipe leaves open; `say` is told of attention kernels on a GPU. Raises
+    MachineError for what this machine cannot do.
+    """
     check_machine(config, machine, steps)
     device = machine.device if config.device == "auto" else config.device
     dtype: DTypeName = (
@@ -123,12 +129,10 @@ def choose_runtime(
     )
     compiled = compiles(config, machine, steps)
     kernel = (
-        fastest_kernel(device, getattr(torch, dtype), model)
+        fastest_kernel(device, getattr(torch, dtype), model, compiled, say)
         if config.kernel == "auto"
         else config.kernel
     )
-    if config.kernel == "auto" and device == "cuda" and compiled and model.windows:
-        kernel = "flex"
     micro = config.rows * model.context if config.rows else micro_tokens(machine, model)
     return RuntimeConfig(device, dtype, kernel, compiled, config.threads or machine.cores, micro)
 
@@ -152,22 +156,54 @@ def micro_tokens(machine: Machine, model: ModelConfig) -> int:
     return model.context * max(1, min(fit, most // model.context))
 
 
-def fastest_kernel(device: str, dtype: torch.dtype, model: ModelConfig) -> Kernel:
+def fastest_kernel(
+    device: str,
+    dtype: torch.dtype,
+    model: ModelConfig,
+    compiled: bool,
+    say: Callable[[str], None],
+) -> Kernel:
     """Launch each attention kernel, forward and backward, at the model's shape; the fastest one
-    that runs wins.
+    that runs wins. Raises MachineError when none does.
     """
+    candidates: tuple[Kernel, ...] = ("sdpa",)
+    if device == "cpu" and model.context <= 1024:
+        candidates = ("sdpa", "plain")
+    elif device == "cuda" and compiled and model.windows:
+        candidates = ("flex", "sdpa")
     times: dict[Kernel, float] = {}
-    candidates: tuple[Kernel, ...] = (
-        ("sdpa", "plain") if device == "cpu" and model.context <= 1024 else ("sdpa",)
-    )
-    rows = max(1, 4096 // model.context)
     for kernel in candidates:
-        shape = (rows, model.context, model.heads, model.head_width)
-        q = torch.randn(shape, device=device).to(dtype).requires_grad_()
-        kv_shape = (rows, model.context, model.kv_heads, model.head_width)
-        k, v = (torch.randn(kv_shape, device=device).to(dtype).requires_grad_() for _ in range(2))
-        for _ in range(3):  # the last round counts: the first ones warm up
-            start = time.perf_counter()
-            attend(q, k, v, model.window(0), kernel).sum().backward()
-            times[kernel] = time.perf_counter() - start
-    return min(times, key=lambda kernel: times[kernel])
+        try:
+            times[kernel] = _kernel_seconds(kernel, device, dtype, model)
+        except Exception as error:  # compilers and drivers raise whatever they like
+            if device == "cpu":
+                raise
+            say(f"The attention kernel {kernel} does not run here: {str(error).splitlines()[0]}")
+    if not times:
+        raise MachineError(
+            "No attention kernel runs on this GPU.",
+            "Run chatling doctor; or set machine.device to cpu.",
+        )
+    best = min(times, key=lambda kernel: times[kernel])
+    if device == "cuda":
+        each = ", ".join(f"{kernel} {1000 * seconds:.1f} ms" for kernel, seconds in times.items())
+        say(f"Attention: {best} ({each}).")
+    return best
+
+
+def _kernel_seconds(kernel: Kernel, device: str, dtype: torch.dtype, model: ModelConfig) -> float:
+    """Of forward and backward in the first layer, whose window is the smallest."""
+    rows = max(1, 4096 // model.context)
+    run = torch.compile(attend, dynamic=False) if kernel == "flex" else attend
+    seconds = 0.0
+    shape = (rows, model.context, model.heads, model.head_width)
+    q = torch.randn(shape, device=device).to(dtype).requires_grad_()
+    kv_shape = (rows, model.context, model.kv_heads, model.head_width)
+    k, v = (torch.randn(kv_shape, device=device).to(dtype).requires_grad_() for _ in range(2))
+    for _ in range(3):  # the last round counts: the first ones warm up
+        start = time.perf_counter()
+        run(q, k, v, model.window(0), kernel).sum().backward()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+    return seconds

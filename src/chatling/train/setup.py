@@ -65,7 +65,8 @@ def open_context(job: Job, *, core: bool = False) -> Context:
             else:
                 planned = recipe.model.resolve(recipe.tokenizer.vocab_size)
                 steps = planned_steps(job.stages, recipe, planned)
-                stored = choose_runtime(recipe.machine, machine, model, steps).to_dict()
+                say = job.progress.message
+                stored = choose_runtime(recipe.machine, machine, model, steps, say).to_dict()
     stored = job.world.broadcast_object(stored)
     assert stored is not None
     job.save_runtime(stored)
