@@ -2,9 +2,11 @@
 validator says so), its neighbors do not notice, and no schema takes the engine with it.
 """
 
+import functools
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Completion, Engine, Request, SamplingParams
+from chatling.inference.request import RequestState
 from chatling.inference.structured_outputs import MAX_SCHEMA, StructuredOutputsParams
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
@@ -131,6 +134,14 @@ def validate(schema: dict[str, Any], text: str) -> None:
     jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(json.loads(text))
 
 
+def prepare(engine: Engine, request: Request) -> RequestState | None:
+    """None for what cannot be satisfied, such as two alternatives of which neither is possible."""
+    try:
+        return engine.prepare(request)
+    except ChatlingError:
+        return None
+
+
 def check(engine: Engine, count: int, seed: int) -> tuple[int, int]:
     """Answers of so many schemas, two of three beside neighbors without one; returns how many
     ended by themselves, and how many schemas there were that can be satisfied.
@@ -140,19 +151,15 @@ def check(engine: Engine, count: int, seed: int) -> tuple[int, int]:
     plain = [Request((5, at % 200), SamplingParams(seed=at, max_tokens=40)) for at in range(4)]
     alone = [engine.generate([request])[0] for request in plain]
     stopped = possible = 0
-    for at in range(0, count, 4):
-        kept, requests = [], []
-        for number, schema in enumerate(schemas[at : at + 4]):
-            request = following(schema, seed=at + number)
-            try:
-                engine.prepare(request)
-            except ChatlingError:  # such as two alternatives of which neither is possible
-                continue
-            kept.append(schema)
-            requests.append(request)
-        answers = engine.generate([*requests, *plain])
-        assert answers[len(requests) :] == alone
-        for schema, answer in zip(kept, answers, strict=False):
+    requests = [following(schema, seed) for seed, schema in enumerate(schemas)]
+    with ThreadPoolExecutor(4) as threads:  # each schema is compiled in a process of its own
+        prepared = list(threads.map(functools.partial(prepare, engine), requests))
+    kept = [(schema, state) for schema, state in zip(schemas, prepared, strict=True) if state]
+    for at in range(0, len(kept), 4):
+        some = kept[at : at + 4]
+        answers = engine.generate([*(state for _, state in some), *plain])
+        assert answers[len(some) :] == alone
+        for (schema, _), answer in zip(some, answers, strict=False):
             possible += 1
             assert answer.finish_reason in ("stop", "length")
             assert not any(token in engine.tokenizer.specials for token in answer.ids)
