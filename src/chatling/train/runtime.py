@@ -115,8 +115,8 @@ def choose_runtime(
     steps: int,
     say: Callable[[str], None] = print,
 ) -> RuntimeConfig:
-    """Decide what the recipe leaves open; `say` is told of attention kernels on a GPU. Raises
-    MachineError for what this machine cannot do.
+    """Decide what the recipe leaves open. On a GPU, `say` gets a sentence on its attention kernels.
+    Raises MachineError for what this machine cannot do.
     """
     check_machine(config, machine, steps)
     device = machine.device if config.device == "auto" else config.device
