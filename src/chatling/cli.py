@@ -48,6 +48,11 @@ _COMMANDS = (
         "a run's model for transformers, llama.cpp, a Mac, or a page that chats offline",
     ),
     Command(
+        "import",
+        "import SOURCE [--run NAME] [--stage STAGE]",
+        "a run from a model of elsewhere: nanochat's, the Hub's, an export",
+    ),
+    Command(
         "data",
         "data fetch|import|inspect SOURCE …",
         "fetch real data, bring your own, and see what is in them",

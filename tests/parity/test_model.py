@@ -64,6 +64,10 @@ def test_modern_of_odd_depth_with_windows_of_its_own() -> None:
     compare("modern_d3_kv4")
 
 
+def test_modern_as_it_is_imported_computes_what_the_reference_does() -> None:
+    compare("modern_d4_kv2", windows=[129, 129, 129, 0], backout_layer=2)
+
+
 @pytest.mark.xfail(strict=True, raises=AssertionError, reason=BACKOUT)
 def test_modern_of_even_depth_with_the_reference_s_windows() -> None:
     compare("modern_d4_kv2", windows=[129, 129, 129, 0])

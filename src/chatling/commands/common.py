@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NoReturn
 
 from chatling.errors import ChatlingError, RunError, nearest
@@ -72,6 +72,11 @@ def recipe_parser(command: Command) -> Parser:
     """For commands that take a recipe with any of its fields."""
     parser = command_parser(command, help_option=False)
     parser.add_argument("--run", metavar="NAME", help="what the run is called; as the recipe")
+    parser.add_argument(
+        "--origin",
+        metavar="SOURCE",
+        help="continue from a model of elsewhere: a folder, a run, or OWNER/NAME on the Hub",
+    )
     return parser
 
 
@@ -84,6 +89,7 @@ def recipe_and_run(
     RECIPE may also be the name of a run, which then resumes with its own recipe.
     """
     from chatling.config.recipe import builtin_recipes, load_recipe
+    from chatling.config.stages import OriginConfig
 
     given, rest = (parser or recipe_parser(command)).parse_known_args(words)
     ready = ", ".join(builtin_recipes())
@@ -107,7 +113,10 @@ def recipe_and_run(
         and (frozen := _frozen(recipe_name))
     ):
         given.run, recipe_name = run or recipe_name, frozen
-    return load_recipe(recipe_name, overrides, prog=f"chatling {command.name} {recipe_name}"), given
+    recipe = load_recipe(recipe_name, overrides, prog=f"chatling {command.name} {recipe_name}")
+    if given.origin is not None:
+        recipe = replace(recipe, origin=OriginConfig(given.origin)).anchored()
+    return recipe, given
 
 
 def _check_run(name: str) -> None:

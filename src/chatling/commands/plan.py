@@ -25,13 +25,15 @@ def run(command: Command, words: list[str]) -> None:
 
     from chatling.hardware.detect import detect, free_share
     from chatling.hardware.machines import named_machine
+    from chatling.importing.origin import settle
     from chatling.pipeline.checks import check
     from chatling.pipeline.plan import plan, rows_of_a_rank
     from chatling.pipeline.plan_tables import show_cost, show_plan
     from chatling.pipeline.timetable import Throughput, seconds
     from chatling.pipeline.verdict import Room
-    from chatling.run_dir import free_bytes, home
+    from chatling.run_dir import RunFolder, find_run, free_bytes, home
 
+    recipe = settle(recipe, RunFolder(find_run(given.run or recipe.name)), print)
     named = named_machine(given.machine, given.nodes) if given.machine else None
     # of another machine's device and memory nothing is asked here
     checked = check(recipe, here=named is None)

@@ -28,6 +28,7 @@ from chatling.config.stages import (
     FinetuneConfig,
     LoopConfig,
     MachineConfig,
+    OriginConfig,
     RLConfig,
 )
 from chatling.data.config import DataConfig
@@ -72,6 +73,7 @@ class Recipe:
     loop: LoopConfig = field(default_factory=LoopConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     identity: IdentityConfig = field(default_factory=IdentityConfig)
+    origin: OriginConfig | None = None
     base: BaseConfig = field(default_factory=BaseConfig)
     mid: Annotated[FinetuneConfig | None, BeforeValidator(_packed)] = None
     sft: FinetuneConfig | None = None
@@ -90,7 +92,9 @@ class Recipe:
         """With absolute paths: a frozen recipe must mean the same from another working
         directory.
         """
-        tables = {name: getattr(self, name) for name in ("data", "mid", "sft", "dpo", "eval")}
+        tables = {
+            name: getattr(self, name) for name in ("data", "origin", "mid", "sft", "dpo", "eval")
+        }
         return dataclasses.replace(
             self, **{name: table and table.anchored() for name, table in tables.items()}
         )

@@ -32,6 +32,22 @@ Money = Annotated[float, bounded(ge=0, le=10**9)]  # or watts
 
 
 @config
+class OriginConfig:
+    """The `[origin]` table: a model from elsewhere, which stands for tokenizer, base and mid."""
+
+    source: Text
+    """A folder, a run, or OWNER/NAME on the Hub; its shape takes the place of [model]."""
+    sha256: Text | None = None
+    """Of tokenizer and weights; empty: written when they are first read."""
+    stage: Literal["base", "mid", "sft", "dpo", "rl"] | None = None
+    """Of a run, the stage whose model it is; empty: the most advanced one."""
+
+    def anchored(self) -> OriginConfig:
+        found = os.path.isdir(os.path.expanduser(self.source))
+        return replace(self, source=absolute(self.source)) if found else self
+
+
+@config
 class LoopConfig:
     """The `[loop]` table: when to save and evaluate."""
 

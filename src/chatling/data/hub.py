@@ -95,13 +95,15 @@ class Fetcher:
         endpoint: str | None = None,
         note: Callable[[str], None] | None = None,
         pause: float = 1.0,
+        models: bool = False,
     ):
         """`local` is a folder of your own laid out as <owner>/<name>/<path in repository>, looked
         into first and used as it is.
 
         `endpoint` is the Hub or a mirror of it, else HF_ENDPOINT's; HF_TOKEN is sent along. `note`
         hears of progress and trouble; `pause`
-        is the wait in seconds before the first new try after a failure. Raises DataError when
+        is the wait in seconds before the first new try after a failure. With `models`, names are
+        those of models. Raises DataError when
         `local` is no folder.
         """
         self.local = local.expanduser() if local else None
@@ -111,11 +113,15 @@ class Fetcher:
             )
         self.endpoint = (endpoint or _endpoint()).rstrip("/")
         self.cache, self._note = home() / "cache", note or (lambda line: None)
+        self.models, self._kind = models, "model" if models else "data set"
+        if models:
+            self.cache /= "models"
         self._pause, self._listings = pause, dict[str, dict[str, Any]]()
 
     def __reduce__(self) -> tuple[Callable[[], Fetcher], tuple[()]]:
         """In another process it works on the same cache, and tells nobody."""
-        return partial(Fetcher, local=self.local, endpoint=self.endpoint, pause=self._pause), ()
+        kept = {"local": self.local, "endpoint": self.endpoint, "pause": self._pause}
+        return partial(Fetcher, **kept, models=self.models), ()  # type: ignore[arg-type]
 
     def dataset(self, repo: str, pattern: str) -> list[Path]:
         """The files of a data set whose path in it matches a pattern (as of fnmatch), sorted;
@@ -196,7 +202,8 @@ class Fetcher:
 
     def _of_listing(self, repo: str, listing: Mapping[str, Any], name: str) -> _Wanted:
         entry = listing["files"][name]
-        url = f"{self.endpoint}/datasets/{repo}/resolve/{listing['commit']}/{quote(name)}"
+        kind = "" if self.models else "datasets/"
+        url = f"{self.endpoint}/{kind}{repo}/resolve/{listing['commit']}/{quote(name)}"
         remote = Remote(
             f"{name} of {repo}", url, entry["bytes"], entry.get("sha256"), entry.get("git")
         )
@@ -209,17 +216,17 @@ class Fetcher:
         kept = self._about(repo) / "listing.json"
         if repo not in self._listings:
             with waiting_lock(kept.with_name("listing.lock")):
-                if not kept.exists():
+                if self.models or not kept.exists():  # a model is what its owner pushed last
                     write_json(kept, self._ask(repo))
                 self._listings[repo] = read_json(kept)
         return self._listings[repo]
 
     def _ask(self, repo: str) -> dict[str, Any]:
         api = HfApi(endpoint=self.endpoint, token=get_token() or False)
-        label = f"data set {repo}"
+        label, ask = f"{self._kind} {repo}", api.model_info if self.models else api.dataset_info
         patience = RetryPolicy(self._pause, self._note)
         info = patience.persist(
-            lambda: api.dataset_info(repo, revision="main", files_metadata=True, timeout=60),
+            lambda: ask(repo, revision="main", files_metadata=True, timeout=60),
             label,
         )
         files = {}

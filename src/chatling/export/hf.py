@@ -92,6 +92,7 @@ def hf_config(source: Source, dtype: str) -> dict[str, Any]:
         "smear": c.smear,
         "smear_gate_inputs": SMEAR_GATE_INPUTS,
         "backout": c.backout,
+        "backout_layer": c.middle_layer,
     }
 
 
@@ -124,7 +125,8 @@ def model_config(found: dict[str, Any]) -> ModelConfig:
     }
     if kind == "chatling":
         window = found.get("sliding_window")
-        kinds = found.get("layer_types") or ()
+        kinds, usual = found.get("layer_types") or (), (depth - 1) // 2
+        found = {"backout_layer": usual} | found  # of earlier exports
         windows = tuple(window if kind == "sliding_attention" else 0 for kind in kinds)
         data |= {
             "windows": windows if window else (),
@@ -133,6 +135,7 @@ def model_config(found: dict[str, Any]) -> ModelConfig:
             "layer_scalars": found.get("layer_scalars"),
             "smear": found.get("smear"),
             "backout": found.get("backout"),
+            "backout_layer": -1 if found.get("backout_layer") == usual else found["backout_layer"],
         }
     return ModelConfig.from_dict(data)
 

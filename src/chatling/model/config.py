@@ -46,6 +46,7 @@ class ModelConfig:
     )
     smear: bool = False  # each token also sees its predecessor's embedding
     backout: bool = False  # part of the mid-layer residual is taken out before the head
+    backout_layer: int = -1  # whose residual that is, from 0; -1: (depth - 1) // 2
     modern_init: bool = False
 
     def __post_init__(self) -> None:
@@ -77,8 +78,16 @@ class ModelConfig:
         """Every other layer, the last one included."""
         return self.value_embeddings and layer % 2 == (self.depth - 1) % 2
 
+    @property
+    def middle_layer(self) -> int:
+        """The layer whose residual `backout` takes out."""
+        return (self.depth - 1) // 2 if self.backout_layer < 0 else self.backout_layer
+
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self) | {"windows": list(self.windows)}
+        found = asdict(self) | {"windows": list(self.windows)}
+        if self.backout_layer < 0:  # as files were before there was this field
+            del found["backout_layer"]
+        return found
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ModelConfig:
@@ -98,6 +107,8 @@ class ModelConfig:
             raise DataError(f"Incomplete model config ({error}).") from error
         except RecipeError as error:
             raise DataError(error.what) from error
+        if config.backout_layer >= config.depth:
+            raise DataError(f"The model has no layer {config.backout_layer} to back out.")
         if len(config.windows) not in (0, config.depth):
             raise DataError(
                 f"The model has {config.depth} layers and {len(config.windows)} windows."
@@ -116,6 +127,8 @@ def _sensible(name: str, value: Any) -> bool:
     kind = ModelConfig.__annotations__[name]
     if kind == "bool":
         return isinstance(value, bool)
+    if name == "backout_layer":
+        return type(value) is int and -1 <= value < MOST["depth"]
     if kind == "int":
         return type(value) is int and 0 < value <= MOST.get(name, MOST_WIDE)
     if kind == "float":

@@ -197,7 +197,7 @@ class GPT(nn.Module):
                 self.value_embeds[str(i)](ids).to(x.dtype) if c.has_value_embedding(i) else None
             )
             x = block(x, cos, sin, values, cache)
-            if i == (c.depth - 1) // 2:
+            if i == c.middle_layer:
                 middle = x
         if c.backout:
             x = x - self.backout_scale.to(x.dtype) * middle

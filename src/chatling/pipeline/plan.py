@@ -76,7 +76,8 @@ def plan(
     model = recipe.model.resolve(recipe.tokenizer.vocab_size)
     enabled = [stage for stage in stages if stage.enabled(recipe)]
     planned = {stage: found for stage in enabled if (found := stage.plan(recipe, model, survey))}
-    own = survey.text
+    own, trained = survey.text, recipe.origin is None
+    text_tokens = base_tokens(recipe) if trained else 0
     each = CHARACTERS_PER_TOKEN
     if own:
         each = own.characters / max(1.0, own_tokens(own.bytes, model.vocab_size))
@@ -92,14 +93,14 @@ def plan(
         parameter_counts(model),
         flops_per_token(model),
         tuple(planned.values()),
-        base_tokens(recipe) * each,
-        plan_corpus(recipe),
+        text_tokens * each,
+        plan_corpus(recipe) if trained else None,
         memory,
         # besides, one checkpoint more than is kept exists while it is written
         disk | {"a checkpoint being written": checkpoint_bytes(model)},
         micro_rows,
         tuple(use for stage in enabled for use in stage.uses(recipe, model, survey)),
-        min(recipe.tokenizer.characters, base_tokens(recipe) * each),
+        min(recipe.tokenizer.characters, text_tokens * each),
         {
             stage.name: _times(stage, recipe, found.steps, "save_every")
             for stage, found in planned.items()

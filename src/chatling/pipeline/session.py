@@ -11,6 +11,7 @@ from chatling.hardware.distributed import launched_rank, launched_size, local_ra
 from chatling.hardware.doctor import CHECKS, WITHOUT_GPU, diagnose
 from chatling.hardware.gather import gather
 from chatling.hardware.gpu import open_device
+from chatling.importing.origin import settle
 from chatling.pipeline import runner
 from chatling.pipeline.checks import check
 from chatling.pipeline.downloads import fetch_beside, fetch_first
@@ -35,6 +36,7 @@ def run_recipe(
     """
     begun, words = time.monotonic(), split_command(notify) if notify is not None else None
     folder = RunFolder(find_run(name or recipe.name))
+    recipe = settle(recipe, folder, print)
     with runner.signals_as_interrupted():
         left = runner.unfinished(recipe, folder, stages)
         checked = check(recipe, left, processes=launched_size(), stages=stages)

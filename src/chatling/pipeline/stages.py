@@ -1,6 +1,7 @@
 """The registry of stages, in order: one line a stage."""
 
 from chatling.pipeline.evaluate import EVAL, REPORT
+from chatling.pipeline.origin import ORIGINAL
 from chatling.pipeline.tokenize import TOKENIZER
 from chatling.train.dpo import DPO
 from chatling.train.finetune import MID, SFT
@@ -9,6 +10,7 @@ from chatling.train.rl import RL
 from chatling.train.stage_base import Stage
 
 STAGES: tuple[Stage, ...] = (
+    ORIGINAL,
     TOKENIZER,
     BASE,
     MID,

@@ -21,6 +21,7 @@ class Tokenization(Stage):
     outputs = ("tokenizer",)
     # the text, where it is made here
     scratch = ("corpus",)
+    imported = True
 
     def fingerprint_inputs(self, recipe: Recipe) -> object:
         return recipe.seed, corpus_fingerprint(recipe), recipe.tokenizer

@@ -35,6 +35,18 @@ def split_pattern(digits: int) -> str:
     )
 
 
+def pattern_digits(pattern: object) -> int | None:
+    """The digits of a token of the tokenizer that splits so, spelled as here or as nanochat spells
+    it; None for another one.
+    """
+    for digits in (1, 2, 3):
+        spelled = split_pattern(digits)
+        theirs = spelled.replace(f"^{_SPACE}", r"^\s").replace(f"[{_SPACE}]", r"\s")
+        if pattern in (spelled, theirs.replace(r"[^\s]", r"\S")):
+            return digits
+    return None
+
+
 @functools.cache
 def byte_alphabet() -> list[str]:
     """A printable character for each byte, as GPT-2 chose them: tokenizer.json holds text, and
@@ -216,7 +228,7 @@ def read_tokenizer_json(found: Any) -> tuple[list[bytes], int]:
         ]
     except (LookupError, TypeError, AttributeError) as error:
         raise DataError(f"tokenizer.json is not of a byte-level BPE ({error!r}).") from None
-    digits = next((n for n in (1, 2, 3) if split_pattern(n) == splits), None)
+    digits = pattern_digits(splits)
     if digits is None:
         raise DataError("tokenizer.json splits text in another way than chatling's tokenizers.")
     if merges != [tuple(map(printable, pair)) for pair in recover_merges(pieces)]:

@@ -35,6 +35,7 @@ from chatling.train.pairs import dpo_facts, on_hub, preference_pairs, prepare_dp
 from chatling.train.scaling import own_tokens
 from chatling.train.setup import open_context
 from chatling.train.stage_base import (
+    ORIGIN,
     Job,
     StagePlan,
     StepShare,
@@ -177,7 +178,7 @@ class PreferenceOptimization(TrainingStage):
             yield Use(self.name, config.data, "pairs", survey.pairs, tokens, config.epochs)
 
 
-DPO = PreferenceOptimization("dpo", seed_id=3, requires=("base", "mid", "sft"))
+DPO = PreferenceOptimization("dpo", seed_id=3, requires=(ORIGIN, "base", "mid", "sft"))
 
 
 def preference_batches(

@@ -28,6 +28,7 @@ from chatling.train.datasets import Sources, notes, open_sources, own_files
 from chatling.train.mixture import available, conversation_tokens, mixture_size, taken
 from chatling.train.setup import open_context
 from chatling.train.stage_base import (
+    ORIGIN,
     Job,
     StagePlan,
     StepShare,
@@ -48,7 +49,7 @@ class Finetuning(TrainingStage):
         self, name: str, seed_id: int, requires: tuple[str, ...], *, even_cost: bool = False
     ):
         super().__init__(name, seed_id, requires)
-        self.even_cost = even_cost
+        self.even_cost, self.imported = even_cost, name == "mid"
 
     def config(self, recipe: Recipe) -> FinetuneConfig:
         config: FinetuneConfig = super().config(recipe)
@@ -179,7 +180,7 @@ class Finetuning(TrainingStage):
 
 
 MID = Finetuning("mid", seed_id=1, requires=("base",), even_cost=True)
-SFT = Finetuning("sft", seed_id=2, requires=("base", "mid"))
+SFT = Finetuning("sft", seed_id=2, requires=(ORIGIN, "base", "mid"))
 
 
 def source_facts(config: FinetuneConfig, identity: IdentityConfig) -> tuple[Any, ...]:

@@ -40,6 +40,7 @@ class Pretraining(TrainingStage):
 
     charts = (LOSS, BPB, ACCURACY, CORE, *OPTIMIZATION)
     chats = False
+    imported = True
     even_cost = True
     fewer = "fewer steps (--base.steps {})"
 

@@ -35,6 +35,7 @@ from chatling.train.replay import Replay, prepare_replay, with_replay
 from chatling.train.rollouts import ROOM_FOR_TOOLS, RolloutBatches, sample_seed
 from chatling.train.setup import open_context
 from chatling.train.stage_base import (
+    ORIGIN,
     Job,
     StagePlan,
     StepShare,
@@ -232,7 +233,7 @@ class Reinforcement(TrainingStage):
         )
 
 
-RL = Reinforcement("rl", seed_id=4, requires=("base", "mid", "sft", "dpo"))
+RL = Reinforcement("rl", seed_id=4, requires=(ORIGIN, "base", "mid", "sft", "dpo"))
 
 
 def open_task(config: RLConfig, split: Literal["train", "test"], sources: Sources) -> Task:

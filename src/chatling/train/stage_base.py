@@ -29,6 +29,8 @@ from chatling.train.datasets import Sources
 from chatling.train.survey import Held, Survey
 from chatling.train.trainer import Evaluate, Loss, Progress, Trainer
 
+ORIGIN = "origin"  # the stage that brings a model from elsewhere
+
 
 class RunProgress(Progress, Protocol):
     """Who is told how a run goes."""
@@ -122,6 +124,8 @@ class Stage:
     charts: tuple[Chart, ...] = ()
     # whether a token costs the same everywhere, so that FLOPs a second can be told
     even_cost: bool = False
+    # whether a model from elsewhere stands for it
+    imported: bool = False
     # whether its model answers; otherwise it continues texts, and is scored on CORE
     chats: bool = False
 
@@ -134,6 +138,8 @@ class Stage:
         return getattr(recipe, self.field) if self.field else None
 
     def enabled(self, recipe: Recipe) -> bool:
+        if self.imported and recipe.origin is not None:
+            return False
         return self.field is None or self.config(recipe) is not None
 
     # ---- running ----
@@ -230,13 +236,16 @@ class TrainingStage(Stage, ABC):
         return kept + model_memory(model, training=False) + self.plan(recipe, model, survey).data
 
     def start_from(self, job: Job) -> str:
-        """The stage whose model it begins with: the last one before it that the recipe has."""
+        """The stage whose model it begins with: the last one before it that the recipe has, or
+        `origin`.
+        """
         before = job.stages[: [stage.name for stage in job.stages].index(self.name)]
-        return [
+        there = [
             stage.name
             for stage in before
             if isinstance(stage, TrainingStage) and stage.enabled(job.recipe)
-        ][-1]
+        ]
+        return there[-1] if there else ORIGIN
 
 
 def checkpoint_bytes(model: ModelConfig) -> int:

@@ -30,6 +30,7 @@ class ChatlingConfig(PretrainedConfig):
         smear=False,
         smear_gate_inputs=24,
         backout=False,
+        backout_layer=None,
         use_cache=True,
         **kwargs,
     ):
@@ -45,6 +46,8 @@ class ChatlingConfig(PretrainedConfig):
         self.value_embedding_layers = list(value_embedding_layers)
         self.value_gate_inputs, self.smear_gate_inputs = value_gate_inputs, smear_gate_inputs
         self.layer_scalars, self.smear, self.backout = layer_scalars, smear, backout
+        usual = (num_hidden_layers - 1) // 2
+        self.backout_layer = usual if backout_layer is None else backout_layer
         self.use_cache = use_cache
         kwargs.pop("tie_word_embeddings", None)
         super().__init__(tie_word_embeddings=False, **kwargs)

@@ -220,7 +220,7 @@ class ChatlingModel(ChatlingPreTrainedModel):
                 past_key_values=past_key_values,
                 **kwargs,
             )
-            if i == (c.num_hidden_layers - 1) // 2:
+            if i == c.backout_layer:
                 middle = x
         if c.backout:
             x = x - self.backout_scale * middle

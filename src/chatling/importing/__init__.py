@@ -1,0 +1,1 @@
+"""Models that were trained elsewhere, or exported from here, become runs."""

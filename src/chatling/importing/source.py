@@ -1,0 +1,119 @@
+"""What is imported, whatever its format: a model and its tokenizer, held to each other."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from chatling.data.hub import REPOSITORY, Fetcher
+from chatling.errors import DataError
+from chatling.export.source import Source
+from chatling.files import foreign_entry
+from chatling.importing import exported, nanochat
+from chatling.model.config import ModelConfig
+from chatling.model.gpt import GPT
+from chatling.run_dir import RunFolder, find_run
+
+# of a repository: what is read of it
+WANTED = r"model_\d+\.pt|meta_\d+\.json|tokenizer\.pkl|[^/]+\.safetensors|(config|tokenizer)\.json"
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def fingerprint(source: Source) -> str:
+    """A sha256 of all that decides a model's answers, the same in every format."""
+    digest = hashlib.sha256(source.tokenizer.fingerprint.encode())
+    digest.update(json.dumps(source.model.config.to_dict(), sort_keys=True).encode())
+    for name, tensor in sorted(source.model.state_dict().items()):
+        digest.update(f"\n{name} ".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def read_source(name: str, stage: str | None, note: Callable[[str], None]) -> Source:
+    """A model from a folder, from a run, or from OWNER/NAME on the Hub. `stage` is what it is taken
+    for: of a run the stage to read, otherwise sft when nothing is said.
+
+    Raises ChatlingError for what is there in none of the formats, or is not whole.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        run = find_run(name)
+        if (run / "state.json").exists():
+            folder = run
+        elif re.fullmatch(REPOSITORY, name) and "/" in name:
+            folder = fetch(name, note)
+        else:
+            raise DataError(
+                f"There is no folder and no run {name!r}.",
+                "Name one of these, or OWNER/NAME on the Hub.",
+            )
+    if fault := foreign_entry(folder):
+        raise DataError(f"{folder} is not read: {fault}.", "Put the file itself there.")
+    if (folder / "state.json").exists():
+        opened = RunFolder.open(folder.absolute())
+        return Source.of(opened, opened.finished_stage(stage))
+    return _read(folder, stage or "sft")
+
+
+def fetch(repo: str, note: Callable[[str], None]) -> Path:
+    """The folder in the cache with a repository's model. Raises DataError, MachineError."""
+    fetcher = Fetcher(note=note, models=True)
+    names = [name for name in fetcher.names(repo) if re.fullmatch(WANTED, name)]
+    if not names:
+        raise DataError(
+            f"{repo} holds no model that chatling reads.",
+            "It reads its own exports (hf, mlx) and nanochat's checkpoints.",
+        )
+    folder = fetcher.paths(repo, names)[0].parent
+    for path in folder.iterdir():  # of an earlier commit
+        if path.name not in names:
+            path.unlink()
+    return folder
+
+
+def _read(folder: Path, stage: str) -> Source:
+    if any(folder.glob("model_*.pt")):
+        config, tensors = nanochat.read_model(folder)
+        places = (folder, folder.absolute().parent.parent / "tokenizer")  # as nanochat lays it out
+        found = [place / "tokenizer.pkl" for place in places if (place / "tokenizer.pkl").exists()]
+        if not found:
+            raise DataError(f"{folder} has no tokenizer.pkl.", "Put that of the model beside it.")
+        tokenizer = nanochat.read_tokenizer(found[0])
+    elif (folder / "config.json").exists():
+        config, tensors = exported.read_model(folder)
+        tokenizer = exported.read_tokenizer(folder)
+    else:
+        raise DataError(
+            f"{folder} holds no model that chatling reads.",
+            "It reads a folder with config.json and safetensors, or with nanochat's model_*.pt.",
+        )
+    if tokenizer.vocab_size != config.vocab_size:
+        raise DataError(
+            f"The model in {folder} has {config.vocab_size:,} tokens, its tokenizer"
+            f" {tokenizer.vocab_size:,}."
+        )
+    return Source(_model(folder, config, tensors), tokenizer, folder.name, stage)
+
+
+def _model(folder: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> GPT:
+    """The model, after its tensors were held to its shape: nothing is allocated before that."""
+    what = f"The weights in {folder} are not of the model that is described there"
+    if config.depth > len(tensors):
+        raise DataError(f"{what}: {len(tensors)} tensors, {config.depth:,} layers.")
+    with torch.device("meta"):
+        expected = {name: tuple(t.shape) for name, t in GPT(config).state_dict().items()}
+    if odd := sorted(expected.keys() ^ tensors.keys()):
+        raise DataError(f"{what}: {odd[0]} is only in one of them.")
+    for name, tensor in tensors.items():
+        if tuple(tensor.shape) != expected[name] or tensor.dtype not in DTYPES:
+            found = f"{tensor.dtype} {list(tensor.shape)}"
+            raise DataError(f"{what}: {name} is {found}, expected {list(expected[name])}.")
+        if not tensor.isfinite().all():
+            raise DataError(f"{what}: {name} holds numbers that are not finite.")
+    model = GPT(config)
+    model.load_state_dict(tensors)
+    return model.eval()

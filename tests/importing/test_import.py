@@ -1,0 +1,164 @@
+"""`chatling import`: what goes in comes out bit for bit, and what is evil is refused."""
+
+import json
+import os
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+
+from chatling.cli import main
+from chatling.export.formats import FORMATS
+from chatling.export.hf import is_classic
+from chatling.export.source import Source
+from chatling.files import read_json
+from chatling.importing.source import fingerprint, read_source
+from chatling.run_dir import RunFolder, home
+from chatling.train.checkpoint import load_model
+
+from .nanochat_files import write_nanochat
+
+
+def imported(name: str = "mine", stage: str = "sft") -> Source:
+    return Source.of(RunFolder.open(name), stage)
+
+
+@pytest.mark.parametrize("prefix", ["", "_orig_mod."])
+def test_a_checkpoint_of_nanochats_is_read_bit_for_bit(trained, tmp_path, prefix, capsys):
+    folder = write_nanochat(trained, tmp_path / "nanochat", prefix=prefix)
+    assert main(["import", str(folder), "--run", "mine"]) == 0
+    assert "chatling chat mine" in capsys.readouterr().out
+    found = imported()
+    assert found.model.config == trained.model.config
+    assert found.tokenizer.fingerprint == trained.tokenizer.fingerprint
+    for name, tensor in trained.model.state_dict().items():
+        wanted = tensor.bfloat16().float() if prefix and "embed_tokens" in name else tensor
+        assert torch.equal(found.model.state_dict()[name], wanted)
+    assert main(["chat", "mine", "--prompt", "Who?", "--max-tokens", "3"]) == 0
+
+
+@pytest.mark.parametrize("form", ["hf", "mlx"])
+def test_an_export_comes_back_with_the_same_fingerprint(trained, tmp_path, form):
+    if form == "mlx" and not is_classic(trained.model.config):
+        pytest.skip("MLX has no class for it")
+    folder = tmp_path / "export"
+    folder.mkdir()
+    FORMATS[form].write(trained, folder, "f32")
+    assert main(["import", str(folder), "--run", "mine"]) == 0
+    assert fingerprint(imported()) == fingerprint(trained)
+    written = read_json(home() / "runs/mine/sft/model/config.json")
+    assert written["fingerprint"] == fingerprint(trained)
+
+
+def test_a_run_is_not_overwritten(trained, tmp_path, capsys):
+    folder = write_nanochat(trained, tmp_path / "nanochat")
+    assert main(["import", str(folder), "--run", "mine", "--stage", "mid"]) == 0
+    assert imported(stage="mid")
+    assert main(["import", str(folder), "--run", "mine"]) == 1
+    assert "already" in capsys.readouterr().err
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch pwned",)
+
+
+def replaced(folder: Path, value: object) -> None:
+    torch.save(value, folder / "model_000700.pt")
+
+
+def packed(folder: Path) -> None:
+    path = folder / "model_000700.pt"
+    with zipfile.ZipFile(path) as old:
+        entries = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in entries.items():
+            new.writestr(name, data)
+
+
+def linked(folder: Path) -> None:
+    (folder / "model_000700.pt").unlink()
+    (folder / "model_000700.pt").symlink_to("/etc/passwd")
+
+
+EVILS = {
+    "code in the tokenizer": lambda f: (f / "tokenizer.pkl").write_bytes(pickle.dumps(Evil())),
+    "memory in the tokenizer": lambda f: (f / "tokenizer.pkl").write_bytes(
+        b"\x80\x05\x96" + (1 << 45).to_bytes(8, "little") + b"x."
+    ),
+    "a text as the tokenizer": lambda f: (f / "tokenizer.pkl").write_bytes(pickle.dumps("x")),
+    "code in the weights": lambda f: replaced(f, {"lm_head.weight": Evil()}),
+    "numbers as the weights": lambda f: replaced(f, {"lm_head.weight": 3}),
+    "a table from one number": lambda f: replaced(
+        f, OrderedDict({"lm_head.weight": torch.zeros(1).expand(1 << 20, 1 << 20)})
+    ),
+    "few weights": lambda f: replaced(f, {"lm_head.weight": torch.zeros(3, 3)}),
+    "a packed archive": packed,
+    "a link": linked,
+    "half a file": lambda f: os.truncate(f / "model_000700.pt", 3000),
+    "no file": lambda f: (f / "model_000700.pt").write_bytes(b""),
+    "no shape": lambda f: (f / "meta_000700.json").write_text("[]"),
+    "a huge shape": lambda f: (f / "meta_000700.json").write_text(
+        '{"model_config": {"n_layer": 9999, "n_embd": 8388608, "n_head": 8, "n_kv_head": 8,'
+        ' "vocab_size": 300, "sequence_len": 128}}'
+    ),
+}
+
+
+@pytest.mark.parametrize("evil", EVILS)
+def test_what_is_evil_or_broken_is_refused_in_a_sentence(
+    evil, words, tmp_path, capsys, monkeypatch
+):
+    from chatling.model.config import ModelConfig
+
+    from .nanochat_files import random_model, write_pickle
+
+    monkeypatch.chdir(tmp_path)
+    config = ModelConfig(2, 32, 2, 2, words.vocab_size, 64, 128)
+    source = Source(random_model(config), words, "d2", "sft")
+    folder = write_nanochat(source, tmp_path / "nanochat")
+    write_pickle(words, folder / "tokenizer.pkl")
+    EVILS[evil](folder)
+    assert main(["import", str(folder), "--run", "mine"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("chatling: ") and "Traceback" not in said
+    assert said.count("\n") <= 2
+    assert not (tmp_path / "pwned").exists()
+    assert not (home() / "runs/mine/state.json").exists()
+
+
+def test_sft_continues_from_an_imported_model_and_resumes(trained, tmp_path, capsys):
+    folder = write_nanochat(trained, tmp_path / "nanochat")
+    talks = tmp_path / "talks.jsonl"
+    turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "A fox."}]
+    turns = [{**turn, "content": f"{turn['content']} {i}"} for i in range(40) for turn in turns]
+    rows = [json.dumps({"messages": turns[i : i + 2]}) for i in range(0, 80, 2)]
+    talks.write_text("\n".join(rows))
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(
+        f'[sft]\nbatch_conversations = 8\nmixture = [{{task = "{talks}"}}]\n'
+        '[machine]\ndevice = "cpu"\ndtype = "float32"\ncompile = "off"\n[loop]\nsave_every = 1\n'
+    )
+    words = ["run", str(recipe), "--origin", str(folder), "--run", "on"]
+    assert main(words) == 0, capsys.readouterr().err
+    run = RunFolder.open("on")
+    assert set(run.read_state()["stages"]) == {"origin", "sft", "report"}
+    before, after = (load_model(run.model(stage)) for stage in ("origin", "sft"))
+    assert before.config == after.config == trained.model.config
+    assert not torch.equal(before.lm_head.weight, after.lm_head.weight)
+    mark = fingerprint(Source.of(run, "sft"))
+    # as a kill leaves it: the stage runs, its model is not there yet
+    state = run.read_state()
+    state["stages"]["sft"]["status"] = "running"
+    run.write_state(state)
+    for path in run.model("sft").iterdir():
+        path.unlink()
+    run.model("sft").rmdir()
+    assert main(["run", "on"]) == 0, capsys.readouterr().err
+    assert fingerprint(Source.of(run, "sft")) == mark
+    assert main(["run", *words[1:]]) == 0
+    assert "sft: done before, skipped" in capsys.readouterr().out
+    assert fingerprint(read_source("on", "sft", print)) == mark
