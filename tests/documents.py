@@ -38,7 +38,7 @@ OWN_ENDINGS = (
     ".parquet",
 )  # of a reader's data: such a name without a folder may be made up
 SOURCE_ENDINGS = (".py", ".cpp", ".js", ".css")
-DATA_ENDINGS = "json|jsonl|safetensors|bin|html|tiktoken|parquet"
+DATA_ENDINGS = "json|jsonl|safetensors|bin|html|tiktoken|parquet|pkl|pt"
 OTHER_PROGRAMS = re.compile(
     r"\s*(?:\$ )?(?:lm_eval|lm-eval|tensorboard|base_url=)"
 )  # whose options nobody here knows

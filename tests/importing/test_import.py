@@ -124,7 +124,8 @@ def test_what_is_evil_or_broken_is_refused_in_a_sentence(
     EVILS[evil](folder)
     assert main(["import", str(folder), "--run", "mine"]) == 1
     said = capsys.readouterr().err
-    assert said.startswith("chatling: ") and "Traceback" not in said
+    assert said.startswith("chatling: ")
+    assert "Traceback" not in said
     assert said.count("\n") <= 2
     assert not (tmp_path / "pwned").exists()
     assert not (home() / "runs/mine/state.json").exists()
