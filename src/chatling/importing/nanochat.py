@@ -44,7 +44,8 @@ def our_name(name: str) -> str:
 def read_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer of a `tokenizer.pkl`. Raises DataError for one that is not nanochat's."""
     state = read_encoding(path)
-    ranks, specials = state.get("mergeable_ranks"), state.get("special_tokens")
+    ranks: Any
+    ranks, specials = state.get("mergeable_ranks", {}), state.get("special_tokens")
     digits = pattern_digits(state.get("pat_str"))
     usual = isinstance(ranks, dict) and isinstance(specials, dict) and digits is not None
     if usual:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from chatling.config.recipe import Recipe, to_toml
 from chatling.config.stages import OriginConfig
@@ -40,6 +41,7 @@ def settle(recipe: Recipe, folder: RunFolder, note: Callable[[str], None]) -> Re
     origin, kept = recipe.origin, folder.model("origin")
     if origin is None:
         return recipe
+    stage: Any
     sha256, stage = origin.sha256, origin.stage
     if (
         sha256
@@ -53,7 +55,7 @@ def settle(recipe: Recipe, folder: RunFolder, note: Callable[[str], None]) -> Re
         sha256, stage = fingerprint(source), source.stage
     return replace(
         recipe,
-        origin=OriginConfig(origin.source, sha256, stage),  # type: ignore[arg-type]
+        origin=OriginConfig(origin.source, sha256, stage),
         model=model_recipe(config),
         tokenizer=replace(
             recipe.tokenizer, vocab_size=tokenizer.vocab_size, digits=tokenizer.digits
