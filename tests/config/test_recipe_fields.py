@@ -27,6 +27,7 @@ from chatling.pipeline.plan import plan
 
 ENTRY = '{task = "pocket"}'
 NEEDED = {
+    "origin": {"source": "'here'"},
     "mid": {"mixture": f"[{ENTRY}]"},
     "sft": {"mixture": f"[{ENTRY}]"},
     "dpo": {"data": '"pocket"'},

@@ -73,7 +73,7 @@ class Recipe:
     loop: LoopConfig = field(default_factory=LoopConfig)
     machine: MachineConfig = field(default_factory=MachineConfig)
     identity: IdentityConfig = field(default_factory=IdentityConfig)
-    origin: OriginConfig | None = None
+    origin: OriginConfig | None = field(default=None, metadata={"later": True})
     base: BaseConfig = field(default_factory=BaseConfig)
     mid: Annotated[FinetuneConfig | None, BeforeValidator(_packed)] = None
     sft: FinetuneConfig | None = None

@@ -37,7 +37,9 @@ class OriginConfig:
 
     source: Text
     """A folder, a run, or OWNER/NAME on the Hub; its shape takes the place of [model]."""
-    sha256: Text | None = None
+    sha256: (
+        Annotated[str, bounded(pattern="^[0-9a-f]{64}$", title="64 hexadecimal digits")] | None
+    ) = None
     """Of tokenizer and weights; empty: written when they are first read."""
     stage: Literal["base", "mid", "sft", "dpo", "rl"] | None = None
     """Of a run, the stage whose model it is; empty: the most advanced one."""
