@@ -12,9 +12,11 @@ import pytest
 
 from .golden import GOLDEN, RUNS, digest, machine
 
+LONGER = ("modern", "two-processes")
+
 
 @pytest.mark.parametrize(
-    "name", ["classic", pytest.param("modern", marks=pytest.mark.slow), "two-processes"]
+    "name", ["classic", *(pytest.param(name, marks=pytest.mark.slow) for name in LONGER)]
 )
 def test_runs_end_with_the_bits_on_record(trained: Callable[..., Path], name: str) -> None:
     processes, overrides = RUNS[name]
