@@ -25,14 +25,13 @@ chat: $(VENV)/.installed
 	else $(BIN)/chatling chat pocket; fi
 
 # One thread a worker: two workers already fill two cores. A file stays in one worker, which then
-# makes its fixtures once; in the order of their names, since the files of few tests take longest and
-# would otherwise come last, on one core. pytest's summary is the last line.
+# makes its fixtures once. pytest's summary is the last line.
 test: $(VENV)/.installed-dev
 	@$(BIN)/ruff format --check --quiet src tests examples
 	@$(BIN)/ruff check src tests examples
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 browser-test: $(VENV)/.installed-dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser

@@ -37,6 +37,7 @@ def test_float64_weights_agree(trained: Callable[..., Path]) -> None:
         )
 
 
+@pytest.mark.slow
 def test_fp32_losses_agree(trained: Callable[..., Path]) -> None:
     one, two = losses(trained()), losses(trained(processes=2))
     assert len(one) == len(two) == 20

@@ -64,7 +64,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[None]:
     [
         (1, "classic", torch.float32),
         (1, "modern", torch.float32),
-        (2, "classic", torch.float32),
+        pytest.param(2, "classic", torch.float32, marks=pytest.mark.slow),
         pytest.param(2, "modern", torch.float32, marks=pytest.mark.slow),
         pytest.param(1, "modern", torch.bfloat16, marks=pytest.mark.slow),
         pytest.param(2, "modern", torch.bfloat16, marks=pytest.mark.slow),
