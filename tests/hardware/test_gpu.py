@@ -22,6 +22,7 @@ class Cuda:
         self.taken: list[int] = []
         self.fractions: list[float] = []
         self.integrated = False
+        self.reserved = 0
         made = {
             "is_available": lambda: available,
             "device_count": lambda: count,
@@ -30,6 +31,7 @@ class Cuda:
                 is_integrated=self.integrated, total_memory=128 << 30
             ),
             "set_per_process_memory_fraction": lambda share, rank: self.fractions.append(share),
+            "memory_reserved": lambda rank: self.reserved,
             "init": self.init,
         }
         for name, value in made.items():
@@ -84,5 +86,8 @@ def test_a_shared_memory_is_limited_to_what_is_free(
     meminfo.write_text(f"MemTotal: {128 << 20} kB\nMemAvailable: {64 << 20} kB\n")
     limit_shared_memory(0, meminfo)
     assert cuda.fractions == [pytest.approx(0.45)]
+    cuda.reserved = 32 << 30  # by a model that was loaded before
+    limit_shared_memory(0, meminfo)
+    assert cuda.fractions[1] == pytest.approx(0.675)
     limit_shared_memory(0, tmp_path / "none")
-    assert len(cuda.fractions) == 1
+    assert len(cuda.fractions) == 2

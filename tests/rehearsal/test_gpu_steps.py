@@ -14,6 +14,8 @@ from chatling.config.recipe import builtin_recipes, load_recipe
 HERE = Path(__file__).parent
 STEP = {"_run": 1}  # the one time that a step waits for the device: loss and norm
 SHARED = STEP | {"all_reduce_scalars": 1}  # with others: how many tokens count, who wants to stop
+# what fake tensors raise for a value, a shape or a device that is not known or not alike
+WAITS = ("DataDependentOutput", "DynamicOutputShape", "FakeTensorDeviceMismatch")
 MISTAKES = ["item", "float", "if", "boolean index", "nonzero", "cpu tensor", "cpu", "tolist"]
 # it grows by the layer, so that two depths stand for all
 MEMORY = {"spark": (2, 4), "spark-modern": (4, 8), "d32": (2,), "speedrun": (4,)}
@@ -117,4 +119,7 @@ def test_scoring_waits_for_each_batch_once(rehearsed: dict[str, dict[str, Any]])
 @pytest.mark.parametrize("name", named("wrong"))
 def test_what_waits_in_the_loss_is_noticed(name: str, rehearsed: dict[str, dict[str, Any]]) -> None:
     found = rehearsed[name]
-    assert "error" in found or found["copies"] or found["reads"] != STEP
+    if "error" in found:
+        assert found["error"].startswith(WAITS)
+    else:
+        assert found["copies"] or found["reads"] != STEP

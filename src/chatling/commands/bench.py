@@ -37,6 +37,9 @@ def run(command: Command, words: list[str]) -> None:
 
     import json
 
+    from chatling.hardware.gpu import open_device
+
+    open_device()  # a GPU that cannot be used is told, instead of measuring the processor
     figures = run_benches(given.names or list(BENCHES), given.data, given.run, given.bundle)
     if given.json:
         print(json.dumps(figures, indent=1))

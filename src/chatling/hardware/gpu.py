@@ -62,6 +62,7 @@ def limit_shared_memory(rank: int, meminfo: Path = Path("/proc/meminfo")) -> Non
     if not properties.is_integrated or not meminfo.exists():
         return
     lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    free = int(lines["MemAvailable"].split()[0]) * 1024
+    # what this process holds already, such as another model, is its own
+    free = int(lines["MemAvailable"].split()[0]) * 1024 + torch.cuda.memory_reserved(rank)
     share = SHARED_FRACTION * free / properties.total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, share), rank)

@@ -12,7 +12,7 @@ from chatling.export.source import Source
 from chatling.files import write_atomic
 from chatling.importing.source import fingerprint, read_source
 from chatling.model.config import ModelConfig, ModelRecipe
-from chatling.run_dir import MANIFEST, RunFolder, find_run, nearest_name, read_json
+from chatling.run_dir import MANIFEST, STAGES, RunFolder, find_run, nearest_name, read_json
 from chatling.run_state import fresh
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.train import TokenizerConfig
@@ -98,7 +98,7 @@ def import_run(
 ) -> RunFolder:
     """A run with the model from a folder, a run, or OWNER/NAME. Raises ChatlingError."""
     folder = RunFolder(find_run(run or nearest_name(Path(name).expanduser().absolute().name)))
-    ours = {".lock", "tokenizer", "base", "mid", "sft", "dpo", "rl", "recipe.toml"}
+    ours = {".lock", "tokenizer", *STAGES, "recipe.toml"}  # of an import that was cut off
     if folder.path.exists() and {path.name for path in folder.path.iterdir()} - ours:
         raise RunError(f"There is a run at {folder.path} already.", "Name another one with --run.")
     source = read_source(name, stage, note)

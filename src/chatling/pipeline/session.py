@@ -36,7 +36,7 @@ def run_recipe(
     """
     begun, words = time.monotonic(), split_command(notify) if notify is not None else None
     folder = RunFolder(find_run(name or recipe.name))
-    recipe = settle(recipe, folder, print)
+    recipe = settle(recipe, folder, print if launched_rank() == 0 else lambda text: None)
     with runner.signals_as_interrupted():
         left = runner.unfinished(recipe, folder, stages)
         checked = check(recipe, left, processes=launched_size(), stages=stages)
