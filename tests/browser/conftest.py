@@ -191,3 +191,18 @@ def open_page(chromium: Any, server: Running) -> Iterator[Callable[..., Any]]:
     for context in contexts:
         context.close()
     assert troubles == []
+
+
+def send(page: Any, text: str, *, wait: bool = True) -> None:
+    page.fill("#prompt", text)
+    page.press("#prompt", "Enter")
+    if wait:
+        until(
+            page,
+            "document.querySelector('.turn:last-child .answer') &&"
+            " !document.querySelector('[aria-busy=true]')",
+        )
+
+
+def answers(page: Any) -> list[str]:
+    return [body.inner_text() for body in page.locator(".answer .body").all()]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.messages import Part
-from chatling.tasks.gsm8k import marked_number, worked_answer
+from chatling.messages import Message, Part
+from chatling.tasks.gsm8k import GSM8K, marked_number, worked_answer
 from chatling.tasks.registry import load_task
 from chatling.tools.calculator import calculate
 
@@ -135,3 +137,25 @@ def test_a_right_answer_needs_the_mark(fetcher: Any) -> None:
     assert not task.score(task[0], (Part("text", "It is 18."),))
     assert not task.score(task[0], (Part("text", "####"), Part("output", "18")))
     assert task.reward(task[0], (Part("text", "#### 17"),)) == 0.0
+
+
+def test_the_reward_agrees_with_gsm8k_s_own_answers(data_pack: Path) -> None:
+    """All 8,792: the reference answer is paid, another number is not, and the number is the one
+    behind the data set's mark.
+    """
+    seen = 0
+    for split in ("train", "test"):
+        path = data_pack / "gsm8k" / f"{split}.jsonl"
+        task = GSM8K([path])
+        lines = path.read_text(encoding="utf-8").splitlines()
+        assert len(task) == len(lines)
+        for example, line in zip(task, lines, strict=True):
+            number = Fraction(json.loads(line)["answer"].rsplit("\n#### ", 1)[1].replace(",", ""))
+            assert task.reward(example, example.messages[-1].parts) == 1.0
+            for offset, paid in ((0, 1.0), (1, 0.0)):
+                said = (Part("text", f"So it is\n#### {number + offset}"),)
+                assert task.reward(example, said) == paid
+            assert task.reward(example, (Part("text", f"{number}"),)) == 0.0  # unmarked
+            seen += 1
+    assert seen == 8_792
+    assert isinstance(example.messages[-1], Message)

@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from chatling.config.recipe import Recipe
 from chatling.config.stages import BaseConfig, FinetuneConfig, MixtureEntry, RLConfig
+from chatling.data.loaders import Step
 from chatling.data.shard_writer import write_conversation_shards
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine
@@ -33,6 +34,7 @@ from chatling.train import rl
 from chatling.train.checkpoint import save_model
 from chatling.train.context import Context
 from chatling.train.replay import Replay
+from chatling.train.rollouts import RolloutBatches
 from chatling.train.runtime import RuntimeConfig
 
 MODEL = ModelRecipe(depth=2, width=16, head_width=8, context=64)
@@ -167,6 +169,33 @@ def stop_at(moment: str, call: int) -> None:
         return inner(*arguments, **named)
 
     setattr(owner, name, counting)
+
+
+def batches_of(
+    model: GPT, tokenizer: Tokenizer, config: RLConfig = CONFIG, **changes: Any
+) -> RolloutBatches:
+    engine = Engine(model, tokenizer, max_batch_size=config.max_batch_size)
+    parts: dict[str, Any] = {
+        "task": Digits(),
+        "world": DistContext(),
+        "seed": 11,
+        "micro_tokens": 64,
+        **changes,
+    }
+    return RolloutBatches(
+        model,
+        engine,
+        parts.pop("task"),
+        config,
+        parts.pop("world"),
+        parts.pop("seed"),
+        parts.pop("micro_tokens"),
+        **parts,
+    )
+
+
+def first(batches: RolloutBatches) -> Step:
+    return next(batches.steps())
 
 
 if __name__ == "__main__":
