@@ -56,7 +56,7 @@ def test_what_has_no_memory_or_disk_says_so() -> None:
         (LAPTOP, "laptop"),
         (replace(LAPTOP, bf16_tflops=0.001, fp32_tflops=0.001), "pocket"),
         (H100, "d32"),
-        (replace(H100, bf16_tflops=100.0), "speedrun"),
+        (replace(H100, bf16_tflops=100.0), "spark"),
     ],
 )
 def test_the_largest_ready_recipe_that_ends_in_time_is_named(machine: Machine, name: str) -> None:

@@ -19,7 +19,7 @@ from chatling.model.config import (
 from chatling.pipeline.evaluate import plan_evaluation
 from chatling.pipeline.stages import STAGES
 from chatling.train.corpus import CorpusPlan, plan_corpus
-from chatling.train.runtime import micro_tokens
+from chatling.train.runtime import even_rows, micro_tokens
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_tokens, own_tokens
 from chatling.train.stage_base import Stage, StagePlan, Use, checkpoint_bytes
 from chatling.train.survey import Survey
@@ -126,12 +126,11 @@ def _times(stage: Stage, recipe: Recipe, steps: int, key: str) -> int:
 
 
 def rows_of_a_rank(recipe: Recipe, model: ModelConfig, machine: Machine, ranks: int = 1) -> int:
-    """Rows of a micro-batch: what the recipe says, else the most that fit the machine's memory; at
-    most a rank's share of a step, at least 1 (which may still not fit).
+    """Rows of a micro-batch: what the recipe says, else the most that fit the machine's memory, or
+    as many fewer as divide a rank's share of a step; at least 1 (which may still not fit).
     """
     step = base_batch(recipe.base, model, recipe.model.preset) // model.context
-    share = max(1, step // ranks)
-    return min(share, recipe.machine.rows or fitting_rows(model, machine))
+    return even_rows(max(1, step // ranks), recipe.machine.rows or fitting_rows(model, machine))
 
 
 def fitting_rows(model: ModelConfig, machine: Machine) -> int:

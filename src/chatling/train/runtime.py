@@ -69,8 +69,7 @@ class RuntimeConfig:
 
     def micro_rows(self, row_tokens: int, rows_per_rank: int) -> int:
         """The largest divisor of a rank's rows whose micro-batch stays within `micro_tokens`."""
-        most = max(1, min(rows_per_rank, self.micro_tokens // row_tokens))
-        return next(rows for rows in range(most, 0, -1) if rows_per_rank % rows == 0)
+        return even_rows(rows_per_rank, self.micro_tokens // row_tokens)
 
 
 def check_machine(config: MachineConfig, machine: Machine, steps: int) -> None:
@@ -135,6 +134,11 @@ def choose_runtime(
     )
     micro = config.rows * model.context if config.rows else micro_tokens(machine, model)
     return RuntimeConfig(device, dtype, kernel, compiled, config.threads or machine.cores, micro)
+
+
+def even_rows(share: int, most: int) -> int:
+    """The most rows, up to `most` and at least 1, that divide a rank's share of a step."""
+    return next(rows for rows in range(max(1, min(share, most)), 0, -1) if share % rows == 0)
 
 
 def micro_tokens(machine: Machine, model: ModelConfig) -> int:
