@@ -14,6 +14,7 @@ from typing import Any
 from chatling.fields import describe, toml_value
 from chatling.config.recipe import Recipe
 from chatling.config.stages import MixtureEntry
+from chatling.model.adapter import AdapterConfig
 
 PAGE = Path(__file__).with_name("recipes.md")
 MARKED = re.compile(r"(<!-- fields of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -23,7 +24,7 @@ def tables() -> dict[str, Any]:
     """Every config dataclass by the name that the page's marks give it."""
     hints = typing.get_type_hints(Recipe).items()
     kinds = {name: kind for name, hint in hints for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)}
-    return {"recipe": Recipe, **kinds, "entry": MixtureEntry}
+    return {"recipe": Recipe, **kinds, "entry": MixtureEntry, "adapter": AdapterConfig}
 
 
 def field_table(kind: Any) -> str:

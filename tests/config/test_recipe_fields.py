@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from chatling.config.overrides import override
 from chatling.config.recipe import Recipe, from_toml
-from chatling.config.stages import DPOConfig, FinetuneConfig, MixtureEntry
+from chatling.config.stages import DPOConfig, FinetuneConfig, MixtureEntry, RLConfig
 from chatling.errors import ChatlingError, RecipeError
 from chatling.fields import bare, members
+from chatling.model.adapter import AdapterConfig
 from chatling.pipeline.plan import plan
 
 ENTRY = '{task = "pocket"}'
@@ -34,27 +35,21 @@ NEEDED = {
 }  # by table
 
 
-def fields_of_the_tree() -> Iterator[tuple[tuple[str, ...], Any]]:
+def fields_of_the_tree(
+    kind: Any = Recipe, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """(path, type) of every field that is no table; those of a mixture's entry go by its first
     one.
     """
-    for f, hint in typing.get_type_hints(Recipe, include_extras=True).items():
-        tables = [
-            bare(option) for option in members(hint) if dataclasses.is_dataclass(bare(option))
-        ]
+    for f, hint in typing.get_type_hints(kind, include_extras=True).items():
+        options = [bare(option) for option in members(hint)]
+        tables = [option for option in options if dataclasses.is_dataclass(option)]
         if not tables:
-            yield (f,), hint
-        for name, kind in (
-            typing.get_type_hints(tables[0], include_extras=True).items() if tables else ()
-        ):
-            yield (f, name), kind
-            if typing.get_args(bare(kind))[:1] == (MixtureEntry,):
-                yield from (
-                    ((f, name, part), inner)
-                    for part, inner in typing.get_type_hints(
-                        MixtureEntry, include_extras=True
-                    ).items()
-                )
+            yield (*path, f), hint
+        if typing.get_args(options[0])[:1] == (MixtureEntry,):
+            tables = [MixtureEntry]
+        for table in tables:
+            yield from fields_of_the_tree(table, (*path, f))
 
 
 def limits(kind: Any) -> tuple[type, dict[str, float]] | None:
@@ -81,8 +76,9 @@ def recipe_with(path: tuple[str, ...], value: str) -> str:
         return f"{path[0]} = {value}"
     table = dict(NEEDED.get(path[0], {}))
     if len(path) == 3:
-        entry = {"task": '"pocket"', path[2]: value}
-        value = "[{" + ", ".join(f"{key} = {each}" for key, each in entry.items()) + "}]"
+        entry = {path[2]: value} if path[1] == "adapter" else {"task": '"pocket"', path[2]: value}
+        value = "{" + ", ".join(f"{key} = {each}" for key, each in entry.items()) + "}"
+        value = value if path[1] == "adapter" else f"[{value}]"
     table[path[1]] = value
     return f"[{path[0]}]\n" + "\n".join(f"{key} = {each}" for key, each in table.items())
 
@@ -135,11 +131,14 @@ def test_no_number_is_out_of_its_bounds(
 def test_no_flag_is_out_of_its_bounds(
     path: tuple[str, ...], kind: type, bounds: dict[str, float]
 ) -> None:
-    table = {"mid": FinetuneConfig((MixtureEntry("pocket"),)), "dpo": DPOConfig("pocket")}
-    flag, start = (
-        f"--{'.'.join(('mixture', '0', path[2]) if len(path) == 3 else path[-1:])}",
-        Recipe(),
-    )
+    adapter = AdapterConfig()
+    table = {
+        "mid": FinetuneConfig((MixtureEntry("pocket"),), adapter=adapter),
+        "dpo": DPOConfig("pocket", adapter=adapter),
+        "rl": RLConfig(adapter=adapter),
+    }
+    inside = ("mixture", "0") if path[1:2] in [("mixture",), ("validation",)] else path[1:2]
+    flag = f"--{'.'.join((*inside, path[2]) if len(path) == 3 else path[-1:])}"
     hint = typing.get_type_hints(Recipe)[path[0]]
     start = (
         next(table.get(path[0].replace("sft", "mid")) or option() for option in members(hint))

@@ -3,12 +3,14 @@
 import json
 import os
 import pickle
+import shutil
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from chatling.cli import main
 from chatling.export.formats import FORMATS
@@ -132,6 +134,8 @@ def test_what_is_evil_or_broken_is_refused_in_a_sentence(
 
 
 def test_sft_continues_from_an_imported_model_and_resumes(trained, tmp_path, capsys):
+    """One of the models wholly, the other by adapters."""
+    table = "" if trained.model.config.layer_scalars else "[sft.adapter]\nrank = 2\n"
     folder = write_nanochat(trained, tmp_path / "nanochat")
     talks = tmp_path / "talks.jsonl"
     turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "A fox."}]
@@ -140,8 +144,9 @@ def test_sft_continues_from_an_imported_model_and_resumes(trained, tmp_path, cap
     talks.write_text("\n".join(rows))
     recipe = tmp_path / "own.toml"
     recipe.write_text(
-        f'[sft]\nbatch_conversations = 8\nmixture = [{{task = "{talks}"}}]\n'
-        '[machine]\ndevice = "cpu"\ndtype = "float32"\ncompile = "off"\n[loop]\nsave_every = 1\n'
+        f'[sft]\nbatch_conversations = 8\nmixture = [{{task = "{talks}"}}]\n{table}'
+        '[machine]\ndevice = "cpu"\ndtype = "float32"\ncompile = "off"\nthreads = 1\n'
+        "[loop]\nsave_every = 1\n"
     )
     words = ["run", str(recipe), "--origin", str(folder), "--run", "on"]
     assert main(words) == 0, capsys.readouterr().err
@@ -149,17 +154,39 @@ def test_sft_continues_from_an_imported_model_and_resumes(trained, tmp_path, cap
     assert set(run.read_state()["stages"]) == {"origin", "sft", "report"}
     before, after = (load_model(run.model(stage)) for stage in ("origin", "sft"))
     assert before.config == after.config == trained.model.config
-    assert not torch.equal(before.lm_head.weight, after.lm_head.weight)
+    # adapters leave the head, and all that is no matrix of a block
+    assert torch.equal(before.lm_head.weight, after.lm_head.weight) == bool(table)
+    fc1 = "layers.0.mlp.fc1.weight"
+    assert not torch.equal(before.state_dict()[fc1], after.state_dict()[fc1])
     mark = fingerprint(Source.of(run, "sft"))
-    # as a kill leaves it: the stage runs, its model is not there yet
+    # as a kill leaves it: the last step is not saved, the stage's model is not there yet
     state = run.read_state()
     state["stages"]["sft"]["status"] = "running"
     run.write_state(state)
-    for path in run.model("sft").iterdir():
-        path.unlink()
-    run.model("sft").rmdir()
+    shutil.rmtree(run.model("sft"))
+    *_, saved, last = sorted((run.stage("sft") / "checkpoints").iterdir())
+    assert all("lora_" in name for name in load_file(saved / "model.safetensors")) == bool(table)
+    shutil.rmtree(last)
+    shutil.rmtree(run.stage("sft") / "adapter", ignore_errors=True)
     assert main(["run", "on"]) == 0, capsys.readouterr().err
     assert fingerprint(Source.of(run, "sft")) == mark
     assert main(["run", *words[1:]]) == 0
     assert "sft: done before, skipped" in capsys.readouterr().out
     assert fingerprint(read_source("on", "sft", print)) == mark
+    adapter = run.stage("sft") / "adapter"
+    assert adapter.exists() == bool(table)
+    if table:
+        assert main(["import", str(adapter), "--run", "merged"]) == 0
+        assert fingerprint(imported("merged")) == mark
+
+
+@pytest.mark.parametrize("base", ["missing", "itself"])
+def test_adapters_without_their_model_are_refused(base, tmp_path, capsys):
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    name = str(tmp_path / "missing" if base == "missing" else folder)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": name}))
+    assert main(["import", str(folder)]) == 1
+    said = capsys.readouterr().err
+    assert name in said
+    assert "Traceback" not in said

@@ -12,10 +12,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from chatling.config.recipe import Recipe, builtin_recipes, load_recipe
-from chatling.config.stages import BaseConfig, MachineConfig
+from chatling.config.stages import (
+    BaseConfig,
+    FinetuneConfig,
+    MachineConfig,
+    MixtureEntry,
+    OriginConfig,
+)
 from chatling.data.config import DataConfig
 from chatling.errors import RecipeError
 from chatling.hardware.detect import Machine
+from chatling.model.adapter import AdapterConfig
 from chatling.model.config import ModelRecipe, parameter_counts
 from chatling.optim.param_groups import OptimConfig
 from chatling.pipeline.plan import fitting_rows, plan, rows_of_a_rank
@@ -138,6 +145,22 @@ def test_memory_grows_with_the_micro_batch_and_fits_the_machine() -> None:
     assert sum(plan(D20, micro_rows=rows).memory.values()) < CPU.memory
     # the reference's device batch
     assert fitting_rows(one.model, replace(CPU, device="cuda", memory=10**12)) == 32
+
+
+def test_where_only_adapters_learn_memory_and_disk_are_of_them() -> None:
+    whole, adapter = FinetuneConfig((MixtureEntry("SmolTalk", count=1000),)), AdapterConfig(rank=16)
+    origin = OriginConfig("somewhere")
+    full = plan(replace(D20, origin=origin, mid=None, sft=whole))
+    low = plan(replace(D20, origin=origin, mid=None, sft=replace(whole, adapter=adapter)))
+    key = "weights, gradients, optimizer"
+    assert full.memory[key] > 3 * low.memory[key]
+    assert low.memory[key] > 4 * full.parameters["total"]
+    assert full.disk["sft"] > 4 * low.disk["sft"] > 16 * full.parameters["total"]
+    small = replace(CPU, device="cuda", memory=16 * 10**9)
+    rows = [fitting_rows(each.model, small, each.rank) for each in (full, low)]
+    assert rows[0] < rows[1]
+    # base needs more, and comes first
+    assert plan(replace(D20, sft=replace(whole, adapter=adapter))).memory == full.memory
 
 
 def test_pocket_needs_little() -> None:

@@ -22,6 +22,7 @@ from chatling.config.stages import DPOConfig
 from chatling.data.preferences import Preference
 from chatling.errors import DataError, RecipeError
 from chatling.hardware.distributed import DistContext
+from chatling.model.adapter import AdapterConfig
 from chatling.tasks.identity import IdentityConfig
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.toy import heldout
@@ -232,8 +233,9 @@ def test_the_pocket_worlds_preferences_are_seeded_and_hold_out_what_they_say() -
     assert all(pair.chosen != pair.rejected for pair in (*train_pairs, *validation))
 
 
-def test_matrices_alone_may_learn(tmp_path: Path) -> None:
-    train(tmp_path, replace(CONFIG, matrices_only=True, epochs=1))
+@pytest.mark.parametrize("changes", [{"matrices_only": True}, {"adapter": AdapterConfig()}])
+def test_matrices_alone_may_learn(tmp_path: Path, changes: dict[str, Any]) -> None:
+    train(tmp_path, replace(CONFIG, epochs=1, **changes))
     before, after = (
         load_file(tmp_path / stage / "model" / "model.safetensors") for stage in ("sft", "dpo")
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -25,10 +26,12 @@ from chatling.errors import RecipeError
 from chatling.evals.chat import judge
 from chatling.inference.engine import Completion, Engine, Request, SamplingParams
 from chatling.messages import Conversation
+from chatling.model.adapter import AdapterConfig
 from chatling.model.gpt import GPT
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.train import rl
+from chatling.train.adapter_files import add_adapter
 from chatling.train.batch_sources import finetune_batches
 from chatling.train.checkpoint import load_model
 from chatling.train.metrics import read_metrics
@@ -361,9 +364,13 @@ def test_matrices_alone_may_learn(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_finished_model_may_stand_on_the_way(tmp_path: Path) -> None:
-    for name, config in (("whole", CONFIG), ("half", replace(CONFIG, interpolation=0.25))):
-        train(tmp_path / name, config)
+@pytest.mark.parametrize("adapter", [None, AdapterConfig(rank=2)])
+def test_the_finished_model_may_stand_on_the_way(
+    tmp_path: Path, adapter: AdapterConfig | None
+) -> None:
+    config = replace(CONFIG, adapter=adapter)
+    for name, part in (("whole", config), ("half", replace(config, interpolation=0.25))):
+        train(tmp_path / name, part)
     before = load_file(tmp_path / "whole" / "sft" / "model" / "model.safetensors")
     after, between = (
         load_file(tmp_path / name / "rl" / "model" / "model.safetensors")
@@ -371,6 +378,11 @@ def test_the_finished_model_may_stand_on_the_way(tmp_path: Path) -> None:
     )
     for name, tensor in before.items():
         torch.testing.assert_close(between[name], 0.75 * tensor + 0.25 * after[name])
+        assert torch.equal(tensor, after[name]) == bool(adapter and not re.search("proj|fc", name))
     last = read_metrics(tmp_path / "half" / "rl" / "metrics.jsonl")[-1]
     assert last["event"] == "interpolated"
     assert "pass@1" in last
+    if adapter:
+        model = load_model(tmp_path / "half/sft/model")
+        add_adapter(model, tmp_path / "half/rl/adapter")
+        assert same(model.state_dict(), between)

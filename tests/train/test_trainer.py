@@ -18,11 +18,14 @@ import numpy as np
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from chatling.config.stages import LoopConfig
 from chatling.data.loaders import Step
-from chatling.errors import Interrupted, MachineError, RunError
+from chatling.errors import DataError, Interrupted, MachineError, RunError
+from chatling.model.adapter import AdaptedGPT, AdapterConfig, merged
+from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
 from chatling.train.checkpoint import load_model, save_model
 from chatling.train.metrics import read_metrics
 from chatling.train.trainer import Trainer
@@ -155,6 +158,44 @@ def test_a_broken_run_ends_with_the_same_bits(trainer: Make, tmp_path: Path, at:
     expected = read_metrics(tmp_path / "whole" / "metrics.jsonl")
     assert [line["loss"] for line in lines] == [line["loss"] for line in expected]
     assert position.tokens == whole.position.tokens
+
+
+def adapted(trainer: Make, folder: Path, base: str = "0" * 64) -> Trainer:
+    """A trainer of adapters over drawn weights: of fresh ones, the head is zero."""
+    plain, draw = trainer(folder), torch.Generator().manual_seed(3)
+    for parameter in plain.model.parameters():
+        parameter.data.normal_(0, 0.2, generator=draw)
+    model = AdaptedGPT(plain.model.config, AdapterConfig(rank=3), base, "there")
+    model.initialize(torch.Generator().manual_seed(4))
+    model.load_state_dict(plain.model.state_dict())
+    rates = resolve_optim(OptimConfig(), "classic", 32, 192, 1, 0)
+    optimizer = Optimizer(model, rates, plain.world, torch.float32)
+    return trainer(folder, model=model, optimizer=optimizer, loss=model.loss)
+
+
+def test_adapters_resume_from_themselves_over_the_same_model_alone(
+    trainer: Make, tmp_path: Path
+) -> None:
+    whole, broken = adapted(trainer, tmp_path / "whole"), tmp_path / "broken"
+    start = merged(whole.model).state_dict()
+    whole.fit()
+    with pytest.raises(ZeroDivisionError):
+        stop_after(adapted(trainer, broken), 9).fit()
+    saved = broken / "checkpoints/step_000008"
+    assert load_file(saved / "model.safetensors").keys() == whole.model.state_dict().keys()
+    names = {name.partition("lora_")[0] for name in load_file(saved / "optimizer.safetensors")}
+    assert all("_proj." in name or ".fc" in name for name in names)
+    for other in (adapted(trainer, broken, base="1" * 64), trainer(broken)):
+        with pytest.raises(DataError, match="another model"):
+            other.fit()
+    resumed = adapted(trainer, broken)
+    resumed.fit()
+    assert same(whole, resumed)
+    end = merged(resumed.model).state_dict()
+    changed = {name for name in start if not torch.equal(start[name], end[name])}
+    assert len(changed) == 12  # six matrices of two layers
+    losses = [line["loss"] for line in read_metrics(broken / "metrics.jsonl")]
+    assert losses[-1] < losses[0]
 
 
 def test_resume_at_the_very_last_step_does_nothing_more(trainer: Make, tmp_path: Path) -> None:

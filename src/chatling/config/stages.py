@@ -23,6 +23,7 @@ from chatling.fields import (
     bounded,
     config,
 )
+from chatling.model.adapter import AdapterConfig
 from chatling.model.attention import Kernel
 from chatling.tasks.registry import Split, check_task, expected_length
 from chatling.toy.dataset import BUILT_IN
@@ -127,6 +128,8 @@ class LaterStageConfig:
     """Steps, at most a quarter of all."""
     warmdown: Fraction = field(default=1.0, kw_only=True)
     """Fraction of the steps."""
+    adapter: AdapterConfig | None = field(default=None, kw_only=True, metadata={"later": True})
+    """The model below is frozen, and adapters learn; without the table, the model itself does."""
 
 
 @config

@@ -10,16 +10,20 @@ import torch
 from torch import Tensor
 
 from chatling.data.hub import REPOSITORY, Fetcher
-from chatling.errors import DataError
+from chatling.errors import ChatlingError, DataError
 from chatling.export.source import Source
 from chatling.files import foreign_entry
 from chatling.importing import exported, nanochat
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder, find_run
+from chatling.train import adapter_files
 
 # of a repository: what is read of it
-WANTED = r"model_\d+\.pt|meta_\d+\.json|tokenizer\.pkl|[^/]+\.safetensors|(config|tokenizer)\.json"
+WANTED = (
+    r"model_\d+\.pt|meta_\d+\.json|tokenizer\.pkl|[^/]+\.safetensors"
+    r"|(config|tokenizer|adapter_config)\.json"
+)
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -56,7 +60,7 @@ def read_source(name: str, stage: str | None, note: Callable[[str], None]) -> So
     if (folder / "state.json").exists():
         opened = RunFolder.open(folder.absolute())
         return Source.of(opened, opened.finished_stage(stage))
-    return _read(folder, stage or "sft")
+    return _read(folder, stage or "sft", note)
 
 
 def fetch(repo: str, note: Callable[[str], None]) -> Path:
@@ -75,7 +79,9 @@ def fetch(repo: str, note: Callable[[str], None]) -> Path:
     return folder
 
 
-def _read(folder: Path, stage: str) -> Source:
+def _read(folder: Path, stage: str, note: Callable[[str], None]) -> Source:
+    if (folder / adapter_files.CONFIG).exists():
+        return _read_adapted(folder, stage, note)
     if any(folder.glob("model_*.pt")):
         config, tensors = nanochat.read_model(folder)
         places = (folder, folder.absolute().parent.parent / "tokenizer")  # as nanochat lays it out
@@ -97,6 +103,25 @@ def _read(folder: Path, stage: str) -> Source:
             f" {tokenizer.vocab_size:,}."
         )
     return Source(_model(folder, config, tensors), tokenizer, folder.name, stage)
+
+
+def _read_adapted(folder: Path, stage: str, note: Callable[[str], None]) -> Source:
+    """Adapters with the model that they name."""
+    name = adapter_files.adapter_base(folder)
+    path = Path(name).expanduser()
+    if (path / adapter_files.CONFIG).exists():
+        raise DataError(f"{folder} names {name}, which holds adapters itself.")
+    try:
+        base = read_source(name, None, note)
+    except ChatlingError as error:
+        what = f"The model below the adapters in {folder} is not there: {error.what}"
+        raise DataError(
+            what,
+            f"Export it there (`chatling export RUN hf --stage base`), or write where it is as"
+            f" {adapter_files.BASE} in {adapter_files.CONFIG}.",
+        ) from None
+    adapter_files.add_adapter(base.model, folder)
+    return Source(base.model, base.tokenizer, folder.name, stage)
 
 
 def _model(folder: Path, config: ModelConfig, tensors: dict[str, Tensor]) -> GPT:

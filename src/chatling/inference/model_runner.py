@@ -19,6 +19,7 @@ from chatling.inference.compiled import compiled_step
 from chatling.inference.kv_cache import KVCache, Pass, bytes_per_slot
 from chatling.inference.prefix_cache import BLOCK
 from chatling.inference.sampling import Summary, summarize
+from chatling.model.adapter import merged
 from chatling.model.gpt import GPT
 
 PREFILL_BLOCKS = 8  # blocks of prompts read at once, at most
@@ -127,7 +128,7 @@ class ModelRunner:
     @torch.no_grad()
     def load_weights(self, model: GPT) -> None:
         """Take over the weights of a model of the same shape."""
-        for mine, theirs in zip(self.model.parameters(), model.parameters(), strict=True):
+        for mine, theirs in zip(self.model.parameters(), merged(model).parameters(), strict=True):
             mine.copy_(theirs)
         if self.frozen:
             self.frozen = False

@@ -288,13 +288,25 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> float:
     return 6 * (counts["matrices"] + counts["head"]) + 12 * config.width * keys
 
 
-def model_memory(config: ModelConfig, *, training: bool, weight_bytes: int = 4) -> int:
+def adapter_parameters(config: ModelConfig, rank: int) -> int:
+    """Parameters of adapters of a rank: a column and a row of each matrix in the blocks."""
+    c = config
+    kv_width = c.kv_heads * c.head_width
+    sides = 2 * (c.width + c.width) + 2 * (c.width + kv_width) + 2 * (c.width + c.mlp_width)
+    return c.depth * rank * sides
+
+
+def model_memory(
+    config: ModelConfig, *, training: bool, weight_bytes: int = 4, rank: int = 0
+) -> int:
     """Bytes of weights, and in training also of fp32 gradients and optimizer state (Muon 1 moment,
-    AdamW 2).
+    AdamW 2): of all parameters, or with a `rank` of adapters alone.
     """
     counts = parameter_counts(config)
     if not training:
         return counts["total"] * weight_bytes
+    if rank:
+        return 4 * (counts["total"] + 3 * adapter_parameters(config, rank))
     return 4 * (counts["matrices"] * 3 + (counts["total"] - counts["matrices"]) * 4)
 
 

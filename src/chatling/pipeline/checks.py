@@ -86,7 +86,7 @@ def _check_machine(recipe: Recipe, outline: Plan) -> MachineError | None:
     check_machine(recipe.machine, machine, outline.steps)
     try:
         if not recipe.machine.rows:
-            micro_tokens(machine, outline.model)
+            micro_tokens(machine, outline.model, outline.rank)
     except MachineError as error:
         return error
     return None

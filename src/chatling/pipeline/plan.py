@@ -21,7 +21,7 @@ from chatling.pipeline.stages import STAGES
 from chatling.train.corpus import CorpusPlan, plan_corpus
 from chatling.train.runtime import even_rows, micro_tokens
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_tokens, own_tokens
-from chatling.train.stage_base import Stage, StagePlan, Use, checkpoint_bytes
+from chatling.train.stage_base import Stage, StagePlan, Use, adapter_rank, checkpoint_bytes
 from chatling.train.survey import Survey
 
 
@@ -51,6 +51,8 @@ class Plan:
     validation: dict[str, float] = field(default_factory=dict)
     # in the end
     evaluation: StagePlan | None = None
+    # of the adapters, where nothing else learns
+    rank: int = 0
 
     @property
     def steps(self) -> int:
@@ -81,8 +83,9 @@ def plan(
     each = CHARACTERS_PER_TOKEN
     if own:
         each = own.characters / max(1.0, own_tokens(own.bytes, model.vocab_size))
+    rank = adapter_rank(stages, recipe)
     memory = {
-        "weights, gradients, optimizer": model_memory(model, training=True),
+        "weights, gradients, optimizer": model_memory(model, training=True, rank=rank),
         "activations": activation_memory(model, micro_rows),
         "logits, one chunk": logits_memory(model, micro_rows),
     }
@@ -97,7 +100,7 @@ def plan(
         plan_corpus(recipe) if trained else None,
         memory,
         # besides, one checkpoint more than is kept exists while it is written
-        disk | {"a checkpoint being written": checkpoint_bytes(model)},
+        disk | {"a checkpoint being written": checkpoint_bytes(model, rank)},
         micro_rows,
         tuple(use for stage in enabled for use in stage.uses(recipe, model, survey)),
         min(recipe.tokenizer.characters, text_tokens * each),
@@ -113,6 +116,7 @@ def plan(
             for stage, found in planned.items()
         },
         plan_evaluation(recipe, model, enabled),
+        rank,
     )
 
 
@@ -130,12 +134,14 @@ def rows_of_a_rank(recipe: Recipe, model: ModelConfig, machine: Machine, ranks: 
     as many fewer as divide a rank's share of a step; at least 1 (which may still not fit).
     """
     step = base_batch(recipe.base, model, recipe.model.preset) // model.context
-    return even_rows(max(1, step // ranks), recipe.machine.rows or fitting_rows(model, machine))
+    rank = adapter_rank(STAGES, recipe)
+    most = recipe.machine.rows or fitting_rows(model, machine, rank)
+    return even_rows(max(1, step // ranks), most)
 
 
-def fitting_rows(model: ModelConfig, machine: Machine) -> int:
+def fitting_rows(model: ModelConfig, machine: Machine, rank: int = 0) -> int:
     """The most rows of a micro-batch that fit the machine's memory, at least 1."""
     try:
-        return micro_tokens(machine, model) // model.context
+        return micro_tokens(machine, model, rank) // model.context
     except MachineError:
         return 1

@@ -206,7 +206,7 @@ def _machine_table(plan: Plan) -> Table:
 def _fits(plan: Plan, named: NamedMachine) -> bool:
     """Whether one row at a time does."""
     try:
-        return micro_tokens(named.machine(), plan.model) > 0
+        return micro_tokens(named.machine(), plan.model, plan.rank) > 0
     except MachineError:
         return False
 

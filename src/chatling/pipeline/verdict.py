@@ -61,7 +61,8 @@ class Room:
 
     def _instead(self, outline: Plan) -> str:
         """Fewer rows at a time where that is all that is needed, else another recipe."""
-        rows, memory = fitting_rows(outline.model, self.machine), sum(outline.memory.values())
+        rows = fitting_rows(outline.model, self.machine, outline.rank)
+        memory = sum(outline.memory.values())
         if rows < outline.micro_rows and memory > self.machine.memory:
             return f"--machine.rows {rows}"
         return self.largest()
@@ -70,7 +71,7 @@ class Room:
         """What there is too little of."""
         memory, disk = sum(outline.memory.values()), self._disk(outline)
         try:
-            micro_tokens(self.machine, outline.model)
+            micro_tokens(self.machine, outline.model, outline.rank)
         except ChatlingError as error:
             return error.what.rstrip(".")
         if memory > self.machine.memory:

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from chatling.errors import DataError
 from chatling.hardware.distributed import DistContext, main_process_first
+from chatling.model.adapter import AdaptedGPT
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
@@ -30,6 +31,7 @@ MODEL, OPTIMIZER, CONFIG, LOOP, RNG = (
     "rng.safetensors",
 )
 MODEL_FILES = (MODEL, CONFIG)
+ADAPTER = "adapter"  # in a checkpoint's config.json
 MOST_CONFIG = 4 << 20  # bytes of config.json
 CHECKPOINT_FILES = (*MODEL_FILES, OPTIMIZER, RNG, LOOP)
 MADE_AGAIN = (
@@ -40,7 +42,7 @@ MADE_AGAIN = (
 
 class Checkpoints:
     """`<stage>/checkpoints/step_000500/`: weights, optimizer, loop state and RNG. Keeps the newest
-    few, and the best by validation.
+    few, and the best by validation. Of an adapted model, the weights are the adapters alone.
     """
 
     def __init__(self, folder: Path, world: DistContext, keep: int = 2):
@@ -97,6 +99,11 @@ class Checkpoints:
             check = functools.partial(manifest_fault, folder, required=CHECKPOINT_FILES)
             fault = self.world.first_fault(check)
             if fault is None:
+                if read_json(folder / CONFIG).get(ADAPTER) != adapter_facts(model):
+                    raise DataError(
+                        f"The adapters in {folder} belong to another model than this one.",
+                        f"Put that model back, or delete {self.folder} to begin again.",
+                    )
                 load_weights(model, folder)
                 optimizer.load_state_dict(_load_file(folder / OPTIMIZER))
                 _restore_random(folder / RNG)
@@ -240,7 +247,13 @@ def _save_weights(model: GPT, folder: Path, extra: dict[str, Any] | None = None)
         folder / MODEL,
     )
     facts = {FORMAT_KEY: FORMAT, "model": model.config.to_dict(), **(extra or {})}
+    if (adapter := adapter_facts(model)) is not None:
+        facts[ADAPTER] = adapter
     write_json(folder / CONFIG, facts)
+
+
+def adapter_facts(model: GPT) -> dict[str, Any] | None:
+    return model.facts if isinstance(model, AdaptedGPT) else None
 
 
 def save_tensors(

@@ -1,5 +1,7 @@
 """What every training stage shares: the context that it runs in, and a model with its optimizer."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from chatling.data.streaming import open_shards
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 from chatling.hardware.distributed import DistContext
+from chatling.model.adapter import AdaptedGPT, AdapterConfig
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import (
@@ -20,9 +23,9 @@ from chatling.optim.param_groups import (
     parameter_roles,
     resolve_optim,
 )
-from chatling.run_dir import RunFolder
+from chatling.run_dir import STAGES, RunFolder, read_manifest
 from chatling.tokenizer.bpe import Tokenizer
-from chatling.train.checkpoint import load_weights, open_model
+from chatling.train.checkpoint import MODEL, load_weights, open_model
 from chatling.train.runtime import RuntimeConfig
 from chatling.train.scaling import base_batch
 from chatling.train.trainer import Progress
@@ -79,17 +82,18 @@ def build(
     settings: OptimSettings,
     *,
     matrices_only: bool = False,
+    make: Callable[..., GPT] = GPT,
 ) -> tuple[GPT, Optimizer]:
     """A model with fresh weights (the same on every rank and device) and its optimizer, set up as
     the execution says.
 
     `matrices_only` lets nothing learn but the matrices of the blocks: embeddings, head and scales
-    stay as they are.
+    stay as they are. `make` is the model's class.
     """
     execution = context.execution
     if execution.device == "cpu":
         torch.set_num_threads(max(1, execution.threads // context.world.size))
-    model = GPT(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
+    model = make(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
     model.initialize(torch.Generator().manual_seed(context.seed))
     model = model.to(
         device=context.device,
@@ -97,7 +101,8 @@ def build(
     )
     roles = parameter_roles(model)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(not matrices_only or roles[name] == "matrix")
+        if matrices_only and roles[name] != "matrix":
+            parameter.requires_grad_(False)
     if execution.compile:
         model.compile_training()
     orthogonal = torch.bfloat16 if execution.dtype == "bfloat16" else torch.float32
@@ -105,13 +110,25 @@ def build(
 
 
 def build_from(
-    context: Context, stage: str, *, matrices_only: bool = False
+    context: Context,
+    stage: str,
+    *,
+    matrices_only: bool = False,
+    adapter: AdapterConfig | None = None,
 ) -> tuple[GPT, Optimizer]:
-    """The finished model of a stage and a new optimizer, with the rates of stages after base."""
+    """The finished model of a stage and a new optimizer, with the rates of stages after base. With
+    `adapter`, the model is frozen and adapters learn.
+    """
     folder = context.run.model(stage)
     shape = open_model(folder, context.world)
     settings = context.optim_settings(shape.width)
-    model, optimizer = build(context, shape, settings, matrices_only=matrices_only)
+    make: Callable[..., GPT] = GPT
+    if adapter is not None:
+        base = read_manifest(folder)[MODEL].sha256
+        origin, exported = context.recipe.origin, context.run.path / "exports" / f"{stage}-hf"
+        source = origin.source if origin and stage not in STAGES else str(exported.absolute())
+        make = functools.partial(AdaptedGPT, adapter=adapter, base=base, source=source)
+    model, optimizer = build(context, shape, settings, matrices_only=matrices_only, make=make)
     load_weights(model, folder)
     return model, optimizer
 

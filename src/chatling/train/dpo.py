@@ -87,7 +87,9 @@ class PreferenceOptimization(TrainingStage):
     def train(self, context: Context, start_from: str, train: Path, validation: Path) -> None:
         """Align the model of stage `start_from` with the pairs in the shards."""
         config, folder = self.config(context.recipe), context.run.model(start_from)
-        model, optimizer = build_from(context, start_from, matrices_only=config.matrices_only)
+        model, optimizer = build_from(
+            context, start_from, matrices_only=config.matrices_only, adapter=config.adapter
+        )
         batches, held_out = (
             preference_batches(context, config, shards, model.config)
             for shards in (train, validation)

@@ -20,6 +20,7 @@ from chatling.errors import DataError, RecipeError
 from chatling.evals.chat import sampled_scores
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine, SamplingParams
+from chatling.model.adapter import AdaptedGPT
 from chatling.model.config import ModelConfig, flops_per_token
 from chatling.model.gpt import GPT
 from chatling.model.losses import policy_gradient_loss
@@ -101,7 +102,9 @@ class Reinforcement(TrainingStage):
         """
         config, execution, world = self.config(context.recipe), context.execution, context.world
         folder = context.run.model(start_from)
-        model, optimizer = build_from(context, start_from, matrices_only=config.matrices_only)
+        model, optimizer = build_from(
+            context, start_from, matrices_only=config.matrices_only, adapter=config.adapter
+        )
         start, reference = (
             read_model(folder, model.config, device=execution.device, dtype=execution.torch_dtype)
             for _ in range(2)
@@ -260,6 +263,8 @@ def interpolate(model: GPT, start: Path, share: float) -> None:
 
     What was learned on purpose grows with the way; what noise did to other skills with its square.
     """
+    if isinstance(model, AdaptedGPT):
+        return model.weaken(share)
     before_it = read_model(start, model.config, device=str(model.embed_tokens.weight.device))
     for mine, before in zip(model.parameters(), before_it.parameters(), strict=True):
         mine.copy_(before.to(mine.dtype).lerp(mine, share))

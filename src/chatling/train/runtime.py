@@ -113,9 +113,10 @@ def choose_runtime(
     model: ModelConfig,
     steps: int,
     say: Callable[[str], None] = print,
+    rank: int = 0,
 ) -> RuntimeConfig:
     """Decide what the recipe leaves open. On a GPU, `say` gets a sentence on its attention kernels.
-    Raises MachineError for what this machine cannot do.
+    `rank` as of `micro_tokens`. Raises MachineError for what this machine cannot do.
     """
     check_machine(config, machine, steps)
     device = machine.device if config.device == "auto" else config.device
@@ -132,7 +133,7 @@ def choose_runtime(
         if config.kernel == "auto"
         else config.kernel
     )
-    micro = config.rows * model.context if config.rows else micro_tokens(machine, model)
+    micro = config.rows * model.context if config.rows else micro_tokens(machine, model, rank)
     return RuntimeConfig(device, dtype, kernel, compiled, config.threads or machine.cores, micro)
 
 
@@ -141,14 +142,15 @@ def even_rows(share: int, most: int) -> int:
     return next(rows for rows in range(max(1, min(share, most)), 0, -1) if share % rows == 0)
 
 
-def micro_tokens(machine: Machine, model: ModelConfig) -> int:
-    """Tokens of the largest micro-batch that fits, a whole number of rows. Raises MachineError when
-    not even one row does.
+def micro_tokens(machine: Machine, model: ModelConfig, rank: int = 0) -> int:
+    """Tokens of the largest micro-batch that fits, a whole number of rows; where only adapters
+    learn, of a `rank`. Raises MachineError when not even one row does.
     """
     element = 2 if machine.bf16_is_fast else 4
     one, two = (activation_memory(model, rows, element) for rows in (1, 2))
     row = two - one
-    fixed = model_memory(model, training=True) + one - row + logits_memory(model, rows=1)
+    state = model_memory(model, training=True, rank=rank)
+    fixed = state + one - row + logits_memory(model, rows=1)
     fit = int((0.85 * machine.memory - fixed) // row)
     if fit < 1:
         raise MachineError(

@@ -17,7 +17,7 @@ from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.context import Context
 from chatling.train.datasets import open_fetcher
 from chatling.train.runtime import RuntimeConfig, choose_runtime
-from chatling.train.stage_base import Job, planned_steps
+from chatling.train.stage_base import Job, adapter_rank, planned_steps
 from chatling.train.trainer import Progress
 
 
@@ -66,7 +66,9 @@ def open_context(job: Job, *, core: bool = False) -> Context:
                 planned = recipe.model.resolve(recipe.tokenizer.vocab_size)
                 steps = planned_steps(job.stages, recipe, planned)
                 say = job.progress.message
-                stored = choose_runtime(recipe.machine, machine, model, steps, say).to_dict()
+                rank = adapter_rank(job.stages, recipe)
+                chosen = choose_runtime(recipe.machine, machine, model, steps, say, rank)
+                stored = chosen.to_dict()
     stored = job.world.broadcast_object(stored)
     assert stored is not None
     job.save_runtime(stored)

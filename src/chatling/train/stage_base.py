@@ -16,11 +16,13 @@ from chatling.data.loaders import MicroBatch, StepSource
 from chatling.evals.bpb import score_tokens
 from chatling.hardware.detect import peak_memory
 from chatling.hardware.distributed import DistContext, main_process_first
-from chatling.model.config import ModelConfig, model_memory
+from chatling.model.adapter import AdaptedGPT, merged
+from chatling.model.config import ModelConfig, adapter_parameters, model_memory
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
 from chatling.optim.schedule import Schedule
 from chatling.run_dir import RunFolder
+from chatling.train.adapter_files import save_adapter
 from chatling.train.callbacks import LiveEvals
 from chatling.train.charts import ACCURACY, BPB, LOSS, OPTIMIZATION, Chart
 from chatling.train.checkpoint import save_model, whole_checkpoint
@@ -230,9 +232,14 @@ class TrainingStage(Stage, ABC):
     @abstractmethod
     def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan: ...
 
+    def rank(self, recipe: Recipe) -> int:
+        """Of the adapters that learn; 0 where the model itself does."""
+        adapter = getattr(self.config(recipe), "adapter", None)
+        return adapter.rank if adapter else 0
+
     def disk(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> int:
         """The newest checkpoints, the best one and the finished model, and the token shards."""
-        kept = checkpoint_bytes(model) * (recipe.loop.keep + 1)
+        kept = checkpoint_bytes(model, self.rank(recipe)) * (recipe.loop.keep + 1)
         return kept + model_memory(model, training=False) + self.plan(recipe, model, survey).data
 
     def start_from(self, job: Job) -> str:
@@ -248,9 +255,18 @@ class TrainingStage(Stage, ABC):
         return there[-1] if there else ORIGIN
 
 
-def checkpoint_bytes(model: ModelConfig) -> int:
-    """Weights and optimizer state, but no gradients."""
+def checkpoint_bytes(model: ModelConfig, rank: int = 0) -> int:
+    """Weights and optimizer state, but no gradients. Of adapters of a rank, theirs alone."""
+    if rank:
+        return 2 * 4 * adapter_parameters(model, rank)
     return model_memory(model, training=True) - model_memory(model, training=False)
+
+
+def adapter_rank(stages: Iterable[Stage], recipe: Recipe) -> int:
+    """The largest rank of the adapters, if all training is of adapters; else 0."""
+    training = [s for s in stages if isinstance(s, TrainingStage) and s.enabled(recipe)]
+    ranks = [stage.rank(recipe) for stage in training]
+    return max(ranks) if ranks and all(ranks) else 0
 
 
 def token_bytes(model: ModelConfig) -> int:
@@ -333,4 +349,6 @@ def train_stage(
                 "seconds": state.seconds,
                 "peak_memory": peak_memory(context.execution.device),
             }
-            save_model(model, run.model(stage.name), facts)
+            if isinstance(model, AdaptedGPT):
+                save_adapter(model, run.stage(stage.name) / "adapter")
+            save_model(merged(model), run.model(stage.name), facts)

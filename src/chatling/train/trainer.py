@@ -314,7 +314,8 @@ class Trainer:
             total += value.detach()
         if not micro_batches:  # this rank has nothing to learn from, others may have
             for parameter in self.model.parameters():
-                parameter.grad = torch.zeros_like(parameter)
+                if parameter.requires_grad:
+                    parameter.grad = torch.zeros_like(parameter)
         return self.world.all_reduce(total) / count, self.optimizer.reduce_gradients()
 
 
