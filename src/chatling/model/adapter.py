@@ -85,7 +85,7 @@ class AdaptedGPT(GPT):
             each.lora_A.weight.uniform_(-bound, bound, generator=generator)
             each.lora_B.weight.zero_()
 
-    def state_dict(self, *args: Any, **options: Any) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **options: Any) -> dict[str, Tensor]:  # type: ignore[override]
         found = super().state_dict(*args, **options)
         return {name: tensor for name, tensor in found.items() if ".lora_" in name}
 

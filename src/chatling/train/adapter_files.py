@@ -76,20 +76,19 @@ def add_adapter(model: GPT, folder: Path) -> None:
     while tensors:
         name = next(iter(tensors))
         place = name.removeprefix(PREFIX).rpartition(".lora_")[0]
-        pair = [tensors.pop(f"{PREFIX}{place}.lora_{half}.weight", None) for half in "AB"]
-        matrix = matrices.get(f"{place}.weight")
-        if place.rpartition(".")[2] not in ADAPTED or matrix is None or not _fit(*pair, matrix):
+        low, high = (tensors.pop(f"{PREFIX}{place}.lora_{half}.weight", None) for half in "AB")
+        matrix = matrices.get(f"{place}.weight") if place.endswith(ADAPTED) else None
+        if low is None or high is None or matrix is None or not _fit(low, high, matrix):
             raise DataError(
                 f"{path} holds {name[:200]}, which does not fit the model that it names.",
                 f"Adapters of {', '.join(ADAPTED)} are read.",
             )
-        low, high = (half.float() for half in pair if half is not None)
-        matrix += scale * (high @ low)
+        matrix += scale * (high.float() @ low.float())
 
 
-def _fit(low: Tensor | None, high: Tensor | None, matrix: Tensor) -> bool:
-    """Whether two factors, both there and finite, have a product of the matrix's shape."""
-    if low is None or high is None or low.dim() != 2 or high.dim() != 2:
+def _fit(low: Tensor, high: Tensor, matrix: Tensor) -> bool:
+    """Whether two factors are finite and have a product of the matrix's shape."""
+    if low.dim() != 2 or high.dim() != 2:
         return False
     shapes = (*high.shape, *low.shape) == (len(matrix), len(low), len(low), matrix.shape[1])
     floats = low.is_floating_point() and high.is_floating_point()
@@ -114,6 +113,6 @@ def _scale(folder: Path) -> float:
                 "Train adapters of plain LoRA, or merge them with peft and import the result.",
             )
     rank, alpha = found.get("r"), found.get("lora_alpha")
-    if type(rank) is not int or rank < 1 or type(alpha) not in (int, float):
+    if type(rank) is not int or rank < 1 or not isinstance(alpha, int | float):
         raise DataError(f"{folder / CONFIG} has no rank r and lora_alpha.")
     return float(alpha) / rank
