@@ -28,7 +28,7 @@ from command_lines import (
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [
     ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "CHANGELOG.md")
-] + sorted((ROOT / "docs").glob("*.md"))
+] + sorted((ROOT / "docs").rglob("*.md"))
 
 CODE_ENDINGS = "py|md|toml|cpp|css|js|svg|png|txt|csv"
 OWN_ENDINGS = (
