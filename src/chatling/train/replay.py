@@ -19,10 +19,8 @@ from chatling.hardware.distributed import DistContext
 from chatling.model.gpt import GPT
 from chatling.train.batch_sources import finetune_batches
 from chatling.train.context import Context
-from chatling.train.stage_base import Job
+from chatling.train.stage_base import Job, Stage
 from chatling.train.trainer import Loss
-
-REPLAYED = "sft"
 
 
 @dataclass(frozen=True)
@@ -38,7 +36,7 @@ class Replay:
     def of(job: Job) -> Replay | None:
         """None when the recipe has no SFT."""
         config = job.recipe.sft
-        return None if config is None else Replay(config, job.shards(REPLAYED, "train"))
+        return None if config is None else Replay(config, job.shards(_replayed(job).name, "train"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,12 @@ class Replayed:
 
 def prepare_replay(job: Job) -> None:
     """The shards were written before; what is damaged is written again."""
-    next(stage for stage in job.stages if stage.name == REPLAYED).prepare(job)
+    _replayed(job).prepare(job)
+
+
+def _replayed(job: Job) -> Stage:
+    """The stage whose table is [sft]."""
+    return next(stage for stage in job.stages if stage.config(job.recipe) is job.recipe.sft)
 
 
 def with_replay(
