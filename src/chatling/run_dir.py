@@ -217,11 +217,15 @@ class RunFolder:
         """The finished model of a stage: model.safetensors + config.json."""
         return self.path / stage / "model"
 
+    def finished_stages(self) -> list[str]:
+        """The stages that have a finished model, the most advanced one last."""
+        return [stage for stage in STAGES if (self.model(stage) / MANIFEST).exists()]
+
     def finished_stage(self, name: str | None = None) -> str:
         """The stage asked for, checked, or the most advanced one that has a finished model. Raises
         RunError.
         """
-        there = [stage for stage in STAGES if (self.model(stage) / MANIFEST).exists()]
+        there = self.finished_stages()
         if name is None and not there:
             raise RunError(
                 f"Run {self.name!r} has no finished model yet.",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from chatling.commands.common import Command, UsageError, command_parser
 from chatling.errors import MachineError, nearest
 from chatling.evals.config import FULL, write_results
-from chatling.run_dir import MANIFEST, STAGES, RunFolder, write_json
+from chatling.run_dir import STAGES, RunFolder, write_json
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -199,9 +199,7 @@ def _parse(command: Command, words: list[str]) -> argparse.Namespace:
 def _stages(folder: RunFolder, asked: str | None) -> list[str]:
     if asked != ALL:
         return [folder.finished_stage(asked)]
-    return [stage for stage in STAGES if (folder.model(stage) / MANIFEST).exists()] or [
-        folder.finished_stage()
-    ]
+    return folder.finished_stages() or [folder.finished_stage()]
 
 
 def _fetcher(recipe: Recipe) -> Callable[[], Fetcher]:
