@@ -15,7 +15,7 @@ import pytest
 from chatling.cli import COMMANDS, main
 from chatling.commands.common import Command
 from chatling.errors import Interrupted
-from chatling.hardware.openmp import SPINS
+from chatling.hardware.environment import SETTINGS
 from chatling.run_dir import RunFolder, building_folder, find_run
 
 
@@ -44,37 +44,27 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("own", "spins"),
-    [
-        ({}, str(SPINS)),
-        ({"GOMP_SPINCOUNT": "7"}, "7"),
-        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
-    ],
-)
-@pytest.mark.parametrize(
     "start", ["from chatling.cli import main; main(['--version'])", "from chatling import LLM"]
 )
-def test_waiting_threads_sleep_soon_unless_the_user_says_how_they_wait(
-    own: dict[str, str], spins: str, start: str
-) -> None:
-    """Both for commands and for the Python API, before torch reads it."""
-    unset = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+def test_settings_are_there_before_torch_reads_them(start: str) -> None:
+    """Both for commands and for the Python API."""
+    ours = [name for chosen, _ in SETTINGS for name in chosen]
     code = (
         "import builtins, os, sys; found, real = [], builtins.__import__\n"
         "def note(name, *rest):\n"
-        "    if name == 'torch' and not found: found.append(os.environ.get('GOMP_SPINCOUNT'))\n"
+        f"    if name == 'torch' and not found: found.append({{*{ours}}} <= os.environ.keys())\n"
         "    return real(name, *rest)\n"
         f"builtins.__import__ = note\n{start}\nimport torch; print(found[0])"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
-        env=unset | own,
+        env={name: value for name, value in os.environ.items() if name not in ours},
         capture_output=True,
         text=True,
         timeout=120,
         check=True,
     )
-    assert done.stdout.splitlines()[-1] == spins
+    assert done.stdout.splitlines()[-1] == "True"
 
 
 @pytest.mark.parametrize("name", COMMANDS)

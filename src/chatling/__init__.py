@@ -28,9 +28,9 @@ def __getattr__(name: str) -> Any:
     """The Python API, imported when it is used: `chatling --help` need not wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from chatling.hardware.openmp import set_wait_policy
+    from chatling.hardware.environment import set_environment
 
-    set_wait_policy()
+    set_environment()
     from chatling import llm
 
     return getattr(llm, name)

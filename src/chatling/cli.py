@@ -11,7 +11,7 @@ from typing import Any
 
 from chatling.commands.common import Command, UsageError
 from chatling.errors import ChatlingError, nearest
-from chatling.hardware.openmp import set_wait_policy
+from chatling.hardware.environment import set_environment
 
 _COMMANDS = (
     Command(
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
     warnings.showwarning = _note
-    set_wait_policy()
+    set_environment()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # what a terminal's encoding lacks ends no command
     try:

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from chatling.model import attention
 from chatling.model.attention import attend, rotary_tables, rotate
 
 
@@ -35,6 +36,13 @@ def test_equals_brute_force(kernel: str, window: int, kv_heads: int) -> None:
     torch.testing.assert_close(
         attend(q, k, v, window, kernel), brute_force(q, k, v, window), rtol=1e-10, atol=1e-10
     )  # type: ignore[arg-type]
+
+
+def test_flex_runs_compiled_or_not_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uncompiled it would make the scores of all pairs of tokens."""
+    monkeypatch.setattr(attention, "_flex", lambda *_: pytest.fail("flex was called uncompiled"))
+    q, k, v = torch.randn(3, 1, 9, 2, 4).unbind()
+    assert torch.equal(attend(q, k, v, 3, "flex"), attend(q, k, v, 3, "sdpa"))
 
 
 def test_rotation_depends_on_distance_only() -> None:

@@ -5,7 +5,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-import chatling.inference.kv_cache as kv_cache_module
 import chatling.model.attention as attention_module
 import chatling.model.gpt as gpt_module
 
@@ -82,6 +81,6 @@ def _apply(module: nn.Module, change: Any, recurse: bool = True) -> nn.Module:
 
 def install() -> None:
     gpt_module.norm, attention_module._flex = norm, _flex
-    attention_module.F = kv_cache_module.F = Functional  # type: ignore[misc, assignment]
+    attention_module.F = Functional  # type: ignore[misc, assignment]
     nn.Module._apply = _apply  # type: ignore[method-assign, assignment]
     torch._C._ensureCUDADeviceGuardSet()

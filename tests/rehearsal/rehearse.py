@@ -43,6 +43,7 @@ from chatling.evals.loglikelihood import ModelScorer, Question  # noqa: E402
 from chatling.hardware.distributed import DistContext  # noqa: E402
 from chatling.inference import model_runner  # noqa: E402
 from chatling.inference.model_runner import ModelRunner, PromptBlock  # noqa: E402
+from chatling.model.attention import attend  # noqa: E402
 from chatling.model.config import ModelConfig  # noqa: E402
 from chatling.model.gpt import GPT  # noqa: E402
 from chatling.optim.schedule import Schedule  # noqa: E402
@@ -341,6 +342,18 @@ def scoring(recipe: str, depth: int) -> dict[str, Any]:
     return found | {"validation_copies": len(memory.copies) - copies, "reads": dict(READS)}
 
 
+def masked(kv_heads: int) -> dict[str, Any]:
+    """Attention over windows, forward and backward: bytes beside queries, keys and values."""
+    memory = Memory()
+    with FakeTensorMode(allow_non_fake_inputs=True), memory:
+        q, k, v = (
+            torch.empty(2, 4096, heads, 64, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+            for heads in (8, kv_heads, kv_heads)
+        )
+        attend(q, k, v, 1024, "sdpa").sum().backward()
+    return {"peak": memory.peak, "scores": 4 * 2 * 8 * 4096 * 4096}
+
+
 def main() -> None:
     cuda_kernels.install()
     torch.cuda.set_device = lambda device: None  # type: ignore[assignment]
@@ -365,7 +378,7 @@ def main() -> None:
         print(json.dumps({"seconds": round(time.process_time() - begun, 1), **found}), flush=True)
 
 
-CASES = {"training": training, "decoding": decoding, "scoring": scoring}
+CASES = {"training": training, "decoding": decoding, "scoring": scoring, "masked": masked}
 
 if __name__ == "__main__":
     main()

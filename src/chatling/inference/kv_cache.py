@@ -5,10 +5,10 @@ forward pass sees of them.
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from chatling.inference import cpu_kernels
+from chatling.model.attention import masked_attention
 from chatling.model.config import ModelConfig
 
 # Attention reads a multiple of this many positions, enough for the longest row; the rest is masked.
@@ -168,9 +168,7 @@ class Pass:
         if self.cache.on_cpu and q.shape[1] == 1:
             out = _attend_plainly(queries, keys, values, mask)
         else:
-            out = F.scaled_dot_product_attention(
-                queries, keys, values, attn_mask=mask, enable_gqa=q.shape[2] != k.shape[2]
-            )
+            out = masked_attention(queries, keys, values, mask)
         return out.transpose(1, 2).to(q.dtype)
 
     def _store(self, storage: Tensor, fresh: Tensor) -> None:

@@ -54,27 +54,41 @@ def visible(queries: int, window: int, device: torch.device) -> Tensor:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, window: int, kernel: Kernel) -> Tensor:
     """Causal attention of q (B, T, H, E) over k, v (B, T, K, E); returns (B, T, H, E)."""
-    length, grouped = q.shape[1], q.shape[2] != k.shape[2]
+    length = q.shape[1]
     if window >= length:
         window = 0
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if kernel == "plain":
         out = _plain(q, k, v, window)
-    elif kernel == "flex" and window:
-        out = _flex(q, k, v, window)
-    elif window:
-        out = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=visible(length, window, q.device), enable_gqa=grouped
-        )
-    else:
+    elif not window:
+        grouped = q.shape[1] != k.shape[1]
         out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=grouped)
+    elif kernel == "flex" and torch.compiler.is_compiling():  # uncompiled it makes all scores
+        out = _flex(q, k, v, window)
+    else:
+        out = masked_attention(q, k, v, visible(length, window, q.device))
     return out.transpose(1, 2)
+
+
+def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+    """Attention of q (B, H, T, E) over k, v (B, K, L, E) where a mask says so."""
+    if q.is_cuda:  # no fast kernel there takes a mask and shared heads
+        k, v = _for_each_head(q, k, v)
+    grouped = q.shape[1] != k.shape[1]
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
+
+
+def _for_each_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """k and v (B, K, T, E) as (B, H, T, E)."""
+    groups = q.shape[1] // k.shape[1]
+    if groups == 1:
+        return k, v
+    return k.repeat_interleave(groups, dim=1), v.repeat_interleave(groups, dim=1)
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """Two matrix products and a masked softmax: the fastest there is on a CPU at short contexts."""
-    if q.shape[1] != k.shape[1]:
-        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], dim=1) for x in (k, v))
+    k, v = _for_each_head(q, k, v)
     scores = q @ k.transpose(-2, -1)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * q.shape[-1] ** -0.5
     scores = scores.masked_fill(~visible(q.shape[2], window, q.device), float("-inf"))

@@ -317,9 +317,8 @@ def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) ->
     c = config
     kv_width = c.kv_heads * c.head_width
     # the residual stream before and after attention, what each is normed to, attention's output;
-    # q, k, v; the MLP before and after its activation
-    per_token = (6 * c.width + 2 * kv_width + 2 * c.mlp_width) * element_bytes
-    per_token += 4 * (c.width + kv_width)  # q and k, rotated in fp32
+    # q, k, v; q and k rotated; the MLP before and after its activation
+    per_token = (7 * c.width + 3 * kv_width + 2 * c.mlp_width) * element_bytes
     per_token += c.width * element_bytes if c.layer_scalars else 0
     value_layers = sum(c.has_value_embedding(layer) for layer in range(c.depth))
     ends = 8 * c.width + value_layers * kv_width  # embeddings, and the last states with theirs

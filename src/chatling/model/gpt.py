@@ -69,7 +69,7 @@ class Attention(nn.Module):
             gate = 3 * torch.sigmoid(self.value_gate(x[..., : self.value_gate.in_features]))
             v = v + gate[..., None] * value_embedding.view(heads)
         q, k = (norm(rotate(t, cos, sin), c.norm_eps) * c.qk_scale for t in (q, k))
-        q, k = q.to(v.dtype), k.to(v.dtype)  # rotated and normed in fp32
+        q, k = q.to(v.dtype), k.to(v.dtype)  # on a processor rotated and normed in fp32
         y = (
             attend(q, k, v, self.window, self.kernel)
             if cache is None
@@ -171,6 +171,8 @@ class GPT(nn.Module):
                 self.cos[cache.positions][:, :, None],
                 self.sin[cache.positions][:, :, None],
             )
+        if ids.is_cuda:  # rotated in fp32, q and k are kept in fp32: a tenth of what a block keeps
+            cos, sin = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
         x = norm(self.embed_tokens(ids).to(self.compute_dtype), c.norm_eps)
         if c.smear:
             # (B, T, D) of each token's predecessor, zeros before the first
