@@ -45,11 +45,11 @@ TINY = [
         "--sft.validation-conversations",
         "8",
     ],
-    *["--loop.save-every", "3", "--loop.evaluate-every", "9"],
+    *["--loop.save-every", "3", "--loop.evaluate-every", "20"],
     *["--machine.compile", "off", "--machine.kernel", "plain", "--machine.threads", "1"],
 ]
 ALIGNED = [  # the stages after SFT
-    *["--dpo.pairs", "200", "--dpo.validation-pairs", "40", "--dpo.evaluate-every", "3"],
+    *["--dpo.pairs", "200", "--dpo.validation-pairs", "40", "--dpo.evaluate-every", "4"],
     *[
         "--rl.steps",
         "5",

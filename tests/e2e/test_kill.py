@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+
+from .conftest import short_recipe
 
 STAGES = ("base", "mid", "sft", "dpo", "rl")
 HALF_WRITTEN = [
@@ -49,9 +51,9 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def steps_done(run: Path) -> int:
-    """Whole lines in the metrics of all stages."""
-    logs = [run / stage / "metrics.jsonl" for stage in STAGES]
+def steps_done(run: Path, stages: Sequence[str] = STAGES) -> int:
+    """Whole lines in the metrics of these stages."""
+    logs = [run / stage / "metrics.jsonl" for stage in stages]
     return sum(log.read_bytes().count(b"\n") for log in logs if log.exists())
 
 
@@ -61,8 +63,11 @@ def on_a_small_disk(command: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("steps", "patterns"),
-    [(1, HALF_WRITTEN[2:3]), pytest.param(10, HALF_WRITTEN, marks=pytest.mark.slow)],
+    ("stages", "steps", "patterns"),
+    [
+        (STAGES[:3], 1, HALF_WRITTEN[2:3]),
+        pytest.param(STAGES, 10, HALF_WRITTEN, marks=pytest.mark.slow),
+    ],
 )
 def test_kills_leave_the_weights_as_they_would_have_been(
     trained: Callable[..., Path],
@@ -70,12 +75,16 @@ def test_kills_leave_the_weights_as_they_would_have_been(
     finish: Callable[[list[str]], str],
     environment: dict[str, str],
     tmp_path: Path,
+    stages: tuple[str, ...],
     steps: int,
     patterns: list[str],
 ) -> None:
+    """A run without the stages after SFT has the same first stages as the whole one."""
     whole = trained()
-    total = steps_done(whole)
+    total = steps_done(whole, stages)
     assert total > 40
+    recipe = "pocket" if stages == STAGES else short_recipe(tmp_path)
+    command = on_a_small_disk(tiny_run("killed", recipe=recipe, aligned=stages == STAGES))
     dice = random.Random(0)
     run, killed = tmp_path / "runs/killed", 0
     moments: list[int | str] = [
@@ -84,7 +93,6 @@ def test_kills_leave_the_weights_as_they_would_have_been(
         *patterns[3:],
     ]
     for moment in moments:
-        command = on_a_small_disk(tiny_run("killed"))
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -102,8 +110,8 @@ def test_kills_leave_the_weights_as_they_would_have_been(
         if process.returncode == 0:  # a later stage's folder may have been there and gone
             break
     assert killed >= steps
-    finish(on_a_small_disk(tiny_run("killed")))
-    for stage in STAGES:
+    finish(command)
+    for stage in stages:
         expected, resumed = (
             load_file(folder / stage / "model/model.safetensors") for folder in (whole, run)
         )

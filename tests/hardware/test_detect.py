@@ -105,7 +105,7 @@ def test_the_rate_counts_two_operations_a_multiply(monkeypatch: pytest.MonkeyPat
     ticks = iter(range(1000))
     monkeypatch.setattr(module.time, "perf_counter", lambda: float(next(ticks)))
     device: Device = "cpu"
-    assert gemm_tflops(device, torch.float32, seconds=0.1) == pytest.approx(2 * 1024**3 / 1e12)
+    assert gemm_tflops(device, torch.float32, seconds=0.1) == pytest.approx(2 * 256**3 / 1e12)
 
 
 def test_the_share_of_the_cores_falls_when_others_want_them() -> None:

@@ -5,12 +5,14 @@ killed and resumed, charted and reported, and leaves the other stages' fingerpri
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from chatling.config.recipe import Recipe
 from chatling.config.stages import BaseConfig, LoopConfig, MachineConfig
+from chatling.data.config import POCKET
 from chatling.errors import Interrupted, RecipeError
 from chatling.model.config import ModelConfig, ModelRecipe, flops_per_token
 from chatling.optim.schedule import Schedule
@@ -23,6 +25,8 @@ from chatling.report.collect import collect
 from chatling.run_dir import MANIFEST, RunFolder
 from chatling.run_dir import STAGES as ORDER
 from chatling.tokenizer.train import TokenizerConfig
+from chatling.toy.corpus import write_corpus
+from chatling.toy.dataset import BUILT_IN
 from chatling.train.batch_sources import packed_batches
 from chatling.train.charts import LOSS, Chart
 from chatling.train.context import build_from
@@ -110,6 +114,8 @@ def test_it_is_planned_and_checked() -> None:
 def test_it_runs_resumes_and_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHATLING_HOME", str(tmp_path))
     monkeypatch.setattr("chatling.hardware.detect.gemm_tflops", lambda device, dtype: 1.0)
+    small = partial(write_corpus, characters=60_000)
+    monkeypatch.setitem(BUILT_IN, POCKET, replace(BUILT_IN[POCKET], write_corpus=small))
     whole = run_recipe(RECIPE, "whole", stages=WITH_AGAIN)
 
     def stopped(self: Again, job: Job) -> None:

@@ -45,6 +45,11 @@ class Died(Exception):
     pass
 
 
+@pytest.fixture(autouse=True)
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "MOST_TOKENS", 6)
+
+
 def train(
     folder: Path,
     name: str = "base",

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from chatling.errors import MachineError
 
@@ -224,20 +225,30 @@ def has_compiler() -> bool:
 
 def gemm_tflops(device: Device, dtype: torch.dtype, seconds: float = 0.1) -> float:
     """Best rate over repeated square matrix products, in TFLOP/s. A size that fills the device,
-    small enough for a slow CPU.
+    small enough for a slow CPU; a CPU that emulates the dtype is timed on a smaller one.
     """
-    size = {"cuda": 8192, "mps": 2048, "cpu": 1024}[device]
-    a, b = (torch.randn(size, size, device=device, dtype=torch.float32).to(dtype) for _ in range(2))
-    best, end = float("inf"), time.perf_counter() + seconds
-    rounds = 0
-    # the first round warms up; the best one is the least disturbed
+    whole = {"cuda": 8192, "mps": 2048, "cpu": 1024}[device]
+    # emulated bf16 takes seconds for a product of 1,024
+    for size in (whole // 4, whole) if device == "cpu" else (whole,):
+        a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        best = _fastest_product(a, b, seconds)
+        if best * 4**3 > seconds:
+            break
+    return 2 * size**3 / best / 1e12
+
+
+def _fastest_product(a: Tensor, b: Tensor, seconds: float) -> float:
+    """Seconds of the fastest of at least three products, unless one takes longer than allowed: the
+    first warms up, the best is the least disturbed.
+    """
+    best, end, rounds = float("inf"), time.perf_counter() + seconds, 0
     while rounds < 3 or time.perf_counter() < end:
         start = time.perf_counter()
         _ = a @ b
-        if device != "cpu":
-            getattr(torch, device).synchronize()
+        if a.device.type != "cpu":
+            getattr(torch, a.device.type).synchronize()
         best = min(best, time.perf_counter() - start)
         rounds += 1
         if best > seconds:
             break
-    return 2 * size**3 / best / 1e12
+    return best

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -101,7 +101,11 @@ def curves(
     lines = [line for line in lines if len(line.x)]
     if max((len(line.x) for line in lines), default=0) < 2:
         return None  # a point is no curve: tables have it
-    with _canvas(HEIGHT) as (figure, axes):
+    # fixed margins: a layout that measures its labels takes as long again as the drawing
+    with _canvas(HEIGHT, layout="none") as (figure, axes):
+        figure.subplots_adjust(
+            left=60 / WIDTH, right=1 - 12 / WIDTH, bottom=42 / HEIGHT, top=1 - 12 / HEIGHT
+        )
         for line, color in zip(lines, cycle(SERIES), strict=False):
             x_means, y_means = _binned(line.x, line.y)
             smooth = len(x_means) >= SMOOTH_FROM and not line.dots
@@ -180,7 +184,9 @@ def bars(
 
 
 @contextlib.contextmanager
-def _canvas(height: float) -> Iterator[tuple[Canvas, Axes]]:
+def _canvas(
+    height: float, layout: Literal["constrained", "none"] = "constrained"
+) -> Iterator[tuple[Canvas, Axes]]:
     """A matplotlib figure with one pair of axes, `height` points high, in the page's style; global
     settings stay as they are.
     """
@@ -198,7 +204,7 @@ def _canvas(height: float) -> Iterator[tuple[Canvas, Axes]]:
         "axes.axisbelow": True,
     }
     with matplotlib.rc_context(style | {"axes.spines.top": False, "axes.spines.right": False}):
-        figure = Canvas(figsize=(WIDTH / 72, height / 72), layout="constrained")
+        figure = Canvas(figsize=(WIDTH / 72, height / 72), layout=layout)
         axes = figure.subplots()
         for each in (figure, axes):
             each.patch.set_visible(False)
@@ -209,9 +215,11 @@ def _svg(figure: Canvas, name: str) -> str:
     """The figure's SVG element: sized by the page, its colors variables, its ids its own among
     those of other figures.
     """
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     out = io.StringIO()
     unstamped = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(out, format="svg", metadata=unstamped)
+    FigureCanvasSVG(figure).print_svg(out, metadata=unstamped)  # savefig would draw twice
     text = out.getvalue()
     text = text[text.index("<svg") :]
     # Its own style would rule the page.
