@@ -82,8 +82,10 @@ def test_several_answers_with_log_probabilities(client: openai.OpenAI) -> None:
 
 
 def test_any_json_object_and_plain_text(client: openai.OpenAI) -> None:
+    asked = [{"role": "system", "content": "Answer in JSON."}, *MESSAGES]
     for seed in range(3):
-        choice = ask(client, {"type": "json_object"}, extra_body={"seed": seed}).choices[0]
+        extra = {"seed": seed, "messages": asked}
+        choice = ask(client, {"type": "json_object"}, extra_body=extra).choices[0]
         assert choice.message.content.startswith("{")
         if choice.finish_reason == "stop":
             assert isinstance(json.loads(choice.message.content), dict)
@@ -104,6 +106,7 @@ def test_a_plain_completion(server: Running) -> None:
         ({"type": "xml"}, "must be 'text'", "response_format.type"),
         ({}, "type is missing", "response_format.type"),
         ({"type": "json_schema"}, "json_schema is missing", "response_format.json_schema"),
+        ({"type": "json_object"}, "json_object a message must ask for JSON", "messages"),
         (
             {"type": "json_schema", "json_schema": {"name": "it"}},
             "schema is missing",

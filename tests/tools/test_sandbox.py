@@ -4,6 +4,7 @@ HumanEval's own solutions through it.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import ctypes.util
 import gzip
@@ -149,7 +150,8 @@ def _temporary_folders() -> set[str]:
 def _children() -> set[int]:
     found = set()
     for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text().split()}
+        with contextlib.suppress(FileNotFoundError):  # a thread may end while it is looked at
+            found |= {int(pid) for pid in (task / "children").read_text().split()}
     return found
 
 

@@ -316,6 +316,19 @@ class ChatRequest(SamplingFields):
             raise wrong("top_logprobs needs logprobs to be true", "top_logprobs")
         return self
 
+    @model_validator(mode="after")
+    def _asks_for_json(self) -> ChatRequest:
+        """OpenAI's rule: a model that was not told would be forced into JSON it knows nothing of."""
+        if self.response_format is not None and self.response_format.type == "json_object":
+            parts = (part for message in self.messages for part in message.content_parts)
+            if not any("json" in part.text.lower() for part in parts):
+                raise wrong(
+                    "With response_format json_object a message must ask for JSON by that word;"
+                    " a json_schema needs none",
+                    "messages",
+                )
+        return self
+
 
 class CompletionRequest(SamplingFields):
     prompt: Prompt
