@@ -318,7 +318,7 @@ class ChatRequest(SamplingFields):
 
     @model_validator(mode="after")
     def _asks_for_json(self) -> ChatRequest:
-        """OpenAI's rule: a model that was not told would be forced into JSON it knows nothing of."""
+        """OpenAI's rule: a model that was not told would be forced into JSON unawares."""
         if self.response_format is not None and self.response_format.type == "json_object":
             parts = (part for message in self.messages for part in message.content_parts)
             if not any("json" in part.text.lower() for part in parts):
