@@ -102,7 +102,7 @@ def curves(
     if max((len(line.x) for line in lines), default=0) < 2:
         return None  # a point is no curve: tables have it
     # fixed margins: a layout that measures its labels takes as long again as the drawing
-    with _canvas(HEIGHT, layout="none") as (figure, axes):
+    with _canvas(HEIGHT, layout=None) as (figure, axes):
         figure.subplots_adjust(
             left=60 / WIDTH, right=1 - 12 / WIDTH, bottom=42 / HEIGHT, top=1 - 12 / HEIGHT
         )
@@ -185,7 +185,7 @@ def bars(
 
 @contextlib.contextmanager
 def _canvas(
-    height: float, layout: Literal["constrained", "none"] = "constrained"
+    height: float, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[tuple[Canvas, Axes]]:
     """A matplotlib figure with one pair of axes, `height` points high, in the page's style; global
     settings stay as they are.
