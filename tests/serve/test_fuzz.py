@@ -164,7 +164,7 @@ def neighbor(url: str) -> Iterator[Counter[str]]:
 
 def fuzz(server: Server, count: int) -> tuple[Counter[int], list[int]]:
     """(requests by their answer's status, bytes resident after each block)."""
-    url = f"http://localhost:{server.port}"
+    url = server.url
     generated = requests(url)
     statuses: Counter[int] = Counter()
     sizes: list[int] = []
@@ -203,7 +203,7 @@ def test_no_request_does_harm(pytestconfig: pytest.Config) -> None:
     count = pytestconfig.getoption("--fuzz-requests")
     with running_server() as server:
         start, files = time.monotonic(), open_files(server)
-        with neighbor(f"http://localhost:{server.port}") as answers:
+        with neighbor(server.url) as answers:
             statuses, sizes = fuzz(server, count)
         seconds = time.monotonic() - start
         part = max(1, len(sizes) // 4)  # the first one warms up

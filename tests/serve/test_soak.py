@@ -67,22 +67,22 @@ WRONG = (
 )
 
 
-async def client(port: int, chance: random.Random, until: float, counts: dict[str, int]) -> None:
+async def client(url: str, chance: random.Random, until: float, counts: dict[str, int]) -> None:
     while time.monotonic() < until:
         kind = chance.choices(("stream", "whole", "leave", "wrong", "look"), (40, 25, 20, 10, 5))[0]
         counts[kind] = counts.get(kind, 0) + 1
         with contextlib.suppress(ConnectionError):
             if kind == "look":
                 await get(
-                    port, chance.choice(("/metrics", "/v1/models", "/api/runs", "/", "/nowhere"))
+                    url, chance.choice(("/metrics", "/v1/models", "/api/runs", "/", "/nowhere"))
                 )
             elif kind == "wrong":
-                answer = await ask(port, chance.choice(WRONG), CHAT)
+                answer = await ask(url, chance.choice(WRONG), CHAT)
                 assert 400 <= answer.status < 500, answer
             else:
                 path, body = request(chance, kind != "whole")
                 answer = await ask(
-                    port,
+                    url,
                     body,
                     path,
                     leave_after=chance.choice((0, 0, 1, 5)) if kind == "leave" else None,
@@ -90,21 +90,21 @@ async def client(port: int, chance: random.Random, until: float, counts: dict[st
                 assert answer.status in (200, 429), answer
 
 
-async def disconnects(port: int, times: int) -> None:
+async def disconnects(url: str, times: int) -> None:
     chance = random.Random(1)
     for _ in range(times // 20):
         jobs = []
         for _ in range(20):
             path, body = request(chance, True)
-            jobs.append(ask(port, body | {"max_tokens": 60}, path, leave_after=chance.randrange(8)))
+            jobs.append(ask(url, body | {"max_tokens": 60}, path, leave_after=chance.randrange(8)))
         await asyncio.gather(*jobs, return_exceptions=True)
 
 
-async def idle(port: int) -> dict[str, int]:
+async def idle(url: str) -> dict[str, int]:
     """What the engine says once nothing runs any more."""
     ends = time.monotonic() + 20
     while True:
-        text = (await get(port, "/metrics"))[1]
+        text = (await get(url, "/metrics"))[1]
         stats = {
             name: int(float(value))
             for name, value in re.findall(
@@ -121,7 +121,7 @@ async def soak(server: Server, seconds: float) -> list[tuple[float, int]]:
     """(second, bytes resident) once a second under load."""
     start, counts = time.monotonic(), dict[str, int]()
     clients = [
-        asyncio.ensure_future(client(server.port, random.Random(i), start + seconds, counts))
+        asyncio.ensure_future(client(server.url, random.Random(i), start + seconds, counts))
         for i in range(CLIENTS)
     ]
     seen = []
@@ -136,16 +136,16 @@ async def soak(server: Server, seconds: float) -> list[tuple[float, int]]:
 def test_load_and_disconnects_leave_nothing_behind(pytestconfig: pytest.Config) -> None:
     with running_server("--max-batch-size", "8") as server:
         asyncio.run(soak(server, 20))  # allocators and caches find their size
-        asyncio.run(idle(server.port))
+        asyncio.run(idle(server.url))
         files, before = open_files(server), resident(server)
-        asyncio.run(disconnects(server.port, 500))
-        after_disconnects = asyncio.run(idle(server.port))
+        asyncio.run(disconnects(server.url, 500))
+        after_disconnects = asyncio.run(idle(server.url))
         print(
             f"500 disconnects: {before / 1e6:.1f} MB before, {resident(server) / 1e6:.1f} MB after;"
             f" {after_disconnects}"
         )
         seen = asyncio.run(soak(server, pytestconfig.getoption("--soak-seconds")))
-        stats = asyncio.run(idle(server.port))
+        stats = asyncio.run(idle(server.url))
         quarter = max(1, len(seen) // 4)
         early, late = (
             statistics.median(size for _, size in part)

@@ -20,7 +20,7 @@ BENCHES = {
     "busy": ("busy", "measure_busy", ()),
     "loss": ("train", "measure_loss_memory", ()),
     "decode": ("decode", "bench_decode", ()),
-    "serve": ("serve", "measure_serving", ()),
+    "serve": ("serve", "measure_serving", ("url", "run")),
     "encode": ("tokenizer", "bench_encode", ("files",)),
     "bpe": ("tokenizer", "bench_bpe_training", ("files",)),
     "packing": ("packing", "measure_packing", ()),
@@ -29,17 +29,21 @@ BENCHES = {
 
 
 def run_benches(
-    names: Sequence[str], folder: Path | None, run: str | None = None, bundle: Path | None = None
+    names: Sequence[str],
+    folder: Path | None,
+    run: str | None = None,
+    bundle: Path | None = None,
+    url: str | None = None,
 ) -> Rows:
     """The figures of the named benchmarks: {"measure", "value", "unit"}. `folder` holds parquet
     files of text; None: the built-in world.
 
-    `evals` measures the model of `run` on a CORE bundle. Raises DataError when a folder does not
-    hold what it should.
+    `evals` measures the model of `run` on a CORE bundle, `serve` the server at `url`. Raises
+    DataError when a folder does not hold what it should.
     """
     rows: Rows = []
     with _corpus(folder) as files:
-        given: dict[str, Any] = {"files": files, "run": run, "bundle": bundle}
+        given: dict[str, Any] = {"files": files, "run": run, "bundle": bundle, "url": url}
         for name in names:
             module, function, arguments = BENCHES[name]
             bench = getattr(importlib.import_module(f"chatling.bench.{module}"), function)

@@ -1,5 +1,6 @@
 """Measure this machine."""
 
+import re
 from pathlib import Path
 
 from chatling.commands.common import Command, UsageError, command_parser
@@ -22,7 +23,14 @@ def run(command: Command, words: list[str]) -> None:
         metavar="FOLDER",
         help="parquet files for encode and bpe; the built-in world",
     )
-    parser.add_argument("--run", metavar="RUN", help="evals: whose model; one with random weights")
+    parser.add_argument(
+        "--run",
+        metavar="RUN",
+        help="evals: whose model; one with random weights. serve --url: whose answers to compare",
+    )
+    parser.add_argument(
+        "--url", metavar="URL", help="serve: a server of any kind that runs; one is started"
+    )
     parser.add_argument(
         "--bundle", type=Path, metavar="FOLDER", help="evals: a CORE bundle; the built-in world's"
     )
@@ -35,12 +43,19 @@ def run(command: Command, words: list[str]) -> None:
                 nearest(name, list(BENCHES)) or f"There are {', '.join(BENCHES)}.",
             )
 
+    if given.url and (given.names != ["serve"] or not re.match("https?://[^/]", given.url)):
+        raise UsageError(
+            f"--url {given.url} does not go with this.",
+            "Write `chatling bench serve --url http://localhost:8000`.",
+        )
+
     import json
 
     from chatling.hardware.gpu import open_device
 
     open_device()  # a GPU that cannot be used is told, instead of measuring the processor
-    figures = run_benches(given.names or list(BENCHES), given.data, given.run, given.bundle)
+    names = given.names or list(BENCHES)
+    figures = run_benches(names, given.data, given.run, given.bundle, given.url)
     if given.json:
         print(json.dumps(figures, indent=1))
     else:
