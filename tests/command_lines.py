@@ -69,6 +69,7 @@ FOREIGN_FLAGS = {
         "--ro-bind",
         "--symlink",
     },
+    "hf": {"--local-dir"},
     "vllm": {"--model-impl"},
     "llama-server": {"--jinja", "--temp"},
     "styles": {"--ink", "--muted", "--grid", "--series-"},

@@ -13,11 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from hub_uploads import LARGE, Repository, Uploads
 
 CORPORA = ("karpathy/fineweb-edu-100b-shuffle", "karpathy/climbmix-400b-shuffle")
 COMMIT = hashlib.sha1(b"the mirror's only commit").hexdigest()
@@ -34,6 +36,7 @@ class Fault:
     times: int = 1
     cut: int | None = None  # the connection ends after so many bytes of the body
     status: int | None = None  # an answer instead of the file
+    error: str = "refused"  # what that says
     headers: dict[str, str] = field(
         default_factory=dict
     )  # with it, such as Retry-After or X-Error-Code
@@ -54,13 +57,18 @@ class RequestOptions:
 class Mirror:
     """The server with what it serves, what it was asked, and what it is to do wrong."""
 
+    token = "hf_" + "secret" * 5
+
     def __init__(self) -> None:
         self.files: dict[tuple[str, str], bytes | Path] = {}
         self.plain: dict[str, bytes] = {}
         self.gated: set[str] = set()  # repositories that want `token`
-        self.token = "hf_" + "secret" * 5
         self.faults: list[Fault] = []
         self.asked: list[RequestOptions] = []
+        # of models and Spaces, by ("model" or "space", name); what was pushed goes there
+        self.repositories: dict[tuple[str, str], Repository] = {}
+        self.blobs: dict[str, bytes] = {}
+        self.written: list[tuple[str, str, bytes]] = []
         self.closed = False
         self.redirect = False  # large files come from another host, as the Hub's do
         self._lock = threading.Lock()
@@ -131,7 +139,7 @@ class Mirror:
         self._server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Uploads):
     hub: Mirror
     protocol_version = "HTTP/1.1"
 
@@ -153,6 +161,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._file("/".join(parts[1:at]), "/".join(parts[at + 2 :]), moved=False)
         elif parts[0] == "elsewhere":
             self._file("/".join(parts[1:3]), "/".join(parts[3:]), moved=True)
+        elif parts[0] == "api" and parts[1] in ("models", "spaces"):
+            self._repository(parts[1].removesuffix("s"), "/".join(parts[2:4]))
+        elif parts[2:3] == ["resolve"]:
+            self._model_file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
         elif parts == ["api", "whoami-v2"]:
             right = self.headers.get("Authorization") == f"Bearer {self.hub.token}"
             self._answer(200 if right else 401, {}, b"{}")
@@ -167,24 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         siblings = []
         for (owner, path), _ in sorted(self.hub.files.items(), key=lambda item: item[0]):
             if owner == repo:
-                data = self.hub.content(repo, path)
-                large = path.endswith(
-                    (".parquet", ".gz")
-                )  # what the Hub keeps outside git, with a sha256
-                lfs = {
-                    "sha256": hashlib.sha256(data).hexdigest(),
-                    "size": len(data),
-                    "pointerSize": 134,
-                }
-                blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-                siblings.append(
-                    {
-                        "rfilename": path,
-                        "size": len(data),
-                        "blobId": blob,
-                        **({"lfs": lfs} if large else {}),
-                    }
-                )
+                siblings.append(_sibling(path, self.hub.content(repo, path), (".parquet", ".gz")))
         if not siblings:
             self._answer(401, {"X-Error-Code": "RepoNotFound"}, b'{"error":"Repository not found"}')
             return
@@ -205,6 +200,35 @@ class _Handler(BaseHTTPRequestHandler):
             fault = self.hub.fault(path)
             if not self._refused(repo if not moved else "", fault):
                 self._body(self.hub.content(repo, path), fault)
+
+    def _visible(self, kind: str, name: str) -> Repository | None:
+        """A repository, if it is there and the token may see it."""
+        found = self.hub.repositories.get((kind, name))
+        mine = self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+        if found is None or (found.private and not mine):
+            self._answer(404, {"X-Error-Code": "RepoNotFound"}, b'{"error":"Repository not found"}')
+            return None
+        return found
+
+    def _repository(self, kind: str, name: str) -> None:
+        if self._refused(name, self.hub.fault(name, listing=True)):
+            return
+        if found := self._visible(kind, name):
+            about = {
+                "id": name,
+                "sha": found.commits[-1],
+                "private": found.private,
+                "cardData": found.card_data,
+                "siblings": [_sibling(path, data, LARGE) for path, data in found.files.items()],
+            }
+            self._answer(200, {"Content-Type": "application/json"}, json.dumps(about).encode())
+
+    def _model_file(self, name: str, commit: str, path: str) -> None:
+        if found := self._visible("model", name):
+            if commit != found.commits[-1] or path not in found.files:
+                self._answer(404, {"X-Error-Code": "EntryNotFound"}, b"no such file")
+            else:
+                self._body(found.files[path], self.hub.fault(path))
 
     def _refused(self, repo: str, fault: Fault | None) -> bool:
         if fault and fault.status:
@@ -256,6 +280,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: tests read `asked`."""
+
+
+def _sibling(path: str, data: bytes, large: tuple[str, ...]) -> dict[str, object]:
+    """A file in a listing. Of those that the Hub keeps outside git, it tells a sha256."""
+    sha256 = hashlib.sha256(data).hexdigest()
+    lfs = {"lfs": {"sha256": sha256, "size": len(data), "pointerSize": 134}}
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    entry = {"rfilename": path, "size": len(data), "blobId": blob}
+    return entry | (lfs if path.endswith(large) else {})
 
 
 # path in the data pack -> data set and path in it, as on the Hub

@@ -53,6 +53,16 @@ _COMMANDS = (
         "a run from a model of elsewhere: nanochat's, the Hub's, an export",
     ),
     Command(
+        "push",
+        "push RUN OWNER/NAME [--public] [--gguf] [--space]",
+        "a run's model on the Hub, for you alone or for everybody",
+    ),
+    Command(
+        "pull",
+        "pull OWNER/NAME [--run NAME] [--stage STAGE]",
+        "a run from a model on the Hub",
+    ),
+    Command(
         "data",
         "data fetch|import|inspect SOURCE …",
         "fetch real data, bring your own, and see what is in them",

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import zipfile
 from collections import OrderedDict
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -13,15 +14,21 @@ import torch
 from safetensors.torch import load_file
 
 from chatling.cli import main
+from chatling.config.recipe import Recipe
+from chatling.config.stages import OriginConfig
 from chatling.export.formats import FORMATS
 from chatling.export.hf import is_classic
 from chatling.export.source import Source
 from chatling.files import read_json
+from chatling.hardware.distributed import DistContext
+from chatling.importing import origin
+from chatling.importing.origin import settle_together
 from chatling.importing.source import fingerprint, read_source
 from chatling.run_dir import RunFolder, home
 from chatling.train.checkpoint import load_model
+from hub_uploads import Repository
 
-from .nanochat_files import write_nanochat
+from .nanochat_files import write_nanochat, write_pickle
 
 
 def imported(name: str = "mine", stage: str = "sft") -> Source:
@@ -116,7 +123,7 @@ def test_what_is_evil_or_broken_is_refused_in_a_sentence(
 ):
     from chatling.model.config import ModelConfig
 
-    from .nanochat_files import random_model, write_pickle
+    from .nanochat_files import random_model
 
     monkeypatch.chdir(tmp_path)
     config = ModelConfig(2, 32, 2, 2, words.vocab_size, 64, 128)
@@ -190,3 +197,67 @@ def test_adapters_without_their_model_are_refused(base, tmp_path, capsys):
     said = capsys.readouterr().err
     assert name in said
     assert "Traceback" not in said
+
+
+def test_a_model_of_the_hub_becomes_a_run(trained, tmp_path, mirror, monkeypatch, capsys):
+    for kind, name in (("nanochat", "their/d4"), ("export", "my/d4")):
+        folder = tmp_path / kind
+        if kind == "nanochat":
+            folder = write_nanochat(trained, folder)
+            write_pickle(trained.tokenizer, folder / "tokenizer.pkl")
+        else:
+            folder.mkdir()
+            FORMATS["hf"].write(replace(trained, stage="rl"), folder, "f32")
+        files = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+        # neither fetched nor kept: what is no part of a model
+        files |= {"notes.txt": b"x", "sub/model.safetensors": b"x"}
+        mirror.repositories["model", name] = Repository(private=True, files=files)
+    assert main(["pull", "my/d4"]) == 1
+    assert "set HF_TOKEN" in capsys.readouterr().err
+    monkeypatch.setenv("HF_TOKEN", mirror.token)
+    # a folder here that has the name of the repository is not what `pull` asks for
+    monkeypatch.chdir(tmp_path)
+    Path("my/d4").mkdir(parents=True)
+    assert main(["pull", "my/d4"]) == 0
+    assert main(["import", "their/d4", "--run", "theirs"]) == 0
+    capsys.readouterr()
+    assert fingerprint(imported("d4", "rl")) == fingerprint(imported("theirs"))
+    assert not any("notes" in asked.path or "sub/" in asked.path for asked in mirror.asked)
+    assert main(["pull", "my/d4"]) == 1
+    assert "already" in capsys.readouterr().err
+    for name, said in (("d4", "OWNER/NAME"), ("my/none", "There is no model my/none")):
+        assert main(["pull", name, "--run", "new"]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_a_plan_of_an_origin_is_that_of_its_model(trained, tmp_path, capsys):
+    folder, recipe = write_nanochat(trained, tmp_path / "nanochat"), tmp_path / "own.toml"
+    recipe.write_text('[sft]\nmixture = [{task = "pocket", count = 64}]\n')
+    assert main(["plan", str(recipe), "--origin", str(folder), "--machine", "h100"]) == 0
+    said = capsys.readouterr().out
+    parameters = sum(tensor.numel() for tensor in trained.model.state_dict().values())
+    assert f"{parameters:,}" in said
+    assert "sft" in said
+    assert "base reads" not in said
+    assert not (home() / "runs").exists()
+    assert main(["plan", str(recipe), "--origin", str(tmp_path / "none")]) == 1
+    assert "no folder and no run" in capsys.readouterr().err
+
+
+@dataclass(frozen=True)
+class Second(DistContext):
+    """The second of two processes, which hears from the first."""
+
+    told: object = None
+
+    def broadcast_object(self, value):
+        return None if value is None else self.told
+
+
+def test_one_process_reads_the_origin_for_all(trained, tmp_path, monkeypatch):
+    source = write_nanochat(trained, tmp_path / "nanochat")
+    recipe, run = Recipe(origin=OriginConfig(str(source))), RunFolder(home() / "runs/new")
+    settled = settle_together(recipe, run, print, DistContext())
+    assert settled.origin.sha256 == fingerprint(trained)
+    monkeypatch.setattr(origin, "read_source", None)  # which the second one does not call
+    assert settle_together(recipe, run, print, Second(1, 2, settled)) is settled

@@ -23,13 +23,14 @@ class CorpusFacts:
     shards: int
     characters: float  # of a shard
     bytes: float  # of a shard
+    license: str
 
 
 # Both were cut into shards of 250 M characters by the same program of karpathy/nanochat, whose run
 # script gives "at ~100MB/shard"; the counts are those of their listings.
 KNOWN_CORPORA: Mapping[str, CorpusFacts] = {
-    "karpathy/fineweb-edu-100b-shuffle": CorpusFacts(1_823, 250e6, 100e6),
-    "karpathy/climbmix-400b-shuffle": CorpusFacts(6_543, 250e6, 100e6),
+    "karpathy/fineweb-edu-100b-shuffle": CorpusFacts(1_823, 250e6, 100e6, "ODC-By-1.0"),
+    "karpathy/climbmix-400b-shuffle": CorpusFacts(6_543, 250e6, 100e6, "CC-BY-NC-4.0"),
 }
 
 

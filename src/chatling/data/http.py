@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from huggingface_hub import get_session
+from huggingface_hub import get_session, get_token
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -25,13 +25,53 @@ from chatling.errors import ChatlingError, DataError, Interrupted
 from chatling.run_dir import disk_errors, fsync, sha256_file
 
 Result = TypeVar("Result")
+HUB = "https://huggingface.co"
 ATTEMPTS = 6  # in a row without a byte of progress
 LONGEST_PAUSE = 600.0  # seconds, however long a server asks for
 SILENCE = 30.0  # seconds without a byte after which a connection is given up
+FAILURES = (httpx.HTTPError, httpx.InvalidURL, OfflineModeIsEnabled)
 WORTH_ANOTHER_TRY = (408, 429, 500, 502, 503, 504)
-NETWORK = (
-    "Check the connection, or choose a mirror with HF_ENDPOINT; `--data.local FOLDER` reads files"
-    " that you have already."
+# what went wrong, the sentence for it and its hint; of a table, the first that fits is taken
+Explanations = tuple[tuple[type[Exception] | int, str, str], ...]
+NO_WAY: Explanations = (
+    (
+        OfflineModeIsEnabled,
+        "There is no way to {}: HF_HUB_OFFLINE forbids the network.",
+        "Unset HF_HUB_OFFLINE.",
+    ),
+    *(
+        (kind, "There is no way to {}: HF_ENDPOINT is no address.", f"It looks like {HUB}.")
+        for kind in (httpx.InvalidURL, httpx.UnsupportedProtocol)
+    ),
+)
+FETCH: Explanations = (
+    *NO_WAY,
+    (
+        GatedRepoError,
+        "Access to {} is gated.",
+        "Accept its terms on its page on the Hub, and set HF_TOKEN to a token of yours.",
+    ),
+    (RevisionNotFoundError, "There is no such revision of {}.", "`main` is the newest."),
+    (
+        RepositoryNotFoundError,
+        "There is no {}, or it is private.",
+        "Check the spelling; for a private one set HF_TOKEN.",
+    ),
+    *(
+        (status, f"Access to {{}} is refused ({status}).", "Set HF_TOKEN to one that may read it.")
+        for status in (401, 403)
+    ),
+    (
+        404,
+        "There is no {} (404).",
+        "A mirror may lack it: choose another with HF_ENDPOINT, or unset that.",
+    ),
+    (
+        Exception,
+        "Could not fetch {}: {reason}.",
+        "Check the connection, or choose a mirror with HF_ENDPOINT; `--data.local FOLDER` reads"
+        " data that you have already.",
+    ),
 )
 
 
@@ -66,9 +106,15 @@ class RetryPolicy:
     up when nothing comes of it.
     """
 
-    def __init__(self, pause: float = 1.0, note: Callable[[str], None] = lambda line: None):
+    def __init__(
+        self,
+        pause: float = 1.0,
+        note: Callable[[str], None] = lambda line: None,
+        explanations: Explanations = FETCH,
+    ):
         """`pause` is the first wait, in seconds; each further one is twice as long."""
         self.pause, self.note, self.stopped = pause, note, threading.Event()
+        self.explanations = explanations
 
     def check(self) -> None:
         """Raises Interrupted in threads whose work nobody waits for any more."""
@@ -80,7 +126,7 @@ class RetryPolicy:
         too often.
         """
         if not _may_pass(error) or failures >= ATTEMPTS:
-            raise explain(error, label) from error
+            raise explain(error, label, self.explanations) from error
         seconds = min(_asked(error) or self.pause * 2 ** (failures - 1), LONGEST_PAUSE)
         if failures > 2 or seconds > 5:
             self.note(f"{label}: {_reason(error)}; trying again in {seconds:.0f} s")
@@ -92,7 +138,7 @@ class RetryPolicy:
         for failures in range(1, ATTEMPTS + 1):
             try:
                 return action()
-            except (httpx.HTTPError, OfflineModeIsEnabled) as error:
+            except FAILURES as error:
                 self.wait(failures, error, label)
         raise AssertionError("the last wait raises")
 
@@ -115,7 +161,7 @@ def download(
             try:
                 if have != remote.size:
                     _transfer(remote, part, headers, patience)
-            except (httpx.HTTPError, OfflineModeIsEnabled) as error:
+            except FAILURES as error:
                 failures = 1 if file_size(part) > have else failures + 1
                 patience.wait(failures, error, remote.label)
                 continue
@@ -178,7 +224,8 @@ def _status(error: Exception) -> int | None:
 def _may_pass(error: Exception) -> bool:
     if isinstance(error, HfHubHTTPError):
         return _status(error) in WORTH_ANOTHER_TRY
-    return isinstance(error, httpx.TransportError)
+    hopeless = (httpx.UnsupportedProtocol, httpx.LocalProtocolError)
+    return isinstance(error, httpx.TransportError) and not isinstance(error, hopeless)
 
 
 def _asked(error: Exception) -> float | None:
@@ -195,12 +242,14 @@ def _asked(error: Exception) -> float | None:
 
 
 def _reason(error: Exception) -> str:
-    if code := _status(error):
-        return (
-            "the server asks to come back later (429)"
-            if code == 429
-            else f"the server answers {code}"
-        )
+    if isinstance(error, HfHubHTTPError):
+        code = error.response.status_code
+        if code == 429:
+            return "the server asks to come back later (429)"
+        # a server may repeat what it was sent
+        told = (error.server_message or "").replace(get_token() or "\n", " ")
+        told = " ".join(told.split())[:100] if code < 500 else ""
+        return f"the server answers {code}" + (f", {told}" if told else "")
     if isinstance(error, httpx.TimeoutException):
         return f"nothing came for {SILENCE:.0f} s"
     if isinstance(error, httpx.ConnectError):
@@ -208,39 +257,26 @@ def _reason(error: Exception) -> str:
     return f"the connection broke ({str(error).partition(chr(10))[0] or type(error).__name__})"
 
 
-# the sentence for a failure, and its hint; the first that fits is taken
-EXPLANATIONS: tuple[tuple[type[Exception] | int, str, str], ...] = (
-    (
-        OfflineModeIsEnabled,
-        "There is no {} in the cache, and HF_HUB_OFFLINE forbids to fetch it.",
-        "Unset HF_HUB_OFFLINE.",
-    ),
-    (
-        GatedRepoError,
-        "Access to {} is gated.",
-        "Accept its terms on its page on the Hub, and set HF_TOKEN to a token of yours.",
-    ),
-    (RevisionNotFoundError, "There is no such revision of {}.", "`main` is the newest."),
-    (
-        RepositoryNotFoundError,
-        "There is no {}, or it is private.",
-        "Check the spelling; for a private one set HF_TOKEN.",
-    ),
-    (401, "Access to {} is refused (401).", "Set HF_TOKEN to a token that may read it."),
-    (403, "Access to {} is refused (403).", "Set HF_TOKEN to a token that may read it."),
-    (
-        404,
-        "There is no {} (404).",
-        "A mirror may lack it: choose another with HF_ENDPOINT, or unset that.",
-    ),
-)
-
-
-def explain(error: Exception, label: str) -> ChatlingError:
+def explain(error: Exception, label: str, explanations: Explanations = FETCH) -> ChatlingError:
     """The sentence for a failure. No header, so no token, and no signed address is ever part of
     it.
     """
-    for kind, what, hint in EXPLANATIONS:
-        if _status(error) == kind if isinstance(kind, int) else isinstance(error, kind):
-            return DataError(what.format(label), hint)
-    return DataError(f"Could not fetch {label}: {_reason(error)}.", NETWORK)
+    what, hint = next(
+        (what, hint)
+        for kind, what, hint in explanations
+        if (_status(error) == kind if isinstance(kind, int) else isinstance(error, kind))
+    )
+    return DataError(what.format(label, reason=_reason(error)), hint)
+
+
+def hub_token() -> str | None:
+    """The user's token for the Hub. Raises DataError for one that no header can hold, since what
+    fails then would repeat it.
+    """
+    token = get_token()
+    if token and not (token.isascii() and token.isprintable()):
+        raise DataError(
+            "The token for the Hub holds characters that no token has.",
+            "Copy it again from the Hub's page, into HF_TOKEN.",
+        )
+    return token

@@ -27,15 +27,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from huggingface_hub import HfApi, constants, get_token
+from huggingface_hub import HfApi, constants
 from huggingface_hub.utils import build_hf_headers, httpx
 
-from chatling.data.http import Remote, RetryPolicy, download, file_size
+from chatling.data.http import HUB, Remote, RetryPolicy, download, file_size, hub_token
 from chatling.data.shard_files import file_fingerprint
 from chatling.errors import DataError, MachineError
 from chatling.run_dir import disk_errors, free_bytes, home, read_json, waiting_lock, write_json
 
-HUB = "https://huggingface.co"
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 AT_ONCE = 8  # files
 NOTE_SECONDS = 5.0  # between lines of progress
@@ -111,7 +110,7 @@ class Fetcher:
             raise DataError(
                 f"There is no folder {self.local}.", "Correct [data] local, or leave it out."
             )
-        self.endpoint = (endpoint or _endpoint()).rstrip("/")
+        self.endpoint = (endpoint or hub_endpoint()).rstrip("/")
         self.cache, self._note = home() / "cache", note or (lambda line: None)
         self.models, self._kind = models, "model" if models else "data set"
         if models:
@@ -158,7 +157,7 @@ class Fetcher:
         absent = [name for name in names if name not in listing["files"]]
         if absent:
             raise DataError(
-                f"The data set {repo} has no file {absent[0]}.",
+                f"The {self._kind} {repo} has no file {absent[0]}.",
                 f"`{self._about(repo)}/listing.json` lists them.",
             )
         wanted = [self._of_listing(repo, listing, name) for name in names]
@@ -192,7 +191,7 @@ class Fetcher:
     def _own(self, repo: str) -> Path | None:
         """The user's own copy of a data set."""
         if not REPOSITORY.fullmatch(repo) or ".." in repo:
-            raise DataError(f"{repo!r} is no name of a data set.", "They look like owner/name.")
+            raise DataError(f"{repo!r} is no name of a {self._kind}.", "They look like owner/name.")
         return (
             self.local / repo if self.local is not None and (self.local / repo).is_dir() else None
         )
@@ -222,7 +221,7 @@ class Fetcher:
         return self._listings[repo]
 
     def _ask(self, repo: str) -> dict[str, Any]:
-        api = HfApi(endpoint=self.endpoint, token=get_token() or False)
+        api = HfApi(endpoint=self.endpoint, token=hub_token() or False)
         label, ask = f"{self._kind} {repo}", api.model_info if self.models else api.dataset_info
         patience = RetryPolicy(self._pause, self._note)
         info = patience.persist(
@@ -264,7 +263,7 @@ class Fetcher:
                 " elsewhere with CHATLING_HOME.",
             )
         patience, begun = RetryPolicy(self._pause, self._note), time.monotonic()
-        headers = build_hf_headers(token=get_token() or False)
+        headers = build_hf_headers(token=hub_token() or False)
         with ThreadPoolExecutor(min(AT_ONCE, len(missing)), "chatling-fetch") as pool:
             ahead = {pool.submit(self._one, each, headers, patience) for each in missing}
             running = set(ahead)
@@ -299,7 +298,8 @@ class Fetcher:
             write_json(wanted.mark("whole"), wanted.state())
 
 
-def _endpoint() -> str:
+def hub_endpoint() -> str:
+    """The Hub's address, or that of the mirror which HF_ENDPOINT names."""
     return (os.environ.get("HF_ENDPOINT") or HUB).rstrip("/")
 
 
@@ -307,7 +307,7 @@ def ask_hub(seconds: float = 3.0) -> dict[str, Any]:
     """Facts for `doctor`: whether the Hub or its mirror answers and takes the token, and how far
     its clock is from ours.
     """
-    facts: dict[str, Any] = {"endpoint": _endpoint(), "offline": constants.HF_HUB_OFFLINE}
+    facts: dict[str, Any] = {"endpoint": hub_endpoint(), "offline": constants.HF_HUB_OFFLINE}
     if facts["offline"]:
         return facts
     try:
@@ -326,16 +326,16 @@ def ask_hub(seconds: float = 3.0) -> dict[str, Any]:
 
 def _ask_about_token(client: httpx.Client, endpoint: str) -> str:
     """Whether it is "accepted" or "refused", "unknown" to a mirror without accounts; "none" where
-    there is none. Nothing here repeats it, as httpx's own errors would.
+    there is none.
     """
-    token = get_token()
+    try:
+        token = hub_token()
+    except DataError:
+        return "refused"
     if not token:
         return "none"
-    try:
-        headers = {"Authorization": f"Bearer {token}"}
-        status = client.get(f"{endpoint}/api/whoami-v2", headers=headers).status_code
-    except (httpx.LocalProtocolError, UnicodeError):  # what no header may hold
-        return "refused"
+    headers = {"Authorization": f"Bearer {token}"}
+    status = client.get(f"{endpoint}/api/whoami-v2", headers=headers).status_code
     return "refused" if status in (401, 403) else "accepted" if status == 200 else "unknown"
 
 

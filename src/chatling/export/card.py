@@ -1,7 +1,9 @@
-"""The README of an exported model."""
+"""The README of an export: what the model is, how it is run, and what the check found."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from chatling.export.hf import is_classic
 from chatling.export.source import Source
 from chatling.files import write_atomic
 from chatling.model.config import parameter_counts
@@ -10,8 +12,8 @@ RUN = {
     "hf": """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained(FOLDER)
-model = AutoModelForCausalLM.from_pretrained(FOLDER, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+model = AutoModelForCausalLM.from_pretrained("FOLDER", trust_remote_code=True)
 ids = tokenizer.apply_chat_template(
     [{"role": "user", "content": "Hello!"}], add_generation_prompt=True, return_tensors="pt"
 )["input_ids"]
@@ -19,11 +21,10 @@ print(tokenizer.decode(model.generate(ids, tokenizer=tokenizer)[0]))
 ```
 
 `trust_remote_code=True` lets `custom_generate/generate.py` run the calculator, whose calls the
-model writes between `<|python_start|>` and `<|python_end|>`. Without it, results are made up.
-vLLM: `vllm serve FOLDER --model-impl transformers`.""",
+model writes between `<|python_start|>` and `<|python_end|>`. Without it, results are made up.""",
     "gguf": """```
-llama-server -m model.gguf --jinja --temp 1.15
-ollama create NAME -f Modelfile && ollama run NAME
+llama-server -m FOLDER/model.gguf --jinja --temp 1.15
+cd FOLDER && ollama create mine -f Modelfile && ollama run mine
 ```
 
 These programs leave out the model's last softcap: the likeliest token stays the same, the
@@ -37,24 +38,44 @@ It runs no calculator: what the model writes between `<|python_start|>` and `<|p
 result.""",
     "html": "Open the page in a browser. It works offline, and nothing that is typed leaves it.",
 }
+VLLM = "vLLM: `vllm serve FOLDER --model-impl transformers`. It runs no calculator either."
+LITERAL = (
+    "Text that spells a special token such as `<|bos|>` becomes that token in the chat template"
+    " here; in chatling it stays text."
+)
 
 
-def write(source: Source, folder: Path, name: str, dtype: str, found: list[str]) -> None:
-    """`README.md`: what the model is, how it is run, and what the check after the export found."""
+def about(source: Source) -> str:
+    """What the model is, in a sentence."""
     config = source.model.config
-    facts = (
-        f"{parameter_counts(config)['total']:,} parameters, {config.depth} layers, width"
-        f" {config.width}, vocabulary {config.vocab_size:,}, context {config.context:,} tokens"
+    return (
+        f"The {source.stage} model of the run `{source.run}`, trained with chatling:"
+        f" {parameter_counts(config)['total']:,} parameters, {config.depth} layers, width"
+        f" {config.width}, vocabulary {config.vocab_size:,}, context {config.context:,} tokens."
     )
+
+
+def how_to_run(source: Source, name: str, folder: str = "FOLDER") -> str:
+    """The commands for a format, and what to know of them."""
+    # vLLM's paged cache does not keep what the modern preset's smear gate looks at
+    more = f"\n\n{VLLM}" if name == "hf" and is_classic(source.model.config) else ""
+    return (RUN[name] + more).replace("FOLDER", folder)
+
+
+def listed(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def write(source: Source, folder: Path, name: str, dtype: str, found: Sequence[str]) -> None:
+    """`README.md`."""
     lines = [
         f"# {source.run}",
-        f"The {source.stage} model of the run `{source.run}`, trained with chatling: {facts}.",
+        about(source),
         "## Run it",
-        RUN[name],
+        how_to_run(source, name),
         "## Checked",
-        f"Weights as {dtype}, read back after writing:\n\n"
-        + "\n".join(f"- {line}" for line in found),
-        "Text that spells a special token such as `<|bos|>` becomes that token in the chat template"
-        " here; in chatling it stays text.",
+        f"Weights as {dtype}, read back after writing:",
+        listed(found),
+        LITERAL,
     ]
     write_atomic(folder / "README.md", "\n\n".join(lines) + "\n")

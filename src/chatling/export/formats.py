@@ -36,12 +36,18 @@ def export(source: Source, name: str, target: Path, dtype: str | None = None) ->
     Raises RecipeError for a type that the format lacks or a model that it cannot hold, DataError
     when what was written is not the model.
     """
+    dtype = dtype or FORMATS[name].types[0]
+    with building_folder(target) as folder:
+        found = write_checked(source, name, folder, dtype)
+        card.write(source, folder, name, dtype, found)
+    return found
+
+
+def write_checked(source: Source, name: str, folder: Path, dtype: str | None = None) -> list[str]:
+    """Fill a folder with a model in a format. Returns and raises as `export`."""
     format = FORMATS[name]
     dtype = dtype or format.types[0]
     if dtype not in format.types:
         raise RecipeError(f"{name} has no type {dtype!r}.", f"It has: {', '.join(format.types)}.")
-    with building_folder(target) as folder:
-        format.write(source, folder, dtype)
-        found = format.check(source, folder, dtype)
-        card.write(source, folder, name, dtype, found)
-    return found
+    format.write(source, folder, dtype)
+    return format.check(source, folder, dtype)

@@ -30,6 +30,10 @@ FIELDS = (
 )  # fmt: skip
 
 
+def file_name(source: Source) -> str:
+    return f"{source.run}.html"
+
+
 def write(source: Source, folder: Path, dtype: str) -> None:
     """`<run>.html`. Raises RecipeError for a modern model, or one too large for a page."""
     config = source.model.config
@@ -55,7 +59,7 @@ def write(source: Source, folder: Path, dtype: str) -> None:
     }
     page = (PAGE / "page.html").read_text(encoding="utf-8")
     page = re.sub(rf"\$({'|'.join(texts)})\b", lambda match: texts[match[1]], page)
-    write_atomic(folder / f"{source.run}.html", page)
+    write_atomic(folder / file_name(source), page)
 
 
 def _packed(source: Source, dtype: str) -> tuple[dict[str, Any], bytes]:
@@ -113,7 +117,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def check(source: Source, folder: Path, dtype: str) -> list[str]:
     """Read the page back: fields, tokenizer, and the logits of its weights."""
-    path = folder / f"{source.run}.html"
+    path = folder / file_name(source)
     meta, weights = read(path)
     config = source.model.config.to_dict()
     for name in FIELDS:

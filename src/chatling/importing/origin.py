@@ -10,6 +10,7 @@ from chatling.config.stages import OriginConfig
 from chatling.errors import DataError, RunError
 from chatling.export.source import Source
 from chatling.files import write_atomic
+from chatling.hardware.distributed import DistContext, main_process_first
 from chatling.importing.source import fingerprint, read_source
 from chatling.model.config import ModelConfig, ModelRecipe
 from chatling.run_dir import MANIFEST, STAGES, RunFolder, find_run, nearest_name, read_json
@@ -63,6 +64,17 @@ def settle(recipe: Recipe, folder: RunFolder, note: Callable[[str], None]) -> Re
     )
 
 
+def settle_together(
+    recipe: Recipe, folder: RunFolder, note: Callable[[str], None], world: DistContext
+) -> Recipe:
+    """`settle`, by the first process alone: the others get what it found. All must call it."""
+    with main_process_first(world):
+        if world.is_main:
+            recipe = settle(recipe, folder, note)
+    settled: Recipe = world.broadcast_object(recipe)
+    return settled
+
+
 def model_recipe(config: ModelConfig) -> ModelRecipe:
     """The `[model]` table that is nearest to a shape: plans and optimizers go by it, while the
     model itself keeps its own.
@@ -94,14 +106,21 @@ def keep(source: Source, folder: RunFolder, stage: str) -> str:
 
 
 def import_run(
-    name: str, run: str | None, stage: str | None, note: Callable[[str], None]
+    name: str,
+    run: str | None,
+    stage: str | None,
+    note: Callable[[str], None],
+    *,
+    hub: bool = False,
 ) -> RunFolder:
-    """A run with the model from a folder, a run, or OWNER/NAME. Raises ChatlingError."""
+    """A run with the model from a folder, a run, or OWNER/NAME; with `hub`, from there alone.
+    Raises ChatlingError.
+    """
     folder = RunFolder(find_run(run or nearest_name(Path(name).expanduser().absolute().name)))
     ours = {".lock", "tokenizer", *STAGES, "recipe.toml"}  # of an import that was cut off
     if folder.path.exists() and {path.name for path in folder.path.iterdir()} - ours:
         raise RunError(f"There is a run at {folder.path} already.", "Name another one with --run.")
-    source = read_source(name, stage, note)
+    source = read_source(name, stage, note, hub=hub)
     with folder.lock():
         mark = keep(source, folder, source.stage)
         recipe = Recipe(

@@ -11,12 +11,13 @@ from torch import Tensor
 
 from chatling.data.hub import REPOSITORY, Fetcher
 from chatling.errors import ChatlingError, DataError
+from chatling.export.hf import EXTRA
 from chatling.export.source import Source
-from chatling.files import foreign_entry
+from chatling.files import foreign_entry, read_json
 from chatling.importing import exported, nanochat
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
-from chatling.run_dir import RunFolder, find_run
+from chatling.run_dir import STAGES, RunFolder, find_run
 from chatling.train import adapter_files
 
 # of a repository: what is read of it
@@ -37,19 +38,23 @@ def fingerprint(source: Source) -> str:
     return digest.hexdigest()
 
 
-def read_source(name: str, stage: str | None, note: Callable[[str], None]) -> Source:
-    """A model from a folder, from a run, or from OWNER/NAME on the Hub. `stage` is what it is taken
-    for: of a run the stage to read, otherwise sft when nothing is said.
+def read_source(
+    name: str, stage: str | None, note: Callable[[str], None], *, hub: bool = False
+) -> Source:
+    """A model from a folder, from a run, or from OWNER/NAME on the Hub; with `hub`, from there
+    alone. `stage` is what it is taken for: of a run the stage to read, otherwise what the files
+    say, or sft.
 
     Raises ChatlingError for what is there in none of the formats, or is not whole.
     """
     folder = Path(name).expanduser()
-    if not folder.is_dir():
-        run = find_run(name)
-        if (run / "state.json").exists():
+    if hub or not folder.is_dir():
+        if not hub and (run := find_run(name)).joinpath("state.json").exists():
             folder = run
-        elif re.fullmatch(REPOSITORY, name) and "/" in name:
+        elif "/" in name and REPOSITORY.fullmatch(name):
             folder = fetch(name, note)
+        elif hub:
+            raise DataError(f"{name!r} is no name on the Hub.", "They look like OWNER/NAME.")
         else:
             raise DataError(
                 f"There is no folder and no run {name!r}.",
@@ -60,7 +65,7 @@ def read_source(name: str, stage: str | None, note: Callable[[str], None]) -> So
     if (folder / "state.json").exists():
         opened = RunFolder.open(folder.absolute())
         return Source.of(opened, opened.finished_stage(stage))
-    return _read(folder, stage or "sft", note)
+    return _read(folder, stage or _stage(folder), note)
 
 
 def fetch(repo: str, note: Callable[[str], None]) -> Path:
@@ -77,6 +82,15 @@ def fetch(repo: str, note: Callable[[str], None]) -> Path:
         if path.name not in names:
             path.unlink()
     return folder
+
+
+def _stage(folder: Path) -> str:
+    """What an export says that its model is."""
+    path = folder / "config.json"
+    found = read_json(path) if path.exists() else None
+    facts = found.get(EXTRA) if isinstance(found, dict) else None
+    stage = facts.get("stage") if isinstance(facts, dict) else None
+    return stage if stage in STAGES else "sft"
 
 
 def _read(folder: Path, stage: str, note: Callable[[str], None]) -> Source:

@@ -40,11 +40,12 @@ def show_plan(
     if plan.uses:
         console.print("\nYour data", style="bold")
         console.print(_use_table(plan))
-    console.print(
-        f"base reads about {_short(plan.characters)} characters of text.",
-        style="dim",
-        highlight=False,
-    )
+    if plan.characters:
+        console.print(
+            f"base reads about {_short(plan.characters)} characters of text.",
+            style="dim",
+            highlight=False,
+        )
     if plan.text is not None and plan.text.characters < plan.characters:
         console.print(
             f"That is {plan.characters / plan.text.characters:.1f} times what is fetched:"

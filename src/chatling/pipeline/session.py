@@ -1,5 +1,7 @@
 """A run from its recipe to its end, in this process or as one of several."""
 
+import contextlib
+import functools
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +13,7 @@ from chatling.hardware.distributed import launched_rank, launched_size, local_ra
 from chatling.hardware.doctor import CHECKS, WITHOUT_GPU, diagnose
 from chatling.hardware.gather import gather
 from chatling.hardware.gpu import open_device
-from chatling.importing.origin import settle
+from chatling.importing.origin import settle_together
 from chatling.pipeline import runner
 from chatling.pipeline.checks import check
 from chatling.pipeline.downloads import fetch_beside, fetch_first
@@ -36,32 +38,36 @@ def run_recipe(
     """
     begun, words = time.monotonic(), split_command(notify) if notify is not None else None
     folder = RunFolder(find_run(name or recipe.name))
-    recipe = settle(recipe, folder, print if launched_rank() == 0 else lambda text: None)
-    with runner.signals_as_interrupted():
-        left = runner.unfinished(recipe, folder, stages)
-        checked = check(recipe, left, processes=launched_size(), stages=stages)
-        if checked.too_large is not None:
-            raise checked.too_large
     asked = None if recipe.machine.device == "auto" else recipe.machine.device
-    device = torch.device(open_device(local_rank(), asked))
-    silent, work = launched_rank() > 0, checked.plan.work
-    with (
-        Progress(silent=silent, work=work)
-        if words is None
-        else Notifying(words, folder.name, silent=silent, work=work)
-    ) as progress:
-        progress.message(f"Run {folder.name!r} at {folder.path}")
-        for warning in (*_machine_warnings(recipe), *checked.warnings):
-            progress.message(warning)
-        # before the processes join: none waits at a barrier for another's network
+    with contextlib.ExitStack() as stack:
+        device = functools.cache(lambda: torch.device(open_device(local_rank(), asked)))
+        join = functools.cache(lambda: stack.enter_context(process_group(device())))
+        if recipe.origin is not None:
+            recipe = settle_together(recipe, folder, print, join())
         with runner.signals_as_interrupted():
-            later = fetch_first(recipe, left, progress.message, folder, stages=stages)
-        if later is not None and launched_rank() == 0:
-            fetch_beside(later)
-        with process_group(device) as world:
-            runner.run(recipe, folder, stages, progress, world, disk=checked.plan.disk, work=work)
-        took = duration(time.monotonic() - begun)
-        progress.message(f"Done in {took}. Talk to it: chatling chat {name or recipe.name}")
+            left = runner.unfinished(recipe, folder, stages)
+            checked = check(recipe, left, processes=launched_size(), stages=stages)
+            if checked.too_large is not None:
+                raise checked.too_large
+        device()  # an unusable one ends the run before anything is fetched
+        silent, work = launched_rank() > 0, checked.plan.work
+        with (
+            Progress(silent=silent, work=work)
+            if words is None
+            else Notifying(words, folder.name, silent=silent, work=work)
+        ) as progress:
+            progress.message(f"Run {folder.name!r} at {folder.path}")
+            for warning in (*_machine_warnings(recipe), *checked.warnings):
+                progress.message(warning)
+            # before the processes join: none waits at a barrier for another's network
+            with runner.signals_as_interrupted():
+                later = fetch_first(recipe, left, progress.message, folder, stages=stages)
+            if later is not None and launched_rank() == 0:
+                fetch_beside(later)
+            disk = checked.plan.disk
+            runner.run(recipe, folder, stages, progress, join(), disk=disk, work=work)
+            took = duration(time.monotonic() - begun)
+            progress.message(f"Done in {took}. Talk to it: chatling chat {name or recipe.name}")
     return folder
 
 

@@ -33,7 +33,7 @@ def _question(row: dict[str, Any]) -> Question:
 def _entry(name: str, train: int, validation: int, test: int) -> TaskEntry:
     rows = {"train": train, "validation": validation, "test": test}
     files = {split: f"{name}/{split}[-.]*" for split in rows}
-    return TaskEntry(name, partial(arc, name), rows, "allenai/ai2_arc", files)
+    return TaskEntry(name, partial(arc, name), rows, "allenai/ai2_arc", "CC-BY-SA-4.0", files)
 
 
 EASY = _entry("ARC-Easy", 2_251, 570, 2_376)

@@ -25,6 +25,7 @@ SMOLTALK = TaskEntry(
     smoltalk,
     rows={"train": 460_341, "test": 24_229},
     repo="HuggingFaceTB/smol-smoltalk",
+    license="Apache-2.0",
     files={"train": "data/train[-.]*", "test": "data/test[-.]*"},
     judged=False,
 )

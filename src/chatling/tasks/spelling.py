@@ -85,6 +85,7 @@ def _entry(task: type[WordTask], train: int) -> TaskEntry:
         task.__name__,
         lambda files, *, split, size, **_: task(files[0], split, size),
         rows={"train": train, "validation": 256, "test": 256},
+        license="MIT, its words Unlicense",
         source=(WORDS_URL, WORDS_SHA256),
     )
 

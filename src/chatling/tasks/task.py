@@ -127,6 +127,7 @@ class TaskEntry:
     open: Callable[..., Task]
     rows: Mapping[str, int]
     repo: str = ""  # a data set on the Hub
+    license: str = "MIT"  # of the data; chatling's own is that of what is made here
     files: Mapping[str, str] = field(default_factory=dict)  # path patterns in it, by split
     subset: str | None = None  # what "{subset}" of the patterns is by default
     source: tuple[str, str] | None = None  # address and checksum of what a synthetic task reads
