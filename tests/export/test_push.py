@@ -3,6 +3,7 @@ private, nothing but the model, resumed after a cut, and back again as the same 
 """
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,12 @@ def test_nothing_but_the_model_leaves_the_machine(run, mirror, tmp_path):
 
 def test_the_card_has_the_scores_and_keeps_the_license_of_the_hub(run, mirror):
     push(run, REPO, note=lambda line: None)
-    assert "It has not been evaluated." in pushed(mirror)["README.md"].decode()
+    card = pushed(mirror)["README.md"].decode()
+    assert "It has not been evaluated." in card
+    assert "That is not recorded." in card
+    # the commands of one card do not write over each other's folders
+    made = re.findall(r"--out (\S+)", card)
+    assert len(set(made)) == len(made) == 2
     run.evals.mkdir()
     row = {"name": "GSM8K", "correct": 3, "total": 40, "accuracy": 0.075, "interval": [0.02, 0.2]}
     files = {

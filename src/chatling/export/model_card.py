@@ -47,7 +47,7 @@ def write(
         tags=["chatling"],
         base_model=origin.source if origin and HUB_NAME.fullmatch(origin.source) else None,
         datasets=[what for what, *_ in data if HUB_NAME.fullmatch(what)] or None,
-        model_name=name,
+        model_name=name if scores else None,
         eval_results=[result for *_, result in scores] or None,
     )
     lines = [
@@ -64,8 +64,9 @@ def write(
         if scores
         else "It has not been evaluated.",
         "## Trained on",
-        "It continues from a model of elsewhere." if origin else "",
-        table(("data", "license", "stages"), data) if data else "What else is not recorded.",
+        "It continues from a model of elsewhere, whose data are not recorded." if origin else "",
+        table(("data", "license", "stages"), data) if data else "",
+        "" if origin or data else "That is not recorded.",
         "The weights' own license is for whoever shares them to choose.",
         "## Checked",
         *(
@@ -82,11 +83,12 @@ def _elsewhere(source: Source, way: str, repo: str, found: Mapping[str, Sequence
     if not is_classic(source.model.config):
         return ""
     name = repo.partition("/")[2]
-    get = f"hf download {repo} --local-dir {name}"
-    make = f"chatling pull {repo}\nchatling export {name} {way} --out {name}"
+    folder = f"{name}-{way}"
+    get = f"hf download {repo} --local-dir {folder}"
+    make = f"chatling pull {repo}\nchatling export {name} {way} --out {folder}"
     return (
         f"### {TITLES[way]}\n\n```\n{get if way in found else make}\n```\n\n"
-        f"{how_to_run(source, way, name)}"
+        f"{how_to_run(source, way, folder)}"
     )
 
 
