@@ -56,11 +56,12 @@ class LLM:
         *,
         stage: str | None = None,
         max_batch_size: int = 8,
-        compile: bool = False,
+        compile: bool | None = None,
     ):
         """`run` is a run's name or folder; `stage` defaults to the most advanced one it has.
 
-        `compile` builds a faster decoding step with the C++ compiler, half a minute on a CPU.
+        `compile` builds a faster decoding step with the C++ compiler, half a minute on a CPU; on
+        CUDA there is one anyway.
         Raises RunError when there is no such run or stage, DataError when a file is damaged.
         """
         self.run = RunFolder.open(run)
@@ -161,7 +162,7 @@ def open_engine(
     *,
     max_batch_size: int = 1,
     gpu: int | None = None,
-    compile: bool = False,
+    compile: bool | None = None,
 ) -> Engine:
     """An engine for a stage's model on this machine's device (of several GPUs: on number `gpu`).
 

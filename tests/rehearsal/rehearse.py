@@ -20,9 +20,11 @@ import functools  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
+import types  # noqa: E402
 import weakref  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
 from typing import Any, cast  # noqa: E402
+from unittest import mock  # noqa: E402
 
 import cuda_kernels  # noqa: E402
 import numpy as np  # noqa: E402
@@ -34,6 +36,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
+from chatling.bench.measure import byte_tokenizer  # noqa: E402
 from chatling.config.recipe import Recipe, load_recipe  # noqa: E402
 from chatling.config.stages import LoopConfig  # noqa: E402
 from chatling.data.loaders import MicroBatch, Step  # noqa: E402
@@ -42,6 +45,7 @@ from chatling.evals.bpb import score_tokens  # noqa: E402
 from chatling.evals.loglikelihood import ModelScorer, Question  # noqa: E402
 from chatling.hardware.distributed import DistContext  # noqa: E402
 from chatling.inference import model_runner  # noqa: E402
+from chatling.inference.engine import Engine, Request, SamplingParams  # noqa: E402
 from chatling.inference.model_runner import ModelRunner, PromptBlock  # noqa: E402
 from chatling.model.attention import attend  # noqa: E402
 from chatling.model.config import ModelConfig  # noqa: E402
@@ -67,10 +71,12 @@ class Memory(TorchDispatchMode):
         self.live = self.peak = 0
         self.seen: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.copies: list[str] = []
+        self.launches = 0  # of kernels: operations on the GPU that are no views
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         leaves = [leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
+        self.launches += not func.is_view and any(leaf.device.type == "cuda" for leaf in leaves)
         if any(leaf.device.type == "cpu" for leaf in leaves) and any(
             isinstance(leaf, Tensor) and leaf.device.type == "cuda"
             for leaf in tree_leaves((args, kwargs))
@@ -217,7 +223,7 @@ def as_compiled(model: GPT) -> None:
         squashed, exponentials = (torch.empty_like(logits, dtype=torch.float32) for _ in range(2))
         gradient = torch.empty_like(logits)
         del logits, squashed, exponentials
-        return targets.sum().float(), gradient @ weight, gradient.T @ hidden
+        return targets.sum().float(), gradient @ weight, gradient
 
     model.loss_chunk = chunk
 
@@ -305,6 +311,63 @@ def on_gpu(recipe: str, depth: int) -> GPT:
     return model.to(device="cuda")  # type: ignore[no-any-return]
 
 
+@contextlib.contextmanager
+def graphs(memory: Memory) -> Iterator[None]:
+    """CUDA graphs that record nothing: what is captured does not count as launched, a replay as one
+    launch.
+    """
+
+    @contextlib.contextmanager
+    def capturing(*args: Any, **kwargs: Any) -> Iterator[None]:
+        before = memory.launches
+        yield
+        memory.launches = before
+
+    class Graph:
+        def replay(self) -> None:
+            memory.launches += 1
+
+    stream = types.SimpleNamespace(wait_stream=lambda other: None)
+    stand_ins: dict[str, Any] = {
+        "CUDAGraph": Graph,
+        "graph": capturing,
+        "graph_pool_handle": lambda: (0, 0),
+        "Stream": lambda device: stream,
+        "current_stream": lambda device: stream,
+        "stream": lambda stream: contextlib.nullcontext(),
+        "device": lambda device: contextlib.nullcontext(),
+    }
+    with contextlib.ExitStack() as stack:
+        for name, value in stand_ins.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, value))
+        yield
+
+
+def answering(recipe: str, depth: int, width: int, temperature: float, compiled: bool) -> Any:
+    """The engine's second and third decoding step, as CUDA graphs and without."""
+    memory = Memory()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), graphs(memory):
+        model = on_gpu(recipe, depth)
+        tokenizer = byte_tokenizer(model.config.vocab_size)
+        engine = Engine(model, tokenizer, max_batch_size=width, compiled=compiled)
+        engine.runner.__dict__["widths"] = [width]
+        sampling = SamplingParams(temperature=temperature, top_k=50, max_tokens=9)
+        for row in range(width):
+            engine.submit(Request((300, 301 + row), sampling))
+        with memory:
+            while not engine.scheduler.decoding():
+                engine.step()
+            engine.step()
+            launches, copies = memory.launches, len(memory.copies)
+            READS.clear()
+            engine.step()
+            return {
+                "launches": memory.launches - launches,
+                "copies": len(memory.copies) - copies,
+                "reads": dict(READS),
+            }
+
+
 def decoding(recipe: str, depth: int, width: int) -> dict[str, Any]:
     """Blocks of prompts, then a step of so many rows."""
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
@@ -378,7 +441,13 @@ def main() -> None:
         print(json.dumps({"seconds": round(time.process_time() - begun, 1), **found}), flush=True)
 
 
-CASES = {"training": training, "decoding": decoding, "scoring": scoring, "masked": masked}
+CASES = {
+    "training": training,
+    "decoding": decoding,
+    "answering": answering,
+    "scoring": scoring,
+    "masked": masked,
+}
 
 if __name__ == "__main__":
     main()

@@ -47,6 +47,13 @@ CASES = {
         for width in (1, 32)
     },
     **{f"masked {heads}": {"kind": "masked", "kv_heads": heads} for heads in (8, 2)},
+    **{
+        f"answering {'captured' if compiled else 'eager'} {temperature}": {"kind": "answering"}
+        | {"recipe": "spark-modern", "depth": 4, "width": 4}
+        | {"temperature": temperature, "compiled": compiled}
+        for temperature in (0.0, 1.0)
+        for compiled in (True, False)
+    },
     "scoring": {"kind": "scoring", "recipe": "spark-modern", "depth": 4},
     **{f"wrong {name}": training(recipe="pocket", depth=1, wrong=name) for name in MISTAKES},
 }
@@ -116,6 +123,22 @@ def test_decoding_waits_for_nothing(name: str, rehearsed: dict[str, dict[str, An
     assert "error" not in found, found
     assert found["logits"] == [CASES[name]["width"], 32768]
     assert (found["on"], found["copies"], found["reads"]) == ("cuda", [], {})
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_captured_step_is_one_launch(
+    temperature: float, rehearsed: dict[str, dict[str, Any]]
+) -> None:
+    """Rows go to the GPU in one copy, and what is drawn comes back in one, which is waited for."""
+    captured, eager = (
+        rehearsed[f"answering {kind} {temperature}"] for kind in ("captured", "eager")
+    )
+    for found in (captured, eager):
+        assert "error" not in found, found
+        assert (found["reads"], found["copies"]) == ({"_sample": 1}, 0)
+    # the copy, the graph, two conversions and their stack; the rest is the draw
+    assert captured["launches"] == 5 if temperature == 0 else captured["launches"] < 40
+    assert eager["launches"] > captured["launches"] + 150
 
 
 def test_scoring_waits_for_each_batch_once(rehearsed: dict[str, dict[str, Any]]) -> None:

@@ -65,7 +65,8 @@ def run(command: Command, words: list[str]) -> None:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="compile decoding when a model is loaded: half a minute, then faster",
+        help="make decoding fast when a model is loaded, not at the first answers: half a minute"
+        " of compilation, then several times faster; on CUDA graphs, which it has anyway",
     )
     parser.add_argument(
         "--int8",
@@ -105,9 +106,10 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.serve.model_manager import ModelManager
     from chatling.serve.server import is_loopback, listen, serve
 
-    if given.compile and not (find_device() == "cpu" and has_compiler()):
+    device = find_device()
+    if given.compile and not (device == "cuda" or (device == "cpu" and has_compiler())):
         raise MachineError(
-            "--compile is for processors, and needs a C++ compiler.",
+            "--compile is for CUDA and for processors, and needs a C++ compiler on these.",
             "Leave it out, or install g++ or clang.",
         )
 
@@ -120,7 +122,7 @@ def run(command: Command, words: list[str]) -> None:
                     stage,
                     max_batch_size=given.max_batch_size,
                     gpu=gpu,
-                    compile=given.compile,
+                    compile=given.compile or None,
                 )
                 for gpu in replicas
             ]

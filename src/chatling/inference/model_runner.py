@@ -8,7 +8,7 @@ step has one of a few widths, of which only those are used that were seen to agr
 import copy
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from chatling.errors import MachineError
 from chatling.hardware.detect import device_memory, has_compiler, memory_errors
 from chatling.inference.compiled import compiled_step
+from chatling.inference.cuda_graphs import captured_step
 from chatling.inference.kv_cache import KVCache, Pass, bytes_per_slot
 from chatling.inference.prefix_cache import BLOCK
 from chatling.inference.sampling import Summary, summarize
@@ -84,8 +85,11 @@ class ModelRunner:
         dtype: torch.dtype,
         compiled: bool,
     ):
-        """Raises MachineError when there is no memory for the cache or no compiler."""
-        if compiled and not has_compiler():
+        """On CUDA, `compiled` captures both passes as graphs. Raises MachineError when there is no
+        memory for the cache or no compiler.
+        """
+        self.graphs = compiled and model.embed_tokens.weight.is_cuda
+        if compiled and not self.graphs and not has_compiler():
             raise MachineError(
                 "There is no C++ compiler to compile the decoding step.",
                 "Install g++ or clang, or do not compile.",
@@ -94,6 +98,7 @@ class ModelRunner:
         self.device = self.model.embed_tokens.weight.device
         self.max_batch_size, self.context = max_batch_size, context
         self.prefill_blocks, self.compiled = max(2, min(max_batch_size, PREFILL_BLOCKS)), compiled
+        self.pool = torch.cuda.graph_pool_handle() if self.graphs else None
         self._check_memory()
         with memory_errors(f"making room for {max_batch_size} answers of {context:,} tokens"):
             self.cache = KVCache(
@@ -143,9 +148,7 @@ class ModelRunner:
         state = [(row.slot, row.start, len(row.tokens), row.previous) for row in rows]
         longest = max(row.start + len(row.tokens) for row in rows)
         return self._prefill_step(
-            torch.tensor(ids, device=self.device),
-            torch.tensor(state, device=self.device).T,
-            self.cache.seen_by(longest),
+            torch.tensor(ids), torch.tensor(state).T, self.cache.seen_by(longest)
         )
 
     def logits_at(self, hidden: Tensor, places: Sequence[int]) -> Tensor:
@@ -168,7 +171,16 @@ class ModelRunner:
             slots, starts, lengths, before = state
             return model(ids, Pass(cache, starts, lengths, before, columns, BLOCK, slots))
 
-        return compiled_step(read, frozen=False, varies=2) if self.compiled else read
+        return self._built(read, frozen=False, varies=2)
+
+    def _built(self, step: Callable[..., Any], *, frozen: bool, varies: int) -> Callable[..., Any]:
+        """A pass that takes its inputs from the host: compiled, as CUDA graphs, or as it is. The
+        length of argument number `varies`, the last, may change from call to call.
+        """
+        if self.graphs:
+            return captured_step(step, self.device, self.pool)
+        run = compiled_step(step, frozen=frozen, varies=varies) if self.compiled else step
+        return lambda *inputs: run(*(each.to(self.device, non_blocking=True) for each in inputs))
 
     def decode(
         self, state: Sequence[tuple[int, int, int, int]], longest: int
@@ -189,12 +201,8 @@ class ModelRunner:
                 logits = model.logits(hidden[:, 0])
                 return logits, summarize(logits)
 
-            self._steps[width] = (
-                compiled_step(step, frozen=self.frozen, varies=1) if self.compiled else step
-            )
-        return self._steps[width](
-            torch.tensor(state, device=self.device).T, self.cache.seen_by(longest)
-        )
+            self._steps[width] = self._built(step, frozen=self.frozen, varies=1)
+        return self._steps[width](torch.tensor(state).T, self.cache.seen_by(longest))
 
     @functools.cached_property
     def widths(self) -> list[int]:
@@ -204,7 +212,9 @@ class ModelRunner:
         Another order of summation shows in few of bf16's roundings, so enough rows are looked at
         that these are many. Below four rows products are made by other kernels altogether.
         """
-        fewer = [4] if self.compiled else [4 << i for i in range(self.max_batch_size.bit_length())]
+        # compiling takes half a minute each, capturing nothing to speak of
+        few = self.compiled and not self.graphs
+        fewer = [4] if few else [4 << i for i in range(self.max_batch_size.bit_length())]
         config, longest = self.model.config, min(self.context, 100)
         agreeing = []
         for rows in (rows for rows in fewer if rows < self.max_batch_size):

@@ -230,7 +230,7 @@ class Sampler:
             uniform(row.seed, position) for row, position in zip(self.rows, positions, strict=True)
         ]
         target = (
-            torch.tensor(draws, dtype=torch.float64, device=self.device)[:, None]
+            torch.tensor(draws, dtype=torch.float64).to(self.device, non_blocking=True)[:, None]
             * cumulative[:, -1:]
         )
         return torch.searchsorted(cumulative, target, right=True)[:, 0]

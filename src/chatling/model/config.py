@@ -13,6 +13,8 @@ from chatling.fields import Width, bounded, config
 
 # logits that exist at once on a GPU: 512 MiB of fp32, matrix products large enough to fill it
 LOGITS_CHUNK = 1 << 27
+# most tokens of a chunk of the loss on CUDA (docs/DECISIONS.md)
+LOSS_ROWS = 8192
 # of the model that the modern batch and weight decay were tuned at
 REFERENCE_DEPTH, REFERENCE_WIDTH = (12, 768)
 EPSILON_FP32 = (
@@ -330,8 +332,15 @@ def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) ->
     return tokens * (c.depth * per_token + ends * element_bytes) + weights + head_gradient
 
 
+def loss_rows(tokens: int) -> int:
+    """Tokens of a chunk of the loss on CUDA, of a micro-batch's: an eighth, so that it takes little
+    memory where a micro-batch does, but at least a quarter of the most.
+    """
+    return min(tokens, LOSS_ROWS, max(LOSS_ROWS // 4, tokens // 8))
+
+
 def logits_memory(config: ModelConfig, rows: int) -> int:
     """Bytes of the loss's logits and what is made of them, three fp32 tensors for one chunk of a
-    micro-batch's tokens.
+    micro-batch's tokens, as on CUDA.
     """
-    return 3 * 4 * min(LOGITS_CHUNK, config.vocab_size * config.context * rows)
+    return 3 * 4 * config.vocab_size * loss_rows(config.context * rows)

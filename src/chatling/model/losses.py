@@ -11,7 +11,7 @@ from torch.autograd.function import FunctionCtx
 from torch.nn.functional import logsigmoid
 
 from chatling.data import IGNORE
-from chatling.model.config import LOGITS_CHUNK
+from chatling.model.config import LOGITS_CHUNK, loss_rows
 
 # logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
 CPU_CHUNK = 1 << 22
@@ -22,11 +22,11 @@ ChunkLoss = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tens
 def softcapped_chunk(
     hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross-entropy of softcap * tanh(z / softcap), z = hidden @ weight.T, summed, with both
+    """Cross-entropy of softcap * tanh(z / softcap), z = hidden @ weight.T, summed, with its
     gradients at once.
 
     hidden (N, D) and weight (V, D) in the compute dtype, targets (N,) with IGNORE. Returns the fp32
-    sum, its gradient to hidden (N, D) and to weight (V, D) in the compute dtype. The cap bounds the
+    sum, its gradient to hidden (N, D) and to z (N, V) in the compute dtype. The cap bounds the
     logits, so that the exponentials need no running maximum.
     """
     logits = hidden @ weight.T
@@ -43,7 +43,7 @@ def softcapped_chunk(
         * loss_mask[:, None]
     )
     gradient = gradient.to(hidden.dtype)
-    return (losses[:, 0] * loss_mask).sum(), gradient @ weight, gradient.T @ hidden
+    return (losses[:, 0] * loss_mask).sum(), gradient @ weight, gradient
 
 
 class _SoftcappedCrossEntropy(torch.autograd.Function):
@@ -67,12 +67,11 @@ class _SoftcappedCrossEntropy(torch.autograd.Function):
         d_weight = torch.zeros_like(weight)
         for start in range(0, hidden.shape[0], rows):
             part = slice(start, start + rows)
-            loss, d_part, d_weight_part = chunk(
-                hidden[part], compute_weight, targets[part], softcap
-            )
+            loss, d_part, d_logits = chunk(hidden[part], compute_weight, targets[part], softcap)
             total += loss
             d_hidden[part] = d_part
-            d_weight += d_weight_part
+            _add_product(d_weight, d_logits, hidden[part])
+            del d_logits  # before the next chunk's are made
         ctx.save_for_backward(d_hidden, d_weight)
         return total
 
@@ -82,6 +81,16 @@ class _SoftcappedCrossEntropy(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, None, None, None, None]:
         d_hidden, d_weight = ctx.saved_tensors  # type: ignore[attr-defined]
         return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, None, None, None, None
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a.T @ b: on CUDA in the product itself, which sums in fp32 and reads and writes
+    `total` once.
+    """
+    if total.is_cuda and torch.version.hip is None:
+        torch.addmm(total, a.T, b, out_dtype=total.dtype, out=total)
+    else:
+        total += a.T @ b
 
 
 def next_token_loss(
@@ -96,8 +105,9 @@ def next_token_loss(
     hidden (B, T, D) after the last norm, weight (V, D) of the head, targets (B, T) int64 with
     IGNORE.
     """
+    rows = loss_rows(targets.numel()) if weight.is_cuda else chunk_rows(weight)
     loss = _SoftcappedCrossEntropy.apply(
-        hidden.flatten(0, 1), weight, targets.flatten(), softcap, chunk, chunk_rows(weight)
+        hidden.flatten(0, 1), weight, targets.flatten(), softcap, chunk, rows
     )
     return loss, (targets != IGNORE).sum()
 

@@ -4,6 +4,7 @@ Chosen once by measuring, then frozen.
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -147,19 +148,22 @@ def micro_tokens(machine: Machine, model: ModelConfig, rank: int = 0) -> int:
     learn, of a `rank`. Raises MachineError when not even one row does.
     """
     element = 2 if machine.bf16_is_fast else 4
-    one, two = (activation_memory(model, rows, element) for rows in (1, 2))
-    row = two - one
-    state = model_memory(model, training=True, rank=rank)
-    fixed = state + one - row + logits_memory(model, rows=1)
-    fit = int((0.85 * machine.memory - fixed) // row)
+    fixed = model_memory(model, training=True, rank=rank)
+
+    def needed(rows: int) -> int:
+        return fixed + activation_memory(model, rows, element) + logits_memory(model, rows)
+
+    most = CPU_MICRO_TOKENS if machine.device == "cpu" else GPU_MICRO_TOKENS
+    choices = range(1, max(1, most // model.context) + 1)
+    # needed memory grows with rows, so those that fit come first
+    fit = bisect.bisect_right(choices, 0.85 * machine.memory, key=needed)
     if fit < 1:
         raise MachineError(
-            f"Training this model needs about {(fixed + row) / 2**30:.1f} GiB, and"
+            f"Training this model needs about {needed(1) / 2**30:.1f} GiB, and"
             f" {machine.memory / 2**30:.1f} GiB are there.",
             "Choose a smaller model.depth or model.context.",
         )
-    most = CPU_MICRO_TOKENS if machine.device == "cpu" else GPU_MICRO_TOKENS
-    return model.context * max(1, min(fit, most // model.context))
+    return model.context * fit
 
 
 def fastest_kernel(
