@@ -2,13 +2,16 @@
 keys.
 """
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 Kernel = Literal["sdpa", "plain", "flex"]
+# Blocks of flex's backward pass for heads wider than 128: the usual ones need 112 KiB of shared
+# memory, of which a GB10 has 99.
+WIDE_HEADS: Any = {f"bwd_BLOCK_{side}": 32 for side in ("M1", "N1", "M2", "N2")}
 
 
 class Cache(Protocol):
@@ -105,6 +108,7 @@ def _flex(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
         return (j <= i) & (i - j < window)
 
     block_mask = create_block_mask(mask, None, None, q.shape[2], q.shape[2], device=q.device)
-    out = flex_attention(q, k, v, block_mask=block_mask, enable_gqa=q.shape[1] != k.shape[1])
+    grouped, options = q.shape[1] != k.shape[1], WIDE_HEADS if q.shape[3] > 128 else None
+    out = flex_attention(q, k, v, block_mask=block_mask, enable_gqa=grouped, kernel_options=options)
     assert isinstance(out, Tensor)
     return out
