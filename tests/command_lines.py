@@ -50,6 +50,8 @@ PLACEHOLDERS = {
     "COL": "text",
     "SHARE": "0.1",
     "MACHINE": "auto",
+    "D": "cpu",
+    "R": "pocket",
     "PRESET": "modern",
     "S": "1",
     "{}": "1",
@@ -300,7 +302,7 @@ def _parse_eval(parser: common.Parser, words: list[str]) -> argparse.Namespace:
 
 def _values_fault(name: str, given: argparse.Namespace) -> str | None:
     if name == "bench" and (
-        unknown := set(given.names) - set(BENCHES) - set(PLACEHOLDERS.values())
+        unknown := set(given.names) - {*BENCHES, "gpu"} - set(PLACEHOLDERS.values())
     ):
         return f"there is no benchmark {unknown.pop()!r}"
     if (

@@ -69,7 +69,7 @@ _COMMANDS = (
     ),
     Command(
         "bench",
-        "bench [NAME…] [--data FOLDER] [--json]",
+        "bench [NAME…] [--data FOLDER] [--json] | bench gpu [--device D] [--recipe R]",
         "how fast this machine is at each part of the work",
     ),
 )

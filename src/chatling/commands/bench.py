@@ -15,7 +15,8 @@ def run(command: Command, words: list[str]) -> None:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"what to measure, of {', '.join(BENCHES)}; all of them",
+        help=f"what to measure, of {', '.join(BENCHES)}; all of them. gpu, alone: try each part of"
+        " chatling on this device and hold it against what is expected",
     )
     parser.add_argument(
         "--data",
@@ -34,9 +35,18 @@ def run(command: Command, words: list[str]) -> None:
     parser.add_argument(
         "--bundle", type=Path, metavar="FOLDER", help="evals: a CORE bundle; the built-in world's"
     )
+    parser.add_argument("--device", choices=("cuda", "cpu"), help="gpu: where; the best there is")
+    parser.add_argument(
+        "--recipe", metavar="RECIPE", help="gpu: whose step and model; spark, pocket on a processor"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse(words)
-    for name in given.names:
+    if (given.device or given.recipe or "gpu" in given.names) and given.names != ["gpu"]:
+        raise UsageError(
+            "gpu is tried alone, and --device and --recipe are its options.",
+            "chatling bench gpu --device cpu --recipe pocket",
+        )
+    for name in given.names if given.names != ["gpu"] else ():
         if name not in BENCHES:
             raise UsageError(
                 f"There is no benchmark {name!r}.",
@@ -53,7 +63,13 @@ def run(command: Command, words: list[str]) -> None:
 
     from chatling.hardware.gpu import open_device
 
-    open_device()  # a GPU that cannot be used is told, instead of measuring the processor
+    # a GPU that cannot be used is told, instead of measuring the processor
+    device = open_device(device=given.device)
+    if given.names == ["gpu"]:
+        from chatling.pipeline.bench_gpu import bench_gpu, show_rows
+
+        show_rows(bench_gpu(device, given.recipe), json=given.json)
+        return
     names = given.names or list(BENCHES)
     figures = run_benches(names, given.data, given.run, given.bundle, given.url)
     if given.json:
