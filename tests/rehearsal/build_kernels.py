@@ -165,7 +165,7 @@ def block(preset: str, kernel: str, head_width: int) -> Callable[[], Any]:
     recipe = ModelRecipe(preset, 4, width=width, head_width=head_width, context=CONTEXT)  # type: ignore[arg-type]
     model = GPT(recipe.resolve(32_768), compute_dtype=torch.bfloat16, kernel=kernel)  # type: ignore[arg-type]
     cuda_kernels._apply(model, lambda tensor: tensor.to("cuda"))
-    cos, sin = model.cos[None, :, None], model.sin[None, :, None]
+    cos, sin = (table[None, :, None].bfloat16() for table in (model.cos, model.sin))
     shape = (ROWS, CONTEXT, width)
     x = torch.zeros(shape, dtype=torch.bfloat16, device="cuda", requires_grad=True)
     first = cast(torch.nn.Module, model.layers[0])
