@@ -259,8 +259,8 @@ def _step(trial: Trial) -> Iterator[Row]:
     )
     if (key := _chip(trial.machine.name)) is not None and trial.cuda:
         reached = rate / chips()[key].peak
-        expected = share(key, windows=bool(trial.model.windows), fp8=False)
-        yield Row("MFU", f"{reached:.1%}", f"{expected:.0%} by published runs", reached > expected)
+        public = share(key, windows=bool(trial.model.windows), fp8=False)
+        yield Row("MFU", f"{reached:.1%}", f"{public:.0%} by published runs", reached > public)
     if trial.cuda:
         peak = torch.cuda.max_memory_allocated()
         planned = sum(plan(trial.recipe, micro_rows=micro).memory.values())
