@@ -41,7 +41,7 @@ CONVERSATIONS = [_conversation(number) for number in range(QUESTIONS)] + [
 ]
 
 
-def make_learned(preset: str, digits: int, steps: int) -> Source:
+def make_learned(preset: str, digits: int, steps: int, head_width: int) -> Source:
     """A model of two layers that, after 100 steps, says CONVERSATIONS by heart."""
     texts = [
         f"{turn.text} The quick brown fox, 12 of 345 (6,789)."
@@ -53,7 +53,7 @@ def make_learned(preset: str, digits: int, steps: int) -> Source:
         preset=preset,
         depth=2,
         width=64,
-        head_width=16,
+        head_width=head_width,
         kv_heads=2,
         context=96,
         window_pattern="SL" if preset == "modern" else None,
@@ -77,10 +77,12 @@ def make_learned(preset: str, digits: int, steps: int) -> Source:
 
 @pytest.fixture(scope="session")
 def learned() -> Callable[..., Source]:
-    made: dict[tuple[str, int, int], Source] = {}
+    made: dict[tuple[str, int, int, int], Source] = {}
 
-    def get(preset: str = "classic", digits: int = 1, steps: int = 100) -> Source:
-        key = preset, digits, steps
+    def get(
+        preset: str = "classic", digits: int = 1, steps: int = 100, head_width: int = 16
+    ) -> Source:
+        key = preset, digits, steps, head_width
         if key not in made:
             made[key] = make_learned(*key)
         return made[key]
