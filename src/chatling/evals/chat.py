@@ -25,6 +25,7 @@ from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
 from chatling.toy.dataset import BUILT_IN
+from chatling.toy.free import FREE, free
 
 if TYPE_CHECKING:
     from chatling.data.hub import Fetcher
@@ -185,7 +186,7 @@ def open_chat_tasks(
     names: Sequence[str], seed: int, questions: int | None, fetcher: Callable[[], Fetcher]
 ) -> list[Task]:
     """Tasks by name, their test questions; "all" is the reference's six, "pocket" every skill of
-    the built-in world.
+    the built-in world, "free" hand-written questions about it.
 
     With `questions`, at most so many of each, drawn from all over it. Raises DataError when data
     cannot be had.
@@ -195,7 +196,7 @@ def open_chat_tasks(
         if made := BUILT_IN.get(name):
             tasks += [skill(seed, questions or made.skill_count) for skill in made.skills.values()]
         else:
-            task = load_task(name, "test", fetcher())
+            task = free() if name == FREE else load_task(name, "test", fetcher())
             tasks.append(
                 task if questions is None else task.shuffled(ORDER_SEED).sliced(0, questions)
             )

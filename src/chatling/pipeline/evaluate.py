@@ -29,6 +29,7 @@ from chatling.tasks.registry import CHAT_TASKS, check_judged, expected_length
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.sandbox import Sandbox
 from chatling.toy.dataset import BUILT_IN
+from chatling.toy.free import FREE
 from chatling.train.checkpoint import load_model
 from chatling.train.datasets import Sources, open_fetcher
 from chatling.train.mixture import expected_tokens
@@ -80,7 +81,7 @@ class Evaluation(Stage):
         config: EvalConfig = self.config(recipe)
         names = [name for each in config.chat for name in (CHAT_TASKS if each == ALL else (each,))]
         for name in names:
-            if name not in BUILT_IN:
+            if name not in (*BUILT_IN, FREE):
                 check_judged(name, "test")
         if config.core not in (None, *BUILT_IN, FULL):
             read_bundle(Path(os.path.expanduser(config.core or "")))
