@@ -326,8 +326,8 @@ def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) ->
     ends = 8 * c.width + value_layers * kv_width  # embeddings, and the last states with theirs
     tokens = rows * c.context
     counts = parameter_counts(c)
-    # weights cast to the compute dtype; the head's gradient is made before it is added
-    weights = (counts["matrices"] + counts["head"]) * (element_bytes if element_bytes < 4 else 0)
+    # matrices cast to the compute dtype; the head's gradient is made before it is added
+    weights = counts["matrices"] * (element_bytes if element_bytes < 4 else 0)
     head_gradient = 4 * counts["head"]
     return tokens * (c.depth * per_token + ends * element_bytes) + weights + head_gradient
 
