@@ -252,7 +252,7 @@ def test_a_real_run_is_followed_from_base_to_sft(
 ) -> None:
     """The command itself trains beside the server; nobody touches the page."""
     command = tiny_command(
-        *("fresh", "--base.steps", "60", "--sft.mixture.0.count", "300"),
+        *("fresh", "--base.steps", "240", "--sft.mixture.0.count", "300"),
         *("--loop.evaluate-every", "30", "--loop.save-every", "1000"),
         recipe=short_recipe(tmp_path),
         aligned=False,
