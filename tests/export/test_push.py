@@ -248,6 +248,13 @@ def test_what_cannot_be_pushed_is_said_before_anything_is_written(
     assert not (run.path / "exports").exists()
 
 
+def test_without_the_network_nothing_is_written(run, monkeypatch, capsys):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert main(["push", "tiny", REPO]) != 0
+    assert "HF_HUB_OFFLINE forbids" in capsys.readouterr().err
+    assert not (run.path / "exports").exists()
+
+
 def test_a_modern_model_is_pushed_with_its_code_alone(learned, mirror, monkeypatch, capsys):
     monkeypatch.setenv("HF_TOKEN", mirror.token)
     run = make_run(learned("modern", steps=0))

@@ -16,11 +16,15 @@ from huggingface_hub import (
     ModelCardData,
     constants,
 )
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from huggingface_hub.utils import validate_repo_id
 
 from chatling.config.recipe import Recipe, from_toml, read_text
-from chatling.data.http import HUB, NO_WAY, Explanations, RetryPolicy, hub_token
+from chatling.data.http import HUB, NO_WAY, Explanations, RetryPolicy, explain, hub_token
 from chatling.data.hub import hub_endpoint
 from chatling.errors import DataError
 from chatling.export import html, model_card
@@ -83,6 +87,8 @@ def push(
             f"{repo!r} is no name of a repository.",
             "It looks like OWNER/NAME: letters, digits, '-', '_' and single '.', at most 96.",
         ) from None
+    if constants.HF_HUB_OFFLINE:
+        raise explain(OfflineModeIsEnabled(), f"model {repo}", PUSH)
     token = hub_token()
     if token is None:
         raise DataError("There is no token for the Hub.", TOKEN)

@@ -14,6 +14,7 @@ from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT, Linear
 
 ADAPTED = ("q_proj", "k_proj", "v_proj", "o_proj", "fc1", "fc2")  # the matrices of each block
+MOST_ALPHA = 1_000_000
 
 
 @config
@@ -22,7 +23,7 @@ class AdapterConfig:
 
     rank: Annotated[int, bounded(ge=1, le=4_096)] = 8
     """Of what is added to each matrix: its two factors have so many rows and columns."""
-    alpha: Annotated[float, bounded(gt=0, le=1_000_000)] = 16.0
+    alpha: Annotated[float, bounded(gt=0, le=MOST_ALPHA)] = 16.0
     """What is added counts alpha / rank times."""
 
     @property

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from chatling.errors import DataError
-from chatling.model.adapter import ADAPTED, AdaptedGPT
+from chatling.model.adapter import ADAPTED, MOST_ALPHA, AdaptedGPT
 from chatling.model.gpt import GPT
 from chatling.run_dir import building_folder, open_plain, read_json, write_json
 from chatling.train.checkpoint import save_tensors
@@ -66,31 +66,33 @@ def add_adapter(model: GPT, folder: Path) -> None:
     """Merge a folder's adapters into a model in fp32. Raises DataError for any that are not of this
     model, or of a kind that chatling does not compute.
     """
-    scale, path = _scale(folder), folder / WEIGHTS
+    (rank, alpha), path = _rank_and_alpha(folder), folder / WEIGHTS
     try:
         with open_plain(path):
             tensors = load_file(path)
     except (SafetensorError, OSError) as error:
         raise DataError(f"Cannot read {path}: {error}.") from None
+    if not tensors:
+        raise DataError(f"{path} holds no adapters.")
     matrices = model.state_dict()
     while tensors:
         name = next(iter(tensors))
         place = name.removeprefix(PREFIX).rpartition(".lora_")[0]
         low, high = (tensors.pop(f"{PREFIX}{place}.lora_{half}.weight", None) for half in "AB")
         matrix = matrices.get(f"{place}.weight") if place.endswith(ADAPTED) else None
-        if low is None or high is None or matrix is None or not _fit(low, high, matrix):
+        if low is None or high is None or matrix is None or not _fit(low, high, matrix, rank):
             raise DataError(
                 f"{path} holds {name[:200]}, which does not fit the model that it names.",
                 f"Adapters of {', '.join(ADAPTED)} are read.",
             )
-        matrix += scale * (high.float() @ low.float())
+        matrix += alpha / rank * (high.float() @ low.float())
 
 
-def _fit(low: Tensor, high: Tensor, matrix: Tensor) -> bool:
-    """Whether two factors are finite and have a product of the matrix's shape."""
+def _fit(low: Tensor, high: Tensor, matrix: Tensor, rank: int) -> bool:
+    """Whether two factors are finite, of this rank, and have a product of the matrix's shape."""
     if low.dim() != 2 or high.dim() != 2:
         return False
-    shapes = (*high.shape, *low.shape) == (len(matrix), len(low), len(low), matrix.shape[1])
+    shapes = (*high.shape, *low.shape) == (len(matrix), rank, rank, matrix.shape[1])
     floats = low.is_floating_point() and high.is_floating_point()
     return shapes and floats and bool(low.isfinite().all() and high.isfinite().all())
 
@@ -102,8 +104,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _scale(folder: Path) -> float:
-    """alpha / rank."""
+def _rank_and_alpha(folder: Path) -> tuple[int, float]:
     found = _read_config(folder)
     for key, plain in PLAIN.items():
         if (value := found.get(key) or plain) != plain:
@@ -113,6 +114,8 @@ def _scale(folder: Path) -> float:
                 "Train adapters of plain LoRA, or merge them with peft and import the result.",
             )
     rank, alpha = found.get("r"), found.get("lora_alpha")
-    if type(rank) is not int or rank < 1 or not isinstance(alpha, int | float):
+    if type(rank) is not int or rank < 1 or type(alpha) not in (int, float):
         raise DataError(f"{folder / CONFIG} has no rank r and lora_alpha.")
-    return float(alpha) / rank
+    if not 0 < alpha <= MOST_ALPHA:  # nan neither
+        raise DataError(f"{folder / CONFIG} has a lora_alpha that is not in (0, {MOST_ALPHA:,}].")
+    return rank, float(alpha)
