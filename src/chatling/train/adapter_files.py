@@ -114,7 +114,7 @@ def _rank_and_alpha(folder: Path) -> tuple[int, float]:
                 "Train adapters of plain LoRA, or merge them with peft and import the result.",
             )
     rank, alpha = found.get("r"), found.get("lora_alpha")
-    if type(rank) is not int or rank < 1 or type(alpha) not in (int, float):
+    if type(rank) is not int or rank < 1 or not isinstance(alpha, int | float):
         raise DataError(f"{folder / CONFIG} has no rank r and lora_alpha.")
     if not 0 < alpha <= MOST_ALPHA:  # nan neither
         raise DataError(f"{folder / CONFIG} has a lora_alpha that is not in (0, {MOST_ALPHA:,}].")
