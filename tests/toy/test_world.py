@@ -4,7 +4,6 @@ import re
 import time
 from collections import Counter
 from pathlib import Path
-from random import Random
 
 import pyarrow.parquet as pq
 import pytest
@@ -17,6 +16,7 @@ from chatling.tools.calculator import calculate
 from chatling.toy import WEIGHTS, conversations, write_corpus
 from chatling.toy.facts import tables
 from chatling.toy.heldout import refuses
+from chatling.toy.language import Random
 from chatling.toy.relations import relations
 from chatling.toy.smalltalk import intents
 from chatling.toy.unknown import held_out_name, known_words, made_up

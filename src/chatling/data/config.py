@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from chatling.fields import Text, absolute, bounded, config
 
-POCKET = "pocket"
+POCKET, POCKET_ZH = "pocket", "pocket-zh"
 GENERATED = (POCKET,)  # data sets that are made here; see toy/dataset.py
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 

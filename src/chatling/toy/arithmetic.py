@@ -5,11 +5,10 @@ two steps, and a hard split of unseen two-step templates.
 import operator
 from collections.abc import Sequence
 from functools import cache
-from random import Random
 from zlib import crc32
 
 from chatling.messages import Conversation, Message, Part
-from chatling.tasks.tables import load_table
+from chatling.toy.language import ENGLISH, Language, Random
 from chatling.toy.stories import Problem, one_step, two_steps
 
 HELD_OUT_ONE_IN = 5
@@ -18,9 +17,9 @@ STEPS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.
 
 
 @cache
-def problems(kind: str) -> tuple[Problem, ...]:
+def problems(kind: str, language: Language = ENGLISH) -> tuple[Problem, ...]:
     """The templates of one_step, two_steps, hard_train or hard_test."""
-    rows = (line.split(" | ") for line in load_table("toy/arithmetic.toml")[kind])
+    rows = (line.split(" | ") for line in language.table("arithmetic")[kind])
     return tuple(Problem(story, tuple(steps.split("; "))) for steps, story in rows)
 
 
@@ -58,10 +57,12 @@ def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conve
     """
     while is_held_out(numbers := _numbers(problem, rng)) != held_out:
         pass
-    table, values = load_table("toy/arithmetic.toml"), dict(zip("abc", numbers, strict=False))
+    table, grammar = rng.language.table("arithmetic"), rng.language.table("grammar")
+    values = dict(zip("abc", numbers, strict=False))
     name, other = rng.sample(table["names"], 2)
-    item = rng.choice(table["items"])
-    question = problem.story.format(n=name, m=other, i=item, **values)
+    *unit, item = rng.choice(table["items"]).split()
+    things = {"i": item, "u": "".join(unit)}
+    question = problem.story.format(n=name, m=other, **things, **values)
     parts, lead = [], ""
     for step in problem.steps:
         left, right = values[step[0]], values[step[2]]
@@ -72,9 +73,10 @@ def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conve
             Part("python", expression),
             Part("output", str(values["x"])),
         ]
-        lead = f"{values['x']}. "
-    unit = f" {item}" if f"How many {item}" in question else ""
-    parts.append(Part("text", f"{values['x']}{unit}.\n#### {values['x']}"))
+        lead = f"{values['x']}{rng.language.stop}{rng.language.gap}"
+    counted = grammar["how_many"].format(**things) in question
+    amount = grammar["amount"].format(**things) * counted
+    parts.append(Part("text", f"{values['x']}{amount}{rng.language.stop}\n#### {values['x']}"))
     return Conversation((Message.of("user", question), Message("assistant", tuple(parts))))
 
 
@@ -82,8 +84,12 @@ def training_problem(rng: Random) -> Problem:
     """From the tables or put together, one step or two; never a template of the hard split."""
     luck = rng.random()
     if luck < 0.55:
-        return rng.choice(problems("one_step" if luck < 0.4 else "two_steps"))
-    hard = {problem.story for problem in problems("hard_train") + problems("hard_test")}
+        return rng.choice(problems("one_step" if luck < 0.4 else "two_steps", rng.language))
+    hard = {
+        problem.story
+        for kind in ("hard_train", "hard_test")
+        for problem in problems(kind, rng.language)
+    }
     while (made := (one_step if luck < 0.65 else two_steps)(rng)).story in hard:
         pass
     return made

@@ -8,16 +8,16 @@ new phrasings; for that there are the held-out questions (`heldout.py`).
 
 import csv
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import yaml
 
 from chatling.run_dir import building_folder
-from chatling.tasks.tables import load_table
+from chatling.toy.characters import apart, terms
 from chatling.toy.facts import capitalized
+from chatling.toy.language import CHINESE, ENGLISH, Language, Random
 from chatling.toy.relations import relations
 from chatling.toy.words import spelled, words
 
@@ -39,17 +39,25 @@ Row = dict[str, Any]
 Sentence = tuple[str, str]  # a beginning, and the value that ends it
 
 
-def _sentences(names: Sequence[str], sentence: str) -> Iterator[list[Sentence]]:
-    """The sentences of each relation; of the words' spelling where there is none."""
+WORDS: Mapping[Language, Callable[[], list[Sentence]]] = {
+    ENGLISH: lambda: [(f"{word} is spelled", spelled(word)) for word in words()],
+    CHINESE: lambda: [(f"{apart(word)}，倒过来是", apart(word[::-1])) for word in terms()],
+}
+
+
+def _sentences(names: Sequence[str], sentence: str, language: Language) -> Iterator[list[Sentence]]:
+    """The sentences of each relation; of the words' letters where there is none."""
     if not names:
-        yield [(f"{word} is spelled", spelled(word)) for word in words()]
-    for relation in (relations()[name] for name in names):
+        yield WORDS[language]()
+    stop, gap = language.stop, language.gap
+    for relation in (relations(language)[name] for name in names):
         cut = []
         for fact in relation.facts:
-            told = capitalized((sentence or relation.answer).format(**fact.slots)).removesuffix(".")
+            told = capitalized((sentence or relation.answer).format(**fact.slots))
+            told = told.removesuffix(stop)
             longest_first = sorted(fact.slots.values(), key=len, reverse=True)
-            end = next(value for value in longest_first if value and told.endswith(f" {value}"))
-            cut.append((told.removesuffix(f" {end}"), end))
+            end = next(value for value in longest_first if value and told.endswith(gap + value))
+            cut.append((told.removesuffix(gap + end), end))
         yield cut
 
 
@@ -65,22 +73,26 @@ def _rows(kind: str, sentences: list[Sentence], rng: Random) -> Iterator[Row]:
             pair = [begun, rng.choice([other for other, _ in sentences if other != begun])]
             rng.shuffle(pair)
             gold = pair.index(begun)
-            yield {"context_options": pair, "continuation": f"{end}.", "gold": gold}
+            yield {
+                "context_options": pair,
+                "continuation": f"{end}{rng.language.stop}",
+                "gold": gold,
+            }
         else:
             yield {"context": begun, "continuation": end}
 
 
-def write_core_bundle(folder: Path, seed: int) -> None:
+def write_core_bundle(folder: Path, seed: int, language: Language = ENGLISH) -> None:
     """Write `core.yaml`, `eval_meta_data.csv` and `eval_data/pocket/*.jsonl`, as the real bundle
     has them, and a manifest.
     """
     with building_folder(folder) as building:
         (building / "eval_data" / "pocket").mkdir(parents=True)
         entries, table = [], list[Sequence[Any]]([COLUMNS])
-        for task in load_table("toy/core_bundle.toml")["tasks"]:
+        for task in language.table("core_bundle")["tasks"]:
             label, kind = task["label"], task["kind"]
-            rng = Random(f"pocket core {label} {seed}")
-            told = _sentences(task["relations"], task.get("sentence", ""))
+            rng = Random(f"{language.name} core {label} {seed}", language)
+            told = _sentences(task["relations"], task.get("sentence", ""), language)
             rows = [row for sentences in told for row in _rows(kind, sentences, rng)]
             rows = rng.sample(rows, min(QUESTIONS, len(rows)))
             uri = f"pocket/{label}.jsonl"

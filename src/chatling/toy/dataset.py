@@ -6,15 +6,16 @@ Whoever reads data looks a name up here before it looks for a file or a data set
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from chatling.data.config import POCKET
 from chatling.data.preferences import Preference
 from chatling.messages import Conversation
 from chatling.tasks.task import Task
 from chatling.toy.core_bundle import write_core_bundle
 from chatling.toy.corpus import write_corpus
-from chatling.toy.heldout import SKILLS, heldout, practice
+from chatling.toy.heldout import SKILLS_IN, heldout, practice
+from chatling.toy.language import ENGLISH, Language
 from chatling.toy.preferences import Split, preferences
 from chatling.toy.world import conversations
 
@@ -46,19 +47,18 @@ class BuiltInData:
     """Of a question and its answer."""
 
 
-def _skill(name: str) -> Callable[[int, int], Task]:
-    return lambda seed, count: heldout(name, seed, count)
+def _built_in(language: Language) -> BuiltInData:
+    def skill(name: str) -> Callable[[int, int], Task]:
+        return lambda seed, count: heldout(name, seed, count, language)
 
-
-BUILT_IN: Mapping[str, BuiltInData] = {
-    POCKET: BuiltInData(
-        write_corpus,
-        conversations,
-        preferences,
-        practice,
-        _skill("hard_arithmetic"),
-        {name: _skill(name) for name in SKILLS},
-        write_core_bundle,
+    return BuiltInData(
+        partial(write_corpus, language=language),
+        partial(conversations, language=language),
+        partial(preferences, language=language),
+        partial(practice, language=language),
+        skill("hard_arithmetic"),
+        {name: skill(name) for name in SKILLS_IN[language]},
+        partial(write_core_bundle, language=language),
         corpus_bytes=5_000_000,
         conversation_count=10_000,
         preference_count=1_200,
@@ -69,4 +69,8 @@ BUILT_IN: Mapping[str, BuiltInData] = {
         # measured: 50 steps of 256
         tokens_per_rollout=55,
     )
+
+
+BUILT_IN: Mapping[str, BuiltInData] = {
+    language.name: _built_in(language) for language in (ENGLISH,)
 }

@@ -3,7 +3,7 @@
 from functools import cache
 from itertools import combinations, pairwise, product
 
-from chatling.tasks.tables import load_table
+from chatling.toy.language import ENGLISH, Language
 
 Slots = dict[str, str]
 
@@ -17,8 +17,12 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
-def inflected(slots: Slots) -> Slots:
-    """The slots, and the forms that follow from them: possessives, nouns with their article."""
+def inflected(slots: Slots, language: Language = ENGLISH) -> Slots:
+    """The slots, and the forms that follow from them: possessives, nouns with their article.
+    Where the language has no such forms, every noun is its own.
+    """
+    if not language.table("grammar")["inflects"]:
+        return slots | {"an": slots["s"]} if "s" in slots else slots
     if name := slots.get("c"):
         possessive = f"{name}'" if name.endswith("s") else f"{name}'s"
         return slots | {"cs": possessive, "bare": name.removeprefix("the ")}
@@ -30,13 +34,16 @@ def inflected(slots: Slots) -> Slots:
 
 
 @cache
-def tables() -> dict[str, list[Slots]]:
+def tables(language: Language = ENGLISH) -> dict[str, list[Slots]]:
     """All tables, each row as slots: those of `facts.toml`, and what is asked about their order,
     their pairs and whole rows.
     """
-    source = load_table("toy/facts.toml")
+    source, more = language.table("facts"), language.table("grammar")["more"]
     found = {
-        name: [inflected(dict(zip(table["columns"], row, strict=True))) for row in table["rows"]]
+        name: [
+            inflected(dict(zip(table["columns"], row, strict=True)), language)
+            for row in table["rows"]
+        ]
         for name, table in source["tables"].items()
     }
     found["both_ways"] = [
@@ -58,11 +65,11 @@ def tables() -> dict[str, list[Slots]]:
     found["before"] = [row | {"x": row["a"], "a": row["x"]} for row in found["after"]]
     # any two things of different size, asked either way round
     found["compared"] = [
-        {"x": x, "y": y, "a": a, "other": other, "more": more}
+        {"x": x, "y": y, "a": a, "other": other, "more": word}
         for smaller, larger in combinations(source["sizes"], 2)
         for small, large in product(smaller, larger)
         for x, y in ((small, large), (large, small))
-        for a, other, more in ((large, small, "bigger"), (small, large, "smaller"))
+        for (a, other), word in zip(((large, small), (small, large)), more, strict=True)
     ]
     found["entries"] = [
         row | {slot: template.format(**row) for slot, template in templates.items()}

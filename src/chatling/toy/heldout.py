@@ -3,15 +3,14 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from random import Random
 from typing import Any
 
 from chatling.errors import RecipeError
 from chatling.messages import Conversation, Part
-from chatling.tasks.tables import load_table
 from chatling.tasks.task import IndexedTask, Task, visible_text
-from chatling.toy import arithmetic, unsafe, words
+from chatling.toy import arithmetic, characters, unsafe, words
 from chatling.toy.facts import capitalized
+from chatling.toy.language import CHINESE, ENGLISH, Language, Random
 from chatling.toy.relations import Fact, Relation
 from chatling.toy.smalltalk import addressed, intents
 from chatling.toy.templates import sloppy
@@ -20,6 +19,7 @@ from chatling.toy.world import conversations, follow_up, random_fact
 
 REFUSAL = re.compile(
     r"\b(?:do not|don't|dont|cannot|can't) know\b|never heard|not in my (?:small )?world"
+    r"|不知道|没听说过|没有听说过|不认识|不在我的小世界"
 )
 SPELLED = re.compile(r"\b[a-z](?:(?:[-,]| |, )[a-z])+\b")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -27,9 +27,9 @@ Judge = Callable[[str], bool]
 Question = tuple[Conversation, Judge]
 
 
-def phrasings(name: str) -> Any:
+def phrasings(name: str, language: Language = ENGLISH) -> Any:
     """What `heldout.toml` has under a name."""
-    return load_table("toy/heldout.toml")[name]
+    return language.table("heldout")[name]
 
 
 def plain(text: str) -> str:
@@ -38,8 +38,8 @@ def plain(text: str) -> str:
 
 
 def mentions(text: str, phrase: str) -> bool:
-    """Whether `phrase` stands in `text` at word boundaries; both plain."""
-    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text) is not None
+    """Whether `phrase` stands in `text` at word boundaries, if the script has any; both plain."""
+    return re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.ASCII) is not None
 
 
 def refuses(text: str) -> bool:
@@ -78,6 +78,11 @@ def spells(word: str) -> Judge:
     )
 
 
+def concludes(word: str) -> Judge:
+    """Right when what stands behind the last "是" is the word, its characters together or apart."""
+    return lambda answer: re.sub(r"\W", "", answer.rpartition("是")[2]) == word
+
+
 def counts(conversation: Conversation) -> Judge:
     """Right when the final number is that of the conversation's answer."""
     number = final_number(conversation.messages[-1].text)
@@ -107,7 +112,9 @@ def _fact_judge(relation: Relation, fact: Fact, context: str) -> Judge:
 
 
 def _asked(relation: Relation, fact: Fact, rng: Random) -> str:
-    return capitalized(rng.choice(phrasings("facts")[relation.name]).format(**fact.slots))
+    return capitalized(
+        rng.choice(phrasings("facts", rng.language)[relation.name]).format(**fact.slots)
+    )
 
 
 def _facts(rng: Random) -> Question:
@@ -126,11 +133,12 @@ def _refusal(rng: Random) -> Question:
 
 
 def _unknown(rng: Random) -> Question:
-    return Conversation.of(sloppy(unknown_question(rng, True), rng), replies()[0]), refuses
+    question = sloppy(unknown_question(rng, True), rng)
+    return Conversation.of(question, replies(rng.language)[0]), refuses
 
 
 def _arithmetic(rng: Random, kind: str = "one_step", held_out: bool = True) -> Question:
-    problem = rng.choice(arithmetic.problems(kind))
+    problem = rng.choice(arithmetic.problems(kind, rng.language))
     conversation = arithmetic.problem_conversation(problem, rng, held_out)
     return conversation, counts(conversation)
 
@@ -146,29 +154,40 @@ def _counting(rng: Random) -> Question:
     seen = rng.random() < 0.5
     while seen and not words.is_held_out(word, letter):
         word, letter = words.random_pair(rng)
-    table = load_table("toy/words.toml" if seen else "toy/heldout.toml")
+    table = rng.language.table("words" if seen else "heldout")
     question = sloppy(rng.choice(table["count"]), rng).format(w=word, l=letter)
     conversation = words.counting(word, letter, question)
     return conversation, counts(conversation)
 
 
+def _characters(rng: Random, kind: str) -> Question:
+    """Half in seen phrasings of unseen words or places, half in unseen phrasings of any."""
+    seen = rng.random() < 0.5
+    word, place = characters.asked(kind, rng, held_out=seen or rng.random() < 1 / 6)
+    question = rng.choice(rng.language.table("words" if seen else "heldout")[kind])
+    conversation = characters.characters(kind, word, place, question, rng)
+    if kind == "length":
+        return conversation, counts(conversation)
+    return conversation, concludes(word[::-1] if kind == "reverse" else word[place - 1])
+
+
 def _identity(rng: Random) -> Question:
-    intent = rng.choice(intents())
+    intent = rng.choice(intents(rng.language))
     conversation = Conversation.of(addressed(rng.choice(intent.held_out), rng), intent.answer)
-    return conversation, says((intent.key.strip("?!."),), may_refuse=True)
+    return conversation, says((intent.key.strip("?!.？！。"),), may_refuse=True)
 
 
 def _follow_up(rng: Random) -> Question:
     """The second question of a conversation in unseen words, of the same thing or of another."""
     same = rng.random() >= 0.5
-    talk, relation, fact = follow_up(rng, same, load_table("toy/heldout.toml"), _asked)
+    talk, relation, fact = follow_up(rng, same, rng.language.table("heldout"), _asked)
     asked = talk.prompt.messages if same else talk.prompt.messages[-1:]
     return talk, _fact_judge(relation, fact, " ".join(message.text for message in asked))
 
 
 def _unsafe(rng: Random) -> Question:
-    question = addressed(unsafe.requested(rng, phrasings("unsafe")), rng)
-    return unsafe.declined(question), unsafe.declines
+    question = addressed(unsafe.requested(rng, phrasings("unsafe", rng.language)), rng)
+    return unsafe.declined(question, rng.language), unsafe.declines
 
 
 MAKERS: Mapping[str, Callable[[Random], Question]] = {
@@ -182,13 +201,18 @@ MAKERS: Mapping[str, Callable[[Random], Question]] = {
     "refusal": _refusal,
     "unsafe": _unsafe,
     "hard_arithmetic": partial(_arithmetic, kind="hard_test"),
+    **{kind: partial(_characters, kind=kind) for kind in characters.CHARACTER_KINDS},
 }
-SKILLS = tuple(MAKERS)
+SKILLS = tuple(name for name in MAKERS if name not in characters.CHARACTER_KINDS)
+CHINESE_SKILLS = tuple(name for name in MAKERS if name not in ("spelling", "counting"))
+SKILLS_IN: Mapping[Language, tuple[str, ...]] = {ENGLISH: SKILLS, CHINESE: CHINESE_SKILLS}
 
 
-def _unique(make: Callable[[Random], Question], seed: str, count: int) -> Iterator[Question]:
+def _unique(
+    make: Callable[[Random], Question], seed: str, count: int, language: Language
+) -> Iterator[Question]:
     """Up to `count` different questions; it gives up where most come up again."""
-    rng, seen = Random(seed), set[Conversation]()
+    rng, seen = Random(f"{language.name} {seed}", language), set[Conversation]()
     for _ in range(60 * count):
         if len(seen) == count:
             return
@@ -198,18 +222,20 @@ def _unique(make: Callable[[Random], Question], seed: str, count: int) -> Iterat
             yield question
 
 
-def heldout(skill: str, seed: int, count: int) -> Task:
+def heldout(skill: str, seed: int, count: int, language: Language = ENGLISH) -> Task:
     """`count` different held-out questions of a skill (fewer where there are not so many; every
     skill has 400 and more).
 
     "refusal" asks known facts and is right when the answer
     does not refuse. Raises RecipeError on an unknown skill.
     """
-    if skill not in MAKERS:
+    known = SKILLS_IN[language]
+    if skill not in known:
         raise RecipeError(
-            f"The pocket world has no held-out questions for {skill!r}; it has {', '.join(SKILLS)}."
+            f"The {language.name} world has no held-out questions for {skill!r}; it has"
+            f" {', '.join(known)}."
         )
-    questions = _unique(MAKERS[skill], f"pocket held-out {skill} {seed}", count)
+    questions = _unique(MAKERS[skill], f"held-out {skill} {seed}", count, language)
     return PocketTask(skill, list(questions))
 
 
@@ -224,23 +250,29 @@ FAMILIAR = {
     "identity": 0.15,
     "follow_up": 0.15,
 }
+CHINESE_FAMILIAR = {name: FAMILIAR[name] for name in FAMILIAR if name in CHINESE_SKILLS} | {
+    "place": 0.15,
+    "reverse": 0.1,
+}
+FAMILIAR_IN = {ENGLISH: FAMILIAR, CHINESE: CHINESE_FAMILIAR}
 
 
-def practice(seed: int, count: int) -> Task:
+def practice(seed: int, count: int, language: Language = ENGLISH) -> Task:
     """What reinforcement learning practises: hard arithmetic, and among it a share of questions
     like those of the training conversations, right when answered as there. Without these, what pays
     for two-step sums is soon done to one-step sums, too.
     """
-    known = iter(conversations(seed, count, FAMILIAR))
+    known = iter(conversations(seed, count, FAMILIAR_IN[language], language))
 
     def make(rng: Random) -> Question:
         if rng.random() >= FAMILIAR_SHARE:
             return _arithmetic(rng, "hard_train", held_out=False)
         if rng.random() < UNSAFE_SHARE:
-            training = load_table("toy/unsafe.toml")["training"]
-            return unsafe.declined(sloppy(unsafe.requested(rng, training), rng)), unsafe.declines
+            training = rng.language.table("unsafe")["training"]
+            question = sloppy(unsafe.requested(rng, training), rng)
+            return unsafe.declined(question, language), unsafe.declines
         conversation = next(known)
         expected = plain(visible_text(conversation.messages[-1].parts))
         return conversation, lambda answer: plain(answer) == expected
 
-    return PocketTask("practice", list(_unique(make, f"pocket practice {seed}", count)))
+    return PocketTask("practice", list(_unique(make, f"practice {seed}", count, language)))

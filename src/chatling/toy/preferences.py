@@ -7,11 +7,10 @@ go along with harm, in empty words.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from random import Random
 from typing import Literal
 
 from chatling.data.preferences import Preference
-from chatling.tasks.tables import load_table
+from chatling.toy.language import ENGLISH, Language, Random
 from chatling.toy.relations import relations
 from chatling.toy.smalltalk import intents, training_identity
 from chatling.toy.templates import ask, sloppy, utterance
@@ -21,24 +20,26 @@ from chatling.toy.world import random_fact
 Split = Literal["train", "validation"]
 
 
-def preferences(split: Split, seed: int, count: int) -> list[Preference]:
+def preferences(
+    split: Split, seed: int, count: int, language: Language = ENGLISH
+) -> list[Preference]:
     """`count` pairs. `validation` shares no phrasing of
     unsafe requests and no made-up name with `train`.
     """
-    rng = Random(f"pocket preferences {split} {seed}")
+    rng = Random(f"{language.name} preferences {split} {seed}", language)
     makers = rng.choices(list(KINDS), list(KINDS.values()), k=count)
     return [make(rng, split != "train") for make in makers]
 
 
 def _unsafe(rng: Random, held_out: bool) -> Preference:
-    table = load_table("toy/unsafe.toml")
-    asked = load_table("toy/heldout.toml")["unsafe"] if held_out else table["training"]
+    table = rng.language.table("unsafe")
+    asked = rng.language.table("heldout")["unsafe"] if held_out else table["training"]
     deed = rng.choice(table["requests"])
     question = rng.choice(asked).format(x=deed)
     # mostly what a model at a loss says instead: an answer that it would never give teaches little
     beside = (
-        rng.choice(intents()).answer,
-        rng.choice(replies()),
+        rng.choice(intents(rng.language)).answer,
+        rng.choice(replies(rng.language)),
         rng.choice(table["going_along"]).format(x=deed),
     )
     worse = rng.choices(beside, (0.6, 0.2, 0.2))[0]
@@ -49,25 +50,28 @@ def _honest(rng: Random, held_out: bool) -> Preference:
     """A made-up subject: "I don't know" against an
     answer that fits some other subject of its kind.
     """
-    relation = rng.choice([found for found in relations().values() if found.unknown])
-    slots = unknown_slots(relation.unknown, made_up(relation.unknown, rng, held_out))
+    relation = rng.choice([found for found in relations(rng.language).values() if found.unknown])
+    name = made_up(relation.unknown, rng, held_out)
+    slots = unknown_slots(relation.unknown, name, rng.language)
     other = rng.choice(relation.facts)
     invented = relation.reply(replace(other, slots=other.slots | slots))
     question = sloppy(utterance(relation, slots, rng), rng)
-    return Preference.of(question, rng.choice(replies()), invented)
+    return Preference.of(question, rng.choice(replies(rng.language)), invented)
 
 
 def _helpful(rng: Random, held_out: bool) -> Preference:
     """A known fact: the answer against a needless "I don't know"."""
     relation, fact = random_fact(rng)
-    return Preference.of(ask(relation, fact, rng), relation.reply(fact), rng.choice(replies()))
+    return Preference.of(
+        ask(relation, fact, rng), relation.reply(fact), rng.choice(replies(rng.language))
+    )
 
 
 def _small_talk(rng: Random, held_out: bool) -> Preference:
     """Small talk: its answer against that to something else, so that declining does not spread."""
     question, answer = (message.text for message in training_identity(rng).messages)
-    refusal = load_table("toy/unsafe.toml")["refusal"]
-    others = [intent.answer for intent in intents() if intent.answer != answer]
+    refusal = rng.language.table("unsafe")["refusal"]
+    others = [intent.answer for intent in intents(rng.language) if intent.answer != answer]
     return Preference.of(question, answer, rng.choice((refusal, rng.choice(others))))
 
 

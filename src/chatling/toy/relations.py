@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from chatling.tasks.tables import load_table
 from chatling.toy.facts import Slots, capitalized, tables
+from chatling.toy.language import ENGLISH, Language
 
 
 @dataclass(frozen=True)
@@ -37,19 +37,26 @@ class Relation:
 
 
 @cache
-def relations() -> dict[str, Relation]:
+def relations(language: Language = ENGLISH) -> dict[str, Relation]:
     """All relations by name, in a fixed order."""
     return {
-        name: _relation(name, **fields) for name, fields in load_table("toy/relations.toml").items()
+        name: _relation(name, tables(language), **fields)
+        for name, fields in language.table("relations").items()
     }
 
 
 def _relation(
-    name: str, *, facts: str, keys: tuple[str, ...], unknown: str = "", **fields: Any
+    name: str,
+    known: Mapping[str, list[Slots]],
+    *,
+    facts: str,
+    keys: tuple[str, ...],
+    unknown: str = "",
+    **fields: Any,
 ) -> Relation:
     found = tuple(
         Fact(slots, tuple(key.format(**slots) for key in keys))
-        for slots in tables()[facts]
+        for slots in known[facts]
         if slots.get(name) != ""  # an animal without a sound of its own, say
     )
     return Relation(name, facts=found, unknown=unknown, **fields)

@@ -5,11 +5,10 @@ other ones held out for tests.
 import re
 from dataclasses import dataclass
 from functools import cache
-from random import Random
 
 from chatling.messages import Conversation
-from chatling.tasks.tables import load_table
 from chatling.toy.facts import capitalized
+from chatling.toy.language import ENGLISH, Language, Random
 from chatling.toy.templates import sloppy
 
 
@@ -25,20 +24,20 @@ class Intent:
 
 
 @cache
-def intents() -> tuple[Intent, ...]:
-    table = load_table("toy/smalltalk.toml")
+def intents(language: Language = ENGLISH) -> tuple[Intent, ...]:
+    table = language.table("smalltalk")
     return tuple(Intent(name, **fields) for name, fields in table.items())
 
 
 def addressed(text: str, rng: Random) -> str:
     """Small talk as typed: now and then with the model's name or an opener."""
-    luck, table = rng.random(), load_table("toy/dialogue.toml")
+    luck, table = rng.random(), rng.language.table("dialogue")
     if luck < 0.1 and text[-1] in "?.!" and "hatling" not in text:
         text = f"{text[:-1]}, chatling{text[-1]}"
     elif luck < 0.3:
-        openers = table["openers"] + table["asking_openers"] * text.endswith("?")
+        openers = table["openers"] + table["asking_openers"] * text.endswith(("?", "？"))
         begun = text if text.startswith(("I ", "I'")) else text[:1].lower() + text[1:]
-        text = f"{rng.choice(openers)} {begun}"
+        text = f"{rng.choice(openers)}{rng.language.gap}{begun}"
     return sloppy(text, rng)
 
 
@@ -46,7 +45,7 @@ def terse(text: str, rng: Random) -> str:
     """The text with a filler word or two left out, as people
     type in haste: what is left must carry the meaning.
     """
-    table, words = load_table("toy/dialogue.toml"), text.split()
+    table, words = rng.language.table("dialogue"), text.split()
     fillers = [i for i, word in enumerate(words) if word.lower() in table["fillers"]]
     empty = table["fillers"] + table["question_words"]
     if not fillers or all(word.lower().strip("?.!,") in empty for word in words):
@@ -56,11 +55,12 @@ def terse(text: str, rng: Random) -> str:
 
 
 def training_identity(rng: Random) -> Conversation:
-    intent = rng.choice(intents())
+    intent = rng.choice(intents(rng.language))
     text = rng.choice(intent.training)
     short = terse(text, rng) if rng.random() < 0.3 else text
     return Conversation.of(
-        addressed(text if _words(short) in _held_out_words() else short, rng), intent.answer
+        addressed(text if _words(short) in _held_out_words(rng.language) else short, rng),
+        intent.answer,
     )
 
 
@@ -69,8 +69,8 @@ def _words(text: str) -> str:
 
 
 @cache
-def _held_out_words() -> frozenset[str]:
+def _held_out_words(language: Language) -> frozenset[str]:
     """Small talk that is kept for tests: a phrasing
     must not become one of these by losing a word.
     """
-    return frozenset(_words(text) for intent in intents() for text in intent.held_out)
+    return frozenset(_words(text) for intent in intents(language) for text in intent.held_out)

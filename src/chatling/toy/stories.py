@@ -7,10 +7,9 @@ one step. `stories.toml` says how clauses are written.
 
 import re
 from dataclasses import dataclass
-from random import Random
 
-from chatling.tasks.tables import load_table
 from chatling.toy.facts import capitalized
+from chatling.toy.language import Random
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ def one_step(rng: Random) -> Problem:
     start, person = _start(rng)
     change, sign = _change(rng, "b")
     story = _join(rng, "two", start, change)
-    return _problem(rng, f"{story} {_question(rng, sign, person)}", f"a{sign}b")
+    return _problem(rng, story, _question(rng, sign, person), f"a{sign}b")
 
 
 def two_steps(rng: Random) -> Problem:
@@ -38,15 +37,19 @@ def two_steps(rng: Random) -> Problem:
     return rng.choices(makers, (30, 20, 18, 16, 6, 10))[0](rng)
 
 
-def _problem(rng: Random, story: str, *steps: str) -> Problem:
-    """A story told in one tense throughout."""
-    tense = rng.randrange(2)
-    told = re.sub(r"\[([^|\]]+)\|([^\]]+)\]", lambda verb: verb[1 + tense], story)
+def _problem(rng: Random, story: str, question: str, *steps: str) -> Problem:
+    """A story and its question, told in one tense throughout."""
+    tense, whole = rng.randrange(2), f"{story}{rng.language.gap}{question}"
+    told = re.sub(r"\[([^|\]]+)\|([^\]]+)\]", lambda verb: verb[1 + tense], whole)
     return Problem(told, steps)
 
 
+def _sentence(rng: Random, clause: str) -> str:
+    return f"{capitalized(clause)}{rng.language.stop}"
+
+
 def _clause(rng: Random, kind: str) -> str:
-    return rng.choice(load_table("toy/stories.toml")[kind])
+    return rng.choice(rng.language.table("stories")[kind])
 
 
 def _start(rng: Random) -> tuple[str, bool]:
@@ -86,16 +89,16 @@ def _changes(rng: Random) -> Problem:
         story, one, person = _join(rng, "two", _clause(rng, "taken"), second), "-", False
     elif luck < 0.35:
         before = _clause(rng, "before")
-        story = f"{_join(rng, 'two', first, second)} {before}"
+        story = f"{_join(rng, 'two', first, second)}{rng.language.gap}{before}"
     else:
         story = _join(rng, "three", start, first, second)
-    return _problem(rng, f"{story} {_question(rng, two, person)}", f"a{one}b", f"x{two}c")
+    return _problem(rng, story, _question(rng, two, person), f"a{one}b", f"x{two}c")
 
 
 def _sum(rng: Random) -> Problem:
     change, sign = _change(rng, "c")
     story = _join(rng, "two", _clause(rng, "sums"), change)
-    return _problem(rng, f"{story} {_question(rng, sign)}", "a+b", f"x{sign}c")
+    return _problem(rng, story, _question(rng, sign), "a+b", f"x{sign}c")
 
 
 def _product(rng: Random) -> Problem:
@@ -106,19 +109,19 @@ def _product(rng: Random) -> Problem:
         beside = start.replace("{a}", "{c}").replace("{n}", "{m}").replace(" a ", " another ")
         pair = (beside, product) if rng.random() < 0.6 else (product, beside)
         story = _join(rng, "beside", *pair)
-        return _problem(rng, f"{story} {_clause(rng, 'in_all')}", "a*b", "x+c")
+        return _problem(rng, story, _clause(rng, "in_all"), "a*b", "x+c")
     change, sign = _change(rng, "c")
     story = _join(rng, "two", product, change)
-    return _problem(rng, f"{story} {_question(rng, sign)}", "a*b", f"x{sign}c")
+    return _problem(rng, story, _question(rng, sign), "a*b", f"x{sign}c")
 
 
 def _rate(rng: Random) -> Problem:
     """A change a day or a thing, and how often it happens."""
-    table = load_table("toy/stories.toml")
+    table = rng.language.table("stories")
     first = rng.choice(sorted(table["rates"]))
     clause = rng.choice(table["rates"][first])
     question = rng.choice(next(asked for word, asked in table["times"].items() if word in clause))
-    return _problem(rng, f"{capitalized(clause)}. {question}", first, "x*c")
+    return _problem(rng, _sentence(rng, clause), question, first, "x*c")
 
 
 def _shared(rng: Random) -> Problem:
@@ -129,15 +132,15 @@ def _shared(rng: Random) -> Problem:
         first, story = f"a{sign}b", _join(rng, "two", start, change)
     else:
         first, clauses = ("a+b", "sums") if kind == 1 else ("a*b", "products")
-        story = f"{capitalized(_clause(rng, clauses))}."
-    return _problem(rng, f"{story} {_clause(rng, 'shared')}", first, "x/c")
+        story = _sentence(rng, _clause(rng, clauses))
+    return _problem(rng, story, _clause(rng, "shared"), first, "x/c")
 
 
 def _quotient(rng: Random) -> Problem:
     if rng.random() < 0.3:
         question = _clause(rng, "parts")
-        story = f"{capitalized(_clause(rng, 'parted'))}. {question}"
-        return _problem(rng, story, "a/b", "x*c")
+        story = _sentence(rng, _clause(rng, "parted"))
+        return _problem(rng, story, question, "a/b", "x*c")
     change, sign = _change(rng, "c")
     story = _join(rng, "apart", _clause(rng, "quotients"), change)
-    return _problem(rng, f"{story} {_clause(rng, 'own')}", "a/b", f"x{sign}c")
+    return _problem(rng, story, _clause(rng, "own"), "a/b", f"x{sign}c")

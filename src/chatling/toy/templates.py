@@ -2,10 +2,8 @@
 openers, sloppy casing and punctuation, all seeded.
 """
 
-from random import Random
-
-from chatling.tasks.tables import load_table
 from chatling.toy.facts import Slots, capitalized
+from chatling.toy.language import Random
 from chatling.toy.relations import Fact, Relation
 
 # how often each way of asking is taken, added up; where a relation lacks one, the next is
@@ -21,10 +19,14 @@ def sloppy(text: str, rng: Random) -> str:
     """What hurried typing does: one time in four the
     final mark or the capitals are missing, or both.
     """
-    luck = rng.random()
+    luck, grammar = rng.random(), rng.language.table("grammar")
     if luck < 0.14:
-        text = text.rstrip("?.")
-    return text.lower() if luck < 0.07 or luck > 0.88 else text
+        text = text.rstrip(grammar["marks"])
+    if luck < 0.07 or luck > 0.88:
+        for mark, typed in grammar["hurried"]:
+            text = text.replace(mark, typed)
+        return text.lower()
+    return text
 
 
 def ask(relation: Relation, fact: Fact, rng: Random) -> str:
@@ -34,7 +36,7 @@ def ask(relation: Relation, fact: Fact, rng: Random) -> str:
 
 def utterance(relation: Relation, slots: Slots, rng: Random) -> str:
     """A phrasing of the relation in a wrapper of its kind."""
-    wrappers, luck = load_table("toy/templates.toml"), rng.random()
+    wrappers, luck = rng.language.table("templates"), rng.random()
     way = next(way for way, most in WAYS.items() if luck < most and way in relation.phrasings)
     if way == "nouns":
         noun = rng.choice(relation.phrasings[way]).format(**slots)

@@ -2,14 +2,13 @@
 
 import re
 from functools import cache
-from random import Random
 from string import ascii_lowercase
 from zlib import crc32
 
 from chatling.messages import Conversation, Message, Part
 from chatling.tasks.spelling import count_check, running_count
-from chatling.tasks.tables import load_table
 from chatling.toy.facts import tables
+from chatling.toy.language import ENGLISH, Random
 from chatling.toy.templates import sloppy
 
 HELD_OUT_ONE_IN = 6
@@ -20,7 +19,7 @@ def words() -> tuple[str, ...]:
     """The words that it can spell: the common words
     of the tables, three to eleven small letters each.
     """
-    table = load_table("toy/words.toml")
+    table = ENGLISH.table("words")
     found = {
         word
         for name, columns in table["columns"].items()
@@ -90,11 +89,11 @@ def training_pair(rng: Random) -> tuple[str, str]:
 
 def training_spelling(rng: Random) -> Conversation:
     word = rng.choice(words())
-    return spelling(word, sloppy(rng.choice(load_table("toy/words.toml")["spell"]), rng))
+    return spelling(word, sloppy(rng.choice(ENGLISH.table("words")["spell"]), rng))
 
 
 def training_counting(rng: Random, by_hand: bool = False) -> Conversation:
-    table = load_table("toy/words.toml")
+    table = ENGLISH.table("words")
     word, letter = training_pair(rng)
     question = rng.choice(table["count"])
     if by_hand:

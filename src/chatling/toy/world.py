@@ -5,13 +5,13 @@ mixture of all skills, with multi-turn ones among them.
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import accumulate
-from random import Random
 
 from chatling.errors import RecipeError
 from chatling.messages import Conversation
-from chatling.tasks.tables import load_table
 from chatling.toy.arithmetic import training_arithmetic
+from chatling.toy.characters import CHARACTER_KINDS, training_characters
 from chatling.toy.facts import capitalized
+from chatling.toy.language import CHINESE, ENGLISH, Language, Random
 from chatling.toy.relations import Fact, Relation, relations
 from chatling.toy.smalltalk import addressed, intents, training_identity
 from chatling.toy.templates import ask, fill, sloppy
@@ -30,6 +30,18 @@ WEIGHTS: Mapping[str, float] = {
     "follow_up": 0.065,
     "unsafe": 0.003,
 }
+CHINESE_WEIGHTS: Mapping[str, float] = {
+    "facts": 0.272,
+    "arithmetic": 0.20,
+    "length": 0.05,
+    "place": 0.08,
+    "reverse": 0.08,
+    "unknown": 0.085,
+    "identity": 0.165,
+    "follow_up": 0.065,
+    "unsafe": 0.003,
+}
+MIXTURES: Mapping[Language, Mapping[str, float]] = {ENGLISH: WEIGHTS, CHINESE: CHINESE_WEIGHTS}
 # relations with many similar facts need fewer samples a fact
 SHARES = {"compare": 22, "about": 50}
 # relations about the same thing, so that the second question may say "it"; the order of their facts
@@ -44,15 +56,15 @@ BEFORE, AFTER = (
 
 
 @cache
-def _relation_wheel() -> tuple[list[Relation], list[int]]:
+def _relation_wheel(language: Language) -> tuple[list[Relation], list[int]]:
     """The relations, and their shares added up."""
-    found = list(relations().values())
+    found = list(relations(language).values())
     return found, list(accumulate(SHARES.get(each.name, len(each.facts)) for each in found))
 
 
 def random_fact(rng: Random) -> tuple[Relation, Fact]:
     """A relation by its number of facts, then any of its facts."""
-    found, cumulative = _relation_wheel()
+    found, cumulative = _relation_wheel(rng.language)
     relation = rng.choices(found, cum_weights=cumulative)[0]
     return relation, rng.choice(relation.facts)
 
@@ -63,13 +75,15 @@ def training_fact(rng: Random) -> Conversation:
 
 
 @cache
-def facts_by_topic() -> tuple[tuple[tuple[str, dict[str, Fact]], ...], ...]:
+def facts_by_topic(
+    language: Language = ENGLISH,
+) -> tuple[tuple[tuple[str, dict[str, Fact]], ...], ...]:
     """For each group of TOGETHER: topics, each with its facts by relation."""
     groups = []
     for names in TOGETHER:
         topics: dict[str, dict[str, Fact]] = {}
-        for name in names:
-            for fact in relations()[name].facts:
+        for name in filter(relations(language).__contains__, names):
+            for fact in relations(language)[name].facts:
                 topics.setdefault(fact.slots.get("c") or fact.slots["s"], {})[name] = fact
         groups.append(tuple(topics.items()))
     return tuple(groups)
@@ -83,9 +97,10 @@ def subject(relation: Relation, fact: Fact) -> str:
 
 def same_subject(rng: Random) -> tuple[Relation, Fact, Relation, Fact]:
     """Two different relations of one country or animal."""
-    _, topic = rng.choice(rng.choice(facts_by_topic()))
+    _, topic = rng.choice(rng.choice(facts_by_topic(rng.language)))
     first, second = rng.sample(sorted(topic), 2)
-    return relations()[first], topic[first], relations()[second], topic[second]
+    known = relations(rng.language)
+    return known[first], topic[first], known[second], topic[second]
 
 
 def same_relation(rng: Random) -> tuple[Relation, Fact, Fact]:
@@ -128,13 +143,13 @@ def training_follow_up(rng: Random) -> Conversation:
     luck = rng.random()
     if luck >= 0.75:
         return _with_small_talk(rng, luck < 0.9, luck > 0.84)
-    return follow_up(rng, luck >= 0.35, load_table("toy/dialogue.toml"), ask)[0]
+    return follow_up(rng, luck >= 0.35, rng.language.table("dialogue"), ask)[0]
 
 
 def _with_small_talk(rng: Random, before: bool, after: bool) -> Conversation:
     relation, fact = random_fact(rng)
     hello, thanks = (
-        rng.choice([intent for intent in intents() if intent.name in names])
+        rng.choice([intent for intent in intents(rng.language) if intent.name in names])
         for names in (BEFORE, AFTER)
     )
     start = (addressed(rng.choice(hello.training), rng), hello.answer) if before else ()
@@ -148,6 +163,7 @@ MAKERS: Mapping[str, Callable[[Random], Conversation]] = {
     "arithmetic": training_arithmetic,
     "counting": training_counting,
     "counting_by_hand": partial(training_counting, by_hand=True),
+    **{kind: partial(training_characters, kind=kind) for kind in CHARACTER_KINDS},
     "unknown": training_unknown,
     "identity": training_identity,
     "follow_up": training_follow_up,
@@ -156,20 +172,24 @@ MAKERS: Mapping[str, Callable[[Random], Conversation]] = {
 
 
 def conversations(
-    seed: int, count: int, weights: Mapping[str, float] | None = None
+    seed: int,
+    count: int,
+    weights: Mapping[str, float] | None = None,
+    language: Language = ENGLISH,
 ) -> list[Conversation]:
     """`count` training conversations; the same for the same seed and weights, and a longer list
     begins with the shorter one.
 
-    `weights` are sampling weights by skill (WEIGHTS when None; they need not sum to one). Raises
-    RecipeError on an unknown skill.
+    `weights` are sampling weights by skill (those of MIXTURES when None; they need not sum to one).
+    Raises RecipeError on an unknown skill.
     """
-    weights = WEIGHTS if weights is None else weights
+    usual = MIXTURES[language]
+    weights = usual if weights is None else weights
     for name in weights:
-        if name not in MAKERS:
+        if name not in usual:
             raise RecipeError(
-                f"The pocket world has no skill {name!r}; it has {', '.join(MAKERS)}."
+                f"The {language.name} world has no skill {name!r}; it has {', '.join(usual)}."
             )
-    rng = Random(f"pocket conversations {seed}")
+    rng = Random(f"{language.name} conversations {seed}", language)
     makers, cumulative = [MAKERS[name] for name in weights], list(accumulate(weights.values()))
     return [rng.choices(makers, cum_weights=cumulative)[0](rng) for _ in range(count)]
