@@ -192,7 +192,11 @@ def test_the_built_wheel_trains_and_serves_outside_of_the_checkout(tmp_path: Pat
         assert address is not None
         url = address[0].rstrip("/")
         wait_until_ready(f"{url}/health")
-        body = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4}
+        body = {
+            "model": "pocket",
+            "messages": [{"role": "user", "content": "Hello!"}],
+            "max_tokens": 4,
+        }
         request = urllib.request.Request(
             f"{url}/v1/chat/completions",
             json.dumps(body).encode(),

@@ -47,7 +47,7 @@ def live(server: Running) -> RunFolder:
     (run.evals / "base-core.json").write_text(
         json.dumps({"stage": "base", "eval": "core", "limit": 8, "results": core})
     )
-    sample(run, "base", {"prompt": "The", "text": "<b>end</b>"})
+    sample(run, "base", {"topic": "a text", "prompt": "The", "text": "<b>end</b>"})
     return run
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chatling.evals.samples import PROBES, sample
+from chatling.evals.samples import PROBES, sample_answers, sample_texts
 from chatling.inference.engine import Completion, Request
 from chatling.tokenizer.bpe import Tokenizer
 
@@ -27,8 +27,8 @@ class Scripted:
 def test_a_base_model_goes_on_with_a_text_and_a_chat_model_answers_a_question() -> None:
     t = tokenizer()
     engine = Scripted(t.encode(" there"))
-    base = sample(engine, chat=False)  # type: ignore[arg-type]
-    chat = sample(engine, chat=True)  # type: ignore[arg-type]
+    base = sample_texts(engine)  # type: ignore[arg-type]
+    chat = sample_answers(engine)  # type: ignore[arg-type]
     assert [each.prompt for each in base] == [probe.opening for probe in PROBES]
     assert [each.prompt for each in chat] == [probe.question for probe in PROBES]
     assert engine.asked[0].prompt == (t.bos, *t.encode(PROBES[0].opening))
@@ -62,6 +62,6 @@ def test_a_call_of_the_calculator_is_shown_with_its_result() -> None:
         *t.encode("2"),
         t.output_end,
     ]
-    found = sample(Scripted([*t.encode("So: "), *call, *t.encode("\n#### 2")]), chat=True)  # type: ignore[arg-type]
+    found = sample_answers(Scripted([*t.encode("So: "), *call, *t.encode("\n#### 2")]))  # type: ignore[arg-type]
     assert found[0].text == "So: [1+1 = 2]\n#### 2"
-    assert sample(Scripted(call[:4]), chat=True)[0].text == "[1+1"  # type: ignore[arg-type]
+    assert sample_answers(Scripted(call[:4]))[0].text == "[1+1"  # type: ignore[arg-type]

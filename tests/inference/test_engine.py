@@ -166,8 +166,10 @@ def test_an_unchosen_width_is_one_that_differs(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("width", "cpp"), [(1, True), (8, True), (8, False)])
+@pytest.mark.parametrize(
+    ("width", "cpp", "dtype"),
+    [(1, True, torch.bfloat16), (8, True, torch.float32), (8, False, torch.bfloat16)],
+)
 def test_compiled(
     make_model: Make,
     tokenizer: Tokenizer,

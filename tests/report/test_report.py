@@ -136,6 +136,27 @@ def test_hostile_text_shows_as_text(make_run: Make, text: str) -> None:
     assert all(link.startswith("#") for link in page.links)
 
 
+ODD = (
+    [{"prompt": "Who?", "text": "I"}],
+    [{"topic": "who", "prompt": "Who?", "text": 7}],
+    [{"topic": "who", "prompt": "Who?", "text": "I", "right": "yes"}],
+    ["Who?"],
+    None,
+)
+
+
+def test_answers_are_marked_and_lines_of_another_shape_left_out(make_run: Make) -> None:
+    run = make_run()
+    said = {"topic": "who", "prompt": "Who?"}
+    answers = [said | {"text": "Me", "right": True}, said | {"text": "You", "right": False}]
+    lines = [{"step": step, "samples": odd} for step, odd in enumerate((*ODD, answers))]
+    (run.evals / "base-samples.jsonl").write_text("".join(f"{json.dumps(x)}\n" for x in lines))
+    page = Balanced(to_html(report(run))).text
+    assert "✓ Me" in page
+    assert "✗ You" in page
+    assert "yes" not in page
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_even_unescaped_text_cannot_bring_html(make_run: Make, text: str) -> None:
     """Two locks: should a part of the document forget to escape, the renderer lets no HTML by."""

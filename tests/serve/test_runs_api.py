@@ -49,7 +49,7 @@ def live(tmp_path: Path) -> RunFolder:
     )
     (run.evals / "broken.json").write_text("{")
     samples = [
-        {"step": step, "samples": [{"prompt": "Hello", "text": f"<b>{step}</b>"}]}
+        {"step": step, "samples": [{"topic": "a", "prompt": "Hello", "text": f"<b>{step}</b>"}]}
         for step in (10, 20)
     ]
     (run.evals / "base-samples.jsonl").write_text(
@@ -79,7 +79,10 @@ def test_a_live_run(live: RunFolder) -> None:
         assert curves["loss"][-1] == [999, pytest.approx(4.001)]
         assert curves["tokens_per_second"][0][1] == pytest.approx(200)
         assert found["samples"] == {
-            "base": {"step": 20, "samples": [{"prompt": "Hello", "text": "<b>20</b>"}]}
+            "base": {
+                "step": 20,
+                "samples": [{"topic": "a", "prompt": "Hello", "text": "<b>20</b>"}],
+            }
         }
         assert found["evals"] == [
             {

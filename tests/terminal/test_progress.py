@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from chatling.terminal.progress import Progress, duration, fitted
+from chatling.evals.samples import Sample
+from chatling.terminal.progress import Progress, duration, fitted, sample_line
 
 
 class Clock:
@@ -107,7 +108,7 @@ def test_an_activity_is_counted_with_its_time_left() -> None:
     progress.stage_done("eval", 50)
     progress.heartbeat()
     lines = text.getvalue().splitlines()
-    assert lines[0] == "facts of sft 0/1,000 · 0 s so far"
+    assert lines[0] == "– left · facts of sft 0/1,000 · 0 s so far"
     assert lines[1] == "45 s left · facts of sft 100/1,000 · 5 s so far"
     assert len(lines) == 12
     assert lines[-1] == "eval: done in 50 s"
@@ -236,6 +237,52 @@ def test_a_validation_result_stays_in_view() -> None:
     assert "bpb 1.2345" in text.getvalue().splitlines()[-1]
     progress.stage_done("base", 12)
     assert text.getvalue().splitlines()[-1].startswith("base: done in 12 s")
+
+
+SAID = [
+    Sample("facts", "What is the capital of France?", "Par\nis", True),
+    Sample("sums", "What is 1 + 1?", "", False),
+    Sample("li bai", "李白是谁？" * 30, "李白" * 90),
+]
+
+
+def test_answers_of_the_moment_are_kept_in_a_file_in_lines_that_fit() -> None:
+    progress, text = made(Clock())
+    progress.start("sft", 10, 0)
+    progress.samples(SAID)
+    progress.stage_done("sft", 3)
+    lines = text.getvalue().splitlines()
+    assert lines[1] == "  ✓ What is the capital of France? → Par is"
+    assert lines[2] == "  ✗ What is 1 + 1? → (nothing)"
+    assert lines[3].startswith("    李白是谁？李白")
+    assert "… → 李白" in lines[3]
+    assert cell_len(lines[3]) <= 100
+    assert lines[4:] == ["sft: done in 3 s"]
+
+
+def test_a_terminal_shows_the_answers_of_the_moment_below_the_line_and_keeps_the_last() -> None:
+    clock = Clock()
+    progress, text = made(clock, terminal=True)
+    progress.start("sft", 10, 0)
+    progress.samples(SAID[1:2])
+    clock.now += 1
+    progress.samples(SAID[:1])
+    clock.now += 1
+    progress.heartbeat()
+    assert text.getvalue().count("capital of France") == 1
+    progress.stage_done("sft", 3)
+    progress.start("dpo", 10, 0)
+    progress.stage_done("dpo", 3)
+    assert "France? → Par is\nsft: done in 3 s\ndpo: 10 steps\n" in text.getvalue()
+    assert "France" not in text.getvalue().partition("dpo: 10 steps")[2]
+    assert "What is 1 + 1?" not in text.getvalue()
+
+
+@given(st.text(max_size=300), st.text(max_size=300), st.integers(20, 120))
+def test_a_sample_s_line_never_breaks(prompt: str, said: str, width: int) -> None:
+    line = sample_line(Sample("any", prompt, said, True), width)
+    assert cell_len(line) <= width
+    assert len(line.splitlines()) == 1
 
 
 def test_later_ranks_are_silent() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.shard_writer import write_conversation_shards
 from chatling.data.token_shards import TokenShards
+from chatling.evals.samples import Sample
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
@@ -33,6 +34,7 @@ class Silent:
         self.messages: list[str] = []
         self.activities: list[tuple[str, int, int]] = []
         self.lines: list[dict[str, Any]] = []
+        self.said: list[Sequence[Sample]] = []
 
     def start(self, stage: str, steps: int, done: int) -> None:
         self.started = (stage, steps, done)
@@ -45,6 +47,9 @@ class Silent:
 
     def activity(self, name: str, done: int = 0, total: int = 0) -> None:
         self.activities.append((name, done, total))
+
+    def samples(self, found: Sequence[Sample]) -> None:
+        self.said.append(found)
 
 
 @pytest.fixture(scope="session")

@@ -12,13 +12,15 @@ import pytest
 import torch
 
 from chatling.config.recipe import Recipe
-from chatling.config.stages import LoopConfig
+from chatling.config.stages import FinetuneConfig, LoopConfig, MixtureEntry
+from chatling.data.config import POCKET
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
 from chatling.data.shard_writer import write_conversation_shards
 from chatling.evals import samples
 from chatling.evals.config import EvalConfig
 from chatling.hardware.distributed import DistContext
+from chatling.messages import Part
 from chatling.model.config import ModelRecipe
 from chatling.optim.param_groups import OptimConfig, resolve_optim
 from chatling.optim.schedule import Schedule
@@ -26,9 +28,11 @@ from chatling.run_dir import RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import Rendered
 from chatling.toy.core_bundle import write_core_bundle
+from chatling.toy.heldout import SKILLS
 from chatling.train import callbacks, stage_base
 from chatling.train.checkpoint import load_model
 from chatling.train.context import Context, build
+from chatling.train.datasets import own_questions
 from chatling.train.finetune import MID, SFT
 from chatling.train.metrics import read_metrics
 from chatling.train.pretrain import BASE
@@ -135,16 +139,37 @@ def test_a_chat_stage_is_asked_questions(tmp_path: Path) -> None:
     ]
 
 
+def test_questions_are_those_of_the_run_s_own_data(tmp_path: Path) -> None:
+    own = tmp_path / "talks.jsonl"
+    rows = [
+        [{"role": "user", "content": f"Who plays {i}?"}, {"role": "assistant", "content": "Ada."}]
+        for i in range(200)
+    ]
+    own.write_text("\n".join(json.dumps({"messages": row}) for row in rows))
+    recipe = Recipe(
+        sft=FinetuneConfig(mixture=(MixtureEntry(POCKET), MixtureEntry(str(own), count=3)))
+    )
+    tokenizer = Tokenizer([bytes([byte]) for byte in range(256)], digits=1)
+    found = samples.first_questions(own_questions(recipe), tokenizer, 1, 512)
+    assert [each.topic for each in found] == [*SKILLS, "talks"]
+    assert samples.first_questions(own_questions(recipe), tokenizer, 1, 8) == []
+    assert found[-1].text == "Who plays 0?"  # the first ones of a file are held out
+    assert found[0].judge
+    assert found[-1].judge
+    assert found[0].judge((Part("text", "I don't know."),)) is False
+    assert found[-1].judge((Part("text", "Ada."),)) is None
+
+
 def test_looking_leaves_no_trace_in_the_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    drawn = callbacks.sample
+    drawn = callbacks.sample_texts
 
     def careless(*args: Any, **options: Any) -> Any:
         torch.rand(7)  # an evaluation that draws random numbers
         return drawn(*args, **options)
 
-    monkeypatch.setattr(callbacks, "sample", careless)
+    monkeypatch.setattr(callbacks, "sample_texts", careless)
     torch.manual_seed(1)
     train(tmp_path / "watched")
     after = torch.get_rng_state()
@@ -164,7 +189,7 @@ def test_a_failing_look_is_told_of_and_training_goes_on(
     def broken(*args: Any, **options: Any) -> Any:
         raise ValueError("no such prompt")
 
-    monkeypatch.setattr(callbacks, "sample", broken)
+    monkeypatch.setattr(callbacks, "sample_texts", broken)
     context = train(tmp_path, steps=4)
     told = [message for message in context.progress.messages if "samples failed" in message]  # type: ignore[attr-defined]
     assert told == ["base: samples failed (ValueError: no such prompt); training continues."] * 2
@@ -181,7 +206,7 @@ def test_a_compiled_model_is_looked_at_uncompiled(
         seen.append([block._compiled_call_impl for block in engine.model.layers])
         return []
 
-    monkeypatch.setattr(callbacks, "sample", record)
+    monkeypatch.setattr(callbacks, "sample_texts", record)
     made = Trainer.__post_init__
 
     def spy(self: Trainer) -> None:

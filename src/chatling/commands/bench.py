@@ -9,6 +9,7 @@ from chatling.errors import nearest
 
 def run(command: Command, words: list[str]) -> None:
     from chatling.bench.suite import BENCHES, run_benches, show_figures
+    from chatling.pipeline.record import RECIPE, measure_record
 
     parser = command_parser(command)
     parser.add_argument(
@@ -16,7 +17,8 @@ def run(command: Command, words: list[str]) -> None:
         nargs="*",
         metavar="NAME",
         help=f"what to measure, of {', '.join(BENCHES)}; all of them. gpu, alone: try each part of"
-        " chatling on this device and hold it against what is expected",
+        " chatling on this device and hold it against what is expected. pocket, alone: train it"
+        " with three seeds, how long it takes and what it knows then",
     )
     parser.add_argument(
         "--data",
@@ -35,6 +37,12 @@ def run(command: Command, words: list[str]) -> None:
     parser.add_argument(
         "--bundle", type=Path, metavar="FOLDER", help="evals: a CORE bundle; the built-in world's"
     )
+    parser.add_argument(
+        "--record",
+        type=Path,
+        metavar="FOLDER",
+        help="pocket, alone: train it three times, and keep times, scores, recipe and logs there",
+    )
     parser.add_argument("--device", choices=("cuda", "cpu"), help="gpu: where; the best there is")
     parser.add_argument(
         "--recipe", metavar="RECIPE", help="gpu: whose step and model; spark, pocket on a processor"
@@ -46,7 +54,12 @@ def run(command: Command, words: list[str]) -> None:
             "gpu is tried alone, and --device and --recipe are its options.",
             "chatling bench gpu --device cpu --recipe pocket",
         )
-    for name in given.names if given.names != ["gpu"] else ():
+    if given.record and given.names != [RECIPE]:
+        raise UsageError(
+            "--record is of the first run.",
+            f"chatling bench {RECIPE} --record FOLDER",
+        )
+    for name in given.names if given.names not in (["gpu"], [RECIPE]) else ():
         if name not in BENCHES:
             raise UsageError(
                 f"There is no benchmark {name!r}.",
@@ -70,8 +83,11 @@ def run(command: Command, words: list[str]) -> None:
 
         show_rows(bench_gpu(device, given.recipe), json=given.json)
         return
-    names = given.names or list(BENCHES)
-    figures = run_benches(names, given.data, given.run, given.bundle, given.url)
+    if given.names == [RECIPE]:
+        figures = measure_record(given.record).rows()
+    else:
+        names = given.names or list(BENCHES)
+        figures = run_benches(names, given.data, given.run, given.bundle, given.url)
     if given.json:
         print(json.dumps(figures, indent=1))
     else:

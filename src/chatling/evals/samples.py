@@ -1,14 +1,19 @@
 """Fixed prompts, answered at every evaluation and kept, so that a reader sees the model learn."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
+from itertools import islice
 
 from chatling.inference.engine import Engine, Request, SamplingParams
-from chatling.messages import Conversation
+from chatling.messages import Conversation, Part
+from chatling.tasks.custom import ConversationTask
+from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
 
 MOST_TOKENS = 48  # sampled, of one answer
+LOOKED_AT = 100  # questions of a task, for short ones
 CONTEXT = 256  # tokens of prompt, answer and what the calculator puts in, at most
 
 
@@ -36,37 +41,85 @@ PROBES = (
 
 
 @dataclass(frozen=True)
+class Question:
+    """A question of a task, which can tell whether an answer is right."""
+
+    topic: str
+    prompt: Conversation
+    judge: Callable[[tuple[Part, ...]], bool | None] | None = None
+
+    @property
+    def text(self) -> str:
+        """What the user said, turn by turn."""
+        return " / ".join(turn.text for turn in self.prompt.messages if turn.role == "user")
+
+
+QUESTIONS = tuple(Question(each.topic, Conversation.of(each.question)) for each in PROBES)
+
+
+@dataclass(frozen=True)
 class Sample:
-    """What a model made of a probe. `text` shows a call of the calculator as it is shown in the
-    terminal: [12+7 = 19].
+    """What a model made of a prompt. `text` shows a call of the calculator as it is shown in the
+    terminal: [12+7 = 19]. `right` is None where nothing can tell.
     """
 
     topic: str
     prompt: str
     text: str
+    right: bool | None = None
 
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
+    def to_dict(self) -> dict[str, str | bool]:
+        return {key: value for key, value in asdict(self).items() if value is not None}
 
 
-def sample(engine: Engine, *, chat: bool, probes: Sequence[Probe] = PROBES) -> list[Sample]:
-    """Continue or answer each probe, greedily: nothing but the weights makes the difference."""
+def first_questions(
+    tasks: Mapping[str, Task], tokenizer: Tokenizer, each: int, context: int
+) -> list[Question]:
+    """The first questions of each task, by its topic, that fill at most half of the context."""
+    found = []
+    for topic, task in tasks.items():
+        short = (
+            Question(topic, talk.prompt, partial(_judge, task, talk))
+            for talk in islice(task, LOOKED_AT)
+            if len(render_prompt(tokenizer, talk.prompt)) <= context // 2
+        )
+        found += islice(short, each)
+    return found
+
+
+def sample_texts(engine: Engine) -> list[Sample]:
+    """Continue the opening of each probe."""
     tokenizer = engine.tokenizer
-    prompts = [probe.question if chat else probe.opening for probe in probes]
-    sampling = SamplingParams(temperature=0.0, max_tokens=MOST_TOKENS)
-    ids = (
-        render_prompt(tokenizer, Conversation.of(prompt))
-        if chat
-        else [tokenizer.bos, *tokenizer.encode(prompt)]
-        for prompt in prompts
+    answers = _greedy(
+        engine, ([tokenizer.bos, *tokenizer.encode(probe.opening)] for probe in PROBES)
     )
-    done = engine.generate([Request(tuple(each), sampling) for each in ids])
     return [
-        Sample(probe.topic, prompt, _shown(tokenizer, each.ids))
-        for probe, prompt, each in zip(probes, prompts, done, strict=True)
+        Sample(probe.topic, probe.opening, _shown(parts))
+        for probe, parts in zip(PROBES, answers, strict=True)
     ]
 
 
-def _shown(tokenizer: Tokenizer, ids: Iterable[int]) -> str:
+def sample_answers(engine: Engine, questions: Sequence[Question] = QUESTIONS) -> list[Sample]:
+    """Answer each question."""
+    answers = _greedy(engine, (render_prompt(engine.tokenizer, each.prompt) for each in questions))
+    return [
+        Sample(each.topic, each.text, _shown(parts), each.judge(parts) if each.judge else None)
+        for each, parts in zip(questions, answers, strict=True)
+    ]
+
+
+def _greedy(engine: Engine, prompts: Iterable[Sequence[int]]) -> list[tuple[Part, ...]]:
+    """Greedily: nothing but the weights makes the difference."""
+    sampling = SamplingParams(temperature=0.0, max_tokens=MOST_TOKENS)
+    done = engine.generate([Request(tuple(ids), sampling) for ids in prompts])
+    return [parse_completion(engine.tokenizer, each.ids) for each in done]
+
+
+def _judge(task: Task, conversation: Conversation, completion: tuple[Part, ...]) -> bool | None:
+    """None where the task has conversations to learn from, but no right answers."""
+    return None if isinstance(task, ConversationTask) else task.score(conversation, completion)
+
+
+def _shown(completion: Iterable[Part]) -> str:
     shape = {"text": "{}", "python": "[{}", "output": " = {}]"}
-    return "".join(shape[part.kind].format(part.text) for part in parse_completion(tokenizer, ids))
+    return "".join(shape[part.kind].format(part.text) for part in completion)

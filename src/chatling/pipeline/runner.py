@@ -129,6 +129,7 @@ def run(
         )
         by_name = {stage.name: stage for stage in stages}
         first_training = next((name for name, *_ in decided if by_name[name].every_rank), None)
+        talks = False
         for name, mark, status, fault in decided:
             step = Step(by_name[name], mark, status, fault)
             if status == DONE and fault is None:
@@ -142,6 +143,12 @@ def run(
                 fresh=name == first_training,
                 work=(work or {}).get(name),
             )
+            if by_name[name].chats and not talks and name != decided[-1][0]:
+                talks = True
+                progress.message(
+                    f"It answers now: `chatling chat {folder.name}` in another terminal, while"
+                    " training continues."
+                )
 
 
 def _run_stage(

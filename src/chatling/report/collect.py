@@ -256,7 +256,11 @@ def _stage(
         entry.get("processes", 1),
         _config(shape),
         peak if type(peak := (finished or {}).get("peak_memory")) is int else None,
-        tuple(read_metrics(folder.evals / f"{name}-samples.jsonl")),
+        tuple(
+            line
+            for line in read_metrics(folder.evals / f"{name}-samples.jsonl")
+            if "samples" in line
+        ),
     )
 
 

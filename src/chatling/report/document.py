@@ -187,7 +187,8 @@ def _samples(runs: Sequence[RunReport]) -> list[str]:
                 last = line is stage.samples[-1]
                 label = who if last else f"{who}, step {line['step']:,}"
                 for each in line["samples"]:
-                    row = (label, each["prompt"], each["text"].strip() or "(nothing)")
+                    mark = {True: "✓ ", False: "✗ "}.get(each.get("right"), "")
+                    row = (label, each["prompt"], mark + (each["text"].strip() or "(nothing)"))
                     (latest if last else earlier).setdefault(each["topic"], []).append(row)
     parts = []
     columns = ("", "prompt", "text")

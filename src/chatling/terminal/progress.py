@@ -9,11 +9,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.cells import cell_len
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from chatling.evals.samples import Sample
 from chatling.train.metrics import tokens_per_second
 from chatling.train.status import duration
 
@@ -23,6 +24,8 @@ BEAT_SECONDS = 1.0  # between looks whether something is to be shown though noth
 QUIET_SECONDS = 15.0  # after which the line is shown again where the output is no terminal
 STEP_SECONDS = 3.0  # after which a step's own time is shown, too
 RECENT = 50  # steps that the speed is measured over
+WIDE = 100  # columns of a sample where the output is no terminal
+MARKS = {True: "✓", False: "✗", None: " "}
 
 
 def figures(metrics: Mapping[str, Any]) -> list[str]:
@@ -52,6 +55,17 @@ def fitted(fields: Sequence[str], width: int) -> str:
         if cell_len(longer := f"{line} · {field}") <= width:
             line = longer
     return line
+
+
+def sample_line(sample: Sample, width: int) -> str:
+    """A prompt and what the model makes of it now, in one line of at most `width` columns."""
+    prompt, text = (" ".join(said.split()) for said in (sample.prompt, sample.text))
+    mark = MARKS[sample.right]
+    return _cut(f"  {mark} {_cut(prompt, width // 2)} → {text or '(nothing)'}", width)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1)}…"
 
 
 class Progress(contextlib.AbstractContextManager["Progress"]):
@@ -84,6 +98,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         self._activity, self._counted, self._since = "", (0, 0), 0.0
         self._shown = float("-inf")
         self._live: Live | None = None
+        self._samples: list[str] = []  # what the model says now, below the line
         self._lock, self._over = threading.RLock(), threading.Event()
 
     def __enter__(self) -> "Progress":
@@ -127,7 +142,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         with self._lock:
             self._end()
             self._name, self._steps, self._at, self._begun = stage, steps, done, done
-            self._metrics = {}
+            self._metrics, self._samples = {}, []
             self._recent.clear()
             self._recent.append((self._clock(), done, {}))
             self.message(
@@ -158,10 +173,28 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
                     self._metrics["gemm_fraction"] = speed * self._flops_per_token / self._peak
             self._show(always=first or self._at == self._steps)
 
+    def samples(self, found: Sequence[Sample]) -> None:
+        """What the model makes of fixed prompts now: below the line until the next time, and kept
+        where the output is no terminal.
+        """
+        if self._silent:
+            return
+        with self._lock:
+            width = self._console.width if self._console.is_terminal else WIDE
+            self._samples = [sample_line(each, width) for each in found]
+            if self._live is None:
+                self._keep_samples()
+
+    def _keep_samples(self) -> None:
+        for line in self._samples:
+            self.message(line)
+        self._samples = []
+
     def stage_done(self, name: str, seconds: float) -> None:
         """A stage ended well, after `seconds` in all its attempts."""
         with self._lock:
             self._end()
+            self._keep_samples()
             self._fastest = max(self._fastest, self._work.pop(name, 0.0) / max(seconds, 1e-9))
             summary = figures(self._metrics) if name == self._name else []
             self._name = ""
@@ -171,7 +204,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         """Show the current work again, where nothing was shown for a while."""
         with self._lock:
             if self._live:
-                self._live.update(self._line(), refresh=True)
+                self._live.update(self._view(), refresh=True)
             elif self._activity or self._name:
                 self._show(after=QUIET_SECONDS)
 
@@ -197,6 +230,9 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         later = sum(self._work[name] for name in names[names.index(self._name) + 1 :])
         return stage, stage + later / max(self._fastest, mine / (per_step * self._steps))
 
+    def _view(self) -> Group:
+        return Group(self._line(), *(Text(line, style="dim") for line in self._samples))
+
     def _line(self) -> Text:
         width = self._console.width if self._console.is_terminal else 1000
         return Text(fitted(self._activity_fields() or self._step_fields(), width), overflow="fold")
@@ -207,8 +243,8 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             return []
         spent, (done, total) = self._clock() - self._since, self._counted
         what = f"{self._activity} {done:,}/{total:,}" if total else self._activity
-        left = [f"{duration(spent * (total - done) / done)} left"] if done else []
-        return [*left, what, f"{duration(spent)} so far"]
+        left = spent * (total - done) / done if done else None
+        return [*[f"{duration(left)} left"] * bool(total), what, f"{duration(spent)} so far"]
 
     def _step_fields(self) -> list[str]:
         stage, whole = self.time_left()
@@ -234,14 +270,14 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         if always or now - self._shown >= after:
             self._shown = now
             if self._live:
-                self._live.update(self._line(), refresh=True)
+                self._live.update(self._view(), refresh=True)
             else:
                 self.message(self._line().plain)
 
     def _open(self) -> None:
         if self._live is None and not self._silent and self._console.is_terminal:
             self._live = Live(
-                self._line(), console=self._console, auto_refresh=False, transient=True
+                self._view(), console=self._console, auto_refresh=False, transient=True
             )
             self._live.start()
 

@@ -7,16 +7,28 @@ told of and left out.
 """
 
 import gc
+from collections.abc import Sequence
 
 import torch
 
 from chatling.evals.core import evaluate_core, write_core
-from chatling.evals.samples import CONTEXT, PROBES, sample
+from chatling.evals.samples import (
+    CONTEXT,
+    PROBES,
+    QUESTIONS,
+    Question,
+    first_questions,
+    sample_answers,
+    sample_texts,
+)
 from chatling.inference.engine import Engine
 from chatling.inference.model_runner import in_dtype
 from chatling.model.gpt import GPT
 from chatling.train.context import Context
+from chatling.train.datasets import own_questions
 from chatling.train.metrics import MetricsLog
+
+OWN_QUESTIONS = 4  # of a run's own data, and at least one of each task
 
 
 class LiveEvals:
@@ -27,6 +39,7 @@ class LiveEvals:
     def __init__(self, context: Context, stage: str, model: GPT, *, chats: bool):
         """A model that chats is asked questions; another continues texts, and is scored on CORE."""
         self._context, self._stage, self._model, self._chats = context, stage, model, chats
+        self._asked: tuple[Question, ...] = ()
         self._samples = MetricsLog(context.run.evals / f"{stage}-samples.jsonl")
 
     def on_eval(self, step: int) -> dict[str, float]:
@@ -55,10 +68,23 @@ class LiveEvals:
             engine = Engine(
                 eval_model, self._context.tokenizer, max_batch_size=len(PROBES), context=CONTEXT
             )
-            found = sample(engine, chat=self._chats)
+            found = (
+                sample_answers(engine, self._questions()) if self._chats else sample_texts(engine)
+            )
             self._samples.append({"step": step, "samples": [each.to_dict() for each in found]})
+            self._context.progress.samples(found)
         except Exception as error:  # CORE comes next, and the other ranks wait for it
             self._tell("samples", error)
+
+    def _questions(self) -> Sequence[Question]:
+        """Of the run's own data, where those have some; the same at every evaluation."""
+        if not self._asked:
+            tasks = own_questions(self._context.recipe)
+            each = max(1, OWN_QUESTIONS // max(1, len(tasks)))
+            context = min(CONTEXT, self._model.config.context)
+            found = first_questions(tasks, self._context.tokenizer, each, context)
+            self._asked = tuple(found) or QUESTIONS
+        return self._asked
 
     def _core_is_due(self, step: int) -> bool:
         """At the first evaluation after each `core_every` steps; what is due when training ends,

@@ -17,12 +17,9 @@ from chatling.data.mixtures import Mixture, MixturePart
 from chatling.data.shard_files import file_fingerprint
 from chatling.data.token_shards import Indexed
 from chatling.messages import Conversation
+from chatling.tasks.custom import JsonlConversations
 from chatling.tasks.identity import IdentityConfig
-from chatling.tasks.registry import (
-    Split,
-    load_task,
-    task_files,
-)
+from chatling.tasks.registry import Split, load_task, own_file, task_files
 from chatling.tasks.task import Task
 from chatling.toy.dataset import BUILT_IN
 
@@ -86,6 +83,20 @@ class Sources:
                 )
             )
         return Mixture(parts, self.seed)
+
+
+def own_questions(recipe: Recipe) -> dict[str, Task]:
+    """Held-out questions of what the conversations of a recipe are made of, by topic: of the
+    built-in world each skill, of files of your own each file.
+    """
+    found: dict[str, Task] = {}
+    table = recipe.sft or recipe.mid
+    for entry in table.mixture if table else ():
+        if made := BUILT_IN.get(entry.task):
+            found |= {name: open_skill(recipe.seed, 1) for name, open_skill in made.skills.items()}
+        elif entry.is_file:
+            found[Path(entry.task).stem] = JsonlConversations(own_file(entry.task), "validation")
+    return found
 
 
 def open_fetcher(recipe: Recipe, note: Callable[[str], None]) -> Fetcher:

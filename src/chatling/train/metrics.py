@@ -69,6 +69,9 @@ def _known(key: str, value: Any) -> bool:
 
 
 def _texts(sample: dict[str, Any]) -> bool:
-    return {"prompt", "text"} <= sample.keys() and all(
-        isinstance(value, str) for value in sample.values()
+    rest = {key: value for key, value in sample.items() if key != "right"}
+    return (
+        {"topic", "prompt", "text"} <= rest.keys()
+        and all(isinstance(value, str) for value in rest.values())
+        and type(sample.get("right", True)) is bool
     )

@@ -1,7 +1,7 @@
 """How a stage begins: the choice of how to execute the run, and the context of a training stage."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 from chatling.config.stages import MachineConfig
 from chatling.errors import ChatlingError, Interrupted, MachineError
 from chatling.evals.core_bundle import open_bundle
+from chatling.evals.samples import Sample
 from chatling.hardware.detect import Machine, detect
 from chatling.hardware.distributed import main_process_first
 from chatling.model.config import flops_per_token
@@ -42,6 +43,9 @@ class _Recorded:
 
     def activity(self, name: str, done: int = 0, total: int = 0) -> None:
         self.progress.activity(name, done, total)
+
+    def samples(self, found: Sequence[Sample]) -> None:
+        self.progress.samples(found)
 
 
 def open_context(job: Job, *, core: bool = False) -> Context:

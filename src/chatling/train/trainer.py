@@ -8,7 +8,7 @@ import contextlib
 import gc
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ from torch import Tensor
 from chatling.config.stages import LoopConfig
 from chatling.data.loaders import Step, StepSource, prefetch
 from chatling.errors import DataError, Interrupted, RunError
+from chatling.evals.samples import Sample
 from chatling.hardware.detect import memory_errors, usage
 from chatling.hardware.distributed import DistContext, main_process_first, widest_float
 from chatling.model.gpt import GPT
@@ -46,6 +47,7 @@ class Progress(Protocol):
     def step(self, metrics: dict[str, Any]) -> None: ...
     def message(self, text: str) -> None: ...
     def activity(self, name: str, done: int = 0, total: int = 0) -> None: ...
+    def samples(self, found: Sequence[Sample]) -> None: ...
 
 
 class Callback(Protocol):

@@ -6,21 +6,22 @@ import { el, t } from "./common.js";
 const FACTS = ["seed", "questions", "step", "shots", "limit", "context", "samples", "temperature"]; // how it was done, not what came of it
 const KINDS = { chat: "evalChat", core: "evalCore", bpb: "evalBpb", harness: "evalHarness" };
 const NAMES = { core: "CORE", chatcore: "ChatCORE" };
+const MARKS = { true: "✓ ", false: "✗ " }; // whether an answer is right, where that can be told
 const worded = (names, name) => (Object.hasOwn(names, name) ? t(names[name]) : name);
 
 // One article a topic, or a prompt where no topic is known: what each stage said stands side by side, in their order.
 export function samples(found) {
   const topics = new Map();
   for (const [stage, { step, samples: all }] of Object.entries(found)) {
-    for (const { topic, prompt, text } of Array.isArray(all) ? all : []) {
-      topics.set(topic ?? prompt, [...(topics.get(topic ?? prompt) ?? []), { stage, step, prompt, text }]);
+    for (const { topic, prompt, text, right } of Array.isArray(all) ? all : []) {
+      topics.set(topic ?? prompt, [...(topics.get(topic ?? prompt) ?? []), { stage, step, prompt, text, right }]);
     }
   }
   return [...topics].map(([topic, said]) => {
     const alike = said.every(({ prompt }) => prompt === said[0].prompt);
     return el("article", { class: "sample" }, el("h3", { text: alike ? said[0].prompt : topic }),
-      el("dl", {}, ...said.map(({ stage, step, prompt, text }) => el("div", {}, el("dt", { text: `${stage} · ${t("samplesAt", { step })}` }),
-        el("dd", {}, ...(alike ? [] : [el("span", { class: "prompt", text: prompt })]), text.trim())))));
+      el("dl", {}, ...said.map(({ stage, step, prompt, text, right }) => el("div", {}, el("dt", { text: `${stage} · ${t("samplesAt", { step })}` }),
+        el("dd", {}, ...(alike ? [] : [el("span", { class: "prompt", text: prompt })]), (MARKS[right] ?? "") + text.trim())))));
   });
 }
 
