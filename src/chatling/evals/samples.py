@@ -76,7 +76,7 @@ def first_questions(
     tasks: Mapping[str, Task], tokenizer: Tokenizer, each: int, context: int
 ) -> list[Question]:
     """The first questions of each task, by its topic, that fill at most half of the context."""
-    found = []
+    found: list[Question] = []
     for topic, task in tasks.items():
         short = (
             Question(topic, talk.prompt, partial(_judge, task, talk))

@@ -125,7 +125,7 @@ def _seconds(state: Mapping[str, Any]) -> dict[str, float]:
 
 def _correct(run: RunFolder, state: Mapping[str, Any]) -> dict[str, tuple[float, int]]:
     """Of the last model that answered questions."""
-    for name in reversed(state):
+    for name in reversed(tuple(state)):
         if (path := run.evals / f"{name}-chat.json").exists():
             rows = read_json(path)["results"]
             return {row["name"]: (row["correct"], row["total"]) for row in rows}
