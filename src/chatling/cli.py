@@ -68,6 +68,11 @@ _COMMANDS = (
         "fetch real data, bring your own, and see what is in them",
     ),
     Command(
+        "grow",
+        "grow FILE… --name NAME [--language CODE] [--origin SOURCE] [--minutes N] …",
+        "an assistant from your own files: notes, tables, questions, conversations",
+    ),
+    Command(
         "bench",
         "bench [NAME…] [--data FOLDER] [--json] | bench gpu [--device D] [--recipe R]",
         "how fast this machine is at each part of the work",

@@ -20,7 +20,8 @@ from chatling.inference.engine import Completion, Engine, Request, SamplingParam
 from chatling.messages import Conversation, Part
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder
-from chatling.tasks.registry import CHAT_TASKS, load_task
+from chatling.tasks.judged import is_own, judged_tasks
+from chatling.tasks.registry import CHAT_TASKS, load_task, own_file
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
@@ -195,6 +196,9 @@ def open_chat_tasks(
     for name in (task for each in names for task in (CHAT_TASKS if each == ALL else (each,))):
         if made := BUILT_IN.get(name):
             tasks += [skill(seed, questions or made.skill_count) for skill in made.skills.values()]
+        elif is_own(name):
+            own = judged_tasks(own_file(name))
+            tasks += [task if questions is None else task.sliced(0, questions) for task in own]
         else:
             task = free() if name == FREE else load_task(name, "test", fetcher())
             tasks.append(

@@ -25,7 +25,8 @@ from chatling.report.collect import collect
 from chatling.report.document import compose
 from chatling.report.render import write_report
 from chatling.run_dir import MANIFEST, write_json
-from chatling.tasks.registry import CHAT_TASKS, check_judged, expected_length
+from chatling.tasks.judged import is_own, judged_tasks
+from chatling.tasks.registry import CHAT_TASKS, check_judged, expected_length, own_file
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.sandbox import Sandbox
 from chatling.toy.dataset import BUILT_IN
@@ -81,7 +82,9 @@ class Evaluation(Stage):
         config: EvalConfig = self.config(recipe)
         names = [name for each in config.chat for name in (CHAT_TASKS if each == ALL else (each,))]
         for name in names:
-            if name not in (*BUILT_IN, FREE):
+            if is_own(name):
+                judged_tasks(own_file(name))
+            elif name not in (*BUILT_IN, FREE):
                 check_judged(name, "test")
         if config.core not in (None, *BUILT_IN, FULL):
             read_bundle(Path(os.path.expanduser(config.core or "")))

@@ -1,0 +1,337 @@
+"""An assistant from a user's own files: what was understood of them, the conversations that are
+made of it, a recipe sized to them, and the run.
+
+All of it lies in `data/<run>/` of the home folder, as files that can be read.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from chatling.config.recipe import Recipe, load_recipe
+from chatling.config.stages import OriginConfig
+from chatling.data.config import POCKET, POCKET_ZH
+from chatling.data.facts import Fact, Source, read_source
+from chatling.data.readers import find_files
+from chatling.data.splits import held_out_conversations
+from chatling.errors import DataError
+from chatling.files import building_folder, read_json, write_atomic
+from chatling.hardware.detect import detect
+from chatling.messages import Conversation
+from chatling.pipeline.checks import check
+from chatling.pipeline.plan import plan
+from chatling.pipeline.timetable import Throughput, seconds
+from chatling.run_dir import home, nearest_name
+from chatling.tasks.task import visible_text
+from chatling.toy.dataset import BUILT_IN
+from chatling.toy.own_world import Held, OwnWorld
+from chatling.toy.packs import LANGUAGES, Pack, guess_language, load_pack
+
+CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
+    "conversations.jsonl",
+    "held-out.jsonl",
+    "facts.jsonl",
+    "text",
+    "recipe.toml",
+    "grow.json",
+)
+WORLDS = {"en": POCKET, "zh": POCKET_ZH}  # the built-in world of a language
+WORLD_SHARE = 0.25  # of the conversations
+BASE_STEPS, BATCH_TOKENS, SFT_SHARE = 100, 4096, 0.08
+TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
+CONTEXTS = (128, 256, 512, 1024)
+SLACK = 0.8  # of the minutes that are planned for; the rest is evaluations and the unforeseen
+LEAST, MOST = 2_000, 400_000  # conversations
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for."""
+
+    paths: tuple[str, ...]
+    name: str
+    language: str | None = None
+    origin: str | None = None
+    minutes: float = 10.0
+    run: str | None = None
+
+    @property
+    def run_name(self) -> str:
+        return self.run or nearest_name(self.name.lower())
+
+    @property
+    def folder(self) -> Path:
+        return home() / "data" / self.run_name
+
+
+@dataclass(frozen=True)
+class Understood:
+    """All files, the language that they are in, and the facts that can be asked about."""
+
+    sources: tuple[Source, ...]
+    code: str | None
+    pack: Pack
+    facts: tuple[Fact, ...]
+    texts: tuple[str, ...]
+    contradictions: int = 0
+
+
+def understand(wish: Wish) -> Understood:
+    """Read the files. Raises DataError when they hold nothing that can be asked about."""
+    files = [file for path in wish.paths for file in find_files(Path(path).expanduser()).files]
+    sources = [source for file in dict.fromkeys(files) if (source := read_source(file))]
+    samples = [text[:5_000] for source in sources for text in _sample(source)]
+    code = wish.language or guess_language(samples)
+    pack = load_pack(code)
+    facts = [fact for source in sources for fact in source.facts]
+    once: dict[tuple[Any, ...], Fact] = {}
+    for fact in facts:
+        once.setdefault((*fact.before, fact.question.lower(), fact.subject, fact.attribute), fact)
+    if not once:
+        raise DataError(
+            f"Nothing in {', '.join(wish.paths)} can be asked about.",
+            "Bring a table of questions and answers, conversations, or a table whose first column"
+            " names things.",
+        )
+    texts = tuple(text for source in sources for text in source.texts)
+    kept = tuple(once.values())
+    return Understood(tuple(sources), code, pack, kept, texts, len(facts) - len(kept))
+
+
+def _sample(source: Source) -> Iterator[str]:
+    yield from source.texts[:20]
+    for fact in source.facts[:200]:
+        yield f"{fact.question} {fact.answer}"
+
+
+def context_for(facts: Sequence[Fact]) -> int:
+    """The smallest context that holds the longest fact with its earlier turns, in a vocabulary of
+    this size.
+    """
+    longest = max(
+        len("".join((*fact.before, fact.question, fact.answer)).encode()) for fact in facts
+    )
+    needed = 40 + longest / 2
+    return next((size for size in CONTEXTS if size >= needed), CONTEXTS[-1])
+
+
+def made_world(wish: Wish, seen: Understood, count: int) -> list[Conversation]:
+    """Conversations of the built-in world of the language, in which it has the assistant's name."""
+    made = BUILT_IN.get(WORLDS.get(seen.code or "", ""))
+    if made is None or wish.origin is not None:
+        return []
+    return [_renamed(talk, wish.name) for talk in made.conversations(1, count)]
+
+
+def _renamed(talk: Conversation, name: str) -> Conversation:
+    """With the assistant's name in place of the built-in one."""
+
+    def said(text: str) -> str:
+        return text.replace("chatling", name).replace("Chatling", name)
+
+    return Conversation(
+        tuple(
+            replace(m, parts=tuple(replace(p, text=said(p.text)) for p in m.parts))
+            for m in talk.messages
+        )
+    )
+
+
+def write_data(wish: Wish, seen: Understood, count: int, seed: int = 1) -> None:
+    """Write facts, held-out questions, conversations and text. Files whose content is the same stay
+    untouched.
+    """
+    folder, context = wish.folder, context_for(seen.facts)
+    folder.mkdir(parents=True, exist_ok=True)
+    builtin = made_world(wish, seen, int(WORLD_SHARE * count))
+    said = [message.text for talk in builtin[:5_000] for message in talk.messages]
+    world = OwnWorld(seen.facts, seen.pack, wish.name, [*seen.texts, *said])
+    held = world.held_out(seed)
+    reserved = {talk.conversation.prompt.messages[-1].text.lower() for talk in held}
+    own = (
+        talk
+        for talk in world.conversations(seed, context)
+        if not any(m.text.lower() in reserved for m in talk.messages[::2])
+    )
+    talks = [*islice(own, count - len(builtin)), *builtin]
+    Random(seed).shuffle(talks)
+    # a mixture holds out the first fiftieth
+    first = [each.conversation for each in held]
+    kept = held_out_conversations(len(talks) + len(first))
+    first = [first[i % len(first)] for i in range(kept)]
+    _write_lines(folder / FACTS, [_fact_row(fact, world) for fact in seen.facts])
+    _write_lines(folder / QUESTIONS, [each.to_dict() for each in held])
+    _write_lines(folder / CONVERSATIONS, [talk.to_dict() for talk in (*first, *talks)])
+    _write_text(folder / TEXT, seen, talks, held)
+
+
+def _fact_row(fact: Fact, world: OwnWorld) -> dict[str, object]:
+    asked = fact.question or f"{fact.subject}: {fact.attribute}"
+    return {"before": fact.before, "asked": asked, "answer": world.answer(fact)}
+
+
+def _write_lines(path: Path, rows: Sequence[object]) -> None:
+    data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    if not path.exists() or path.read_text("utf-8") != data:
+        write_atomic(path, data)
+
+
+def _write_text(
+    folder: Path, seen: Understood, talks: Sequence[Conversation], held: Sequence[Held]
+) -> None:
+    """What tokenizer and base read: the user's texts, and conversations as prose. It stays as it is
+    while the texts do, so that what base has learned need not be learned again.
+    """
+    record, texts = folder.parent / RECORD, [text for text in seen.texts if text.strip()]
+    if folder.exists() and record.exists() and read_json(record)["texts"] == text_mark(seen):
+        return
+    told, size = list[str](), 0
+    for talk in talks:
+        if size > TEXT_CHARACTERS:
+            break
+        told.append(" ".join(visible_text(message.parts) for message in talk.messages))
+        size += len(told[-1])
+    repeated = texts * max(1, min(20, TEXT_CHARACTERS // 4 // max(1, sum(map(len, texts)))))
+    documents = [*repeated, *told]
+    Random(1).shuffle(documents)
+    aside = [*(each.conversation.messages[-1].text for each in held), *told[-50:]]
+    if folder.exists():
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    with building_folder(folder) as building:
+        for i, part in enumerate((documents, aside)):
+            table = pa.table({"text": pa.array(part, pa.string())})
+            pq.write_table(table, building / f"shard_{i:05d}.parquet", row_group_size=1024)
+
+
+def text_mark(seen: Understood) -> str:
+    text = "\0".join((seen.code or "", *seen.texts))
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+
+
+def recipe_text(wish: Wish, seen: Understood, count: int) -> str:
+    """The recipe, with a line on why each size is what it is."""
+    folder, context, facts = wish.folder, context_for(seen.facts), len(seen.facts)
+    talks = json.dumps(str(folder / CONVERSATIONS), ensure_ascii=False)
+    questions = json.dumps(str(folder / QUESTIONS), ensure_ascii=False)
+    head = f"""# Written by `chatling grow`: {facts:,} facts, {count:,} conversations about them.
+name = "{wish.run_name}"
+seed = 1
+"""
+    tail = f"""
+[eval]
+chat = [{questions}]  # questions in wordings that no conversation has
+
+[loop]
+save_every = 200
+evaluate_every = 200
+"""
+    if wish.origin is not None:
+        source = json.dumps(str(OriginConfig(wish.origin).anchored().source), ensure_ascii=False)
+        return f"""{head}
+[origin]
+source = {source}
+
+[sft]
+packed = false
+batch_conversations = 16
+learning_rate_fraction = 0.1
+mixture = [{{task = {talks}}}]
+{tail}"""
+    vocab = 4096 if seen.pack.wide else 2048
+    return f"""{head}
+[model]
+depth = 4
+width = 128
+head_width = 32
+context = {context}  # holds the longest answer
+
+[tokenizer]
+vocab_size = {vocab}
+
+[data]
+source = {json.dumps(str(folder / TEXT), ensure_ascii=False)}
+
+[optim]
+embedding_lr = 0.04
+
+[base]
+steps = {BASE_STEPS}
+batch_tokens = {BATCH_TOKENS}
+warmup = 20
+warmdown = 0.5
+validation_tokens = 65536
+
+[mid]
+packed = true
+batch_tokens = {BATCH_TOKENS}
+warmup = 20
+warmdown = 0.8
+mixture = [{{task = {talks}}}]
+
+[sft]
+packed = false
+batch_conversations = 32
+pad_to_multiple_of = {context}
+learning_rate_fraction = 0.02
+mixture = [{{task = {talks}, count = {int(SFT_SHARE * count)}}}]
+{tail}"""
+
+
+def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe:
+    """Write all that the run reads, and say what it is. Sizes that an earlier call for as many
+    minutes chose stay, so that the run goes on.
+    """
+    record = wish.folder / RECORD
+    earlier = read_json(record) if record.exists() else {}
+    asked = {"minutes": wish.minutes, "origin": wish.origin}
+    if not seen.pack.language:
+        note(
+            f"There is no language pack for {seen.code or 'the language of these files'}, so no"
+            " greetings, no rephrasing and no honest answer to what is unknown; packs:"
+            f" {', '.join(LANGUAGES)}."
+        )
+    if {key: earlier.get(key) for key in asked} == asked:
+        count = int(earlier["conversations"])
+    else:
+        count = _fitting(wish, seen)
+    recipe = _written(wish, seen, count)
+    mark = {**asked, "conversations": count, "texts": text_mark(seen)}
+    write_atomic(record, json.dumps(mark) + "\n")
+    note(
+        f"{len(seen.facts):,} facts in {seen.pack.language or 'an unknown language'}; {count:,}"
+        f" conversations about them, each fact in about {_times(seen, count):,} wordings."
+    )
+    if seen.contradictions:
+        note(f"{seen.contradictions:,} questions came up again: the first answer counts.")
+    note(f"All that it learns from, and the recipe: {wish.folder}")
+    return recipe
+
+
+def _times(seen: Understood, count: int) -> int:
+    """How often a fact is asked, about: so many turns a conversation, so many of them facts."""
+    return round(count * 1.1 / len(seen.facts))
+
+
+def _written(wish: Wish, seen: Understood, count: int) -> Recipe:
+    write_data(wish, seen, count)
+    path = wish.folder / RECIPE
+    write_atomic(path, recipe_text(wish, seen, count))
+    return load_recipe(str(path))
+
+
+def _fitting(wish: Wish, seen: Understood) -> int:
+    """How many conversations fill the minutes on this machine, by the plan's reckoning."""
+    recipe = _written(wish, seen, LEAST)
+    outline = plan(recipe, survey=check(recipe).survey)
+    took = seconds(outline, Throughput.measured(detect()))
+    return max(LEAST, min(MOST, int(LEAST * 60 * wish.minutes * SLACK / took)))

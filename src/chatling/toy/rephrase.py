@@ -1,0 +1,164 @@
+"""A question in other words of its kind: another frame, order and case, little words left out,
+typos. Nothing is added that would change what is asked.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+
+from chatling.toy.packs import LETTERS, WORD, Pack
+
+MARKS = " .!?。！？:：,，;；…"
+# how often a question keeps its order, its little words go, its content words change places, it
+# becomes a clause, its topic stands first; added up
+WAYS = (0.34, 0.52, 0.64, 0.84, 1.0)
+FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.25, 0.25, 0.03, 0.3
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A word of a question, or of a language without blanks a run of signs."""
+
+    text: str
+    kind: str  # "question", "function" or "content"
+
+
+def split(question: str, pack: Pack) -> tuple[Piece, ...]:
+    """A question's words, in order, without its marks."""
+    return _split(question, pack.code, pack.wide, *_words(pack))
+
+
+def _words(pack: Pack) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return pack.words.get("question", ()), pack.words.get("function", ())
+
+
+@lru_cache(maxsize=100_000)
+def _split(
+    question: str, code: str, wide: bool, asking: tuple[str, ...], small: tuple[str, ...]
+) -> tuple[Piece, ...]:
+    if wide:
+        known = "|".join(map(re.escape, sorted((*asking, *small), key=len, reverse=True)))
+        found = re.findall(rf"{known}|[A-Za-z0-9.@:/-]+|.", question)
+        runs: list[Piece] = []
+        for text in found:
+            if text in MARKS or text in "、“”「」（）()":
+                continue
+            kind = "question" if text in asking else "function" if text in small else "content"
+            if kind == "content" and runs and runs[-1].kind == kind and len(runs[-1].text) < 6:
+                text = runs.pop().text + text
+            runs.append(Piece(text, kind))
+        return tuple(runs)
+    return tuple(
+        Piece(
+            text,
+            "question"
+            if text.lower() in asking
+            else "function"
+            if text.lower() in small
+            else "content",
+        )
+        for text in WORD.findall(question)
+    )
+
+
+def content(question: str, pack: Pack) -> frozenset[str]:
+    """What a question asks about: its content words, in lower case."""
+    return frozenset(p.text.lower() for p in split(question, pack) if p.kind == "content")
+
+
+def rephrase(
+    question: str, pack: Pack, rng: Random, held_out: bool = False, bare: bool = True
+) -> str:
+    """The question as another person would type it. With `bare`, its content words alone tell it
+    from all others, so that the question word may go, too.
+    """
+    words, luck = split(question, pack), rng.random()
+    inside = [p for p in words if p.kind == "content"]
+    asking = [p.text for p in words if p.kind == "question"]
+    if len(inside) < 2 and luck > WAYS[0]:
+        luck = rng.choice((0.0, WAYS[3] - 0.01))
+    join = pack.joiner.join
+    text = question.strip().rstrip(MARKS)
+    if luck < WAYS[0]:
+        pass
+    elif luck < WAYS[1]:
+        drop = rng.choice((0.5, 1.0))
+        text = join(p.text for p in words if p.kind != "function" or rng.random() > drop)
+    elif luck < WAYS[2]:
+        mixed = [p.text for p in inside]
+        rng.shuffle(mixed)
+        text = join([*asking, *mixed] if rng.random() < 0.6 else [*mixed, *asking])
+    elif luck < WAYS[3]:
+        text = clause(words, pack)
+    elif topics := pack.frames["topic"]:
+        mixed = [p.text for p in inside]
+        if rng.random() < 0.3:
+            rng.shuffle(mixed)
+        forms = [
+            each for each in topics if (asking and "{w}" in each) or (bare and "{w}" not in each)
+        ]
+        if forms:
+            form = rng.choice(forms)
+            return hurried(form.format(t=join(mixed), w=join(asking)), pack, rng)
+    return hurried(framed(text, pack, rng, held_out), pack, rng)
+
+
+def clause(words: tuple[Piece, ...], pack: Pack) -> str:
+    """ "when the shop opens" of "When does the shop open": no helping verb, or at the end."""
+    texts = [p.text for p in words]
+    after = next((i for i, p in enumerate(words) if p.kind != "question"), 0)
+    if 0 < after < len(texts):
+        helper = texts[after].lower()
+        if helper in pack.words.get("dropped", ()):
+            del texts[after]
+        elif helper in pack.words.get("last", ()) or pack.verb_last:
+            texts.append(texts.pop(after))
+    return pack.joiner.join(texts)
+
+
+def framed(text: str, pack: Pack, rng: Random, held_out: bool = False) -> str:
+    """A question without its mark in one of the pack's frames; most frames in one kind of
+    wording.
+    """
+    frames = pack.frames["held_out" if held_out else "training"]
+    frame = rng.choice(frames) if held_out or rng.random() < FRAMED else "{Q}"
+    asked = text + pack.mark
+    return frame.format(
+        Q=asked[:1].upper() + asked[1:], q=lowered(asked, pack), b=lowered(text, pack)
+    )
+
+
+def lowered(text: str, pack: Pack) -> str:
+    """Without the capital of a sentence's first word, where that is a little word."""
+    first = text.partition(" ")[0]
+    small = {*pack.words.get("question", ()), *pack.words.get("function", ())}
+    return text[:1].lower() + text[1:] if first.lower() in small and first != "I" else text
+
+
+def hurried(text: str, pack: Pack, rng: Random) -> str:
+    """What haste does: a typo, no capitals, no mark."""
+    if rng.random() < TYPO:
+        text = typo(text, pack, rng)
+    if rng.random() < UNMARKED:
+        text = text.rstrip(MARKS) or text
+    luck = rng.random()
+    return text.lower() if luck < LOWER else text.upper() if luck > 1 - UPPER else text
+
+
+def typo(text: str, pack: Pack, rng: Random) -> str:
+    """One slip: signs swapped, left out or doubled, or one for another that the pack names."""
+    swaps = [pair for pair in pack.typos.get("replaced", ()) if pair[0] in text]
+    if swaps and rng.random() < (0.7 if pack.wide else 0.3):
+        wrong, typed = rng.choice(swaps)
+        places = [match.start() for match in re.finditer(re.escape(wrong), text)]
+        at = rng.choice(places)
+        return text[:at] + typed + text[at + len(wrong) :]
+    words = [match for match in LETTERS.finditer(text) if len(match[0]) >= (2 if pack.wide else 4)]
+    if not words:
+        return text
+    word = rng.choice(words)
+    at = word.start() + rng.randrange(0 if pack.wide else 1, len(word[0]) - 1)
+    a, b = text[at], text[at + 1]
+    slip = rng.choice((b + a, a, b, a + a + b))
+    return text[:at] + slip + text[at + 2 :]
