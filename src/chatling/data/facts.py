@@ -23,8 +23,9 @@ NUMBERING = tuple(map(plain, ("id", "no", "nr", "number", "index", "编号", "�
 
 @dataclass(frozen=True)
 class Fact:
-    """A question as the user wrote it, after earlier turns if any, with its answer; or what a table
-    says of a thing: `subject`, `attribute` and, as the answer, the value.
+    """A question as the user wrote it, after earlier turns if any, with its answer; what a table
+    says of a thing: `subject`, `attribute` and, as the answer, the value; or what notes say about a
+    subject, list under a heading, or say in a sentence.
     """
 
     question: str
@@ -32,6 +33,7 @@ class Fact:
     before: tuple[str, ...] = ()
     subject: str = ""
     attribute: str = ""
+    kind: Literal["question", "thing", "about", "list", "sentence"] = "question"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def read_source(file: Path, encoding: str | None = None) -> Source | None:
         if isinstance(row, Mapping)
     ]
     named = [row for _, row in rows]
-    if (subject := _subject_column(named)) is not None:
+    if (subject := subject_column(named)) is not None:
         facts = tuple(_cells(named, subject))
         columns = (subject, *dict.fromkeys(fact.attribute for fact in facts))
         return Source(file, "things", facts, columns=columns)
@@ -98,7 +100,7 @@ def _turns(conversation: Conversation) -> list[str]:
     return [message.text.strip() for message in conversation.messages if message.role != "system"]
 
 
-def _subject_column(rows: Sequence[Mapping[str, Any]]) -> str | None:
+def subject_column(rows: Sequence[Mapping[str, Any]]) -> str | None:
     """The column that names the things of a table: the first whose values are short, no numbers and
     all different; None when the rows are no such table.
     """
@@ -135,7 +137,9 @@ def _cells(rows: Sequence[Mapping[str, Any]], subject: str) -> Iterator[Fact]:
 
 def thing(subject: str, attribute: str, value: str) -> Fact:
     """What is told of a thing. Names of columns are read as words."""
-    return Fact("", value, subject=subject, attribute=attribute.strip().replace("_", " "))
+    return Fact(
+        "", value, subject=subject, attribute=attribute.strip().replace("_", " "), kind="thing"
+    )
 
 
 def text_of_cell(value: Any) -> str:

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,8 +20,9 @@ from chatling.config.recipe import Recipe, load_recipe
 from chatling.config.stages import OriginConfig
 from chatling.data.config import POCKET, POCKET_ZH
 from chatling.data.facts import Fact, Source, read_source
+from chatling.data.notes import Grammar, note_facts
 from chatling.data.readers import find_files
-from chatling.data.splits import held_out_conversations
+from chatling.data.splits import CONVERSATIONS_ONE_IN as ONE_IN
 from chatling.errors import DataError
 from chatling.files import building_folder, read_json, write_atomic
 from chatling.hardware.detect import detect
@@ -50,6 +51,7 @@ TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
 SLACK = 0.8  # of the minutes that are planned for; the rest is evaluations and the unforeseen
 LEAST, MOST = 2_000, 400_000  # conversations
+FEW_WORDINGS = 40
 
 
 @dataclass(frozen=True)
@@ -91,19 +93,34 @@ def understand(wish: Wish) -> Understood:
     samples = [text[:5_000] for source in sources for text in _sample(source)]
     code = wish.language or guess_language(samples)
     pack = load_pack(code)
+    sources = [_with_notes(source, pack) for source in sources]
     facts = [fact for source in sources for fact in source.facts]
     once: dict[tuple[Any, ...], Fact] = {}
     for fact in facts:
-        once.setdefault((*fact.before, fact.question.lower(), fact.subject, fact.attribute), fact)
+        key = (*fact.before, fact.question.lower(), fact.subject.lower(), fact.attribute, fact.kind)
+        once.setdefault(key, fact)
     if not once:
         raise DataError(
             f"Nothing in {', '.join(wish.paths)} can be asked about.",
-            "Bring a table of questions and answers, conversations, or a table whose first column"
-            " names things.",
+            "Bring notes, a table of questions and answers, conversations, or a table whose first"
+            " column names things.",
         )
     texts = tuple(text for source in sources for text in source.texts)
     kept = tuple(once.values())
     return Understood(tuple(sources), code, pack, kept, texts, len(facts) - len(kept))
+
+
+def _with_notes(source: Source, pack: Pack) -> Source:
+    """With the facts that its texts hold, whose rules go by the language."""
+    grammar = Grammar(
+        pack.words.get("copulas", ()),
+        pack.words.get("leaning", ()),
+        pack.wide,
+        pack.notes.get("and", ","),
+    )
+    title = source.file.name.partition(".")[0]
+    found = [fact for text in source.texts for fact in note_facts(text, title, grammar)]
+    return replace(source, facts=(*source.facts, *found))
 
 
 def _sample(source: Source) -> Iterator[str]:
@@ -156,17 +173,14 @@ def write_data(wish: Wish, seen: Understood, count: int, seed: int = 1) -> None:
     world = OwnWorld(seen.facts, seen.pack, wish.name, [*seen.texts, *said])
     held = world.held_out(seed)
     reserved = {talk.conversation.prompt.messages[-1].text.lower() for talk in held}
-    own = (
-        talk
-        for talk in world.conversations(seed, context)
-        if not any(m.text.lower() in reserved for m in talk.messages[::2])
+    stream = chain(builtin, world.conversations(seed, context))
+    fresh = (
+        talk for talk in stream if not any(m.text.lower() in reserved for m in talk.messages[::2])
     )
-    talks = [*islice(own, count - len(builtin)), *builtin]
+    talks = list(islice(fresh, count))
     Random(seed).shuffle(talks)
-    # a mixture holds out the first fiftieth
-    first = [each.conversation for each in held]
-    kept = held_out_conversations(len(talks) + len(first))
-    first = [first[i % len(first)] for i in range(kept)]
+    # a mixture holds out the first fiftieth of all
+    first = [held[i % len(held)].conversation for i in range(max(1, len(talks) // (ONE_IN - 1)))]
     _write_lines(folder / FACTS, [_fact_row(fact, world) for fact in seen.facts])
     _write_lines(folder / QUESTIONS, [each.to_dict() for each in held])
     _write_lines(folder / CONVERSATIONS, [talk.to_dict() for talk in (*first, *talks)])
@@ -174,7 +188,7 @@ def write_data(wish: Wish, seen: Understood, count: int, seed: int = 1) -> None:
 
 
 def _fact_row(fact: Fact, world: OwnWorld) -> dict[str, object]:
-    asked = fact.question or f"{fact.subject}: {fact.attribute}"
+    asked = fact.question or ": ".join(filter(None, (fact.subject, fact.attribute)))
     return {"before": fact.before, "asked": asked, "answer": world.answer(fact)}
 
 
@@ -311,6 +325,11 @@ def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe
         f"{len(seen.facts):,} facts in {seen.pack.language or 'an unknown language'}; {count:,}"
         f" conversations about them, each fact in about {_times(seen, count):,} wordings."
     )
+    if (times := _times(seen, count)) < FEW_WORDINGS:
+        note(
+            f"Asked in {times:,} wordings each, most facts will not be kept by so small a model:"
+            " give it more --minutes, fewer files, or an --origin."
+        )
     if seen.contradictions:
         note(f"{seen.contradictions:,} questions came up again: the first answer counts.")
     note(f"All that it learns from, and the recipe: {wish.folder}")

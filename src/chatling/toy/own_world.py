@@ -11,7 +11,7 @@ from random import Random
 from chatling.data.facts import Fact
 from chatling.messages import Conversation
 from chatling.toy.packs import Pack, UnknownNames, own_words
-from chatling.toy.rephrase import MARKS, content, hurried, rephrase, split
+from chatling.toy.rephrase import MARKS, content, framed, hurried, rephrase, split
 
 TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
@@ -54,14 +54,14 @@ class OwnWorld:
         self._told: dict[str, dict[str, Fact]] = defaultdict(dict)
         self._having: dict[str, list[Fact]] = defaultdict(list)
         for fact in facts:
-            if fact.attribute:
+            if fact.kind == "thing":
                 self._told[fact.subject][fact.attribute] = fact
                 self._having[fact.attribute].append(fact)
 
     # ---- a fact ----
 
     def answer(self, fact: Fact) -> str:
-        if not fact.attribute:
+        if fact.kind != "thing":
             return fact.answer
         text = self.pack.things["answer"].format(
             a=self._attribute(fact.attribute), s=fact.subject, v=fact.answer
@@ -73,6 +73,11 @@ class OwnWorld:
         if fact.question:
             bare = self._keys[content(fact.question, self.pack)] == 1
             return rephrase(fact.question, self.pack, rng, held_out, bare)
+        if fact.kind == "sentence":
+            return self._in_words(self._some_words(fact, rng), rng, held_out)
+        if fact.kind != "thing":
+            frame = rng.choice(self.pack.notes.get(fact.kind, ("{x}",)))
+            return rephrase(frame.format(x=fact.subject), self.pack, rng, held_out)
         return self._about(self._called(fact.subject, rng), fact.attribute, rng, held_out)
 
     def _about(self, subject: str, attribute: str, rng: Random, held_out: bool) -> str:
@@ -82,6 +87,47 @@ class OwnWorld:
         if rng.random() < 0.25:
             return rephrase(text, self.pack, rng, held_out)
         return hurried(text, self.pack, rng)
+
+    def _some_words(self, fact: Fact, rng: Random) -> list[str]:
+        """Two to four content words of a sentence, in order, which no other sentence has together
+        where there are such.
+        """
+        words, chosen = self._sentences[fact.answer], list[int]()
+        for _ in range(6):
+            count = min(len(words), rng.choice((2, 2, 3, 3, 4)))
+            chosen = sorted(rng.sample(range(len(words)), count))
+            key = {words[i].lower() for i in chosen}
+            if sum(key <= found for found in self._sentence_words) == 1:
+                break
+        return [words[i] for i in chosen]
+
+    def _in_words(self, words: Sequence[str], rng: Random, held_out: bool) -> str:
+        """A question of content words; in some of them the ending is cut, as another form of the
+        word would have it.
+        """
+        cut = [
+            word[:-1] if len(word) > 4 and word[-1] in "snetd" and rng.random() < 0.35 else word
+            for word in words
+        ]
+        asking = rng.choice(self.pack.words["question"]) if self.pack.words else ""
+        joined = self.pack.joiner.join([asking, *cut] if rng.random() < 0.7 else cut)
+        if rng.random() < 0.3:
+            return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
+        return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
+
+    @cached_property
+    def _sentences(self) -> dict[str, list[str]]:
+        """The content words of each sentence."""
+        return {
+            fact.answer: [p.text for p in split(fact.answer, self.pack) if p.kind == "content"]
+            or [fact.answer]
+            for fact in self.facts
+            if fact.kind == "sentence"
+        }
+
+    @cached_property
+    def _sentence_words(self) -> list[frozenset[str]]:
+        return [frozenset(map(str.lower, words)) for words in self._sentences.values()]
 
     def _attribute(self, name: str) -> str:
         return name.lower() if self.pack.code == "en" and not name.isupper() else name
@@ -109,6 +155,8 @@ class OwnWorld:
             makers += [(self._unknown_thing, 5), (self._untold, 2)]
         if self._asked:
             makers.append((self._swapped, 6))
+        if self._sentences:
+            makers.append((self._swapped_word, 4))
         make = rng.choices([m for m, _ in makers], [w for _, w in makers])[0]
         return make(rng, held_out), rng.choice(self.pack.unknown["replies"])
 
@@ -147,9 +195,17 @@ class OwnWorld:
             return self._generic(rng, held_out)
         weights = [self._weight(words[i].text, i) for i in inside]
         at = rng.choices(inside, weights)[0]
-        strange, old = self._unknown[held_out], words[at].text
+        names, old = self._unknown[held_out], words[at].text
         new = names.person(rng) if rng.random() < 0.5 else names.thing(rng)
         return rephrase(fact.question.replace(old, new, 1), self.pack, rng, held_out)
+
+    def _swapped_word(self, rng: Random, held_out: bool) -> str:
+        """Words of a sentence with one of them exchanged."""
+        fact = rng.choice([fact for fact in self.facts if fact.kind == "sentence"])
+        words, names = self._some_words(fact, rng), self._unknown[held_out]
+        new = names.person(rng) if rng.random() < 0.5 else names.thing(rng)
+        words[rng.randrange(len(words))] = new
+        return self._in_words(words, rng, held_out)
 
     def _weight(self, word: str, place: int) -> float:
         """How likely a word is what a question is about: rare, long, and with a capital."""
@@ -182,7 +238,7 @@ class OwnWorld:
 
     def _turns(self, waiting: list[Fact], before: Sequence[Turn], rng: Random) -> list[Turn]:
         luck, last = rng.random(), before[-1][2] if before else None
-        if last is not None and last.attribute and rng.random() < FOLLOWING:
+        if last is not None and last.kind == "thing" and rng.random() < FOLLOWING:
             return [self.follow_up(last, rng)]
         if luck < FACTS or not self.pack.unknown:
             fact = waiting.pop()

@@ -19,6 +19,7 @@ from chatling.data.token_shards import Indexed
 from chatling.messages import Conversation
 from chatling.tasks.custom import JsonlConversations
 from chatling.tasks.identity import IdentityConfig
+from chatling.tasks.judged import is_own, judged_tasks
 from chatling.tasks.registry import Split, load_task, own_file, task_files
 from chatling.tasks.task import Task
 from chatling.toy.dataset import BUILT_IN
@@ -86,10 +87,13 @@ class Sources:
 
 
 def own_questions(recipe: Recipe) -> dict[str, Task]:
-    """Held-out questions of what the conversations of a recipe are made of, by topic: of the
-    built-in world each skill, of files of your own each file.
+    """Held-out questions of what the conversations of a recipe are made of, by topic: those of
+    your own that it is evaluated on, else of the built-in world each skill, of files each file.
     """
-    found: dict[str, Task] = {}
+    asked = recipe.eval.chat if recipe.eval else ()
+    found = {t.name: t for name in asked if is_own(name) for t in judged_tasks(own_file(name))}
+    if found:
+        return found
     table = recipe.sft or recipe.mid
     for entry in table.mixture if table else ():
         if made := BUILT_IN.get(entry.task):

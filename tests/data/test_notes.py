@@ -1,0 +1,66 @@
+"""Notes as facts: what the rules find, and that they add nothing."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatling.data.facts import Fact, thing
+from chatling.data.notes import Grammar, note_facts
+
+ENGLISH = Grammar(("is", "are"), ("it", "they"))
+NOTE = """# The rowing club
+
+Founded in 1921 by six dockers. The boathouse is at Pier 4. It is open daily.
+
+## Training
+- Bring two towels
+- Wear light shoes
+
+## Contact
+**Phone**: 555-1234
+Mail: club@pier.org
+
+| Boat | Seats |
+|---|---|
+| Swan | 4 |
+| Heron | 8 |
+"""
+
+
+def test_headings_lists_tables_pairs_and_sentences() -> None:
+    found = note_facts(NOTE, "about_us", ENGLISH)
+    for fact in (
+        Fact("", "The boathouse is at Pier 4.", subject="The boathouse", kind="about"),
+        Fact("", "Bring two towels and Wear light shoes.", subject="Training", kind="list"),
+        thing("Contact", "Phone", "555-1234"),
+        thing("Contact", "Mail", "club@pier.org"),
+        thing("Heron", "Seats", "8"),
+    ):
+        assert fact in found
+    assert not any(fact.answer == "It is open daily." for fact in found)
+    first = next(fact for fact in found if fact.subject == "The rowing club")
+    assert first.answer.startswith("Founded in 1921")
+
+
+def test_chinese_sentences_have_no_blanks() -> None:
+    grammar = Grammar(("是",), ("她", "他"), True, "和")
+    found = note_facts("奶奶是退休的老师。她是苏州人。", "家", grammar)
+    assert Fact("", "奶奶是退休的老师。", subject="奶奶", kind="about") in found
+    assert not any(fact.answer == "她是苏州人。" for fact in found)
+
+
+def test_what_comes_before_a_heading_is_of_the_file() -> None:
+    assert (
+        note_facts("Bring a towel and a friend.", "pool_rules", ENGLISH)[0].subject == "pool rules"
+    )
+
+
+@given(st.text("ab. is-|:#\n*1?", max_size=120))
+@settings(deadline=None)
+def test_every_answer_stands_in_the_note(text: str) -> None:
+    """Word for word, but for the mark-up, and for what joins the items of a list."""
+    words = {*text.replace("*", " ").replace("|", " ").replace(":", " ").split()}
+    plain = {word.strip(".-#*|:") for word in words} | {"and", ""}
+    for fact in note_facts(text, "note", ENGLISH):
+        assert fact.answer.strip()
+        for word in fact.answer.replace("*", " ").replace("|", " ").replace(":", " ").split():
+            assert word.strip(".,-#*") in plain or word.strip(".,-#*") in text

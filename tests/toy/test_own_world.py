@@ -1,0 +1,123 @@
+"""A user's facts as conversations: what stays the same in every wording, and what is never said."""
+
+from itertools import islice
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chatling.data.facts import Fact, thing
+from chatling.toy.own_world import OwnWorld
+from chatling.toy.packs import LANGUAGES, UnknownNames, guess_language, load_pack, own_words
+from chatling.toy.rephrase import content, rephrase
+
+QUESTIONS = {
+    "en": "When does the orchestra rehearse in the school hall?",
+    "de": "Wann öffnet die Werkstatt am Samstag?",
+    "zh": "奶奶的生日蛋糕放在哪里？",
+}
+THINGS = [
+    thing(name, attribute, value)
+    for name, row in {"Mara Lindt": ("flute", "1999"), "Kofi Ray": ("tuba", "2004")}.items()
+    for attribute, value in zip(("Instrument", "Joined"), row, strict=True)
+]
+
+
+def world(code: str) -> OwnWorld:
+    first = Fact(QUESTIONS[code], "Yes.")
+    later = Fact("Why?", "So.", before=(first.question, first.answer))
+    return OwnWorld([first, later, *THINGS], load_pack(code), "Ada")
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_packs_are_complete(code: str) -> None:
+    pack, english = load_pack(code), load_pack("en")
+    assert pack.smalltalk.keys() == english.smalltalk.keys()
+    for table in ("words", "frames", "things", "notes", "unknown"):
+        assert getattr(pack, table).keys() == getattr(english, table).keys()
+    assert all(pack.is_unknown(reply) for reply in pack.unknown["replies"])
+    assert not set(pack.frames["training"]) & set(pack.frames["held_out"])
+    assert not set(pack.things["training"]) & set(pack.things["held_out"])
+    for intent in pack.smalltalk.values():
+        assert not set(intent["training"]) & set(intent["held_out"])
+        assert intent["key"].lower() in intent["answer"].lower()
+        assert not pack.is_unknown(intent["answer"])
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_a_language_is_told_by_its_little_words(code: str) -> None:
+    assert guess_language([QUESTIONS[code]] * 3) == code
+    assert guess_language(["Kde je klíč od dílny?", "Kdy máme zkoušku?"]) is None
+
+
+@given(st.sampled_from(LANGUAGES), st.integers(0, 10**9), st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_a_rephrasing_adds_no_content(code: str, seed: int, held_out: bool) -> None:
+    """But for typos, of which there is one at most, every content word is one of the frame's or
+    of the question's.
+    """
+    pack = load_pack(code)
+    asked = rephrase(QUESTIONS[code], pack, Random(seed), held_out)
+    assert asked.strip()
+    frames = pack.frames["held_out" if held_out else "training"] + pack.frames["topic"]
+    allowed = own_words([QUESTIONS[code], *frames])
+    new = own_words([asked]) - allowed
+    assert len(new) <= 2  # a slip may part a word
+
+
+@given(st.sampled_from(LANGUAGES), st.integers(0, 10**6), st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_what_is_unknown_is_answered_honestly(code: str, seed: int, side: bool) -> None:
+    made = world(code)
+    question, reply = made.unknown(Random(seed), side)
+    assert made.pack.is_unknown(reply)
+    told = [fact.question for fact in made.facts] + [fact.subject for fact in made.facts]
+    assert own_words([question]) - own_words(told)
+
+
+def test_names_for_tests_are_not_trained_on() -> None:
+    pack, rng = load_pack("en"), Random(3)
+    sides = [UnknownNames(pack, {"anna", "keller"}, side) for side in (False, True)]
+    train, test = ({names.person(rng) for _ in range(400)} for names in sides)
+    words = [{word for name in found for word in name.split()} for found in (train, test)]
+    assert not words[0] & words[1]
+    assert not {"Anna", "Keller"} & (words[0] | words[1])
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_every_fact_comes_up_equally_often(code: str) -> None:
+    made = world(code)
+    talks = list(islice(made.conversations(1, 256), 600))
+    answers = [m.text for talk in talks for m in talk.messages[1::2]]
+    counts = [answers.count(made.answer(fact)) for fact in made.facts if fact.kind != "thing"]
+    assert min(counts) > 30
+    assert talks == list(islice(made.conversations(1, 256), 600))
+
+
+def test_an_answer_to_a_thing_names_it() -> None:
+    made = world("en")
+    assert made.answer(THINGS[0]) == "The instrument of Mara Lindt is flute."
+    asked = {made.ask(THINGS[0], Random(seed)) for seed in range(200)}
+    assert len(asked) > 60
+
+
+def test_held_out_questions_tell_their_key_and_name() -> None:
+    held = world("de").held_out(1)
+    assert {each.skill for each in held} == {
+        *("rephrased", "second turn", "follow-up", "unknown", "small talk")
+    }
+    assert all(each.key.lower() in each.conversation.messages[-1].text.lower() for each in held)
+    assert any("Ada" in each.key for each in held)
+
+
+def test_without_a_pack_questions_stay_as_they_are() -> None:
+    made = OwnWorld([Fact("Kde je klíč?", "V šuplíku."), *THINGS], load_pack("cs"), "Ada")
+    talks = list(islice(made.conversations(1, 256), 50))
+    assert all(len(talk.messages) % 2 == 0 for talk in talks)
+    assert {each.skill for each in made.held_out(1)} == {"rephrased", "second turn"}
+
+
+def test_content_words_are_told_from_little_ones() -> None:
+    assert content(QUESTIONS["en"], load_pack("en")) == {"orchestra", "rehearse", "school", "hall"}
+    assert content(QUESTIONS["de"], load_pack("de")) == {"öffnet", "werkstatt", "samstag"}
