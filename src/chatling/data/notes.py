@@ -40,8 +40,8 @@ def note_facts(text: str, title: str, grammar: Grammar) -> list[Fact]:
     name of its file.
     """
     found: list[Fact] = []
-    heading = " ".join(title.replace("_", " ").replace("-", " ").split())
-    for heading, block in _blocks(text, heading):
+    named = " ".join(title.replace("_", " ").replace("-", " ").split())
+    for heading, block in _blocks(text, named):
         found += _block_facts(heading, block, grammar)
     return _joined(found)
 

@@ -26,11 +26,12 @@ from chatling.data.splits import CONVERSATIONS_ONE_IN as ONE_IN
 from chatling.errors import DataError
 from chatling.files import building_folder, read_json, write_atomic
 from chatling.hardware.detect import detect
+from chatling.importing.origin import settle
 from chatling.messages import Conversation
 from chatling.pipeline.checks import check
 from chatling.pipeline.plan import plan
 from chatling.pipeline.timetable import Throughput, seconds
-from chatling.run_dir import home, nearest_name
+from chatling.run_dir import RunFolder, find_run, home, nearest_name
 from chatling.tasks.task import visible_text
 from chatling.toy.dataset import BUILT_IN
 from chatling.toy.own_world import Held, OwnWorld
@@ -52,6 +53,11 @@ CONTEXTS = (128, 256, 512, 1024)
 SLACK = 0.8  # of the minutes that are planned for; the rest is evaluations and the unforeseen
 LEAST, MOST = 2_000, 400_000  # conversations
 FEW_WORDINGS = 40
+ADAPTER = """
+[sft.adapter]
+rank = 16
+alpha = 32.0
+"""
 
 
 @dataclass(frozen=True)
@@ -318,7 +324,7 @@ def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe
         count = int(earlier["conversations"])
     else:
         count = _fitting(wish, seen)
-    recipe = _written(wish, seen, count)
+    recipe = written(wish, seen, count, note)
     mark = {**asked, "conversations": count, "texts": text_mark(seen)}
     write_atomic(record, json.dumps(mark) + "\n")
     note(
@@ -341,16 +347,30 @@ def _times(seen: Understood, count: int) -> int:
     return round(count * 1.1 / len(seen.facts))
 
 
-def _written(wish: Wish, seen: Understood, count: int) -> Recipe:
+def written(
+    wish: Wish, seen: Understood, count: int, note: Callable[[str], None] = lambda line: None
+) -> Recipe:
+    """Write data and recipe. Where an origin is too large to be trained whole on this machine, an
+    adapter learns.
+    """
     write_data(wish, seen, count)
-    path = wish.folder / RECIPE
-    write_atomic(path, recipe_text(wish, seen, count))
+    path, text = wish.folder / RECIPE, recipe_text(wish, seen, count)
+    write_atomic(path, text)
+    recipe = load_recipe(str(path))
+    if wish.origin is None:
+        return recipe
+    settled = settle(recipe, RunFolder(find_run(wish.run_name)), note)
+    if check(settled).too_large is not None:
+        note("The origin is too large to be trained whole here: an adapter learns (LoRA).")
+        write_atomic(path, text + ADAPTER)
     return load_recipe(str(path))
 
 
 def _fitting(wish: Wish, seen: Understood) -> int:
     """How many conversations fill the minutes on this machine, by the plan's reckoning."""
-    recipe = _written(wish, seen, LEAST)
+    recipe = written(wish, seen, LEAST)
+    if wish.origin is not None:
+        recipe = settle(recipe, RunFolder(find_run(wish.run_name)), lambda line: None)
     outline = plan(recipe, survey=check(recipe).survey)
     took = seconds(outline, Throughput.measured(detect()))
     return max(LEAST, min(MOST, int(LEAST * 60 * wish.minutes * SLACK / took)))

@@ -81,6 +81,10 @@ class OwnWorld:
         return self._about(self._called(fact.subject, rng), fact.attribute, rng, held_out)
 
     def _about(self, subject: str, attribute: str, rng: Random, held_out: bool) -> str:
+        if rng.random() < 0.2:
+            words = [subject, self._attribute(attribute)]
+            rng.shuffle(words)
+            return self._in_words(words, rng, held_out, cut=0.0)
         frames = self.pack.things["held_out" if held_out else "training"]
         text = rng.choice(frames).format(s=subject, a=self._attribute(attribute))
         text = text[:1].upper() + text[1:]
@@ -101,16 +105,19 @@ class OwnWorld:
                 break
         return [words[i] for i in chosen]
 
-    def _in_words(self, words: Sequence[str], rng: Random, held_out: bool) -> str:
-        """A question of content words; in some of them the ending is cut, as another form of the
+    def _in_words(
+        self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.35
+    ) -> str:
+        """A question of content words; of some of them the ending is `cut`, as another form of the
         word would have it.
         """
-        cut = [
-            word[:-1] if len(word) > 4 and word[-1] in "snetd" and rng.random() < 0.35 else word
+        words = [
+            word[:-1] if len(word) > 4 and word[-1] in "snetd" and rng.random() < cut else word
             for word in words
         ]
-        asking = rng.choice(self.pack.words["question"]) if self.pack.words else ""
-        joined = self.pack.joiner.join([asking, *cut] if rng.random() < 0.7 else cut)
+        if self.pack.words and rng.random() < 0.7:
+            words.insert(0, rng.choice(self.pack.words["question"]))
+        joined = self.pack.joiner.join(words)
         if rng.random() < 0.3:
             return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
         return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
@@ -134,6 +141,9 @@ class OwnWorld:
 
     def _called(self, subject: str, rng: Random) -> str:
         """A thing's name, or one word of it that no other thing has."""
+        first, _, rest = subject.partition(" ")
+        if rest and first.lower() in self.pack.words.get("function", ()):
+            subject = rest if rng.random() < 0.5 else f"{first.lower()} {rest}"
         alone = self._short_names.get(subject, ())
         return rng.choice(alone) if alone and rng.random() < 0.3 else subject
 
