@@ -52,6 +52,12 @@ console.log(JSON.stringify({ tokens, answers, logits }));
 """
 
 
+IN_PAGE = """([asked, limit]) => {
+  const given = Object.create(tokenizer, { prompt: { value: (ids) => ids } });
+  return asked.map((ids) => [...answer(model, given, ids, { limit })]);
+}"""
+
+
 @node
 @pytest.mark.parametrize(("digits", "steps"), [(1, 100), (2, 0), (3, 0)])
 def test_the_pages_engine_gives_our_tokens_logits_and_answers(learned, folder, digits, steps):
@@ -142,7 +148,9 @@ def test_models_that_no_page_holds_are_refused_in_a_sentence(learned, folder, mo
 def test_the_page_answers_from_a_file(learned, folder):
     from playwright.sync_api import sync_playwright
 
-    export(learned(), "html", folder)
+    source = learned()
+    export(source, "html", folder, "f32")
+    asked = prompts(source)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
         page = browser.new_page()
@@ -154,6 +162,8 @@ def test_the_page_answers_from_a_file(learned, folder):
         page.get_by_role("button", name="Send").click()
         page.get_by_text("tokens,").wait_for()
         assert page.locator(".assistant").last.inner_text() == "Good day to you."
+        said = page.evaluate(IN_PAGE, [asked, TOKENS])
+        assert said == answers(source, asked)  # 50 of 50
         assert errors == []
         assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
         browser.close()
