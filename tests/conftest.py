@@ -1,6 +1,9 @@
 """Shared fixtures: the real data pack, which a user without it does not need."""
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,3 +41,17 @@ def data_pack(request: pytest.FixtureRequest) -> Path:
     if not (folder / "MANIFEST.tsv").exists():
         pytest.skip(f"no data pack at {folder} (choose one with --data-pack)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if path is None:
+        pytest.skip("no Chromium on this machine")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

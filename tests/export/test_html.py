@@ -145,25 +145,20 @@ def test_models_that_no_page_holds_are_refused_in_a_sentence(learned, folder, mo
 
 
 @pytest.mark.browser
-def test_the_page_answers_from_a_file(learned, folder):
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_answers_from_a_file(learned, folder, chromium):
     source = learned()
     export(source, "html", folder, "f32")
     asked = prompts(source)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        page = browser.new_page()
-        errors, requests = [], []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(next(folder.glob("*.html")).as_uri())
-        page.get_by_label("Message").fill("Hello!")
-        page.get_by_role("button", name="Send").click()
-        page.get_by_text("tokens,").wait_for()
-        assert page.locator(".assistant").last.inner_text() == "Good day to you."
-        said = page.evaluate(IN_PAGE, [asked, TOKENS])
-        assert said == answers(source, asked)  # 50 of 50
-        assert errors == []
-        assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
-        browser.close()
+    page = chromium.new_page()
+    errors, requests = [], []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(next(folder.glob("*.html")).as_uri())
+    page.get_by_label("Message").fill("Hello!")
+    page.get_by_role("button", name="Send").click()
+    page.get_by_text("tokens,").wait_for()
+    assert page.locator(".assistant").last.inner_text() == "Good day to you."
+    assert page.evaluate(IN_PAGE, [asked, TOKENS]) == answers(source, asked)  # 50 of 50
+    assert errors == []
+    assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
+    page.close()
