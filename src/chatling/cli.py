@@ -38,6 +38,11 @@ _COMMANDS = (
         "how good a run's models are",
     ),
     Command(
+        "improve",
+        "improve [RUN] [--keep | --drop]",
+        "train on what you thought of a run's answers, compare, keep or drop",
+    ),
+    Command(
         "report",
         "report [RUN…]",
         "one page on a run, or on several side by side: curves, scores, samples",

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from chatling.config.recipe import load_recipe, to_toml
 
 from ..serve.conftest import Running, save_run, serving
 from .conftest import CONTEXT, answers, send, until
 
 pytestmark = pytest.mark.browser
 Open = Callable[..., Any]
+TINY_IMPROVEMENT = (
+    *("--dpo.watch-questions", "10", "--dpo.batch-pairs", "256"),
+    *("--base.batch-tokens", str(CONTEXT)),
+    *("--machine.threads", "1", "--machine.compile", "off", "--machine.kernel", "plain"),
+)
 
 
 def rows(server: Running, run: str, name: str) -> list[Any]:
@@ -65,6 +75,74 @@ def test_the_better_of_two_is_kept_and_continued(open_page: Open, server: Runnin
     said = request.value.post_data_json["messages"][1]["content"][0]["text"]
     assert said.startswith("I am mid")  # both continue from it
     assert page.get_by_role("button", name="This one is better").nth(1).is_disabled()
+
+
+def test_a_better_answer_is_written(open_page: Open, server: Running) -> None:
+    page = open_page()
+    send(page, "hello")
+    write = page.get_by_role("button", name="Write a better answer")
+    write.click()
+    area = page.locator(".answer textarea")
+    assert area.input_value() == answers(page)[0]
+    area.fill("never")
+    area.press("Escape")
+    assert page.locator(".correction").is_hidden()
+    assert not page.locator("#improve").is_visible()
+    write.click()
+    area.fill("Hello.")
+    area.press("Enter")
+    page.wait_for_selector("#pairs:has-text('pairs of tiny: 1')")
+    (pair,) = rows(server, "tiny", "pairs.jsonl")
+    assert pair["chosen"][0]["content"] == "Hello."
+    (talk,) = rows(server, "tiny", "corrections.jsonl")
+    assert talk["messages"][-1]["content"] == "Hello."
+    page.reload()
+    assert page.inner_text(".correction") == "Hello."
+    page.click("#improve")
+    assert "chatling improve tiny" in page.inner_text("#ask-text")
+    page.click("#ask-yes")
+    page.wait_for_selector("#notice:has-text('Copied: chatling improve tiny')")
+    write.click()
+    area.fill("")
+    page.get_by_role("button", name="Save").click()  # taken back
+    page.wait_for_selector("#pairs:has-text('pairs of tiny: 0')")
+
+
+def test_talk_mark_improve_compare_keep(open_page: Open, server: Running) -> None:
+    """The whole loop; what the page says to type is typed."""
+    home = server.models.runs.parent
+    recipe = to_toml(load_recipe("pocket", ["--name", "tiny", *TINY_IMPROVEMENT]))
+    (server.models.runs / "tiny/recipe.toml").write_text(recipe)
+    page = open_page()
+    for i in range(8):
+        send(page, f"What is {i}?")
+        page.get_by_role("button", name="Write a better answer").last.click()
+        page.locator(".answer textarea").fill(f"{i}.")
+        page.locator(".answer textarea").press("Enter")
+        page.wait_for_selector(f"#pairs:has-text('pairs of tiny: {i + 1}')")
+    page.click("#improve")
+    (command,) = re.findall("chatling improve [a-z]+", page.inner_text("#ask-text"))
+    page.click("#ask .buttons button")  # cancel
+    environment = {**os.environ, "CHATLING_HOME": str(home), "OMP_NUM_THREADS": "1"}
+
+    def typed(*more: str) -> str:
+        words = [sys.executable, "-m", *command.split(), *more]
+        done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert "Held-out questions of yours" in typed()
+    page.reload()
+    page.click("#new")
+    page.click("#compare")
+    page.select_option("#model-1", "tiny-improved-1/dpo")
+    send(page, "hello")
+    old, new = answers(page)
+    assert old.startswith("I am sft")
+    assert new.startswith("I am dpo")
+    page.get_by_role("button", name="This one is better").nth(1).click()
+    page.wait_for_selector("#pairs:has-text('pairs of tiny-improved-1: 1')")
+    assert "Kept. Talk to it: chatling chat tiny-improved-1" in typed("--keep")
 
 
 def test_a_judgement_that_fails_is_told(open_page: Open, server: Running) -> None:

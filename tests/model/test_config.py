@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from chatling.errors import DataError, RecipeError
-from chatling.model.config import ModelConfig, ModelRecipe, flops_per_token, parameter_counts
+from chatling.model.config import (
+    ModelConfig,
+    ModelRecipe,
+    adapter_parameters,
+    flops_per_token,
+    parameter_counts,
+)
 from chatling.model.gpt import GPT
 
 
@@ -20,6 +26,15 @@ def test_d32_costs_11_6_times_d20() -> None:
         return flops_per_token(config) * parameter_counts(config)["total"]
 
     assert cost(32) / cost(20) == pytest.approx(11.6, abs=0.05)
+
+
+def test_frozen_weights_cost_a_third_less() -> None:
+    """They get no gradient of their own; attention costs what it did."""
+    config = ModelRecipe(depth=20).resolve(65_536)
+    counts = parameter_counts(config)
+    saved = flops_per_token(config) - flops_per_token(config, rank=8)
+    adapters = 6 * adapter_parameters(config, 8)
+    assert saved == 2 * (counts["matrices"] + counts["head"]) - adapters
 
 
 @pytest.mark.parametrize("preset", ["classic", "modern"])

@@ -21,6 +21,7 @@ from chatling.messages import Conversation, Message
 from chatling.run_dir import RunFolder
 from chatling.serve import feedback
 from chatling.serve.feedback import preference_rows
+from chatling.tasks.custom import JsonlConversations
 
 from .conftest import Running, save_run, serving
 
@@ -92,6 +93,21 @@ def test_the_better_of_two(running: Running) -> None:
     assert kept(running) == [("Hi", "Hello.", "Hello, dear friend.")]
 
 
+def test_a_correction_is_a_pair_and_a_conversation(running: Running, tmp_path: Path) -> None:
+    found = say(running, user("1+1?"), CALL, correction="Two.")
+    assert (found["marks"], found["pairs"], found["corrections"]) == (1, 1, 1)
+    assert kept(running) == [("1+1?", "Two.", CALL)]
+    say(running, user("1+1?"), CALL, mark="good")  # what was written says more
+    assert kept(running) == [("1+1?", "Two.", CALL)]
+    say(running, user("Hi"), "Hello, dear friend.", correction="Hello.")
+    say(running, user("Hi"), "Hello, dear friend.", correction="Hi.")  # another mind
+    file = running.models.runs / "tiny/feedback/corrections.jsonl"
+    talks = [*JsonlConversations(file, "train"), *JsonlConversations(file, "validation")]
+    assert sorted(talk.messages[-1].text for talk in talks) == ["Hi.", "Two."]
+    found = say(running, user("Hi"), "Hello, dear friend.", correction=None)  # taken back
+    assert (found["pairs"], found["corrections"]) == (1, 1)
+
+
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).filter(str.strip)
 
 
@@ -137,6 +153,11 @@ def test_the_pairs_are_data_for_dpo(
         ({"answers": ["a", "b"], "mark": None, "better": 2}, "better"),
         ({"answers": ["a", "b"], "mark": "good"}, "one answer has a mark"),
         ({"answers": ["a"], "better": 0}, "one answer has a mark"),
+        ({"correction": "c"}, "one at a time"),
+        ({"answers": ["a", "b"], "mark": None, "correction": "c"}, "of two, one is better"),
+        ({"mark": None, "correction": "b"}, "are the same"),
+        ({"mark": None, "correction": " "}, "empty assistant message"),
+        ({"mark": None, "correction": 1}, "correction"),
         ({"mark": "so-so"}, "mark"),
         ({"answers": [[{"type": "image", "text": "a"}]]}, "image"),
     ],
@@ -184,6 +205,7 @@ def test_a_training_spares_what_is_being_written(running: Running) -> None:
         assert sorted(os.listdir(run.feedback)) == [
             ".lock",
             ours.name,
+            "corrections.jsonl",
             "marks.jsonl",
             "pairs.jsonl",
         ]

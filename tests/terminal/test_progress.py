@@ -99,6 +99,16 @@ def test_a_step_that_takes_long_is_told_of() -> None:
     assert line.startswith("4 min 00 s left · base 2/10 · this step: 16 s so far · loss")
 
 
+def test_work_that_says_nothing_of_its_end_shows_the_whole_runs() -> None:
+    progress, text = made(Clock(), work={"sft": 1e12, "dpo": 3e12})
+    progress.machine(flops_per_token=1.0, peak=2e10, expected=1e10)
+    progress.activity("dpo, log-probabilities of the reference model", 0, 1000)
+    assert text.getvalue() == (
+        "6 min 40 s of the whole run · dpo, log-probabilities of the reference model 0/1,000"
+        " · 0 s so far\n"
+    )
+
+
 def test_an_activity_is_counted_with_its_time_left() -> None:
     clock = Clock()
     progress, text = made(clock)

@@ -261,6 +261,14 @@ class DPOConfig(LaterStageConfig):
     """At most, of those held out."""
     evaluate_every: CountOrZero = field(default=50, metadata={"inert": True})
     """Steps between validations; 0: only in the end."""
+    watch: tuple[Text, ...] = field(default=(), metadata={"later": True})
+    """Chat tasks whose held-out questions must not be lost, as in `eval.chat`: where they are, the
+    finished model goes back towards the one that DPO began with.
+    """
+    watch_questions: Count = field(default=200, metadata={"later": True})
+    """Of all watched tasks together."""
+    watch_loss: Fraction = field(default=0.01, metadata={"later": True})
+    """Of their accuracy, how much may be lost."""
 
     def anchored(self) -> DPOConfig:
         """With the path of a file or folder made absolute, so that it means the same from another

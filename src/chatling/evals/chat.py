@@ -21,7 +21,7 @@ from chatling.messages import Conversation, Part
 from chatling.model.gpt import GPT
 from chatling.run_dir import RunFolder
 from chatling.tasks.judged import is_own, judged_tasks
-from chatling.tasks.registry import CHAT_TASKS, load_task, own_file
+from chatling.tasks.registry import CHAT_TASKS, check_judged, load_task, own_file
 from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
@@ -183,6 +183,19 @@ def choose_answers(
     return [a == b for a, b in zip(chosen, right, strict=True)], cropped
 
 
+def chat_task_names(names: Iterable[str]) -> tuple[str, ...]:
+    """The names with those that "all" stands for. Raises RecipeError, or DataError for a file of
+    one's own, for what cannot be judged.
+    """
+    found = tuple(task for each in names for task in (CHAT_TASKS if each == ALL else (each,)))
+    for name in found:
+        if is_own(name):
+            judged_tasks(own_file(name))
+        elif name not in (*BUILT_IN, FREE):
+            check_judged(name, "test")
+    return found
+
+
 def open_chat_tasks(
     names: Sequence[str], seed: int, questions: int | None, fetcher: Callable[[], Fetcher]
 ) -> list[Task]:
@@ -193,7 +206,7 @@ def open_chat_tasks(
     cannot be had.
     """
     tasks: list[Task] = []
-    for name in (task for each in names for task in (CHAT_TASKS if each == ALL else (each,))):
+    for name in chat_task_names(names):
         if made := BUILT_IN.get(name):
             tasks += [skill(seed, questions or made.skill_count) for skill in made.skills.values()]
         elif is_own(name):

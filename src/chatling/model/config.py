@@ -277,9 +277,10 @@ def counted_at_depth_12(config: ModelConfig, preset: str) -> float:
     return matrices + gates + config.vocab_size * width
 
 
-def flops_per_token(config: ModelConfig, context: int | None = None) -> float:
+def flops_per_token(config: ModelConfig, context: int | None = None, rank: int = 0) -> float:
     """Training FLOPs a token, forward and backward: 6 per matrix weight, plus 12 x width x keys of
-    attention a layer.
+    attention a layer. With adapters of a `rank`, the model's own weights are frozen: 4 each, since
+    they get no gradient, and 6 for each of the adapters'.
 
     Keys are counted as min(window, context) without the causal half, as in PaLM (arXiv 2204.02311,
     appendix B), so that utilisation figures compare with published ones.
@@ -287,7 +288,8 @@ def flops_per_token(config: ModelConfig, context: int | None = None) -> float:
     context = context or config.context
     counts = parameter_counts(config)
     keys = sum(min(config.window(layer) or context, context) for layer in range(config.depth))
-    return 6 * (counts["matrices"] + counts["head"]) + 12 * config.width * keys
+    own = (4 if rank else 6) * (counts["matrices"] + counts["head"])
+    return own + 6 * adapter_parameters(config, rank) + 12 * config.width * keys
 
 
 def adapter_parameters(config: ModelConfig, rank: int) -> int:

@@ -13,7 +13,13 @@ import torch
 
 from chatling.config.recipe import Recipe
 from chatling.errors import ChatlingError, MachineError
-from chatling.evals.chat import ALL, Result, evaluate_chat, open_chat_tasks, write_chat
+from chatling.evals.chat import (
+    Result,
+    chat_task_names,
+    evaluate_chat,
+    open_chat_tasks,
+    write_chat,
+)
 from chatling.evals.config import FULL, EvalConfig
 from chatling.evals.core import evaluate_core, write_core
 from chatling.evals.core_bundle import fetch_bundle, read_bundle
@@ -25,12 +31,10 @@ from chatling.report.collect import collect
 from chatling.report.document import compose
 from chatling.report.render import write_report
 from chatling.run_dir import MANIFEST, write_json
-from chatling.tasks.judged import is_own, judged_tasks
-from chatling.tasks.registry import CHAT_TASKS, check_judged, expected_length, own_file
+from chatling.tasks.registry import expected_length
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tools.sandbox import Sandbox
 from chatling.toy.dataset import BUILT_IN
-from chatling.toy.free import FREE
 from chatling.train.checkpoint import load_model
 from chatling.train.datasets import Sources, open_fetcher
 from chatling.train.mixture import expected_tokens
@@ -80,12 +84,7 @@ class Evaluation(Stage):
         left out.
         """
         config: EvalConfig = self.config(recipe)
-        names = [name for each in config.chat for name in (CHAT_TASKS if each == ALL else (each,))]
-        for name in names:
-            if is_own(name):
-                judged_tasks(own_file(name))
-            elif name not in (*BUILT_IN, FREE):
-                check_judged(name, "test")
+        names = chat_task_names(config.chat)
         if config.core not in (None, *BUILT_IN, FULL):
             read_bundle(Path(os.path.expanduser(config.core or "")))
         if "HumanEval" in names:
@@ -197,7 +196,7 @@ def plan_evaluation(
     forward, tokens, decoded = flops_per_token(model) / 3, 0.0, 0.0
     if config.core == FULL:
         tokens += CORE_TOKENS * sum(isinstance(s, TrainingStage) and not s.chats for s in stages)
-    for name in (task for each in config.chat for task in (CHAT_TASKS if each == ALL else (each,))):
+    for name in chat_task_names(config.chat):
         models = sum(isinstance(stage, TrainingStage) and stage.chats for stage in stages)
         count = models * min(expected_length(name, "test") or 0, config.questions or 1 << 40)
         tokens += count * expected_tokens(name)

@@ -117,6 +117,7 @@ class Rendered(BaseModel):
 class Feedback(BaseModel):
     marks: int
     pairs: int
+    corrections: int
     path: str = Field(description="Of the pairs, for `[dpo] data`.")
 
 

@@ -243,8 +243,13 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
             return []
         spent, (done, total) = self._clock() - self._since, self._counted
         what = f"{self._activity} {done:,}/{total:,}" if total else self._activity
-        left = spent * (total - done) / done if done else None
-        return [*[f"{duration(left)} left"] * bool(total), what, f"{duration(spent)} so far"]
+        left = [f"{duration(spent * (total - done) / done)} left"] if done else self._planned()
+        return [*(left or ["– left"] * bool(total)), what, f"{duration(spent)} so far"]
+
+    def _planned(self) -> list[str]:
+        """What is left of the whole run as the plan has it, for work that says nothing itself."""
+        speed, left = self._fastest or self._expected, sum(self._work.values())
+        return [f"{duration(left / speed)} of the whole run"] if speed and left else []
 
     def _step_fields(self) -> list[str]:
         stage, whole = self.time_left()

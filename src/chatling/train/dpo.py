@@ -19,6 +19,7 @@ from chatling.config.recipe import Recipe
 from chatling.config.stages import DPOConfig
 from chatling.data.preference_batches import PreferenceBatches
 from chatling.errors import DataError
+from chatling.evals.chat import chat_task_names, open_chat_tasks
 from chatling.hardware.distributed import main_process_first
 from chatling.model.config import ModelConfig, flops_per_token
 from chatling.model.gpt import GPT
@@ -27,11 +28,12 @@ from chatling.run_dir import open_plain, read_manifest, write_atomic
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.charts import LOSS, OPTIMIZATION, Chart
-from chatling.train.checkpoint import MODEL
+from chatling.train.checkpoint import MODEL, open_model
 from chatling.train.context import Context, build_from, tensors
 from chatling.train.datasets import Sources, open_sources
 from chatling.train.mixture import OWN_CONVERSATIONS, expected_tokens
 from chatling.train.pairs import dpo_facts, on_hub, preference_pairs, prepare_dpo
+from chatling.train.retention import hold
 from chatling.train.scaling import own_tokens
 from chatling.train.setup import open_context
 from chatling.train.stage_base import (
@@ -46,6 +48,7 @@ from chatling.train.stage_base import (
     train_stage,
 )
 from chatling.train.survey import Survey, fit_notes, survey_pairs
+from chatling.train.trainer import Trainer
 
 
 class PreferenceOptimization(TrainingStage):
@@ -113,6 +116,18 @@ class PreferenceOptimization(TrainingStage):
         ) -> tuple[Tensor, Tensor]:
             return _loss(config, model.logprobs(inputs, targets, places), targets, reference)
 
+        evaluate = functools.partial(preference_scores, model, held_out, config, context)
+
+        def finish(trainer: Trainer) -> None:
+            if not config.watch:
+                return
+            open_model(folder, context.world)  # days may have passed
+            sources = open_sources(context.recipe, context.progress.message)
+            facts = hold(context, model, folder, config, sources) | evaluate()
+            if context.world.is_main:
+                step = trainer.position.step
+                trainer.metrics.append({"step": step, "event": "held", **facts})
+
         train_stage(
             context,
             self,
@@ -120,11 +135,15 @@ class PreferenceOptimization(TrainingStage):
             optimizer,
             fractional_schedule(config, steps),
             batches,
-            functools.partial(preference_scores, model, held_out, config, context),
+            evaluate,
             loss=loss,
             loop=replace(context.recipe.loop, evaluate_every=config.evaluate_every),
             evaluate_first=True,
+            finish=finish,
         )
+
+    def check(self, recipe: Recipe, model: ModelConfig) -> None:
+        chat_task_names(self.config(recipe).watch)
 
     def step_share(self, recipe: Recipe, model: ModelConfig) -> StepShare:
         return StepShare("batch_pairs", "pairs", self.config(recipe).batch_pairs)
@@ -146,6 +165,7 @@ class PreferenceOptimization(TrainingStage):
 
     def fetch(self, recipe: Recipe, sources: Sources, note: Callable[[str], None]) -> None:
         data = self.config(recipe).data
+        open_chat_tasks(self.config(recipe).watch, recipe.seed, 1, sources.fetcher)
         if data not in BUILT_IN:
             pairs = preference_pairs(data, sources)
             if on_hub(data):
@@ -167,7 +187,11 @@ class PreferenceOptimization(TrainingStage):
             self.name,
             int(tokens),
             max(1, config.epochs * pairs // config.batch_pairs),
-            tokens * flops_per_token(model) * (1 + 1 / (3 * config.epochs)),
+            tokens
+            * (
+                flops_per_token(model, rank=self.rank(recipe))
+                + flops_per_token(model) / (3 * config.epochs)
+            ),
             False,
             2 * pairs,
             int(tokens) * (token_bytes(model) + 1),  # with a mask

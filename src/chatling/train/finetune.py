@@ -158,7 +158,7 @@ class Finetuning(TrainingStage):
         )
         # a conversation is padded by half a multiple on average
         padding = 0 if config.packed else conversations * config.pad_to_multiple_of / 2
-        flops = (tokens + padding) * flops_per_token(model)
+        flops = (tokens + padding) * flops_per_token(model, rank=self.rank(recipe))
         data = round(tokens) * (token_bytes(model) + 1)  # with a mask
         return StagePlan(self.name, round(tokens), max(1, steps), flops, False, conversations, data)
 

@@ -8,10 +8,8 @@ clipping, unless the recipe asks for the last two. The rollouts are the loop's b
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from chatling.config.recipe import Recipe
@@ -20,7 +18,6 @@ from chatling.errors import DataError, RecipeError
 from chatling.evals.chat import sampled_scores
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Engine, SamplingParams
-from chatling.model.adapter import AdaptedGPT
 from chatling.model.config import ModelConfig, flops_per_token
 from chatling.model.gpt import GPT
 from chatling.model.losses import policy_gradient_loss
@@ -33,6 +30,7 @@ from chatling.train.checkpoint import open_model, read_model
 from chatling.train.context import Context, build_from
 from chatling.train.datasets import Sources, open_sources
 from chatling.train.replay import Replay, prepare_replay, with_replay
+from chatling.train.retention import interpolate
 from chatling.train.rollouts import ROOM_FOR_TOOLS, RolloutBatches, sample_seed
 from chatling.train.setup import open_context
 from chatling.train.stage_base import (
@@ -228,7 +226,7 @@ class Reinforcement(TrainingStage):
             self.name,
             tokens,
             steps,
-            once * (1 + ROLLOUTS),
+            tokens * flops_per_token(model, rank=self.rank(recipe)) + once * ROLLOUTS,
             False,
             decoded=tokens - answers * TOKENS_PER_QUESTION * (made is None),
             decode_rows=min(config.max_batch_size, config.questions_per_step * config.samples),
@@ -254,20 +252,6 @@ def rl_steps(config: RLConfig, questions: int) -> int:
     """Steps of `questions` usable questions."""
     once = config.steps or max(1, config.epochs * questions // config.questions_per_step)
     return once * config.updates
-
-
-@torch.no_grad()
-def interpolate(model: GPT, start: Path, share: float) -> None:
-    """Put a model on the line from the finished model in `start` to itself, that share of the way
-    (WiSE-FT, arXiv 2109.01903).
-
-    What was learned on purpose grows with the way; what noise did to other skills with its square.
-    """
-    if isinstance(model, AdaptedGPT):
-        return model.weaken(share)
-    before_it = read_model(start, model.config, device=str(model.embed_tokens.weight.device))
-    for mine, before in zip(model.parameters(), before_it.parameters(), strict=True):
-        mine.copy_(before.to(mine.dtype).lerp(mine, share))
 
 
 def rows(config: RLConfig, world: DistContext) -> int:

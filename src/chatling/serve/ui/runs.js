@@ -6,8 +6,14 @@ import { drawCurves, fetchCurves, wireCurves } from "./runs_curves.js";
 import { evaluations, samples } from "./runs_results.js";
 
 const FAST = 2000, SLOW = 10000; // milliseconds between looks: at a live run, at others
+
+// An address that was mistyped names no run.
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return ""; }
+}
+
 // `name` and `stage` are those that the person chose; without a choice the page follows what trains.
-const state = { runs: [], name: decodeURIComponent(location.hash.slice(1)), stage: null, run: null, error: null, timer: 0, looks: 0 };
+const state = { runs: [], name: decoded(location.hash.slice(1)), stage: null, run: null, error: null, timer: 0, looks: 0 };
 
 async function look() {
   clearTimeout(state.timer);

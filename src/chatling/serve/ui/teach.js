@@ -1,6 +1,7 @@
-// What the person thinks of answers: marks, and which of two is better. The server keeps them in the run as preference pairs.
+// What the person thinks of answers: marks, what should have been said, and which of two is better. The server keeps it in the run as preference pairs.
 
-import { byId, call, el, t } from "./common.js";
+import { copy, plainText } from "./answer.js";
+import { ask, byId, call, el, t } from "./common.js";
 import { download } from "./download.js";
 import { notice } from "./notice.js";
 import * as store from "./store.js";
@@ -22,6 +23,38 @@ export function marks(answer, column, index, page) {
       });
     } });
   return [thumb("good"), thumb("bad")];
+}
+
+// "Write a better answer": what is written stands in `shown`. Emptied, it is taken back.
+export function correction(answer, column, index, page, shown) {
+  if (!store.content(answer).length) return [];
+  const close = () => {
+    shown.replaceChildren(answer.correction ?? "");
+    shown.hidden = !answer.correction;
+  };
+  const save = (text) => {
+    const chosen = text.trim() || null, body = { prompt: page.messages(index, column), answers: [store.content(answer)], correction: chosen };
+    return judge([runOf(answer)], body, () => {
+      answer.correction = chosen ?? undefined;
+      page.save();
+      page.draw();
+    });
+  };
+  const open = () => {
+    const area = el("textarea", { class: "editing", "aria-label": t("correct"), rows: "3" });
+    area.value = answer.correction ?? plainText(answer).trim();
+    area.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); save(area.value); }
+      if (event.key === "Escape") { event.stopPropagation(); close(); button.focus(); }
+    });
+    shown.hidden = false;
+    shown.replaceChildren(area, el("button", { type: "button", class: "plain", text: t("save"), onclick: () => save(area.value) }),
+      el("button", { type: "button", class: "plain", text: t("cancel"), onclick: close }));
+    area.focus();
+  };
+  const button = el("button", { type: "button", class: "plain", text: t("correct"), onclick: open });
+  close();
+  return [button];
 }
 
 // Under two answers to the same messages: which is better. The conversation continues from it.
@@ -69,6 +102,14 @@ function drawPairs(run, { marks, pairs, path: file }) {
   button.hidden = !marks;
   button.textContent = t("pairs", { count: pairs.toLocaleString(), run });
   button.title = t("pairsHint", { file });
+  const improve = byId("improve"), command = `chatling improve ${run}`;
+  improve.hidden = !pairs;
+  improve.onclick = async () => {
+    if (await ask(t("improveAsk", { command }), t("copy"))) {
+      copy(command, el("span"));
+      notice(t("copiedCommand", { command }));
+    }
+  };
   button.onclick = async () => {
     try {
       download(`${run}-pairs.jsonl`, await (await call(`${path(run)}/pairs.jsonl`)).text());

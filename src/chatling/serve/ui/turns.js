@@ -3,7 +3,7 @@
 import { AnswerView, copy, plainText } from "./answer.js";
 import { byId, el, preferences, t } from "./common.js";
 import * as store from "./store.js";
-import { better, marks } from "./teach.js";
+import { better, correction, marks } from "./teach.js";
 
 const views = new WeakMap(); // answer -> what draws it again
 
@@ -68,7 +68,8 @@ function counts({ tokens, prompt, speed }) {
 function drawAnswer(turn, answer, column, index, page) {
   const body = el("div", { class: "body" }), note = el("p", { class: "note", hidden: true });
   const actions = el("div", { class: "actions" });
-  const node = el("div", { class: "answer" }, el("h2", { class: "by", text: answer.model }), body, note, actions);
+  const written = el("div", { class: "correction", hidden: true });
+  const node = el("div", { class: "answer" }, el("h2", { class: "by", text: answer.model }), body, written, note, actions);
   const view = new AnswerView(body);
   const update = () => {
     const final = !page.state.running.has(answer);
@@ -81,7 +82,7 @@ function drawAnswer(turn, answer, column, index, page) {
     note.hidden = !notes.length;
     note.classList.toggle("error", Boolean(answer.error));
     if (!turn.answers.some((each) => page.state.running.has(each)) && !actions.childElementCount) {
-      actions.append(copying(() => plainText(answer)), ...marks(answer, column, index, page), ...better(turn, column, index, page));
+      actions.append(copying(() => plainText(answer)), ...marks(answer, column, index, page), ...correction(answer, column, index, page, written), ...better(turn, column, index, page));
       if (answer.continues && answer.parts.length) actions.append(button("lengthen", () => page.lengthen(index, answer)));
       if (index === store.turns(page.state.conversation).length - 1) actions.append(button("regenerate", () => page.regenerate(column)));
       if (answer.stats) actions.append(counts(answer.stats));

@@ -1,0 +1,274 @@
+"""What people think of a run's answers trains a copy of its model. The copy is a run of its own
+beside it, with the model as its origin; it is compared with it, and then kept or dropped.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from chatling.config.recipe import Recipe, from_toml, read_text, to_toml
+from chatling.config.stages import DPOConfig, OriginConfig
+from chatling.data.preferences import Preference, read_preferences
+from chatling.errors import RunError
+from chatling.evals.chat import Result, chat_task_names, evaluate_chat, write_chat
+from chatling.files import remove, temporary_name
+from chatling.inference.engine import Engine, Request, SamplingParams
+from chatling.messages import Conversation, Message
+from chatling.pipeline.runner import frozen_recipe
+from chatling.run_dir import (
+    MANIFEST,
+    STAGES,
+    RunFolder,
+    building_folder,
+    read_json,
+    write_json,
+)
+from chatling.serve.feedback import CORRECTIONS, PAIRS
+from chatling.tokenizer.chat_template import parse_completion, render_prompt
+from chatling.toy.dataset import BUILT_IN
+from chatling.train.datasets import open_sources
+from chatling.train.metrics import read_metrics
+from chatling.train.retention import MOST_TOKENS, ROWS, watched_questions
+
+__all__ = ["ROWS", "Comparison", "Improvement", "begin", "compare", "improvements", "undecided"]
+LEAST = 8  # prompts with pairs, to begin with
+HELD_OUT_ONE_IN = 5  # prompts; the others are trained on
+# pairs that training goes through: the person's, repeated where there are fewer, and among them
+# some of the built-in world
+TRAINED, MIXED = 360, 120
+# of base's rate. Enough for a few dozen pairs to change a habit (docs/LOG.md): what it costs of old
+# skills is taken back, where there are questions that show it
+RATE, CAREFUL_RATE = 0.3, 0.1
+WRITTEN_WEIGHT = 0.2  # of the next-token loss of answers that a person wrote
+STAGE = "dpo"
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """A copy of a model that is, or was, trained on what people think of its answers. Its run has,
+    besides the stages, `improve/`: pairs, recipe, and what was decided.
+    """
+
+    run: RunFolder
+
+    @property
+    def folder(self) -> Path:
+        return self.run.path / "improve"
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """`source` and `stage` of the model that it began as, and the number of `pairs`."""
+        found: dict[str, Any] = read_json(self.folder / "origin.json")
+        return found
+
+    @property
+    def recipe(self) -> Recipe:
+        path = self.folder / "recipe.toml"
+        return from_toml(Recipe, read_text(path), str(path))
+
+    @property
+    def kept(self) -> bool:
+        return (self.folder / "kept.json").exists()
+
+    def keep(self) -> None:
+        write_json(self.folder / "kept.json", {"kept": True})
+
+    def drop(self) -> None:
+        """Remove the run. Raises RunError while it is in use."""
+        with self.run.lock():
+            gone = temporary_name(self.run.path)
+            self.run.path.rename(gone)  # at once, whatever happens next
+            remove(gone)
+
+    def held_out(self) -> list[Preference]:
+        """The pairs that it is not trained on."""
+        return read_preferences([self.folder / "pairs" / "valid.jsonl"], _nothing)
+
+
+def improvements(run: RunFolder) -> list[Improvement]:
+    """Those of a run and of its improvements, the oldest first."""
+    found = {
+        int(match[1]): Improvement(RunFolder(path.parent))
+        for path in run.path.absolute().parent.glob(f"{_family(run)}-improved-*/improve")
+        if (match := re.fullmatch(r".*-improved-(\d+)", path.parent.name))
+        and (path / MANIFEST).exists()
+    }
+    return [found[number] for number in sorted(found)]
+
+
+def undecided(run: RunFolder) -> Improvement | None:
+    """The newest one, if nobody has said yet whether to keep it."""
+    newest = improvements(run)[-1:]
+    return newest[0] if newest and not newest[0].kept else None
+
+
+def _family(run: RunFolder) -> str:
+    return re.sub(r"-improved-\d+$", "", run.name)[:80]
+
+
+def begin(run: RunFolder, note: Callable[[str], None]) -> Improvement:
+    """A new one, with what training needs. Raises RunError where there is too little to learn from,
+    or no model that chats.
+    """
+    stage, recipe = run.finished_stage(), frozen_recipe(run)
+    if stage == STAGES[0]:
+        raise RunError(f"Run {run.name!r} has no model yet that chats.", "Finish it first.")
+    pairs = _pairs(run, note)
+    last = improvements(run)[-1:]
+    number = 1 + (int(last[0].run.name.rpartition("-")[2]) if last else 0)
+    new = Improvement(RunFolder(run.path.absolute().with_name(f"{_family(run)}-improved-{number}")))
+    learned, held_out = _split(pairs)
+    made = BUILT_IN.get((recipe.dpo and recipe.dpo.data) or "") or BUILT_IN.get(recipe.data.source)
+    times = max(1, round(TRAINED / len(learned)))
+    count = max(MIXED, times * len(learned) // 3)
+    mixed = made.preferences("train", recipe.seed, count) if made else []
+    with building_folder(new.folder) as folder:
+        (folder / "pairs").mkdir()
+        _write(folder / "pairs" / "train.jsonl", [*learned * times, *mixed])
+        _write(folder / "pairs" / "valid.jsonl", held_out)
+        facts = {"source": str(run.path.absolute()), "stage": stage, "pairs": len(pairs)}
+        write_json(folder / "origin.json", facts)
+        own = _recipe(recipe, new, facts, written=_has_lines(run.feedback / CORRECTIONS))
+        (folder / "recipe.toml").write_text(to_toml(own), "utf-8")
+    return new
+
+
+def _pairs(run: RunFolder, note: Callable[[str], None]) -> list[Preference]:
+    path = run.feedback / PAIRS
+    pairs = read_preferences([path], note) if _has_lines(path) else []
+    if len({repr(pair.prompt) for pair in pairs}) < LEAST:
+        raise RunError(
+            f"Run {run.name!r} has {len(pairs)} preference pairs; learning takes {LEAST} on"
+            " different messages at least, and a few dozen are better.",
+            f"`chatling serve {run.name}`: mark answers, say which of two is better, or write a"
+            " better one.",
+        )
+    return pairs
+
+
+def _has_lines(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _split(pairs: Sequence[Preference]) -> tuple[list[Preference], list[Preference]]:
+    """(to learn from, held out): all pairs of a prompt are on one side."""
+    prompts = sorted({repr(pair.prompt) for pair in pairs}, key=_digest)
+    apart = set(prompts[: len(prompts) // HELD_OUT_ONE_IN])
+    learned, held_out = (
+        [pair for pair in pairs if (repr(pair.prompt) in apart) == wanted]
+        for wanted in (False, True)
+    )
+    return learned, held_out
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: Path, pairs: Iterable[Preference]) -> None:
+    lines = (json.dumps(_row(pair), ensure_ascii=False) + "\n" for pair in pairs)
+    path.write_text("".join(lines), "utf-8")
+
+
+def _row(pair: Preference) -> dict[str, Any]:
+    def said(answer: Message) -> list[Any]:
+        return Conversation((*pair.prompt.messages, answer)).to_dict()["messages"][-1:]
+
+    prompt = pair.prompt.to_dict()["messages"]
+    return {"prompt": prompt, "chosen": said(pair.chosen), "rejected": said(pair.rejected)}
+
+
+def _recipe(source: Recipe, new: Improvement, facts: dict[str, Any], *, written: bool) -> Recipe:
+    """The source's, with DPO alone. `written` says that some answers are the person's own, which
+    the model would not give by itself: these are learned as in SFT, too.
+    """
+    before = source.dpo or DPOConfig(data="")
+    names = before.watch or (source.eval.chat if source.eval else ())
+    if not names and source.data.built_in:
+        names = (source.data.source,)
+    # programs are not run unasked
+    watch = tuple(name for name in chat_task_names(names) if name != "HumanEval")
+    dpo = replace(
+        before,
+        data=str(new.folder / "pairs"),
+        pairs=None,
+        epochs=1,
+        warmup=2,
+        evaluate_every=0,
+        learning_rate_fraction=RATE if watch else CAREFUL_RATE,
+        matrices_only=True,
+        sft_loss_weight=WRITTEN_WEIGHT if written else before.sft_loss_weight,
+        pad_to_multiple_of=min(before.pad_to_multiple_of, 32),
+        watch=watch,
+    )
+    return replace(
+        source,
+        name=new.run.name,
+        origin=OriginConfig(facts["source"], None, facts["stage"]),
+        mid=None,
+        sft=None,
+        dpo=dpo,
+        rl=None,
+        eval=None,
+    )
+
+
+class Comparison(NamedTuple):
+    """The old model beside the new one."""
+
+    # of the person's held-out prompts: what was asked, and both answers
+    answers: tuple[tuple[str, str, str], ...]
+    # share of the held-out pairs of which the better answer is the likelier one
+    preferred: tuple[float, float]
+    # of the way that training went; less than 1 where more of it would have cost old skills
+    share: float
+    # of old skills, on questions that decided nothing
+    skills: tuple[list[Result], list[Result]]
+
+
+def compare(improvement: Improvement, old: Engine, new: Engine) -> Comparison:
+    """Ask both models. Writes the new one's `evals/dpo-chat.json`."""
+    recipe, run = improvement.recipe, improvement.run
+    assert recipe.dpo is not None
+    asked = list(dict.fromkeys(pair.prompt for pair in improvement.held_out()))
+    lines = read_metrics(run.stage(STAGE) / "metrics.jsonl")
+    start, end = lines[0], lines[-1]
+    sources = open_sources(recipe, _nothing)
+    _, tasks = watched_questions(recipe.dpo.watch, recipe.dpo.watch_questions, sources)
+    before, after = (
+        evaluate_chat(engine, engine.tokenizer, tasks, MOST_TOKENS) for engine in (old, new)
+    )
+    if tasks:
+        facts = {"questions": max(map(len, tasks)), "samples": 1}
+        write_chat(run, STAGE, after, [], **facts, seed=recipe.seed, temperature=0.0)
+    return Comparison(
+        tuple(
+            (prompt.messages[-1].text, *pair)
+            for prompt, *pair in zip(asked, _replies(old, asked), _replies(new, asked), strict=True)
+        ),
+        (start["val_preferred"], end["val_preferred"]),
+        end.get("share", 1.0),
+        (before, after),
+    )
+
+
+def _replies(engine: Engine, prompts: Sequence[Conversation]) -> Iterator[str]:
+    """The likeliest answers, as a reader sees them; none to what does not fit the context."""
+    sampling = SamplingParams(temperature=0.0, max_tokens=MOST_TOKENS)
+    for prompt in prompts:
+        ids = tuple(render_prompt(engine.tokenizer, prompt))
+        if len(ids) >= engine.context:
+            yield ""
+            continue
+        (done,) = engine.generate([Request(ids, sampling)])
+        parts = parse_completion(engine.tokenizer, done.ids)
+        yield "".join(part.text for part in parts if part.kind == "text").strip()
+
+
+def _nothing(text: str) -> None:
+    """For what was said when the pairs were taken."""

@@ -1,0 +1,126 @@
+"""`chatling improve`: from what was thought of answers to a model that is kept or dropped."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chatling.cli import main
+from chatling.config.recipe import Recipe, load_recipe, to_toml
+from chatling.pipeline import improve
+from chatling.pipeline.runner import frozen_recipe
+from chatling.run_dir import RunFolder, read_manifest
+
+from ..serve.conftest import save_run
+
+SMALL = (
+    *("--dpo.watch-questions", "10", "--dpo.batch-pairs", "64"),
+    *("--machine.threads", "1", "--machine.compile", "off", "--machine.kernel", "plain"),
+)
+
+
+def pair(i: int, worse: str = "I think that it is %d, my dear friend.") -> dict[str, Any]:
+    return {
+        "prompt": [{"role": "user", "content": f"What is {i}?"}],
+        "chosen": [{"role": "assistant", "content": f"{i}."}],
+        "rejected": [{"role": "assistant", "content": worse % i}],
+    }
+
+
+def write_pairs(run: RunFolder, count: int) -> None:
+    run.feedback.mkdir(exist_ok=True)
+    lines = "".join(json.dumps(pair(i)) + "\n" for i in range(count))
+    (run.feedback / "pairs.jsonl").write_text(lines)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """A run with an untrained model, of a recipe whose data are the built-in world's."""
+    monkeypatch.setenv("CHATLING_HOME", str(tmp_path))
+    monkeypatch.setattr(improve, "TRAINED", 60)
+    monkeypatch.setattr(improve, "MIXED", 64)
+    monkeypatch.setattr(improve, "MOST_TOKENS", 4)
+    monkeypatch.setattr("chatling.train.retention.MOST_TOKENS", 4)
+    run = save_run(tmp_path / "runs" / "mine", "base", "sft", "rl", context=128)
+    recipe: Recipe = load_recipe("pocket", SMALL)
+    (run.path / "recipe.toml").write_text(to_toml(replace(recipe, name="mine")))
+    return run
+
+
+def test_from_pairs_to_a_model_that_is_kept(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(run, 20)
+    before = read_manifest(run.model("rl"))
+    assert main(["improve", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "20 pairs of yours become mine-improved-1" in said
+    assert "Not decided" in said
+    assert "likelier one in" in said
+    new = RunFolder.open("mine-improved-1")
+    (found,) = improve.improvements(run)
+    learned, held_out = (
+        [json.loads(line) for line in (found.folder / "pairs" / name).read_text().splitlines()]
+        for name in ("train.jsonl", "valid.jsonl")
+    )
+    assert len(held_out) == 4
+    own = [row for row in learned if row["chosen"][0]["content"][:-1].isdigit()]
+    assert len(own) == 64  # 16, four times
+    assert len(learned) == 64 + improve.MIXED  # with some of the built-in world
+    assert not {repr(row["prompt"]) for row in learned} & {repr(row["prompt"]) for row in held_out}
+    recipe = frozen_recipe(new)
+    assert recipe.origin is not None
+    assert (recipe.origin.source, recipe.origin.stage) == (str(run.path), "rl")
+    assert recipe.dpo is not None
+    assert recipe.dpo.watch == ("pocket",)
+    assert read_manifest(run.model("rl")) == before  # the old one is as it was
+    trained = read_manifest(new.model("dpo"))
+    assert trained != before
+
+    # asked again, it is not trained again, and later pairs wait
+    write_pairs(run, 30)
+    assert main(["improve", "mine", "--keep"]) == 0
+    said = capsys.readouterr().out
+    assert "mine-improved-1, begun with 20 pairs, is continued" in said
+    assert "Kept. Talk to it: chatling chat mine-improved-1" in said
+    assert read_manifest(new.model("dpo")) == trained
+    assert main(["chat", "--prompt", "What is 3?", "--max-tokens", "3"]) == 0  # the latest run
+    assert main(["improve", "mine", "--drop"]) == 1  # it is decided
+    assert "no improvement that waits" in capsys.readouterr().err
+
+    # the next one is another
+    assert improve.begin(run, print).run.name == "mine-improved-2"
+    assert main(["improve", "mine-improved-2", "--drop"]) == 1  # not a run yet
+    assert main(["improve", "mine", "--drop"]) == 0
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [
+        "mine",
+        "mine-improved-1",
+    ]
+    assert improve.undecided(run) is None
+
+
+@pytest.mark.parametrize("count", [0, 7])
+def test_too_little_to_learn_from(
+    run: RunFolder, count: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if count:
+        write_pairs(run, count)
+    assert main(["improve", "mine"]) == 1
+    said = capsys.readouterr().err
+    assert f"has {count} preference pairs" in said
+    assert "chatling serve mine" in said
+    assert improve.improvements(run) == []
+
+
+def test_a_base_model_is_none_to_improve(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    young = save_run(tmp_path / "runs" / "young", "base")
+    (young.path / "recipe.toml").write_text((run.path / "recipe.toml").read_text())
+    write_pairs(young, 20)
+    assert main(["improve", "young"]) == 1
+    assert "no model yet that chats" in capsys.readouterr().err
