@@ -12,10 +12,12 @@ from collections.abc import Iterable
 
 from chatling.cli import main
 from chatling.evals.chat import answer_task
-from chatling.llm import LLM
+from chatling.inference.request import Request
+from chatling.llm import LLM, SamplingParams
 from chatling.messages import Conversation
 from chatling.run_dir import RunFolder
 from chatling.tasks.task import visible_text
+from chatling.tokenizer.chat_template import render_prompt
 from chatling.toy.dataset import BUILT_IN
 from chatling.toy.language import Random
 from chatling.toy.unsafe import training_unsafe
@@ -29,15 +31,18 @@ def first_sentence(text: str) -> str:
     return SENTENCE.split(text.strip())[0]
 
 
+def is_wordy(answer: str) -> bool:
+    return first_sentence(answer) != answer and "\n" not in answer
+
+
 def wordy(llm: LLM, talks: Iterable[Conversation], most: int) -> list[tuple[str, str]]:
     """Questions to which the model answers with two sentences, and these answers."""
-    found: dict[str, str] = {}
-    for talk in talks:
-        question = talk.messages[0].text
-        answer = llm.chat([{"role": "user", "content": question}]).text.strip()
-        if first_sentence(answer) != answer and "\n" not in answer and len(found) < most:
-            found[question] = answer
-    return list(found.items())
+    questions = list(dict.fromkeys(talk.messages[0].text for talk in talks))
+    prompts = (render_prompt(llm.tokenizer, Conversation.of(text)) for text in questions)
+    greedy = SamplingParams(temperature=0.0, max_tokens=96)
+    done = llm.engine.generate([Request(tuple(prompt), greedy) for prompt in prompts])
+    found = [(text, answer.text.strip()) for text, answer in zip(questions, done, strict=True)]
+    return [pair for pair in found if is_wordy(pair[1])][:most]
 
 
 def said(role: str, text: str) -> list[dict[str, str]]:
@@ -48,7 +53,7 @@ def teach(run: RunFolder, llm: LLM) -> None:
     """Write the pairs that a person who likes one sentence would leave."""
     rng = Random("improve")
     talks = [
-        talk for talk in BUILT_IN["pocket"].conversations(SEED, 700) if len(talk.messages) == 2
+        talk for talk in BUILT_IN["pocket"].conversations(SEED, 400) if len(talk.messages) == 2
     ]
     pairs = wordy(llm, talks, PAIRS - REFUSALS)
     pairs += wordy(llm, (training_unsafe(rng) for _ in range(60)), REFUSALS)
@@ -89,7 +94,7 @@ def measure(name: str) -> tuple[float, dict[str, tuple[int, int]]]:
         len(new) < len(old)
         for skill, answers in before.items()
         for (old, _), (new, _) in zip(answers, after[skill], strict=True)
-        if first_sentence(old) != old and "\n" not in old
+        if is_wordy(old)
     ]
     right = {
         skill: (sum(r for _, r in before[skill]), sum(r for _, r in after[skill]))

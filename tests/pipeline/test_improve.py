@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
 
 
 def test_from_pairs_to_a_model_that_is_kept(
-    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: RunFolder,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     write_pairs(run, 20)
     before = read_manifest(run.model("rl"))
@@ -89,6 +93,9 @@ def test_from_pairs_to_a_model_that_is_kept(
     assert "Kept. Talk to it: chatling chat mine-improved-1" in said
     assert read_manifest(new.model("dpo")) == trained
     assert main(["chat", "--prompt", "What is 3?", "--max-tokens", "3"]) == 0  # the latest run
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["chat", "mine"]) == 0
+    assert "kept: chatling chat mine-improved-1" in capsys.readouterr().out
     assert main(["improve", "mine", "--drop"]) == 1  # it is decided
     assert "no improvement that waits" in capsys.readouterr().err
 

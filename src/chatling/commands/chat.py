@@ -38,4 +38,8 @@ def run(command: Command, words: list[str]) -> None:
         answer_once(engine, given.prompt, sampling)
     else:
         print(f"Talking to {folder.name} ({stage}). /help lists commands; Ctrl-D leaves.")
+        for path in folder.path.absolute().parent.glob(
+            f"{folder.name}-improved-*/improve/kept.json"
+        ):
+            print(f"An improvement of it was kept: chatling chat {path.parent.parent.name}")
         Chat(engine, sampling).run()

@@ -206,9 +206,13 @@ def _recipe(source: Recipe, new: Improvement, facts: dict[str, Any], *, written:
         pad_to_multiple_of=min(before.pad_to_multiple_of, 32),
         watch=watch,
     )
+    machine = source.machine
+    if machine.kernel != "flex":  # a few dozen steps do not pay for compilation
+        machine = replace(machine, compile="off")
     return replace(
         source,
         name=new.run.name,
+        machine=machine,
         origin=OriginConfig(facts["source"], None, facts["stage"]),
         mid=None,
         sft=None,
