@@ -250,11 +250,9 @@ def compare(improvement: Improvement, old: Engine, new: Engine) -> Comparison:
     if tasks:
         facts = {"questions": max(map(len, tasks)), "samples": 1}
         write_chat(run, STAGE, after, [], **facts, seed=recipe.seed, temperature=0.0)
+    said = (prompt.messages[-1].text for prompt in asked)
     return Comparison(
-        tuple(
-            (prompt.messages[-1].text, *pair)
-            for prompt, *pair in zip(asked, _replies(old, asked), _replies(new, asked), strict=True)
-        ),
+        tuple(zip(said, _replies(old, asked), _replies(new, asked), strict=True)),
         (start["val_preferred"], end["val_preferred"]),
         end.get("share", 1.0),
         (before, after),
