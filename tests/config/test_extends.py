@@ -16,6 +16,7 @@ FINGERPRINTS = {
     "folder": "94c70a6b5355f87c",
     "laptop": "7087b32dffca6412",
     "pocket": "ff0c566931925d5a",
+    "pocket-zh": "ea647d2e7348572e",
     "spark": "ecfea53e0f48ae5c",
     "spark-modern": "eca45f555e13f1a4",
     "speedrun": "e6fe3c8f3e4df5db",

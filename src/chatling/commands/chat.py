@@ -26,6 +26,7 @@ def run(command: Command, words: list[str]) -> None:
     folder = open_run(given.run)
     stage = folder.finished_stage(given.stage)
 
+    from chatling.data.examples import example_prompts
     from chatling.inference.sampling import SamplingParams
     from chatling.llm import open_engine
     from chatling.terminal.chat import Chat, answer_once
@@ -42,4 +43,6 @@ def run(command: Command, words: list[str]) -> None:
             f"{folder.name}-improved-*/improve/kept.json"
         ):
             print(f"An improvement of it was kept: chatling chat {path.parent.parent.name}")
+        if examples := example_prompts(folder, stage):
+            print("For example:", *examples, sep="\n  ")
         Chat(engine, sampling).run()

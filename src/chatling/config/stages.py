@@ -137,7 +137,7 @@ class MixtureEntry:
     """One part of a mixture. `epochs` times `count` conversations are taken."""
 
     task: Text
-    """A task by name, the path of a file of conversations, or "pocket"."""
+    """A task by name, the path of a file of conversations, or a built-in world ("pocket")."""
     epochs: Annotated[int, bounded(ge=0, le=10_000)] = 1
     """How many times it is gone through."""
     count: CountOrZero | None = None
@@ -239,7 +239,9 @@ class DPOConfig(LaterStageConfig):
     """The `[dpo]` table."""
 
     data: Text
-    """"pocket", a file or folder of preference pairs, or a data set of the Hub as OWNER/NAME."""
+    """A built-in world ("pocket"), a file or folder of preference pairs, or a data set of the Hub
+    as OWNER/NAME.
+    """
     pairs: Count | None = None
     """How many to make of the pocket world; empty: 1,200."""
     beta: Annotated[float, bounded(gt=0, le=1_000)] = 0.1

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from chatling.fields import Text, absolute, bounded, config
 
 POCKET, POCKET_ZH = "pocket", "pocket-zh"
-GENERATED = (POCKET,)  # data sets that are made here; see toy/dataset.py
+GENERATED = (POCKET, POCKET_ZH)  # data sets that are made here; see toy/dataset.py
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -39,8 +39,8 @@ class DataConfig:
     """The `[data]` table: where the pretraining text comes from."""
 
     source: Text = POCKET
-    """"pocket" for the built-in world, a folder of at least two parquet files, or a data set of the
-    Hub, "owner/name". The last file (by name) is for validation.
+    """A built-in world ("pocket", in Chinese "pocket-zh"), a folder of at least two parquet files,
+    or a data set of the Hub, "owner/name". The last file (by name) is for validation.
     """
     column: Text = "text"
     """The parquet column that holds the text."""

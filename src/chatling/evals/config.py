@@ -27,9 +27,9 @@ class EvalConfig:
     core_examples: Count = 500
     """Examples of each task that are scored during training; all of them in the end."""
     chat: tuple[Text, ...] = ()
-    """Tasks for every chat model in the end, by name; "pocket" is all skills of the built-in world,
-    "free" hand-written questions about it, "all" the reference's six, the path of a jsonl file
-    questions of your own with what their answers must hold.
+    """Tasks for every chat model in the end, by name; "pocket" is all skills of the built-in world
+    ("pocket-zh" of the Chinese one), "free" hand-written questions about it, "all" the reference's
+    six, the path of a jsonl file questions of your own with what their answers must hold.
     """
     questions: Count | None = None
     """Of each chat task; empty: all there are."""

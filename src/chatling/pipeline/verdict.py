@@ -4,6 +4,7 @@ import contextlib
 from dataclasses import dataclass
 
 from chatling.config.recipe import builtin_recipes, load_recipe
+from chatling.data.config import POCKET
 from chatling.errors import ChatlingError
 from chatling.hardware.detect import Machine
 from chatling.pipeline.plan import Plan, fitting_rows, plan
@@ -43,16 +44,16 @@ class Room:
         return f"Fits: {took}, {size(memory)} of {size(self.machine.memory)} of memory{rank}, {of}."
 
     def largest(self) -> str:
-        """The ready recipe with the most work of those that bring their data, fit and end in
-        time.
+        """The ready recipe with the most work of those that bring their data, fit and end in time;
+        of the built-in worlds only the first, since they differ in language alone.
         """
-        found = {"pocket": 0.0}
+        found = {POCKET: 0.0}
         for name in builtin_recipes():
             with contextlib.suppress(ChatlingError):
                 recipe = load_recipe(name)
                 outline = plan(recipe)
                 if (
-                    (recipe.data.built_in or outline.text)
+                    (recipe.data.source == POCKET or outline.text)
                     and self._fault(outline) is None
                     and self._seconds(outline) <= LONGEST
                 ):
