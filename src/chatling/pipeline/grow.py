@@ -30,7 +30,7 @@ from chatling.importing.origin import settle
 from chatling.messages import Conversation
 from chatling.pipeline.checks import check
 from chatling.pipeline.plan import plan
-from chatling.pipeline.timetable import Throughput, seconds
+from chatling.pipeline.timetable import Throughput, timetable
 from chatling.run_dir import RunFolder, find_run, home, nearest_name
 from chatling.tasks.task import visible_text
 from chatling.toy.dataset import BUILT_IN
@@ -47,11 +47,12 @@ CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
 )
 WORLDS = {"en": POCKET, "zh": POCKET_ZH}  # the built-in world of a language
 WORLD_SHARE = 0.25  # of the conversations
-BASE_STEPS, BATCH_TOKENS, SFT_SHARE = 100, 4096, 0.08
+LEAST, MOST = 2_000, 400_000  # conversations
+BASE_STEPS, SFT_SHARE = 100, 0.08
+BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
 TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
 SLACK = 0.8  # of the minutes that are planned for; the rest is evaluations and the unforeseen
-LEAST, MOST = 2_000, 400_000  # conversations
 FEW_WORDINGS = 40
 ADAPTER = """
 [sft.adapter]
@@ -267,6 +268,7 @@ batch_conversations = 16
 learning_rate_fraction = 0.1
 mixture = [{{task = {talks}}}]
 {tail}"""
+    batch = next(size for most, size in BATCHES.items() if count <= most)
     vocab = 4096 if seen.pack.wide else 2048
     return f"""{head}
 [model]
@@ -286,14 +288,14 @@ embedding_lr = 0.04
 
 [base]
 steps = {BASE_STEPS}
-batch_tokens = {BATCH_TOKENS}
+batch_tokens = {batch}
 warmup = 20
 warmdown = 0.5
 validation_tokens = 65536
 
 [mid]
 packed = true
-batch_tokens = {BATCH_TOKENS}
+batch_tokens = {batch}
 warmup = 20
 warmdown = 0.8
 mixture = [{{task = {talks}}}]
@@ -312,6 +314,11 @@ def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe
     minutes chose stay, so that the run goes on.
     """
     record = wish.folder / RECORD
+    if wish.folder.exists() and not record.exists() and not (wish.folder / FACTS).exists():
+        raise DataError(
+            f"{wish.folder} is there already and was not written by `chatling grow`.",
+            "Choose another name with --run.",
+        )
     earlier = read_json(record) if record.exists() else {}
     asked = {"minutes": wish.minutes, "origin": wish.origin}
     if not seen.pack.language:
@@ -372,5 +379,7 @@ def _fitting(wish: Wish, seen: Understood) -> int:
     if wish.origin is not None:
         recipe = settle(recipe, RunFolder(find_run(wish.run_name)), lambda line: None)
     outline = plan(recipe, survey=check(recipe).survey)
-    took = seconds(outline, Throughput.measured(detect()))
-    return max(LEAST, min(MOST, int(LEAST * 60 * wish.minutes * SLACK / took)))
+    took = {each.name: each.total for each in timetable(outline, Throughput.measured(detect()))}
+    each = sum(took.pop(name, 0.0) for name in ("mid", "sft")) / LEAST
+    left = 60 * wish.minutes * SLACK - sum(took.values())
+    return max(LEAST, min(MOST, int(left / each)))

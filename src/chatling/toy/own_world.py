@@ -11,7 +11,7 @@ from random import Random
 from chatling.data.facts import Fact
 from chatling.messages import Conversation
 from chatling.toy.packs import Pack, UnknownNames, own_words
-from chatling.toy.rephrase import MARKS, content, framed, hurried, rephrase, split
+from chatling.toy.rephrase import MARKS, Piece, content, framed, hurried, lowered, rephrase, split
 
 TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
@@ -64,7 +64,9 @@ class OwnWorld:
         if fact.kind != "thing":
             return fact.answer
         text = self.pack.things["answer"].format(
-            a=self._attribute(fact.attribute), s=fact.subject, v=fact.answer
+            a=self._attribute(fact.attribute),
+            s=lowered(fact.subject, self.pack),
+            v=fact.answer.rstrip(MARKS) or fact.answer,
         )
         return text[:1].upper() + text[1:]
 
@@ -93,17 +95,21 @@ class OwnWorld:
         return hurried(text, self.pack, rng)
 
     def _some_words(self, fact: Fact, rng: Random) -> list[str]:
-        """Two to four content words of a sentence, in order, which no other sentence has together
-        where there are such.
+        """Some content words of a sentence in order, or all words of a part of it, which no other
+        sentence has together where there are such.
         """
-        words, chosen = self._sentences[fact.answer], list[int]()
+        words, chosen = self._sentences[fact.answer], list[Piece]()
+        inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
         for _ in range(6):
-            count = min(len(words), rng.choice((2, 2, 3, 3, 4)))
-            chosen = sorted(rng.sample(range(len(words)), count))
-            key = {words[i].lower() for i in chosen}
+            places = sorted(rng.sample(inside, min(len(inside), rng.choice((2, 2, 3, 3, 4)))))
+            whole = rng.random() < 0.35
+            chosen = (
+                list(words[places[0] : places[-1] + 1]) if whole else [words[i] for i in places]
+            )
+            key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
             if sum(key <= found for found in self._sentence_words) == 1:
                 break
-        return [words[i] for i in chosen]
+        return [piece.text for piece in chosen]
 
     def _in_words(
         self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.35
@@ -112,7 +118,7 @@ class OwnWorld:
         word would have it.
         """
         words = [
-            word[:-1] if len(word) > 4 and word[-1] in "snetd" and rng.random() < cut else word
+            word[:-1] if len(word) > 3 and word[-1] in "snetd" and rng.random() < cut else word
             for word in words
         ]
         if self.pack.words and rng.random() < 0.7:
@@ -123,18 +129,22 @@ class OwnWorld:
         return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
 
     @cached_property
-    def _sentences(self) -> dict[str, list[str]]:
-        """The content words of each sentence."""
+    def _sentences(self) -> dict[str, tuple[Piece, ...]]:
+        """The words of each sentence."""
+        found = {f.answer: split(f.answer, self.pack) for f in self.facts if f.kind == "sentence"}
         return {
-            fact.answer: [p.text for p in split(fact.answer, self.pack) if p.kind == "content"]
-            or [fact.answer]
-            for fact in self.facts
-            if fact.kind == "sentence"
+            text: words
+            if any(piece.kind == "content" for piece in words)
+            else (Piece(text, "content"),)
+            for text, words in found.items()
         }
 
     @cached_property
     def _sentence_words(self) -> list[frozenset[str]]:
-        return [frozenset(map(str.lower, words)) for words in self._sentences.values()]
+        return [
+            frozenset(piece.text.lower() for piece in words if piece.kind == "content")
+            for words in self._sentences.values()
+        ]
 
     def _attribute(self, name: str) -> str:
         return name.lower() if self.pack.code == "en" and not name.isupper() else name
@@ -185,7 +195,10 @@ class OwnWorld:
         """A name that is not told of: a person's for one of several capitals, else a thing's."""
         names = self._unknown[held_out]
         named = (self.pack.wide and len(subject) <= 4) or subject.istitle()
-        return names.person(rng) if named and rng.random() < 0.8 else names.thing(rng)
+        name = names.person(rng) if named and rng.random() < 0.8 else names.thing(rng)
+        first, _, rest = subject.partition(" ")
+        article = rest and first.lower() in self.pack.words.get("function", ())
+        return f"{first.lower()} {name}" if article and rng.random() < 0.6 else name
 
     def _untold(self, rng: Random, held_out: bool) -> str:
         """An attribute of a known thing of which nothing is told."""
@@ -214,13 +227,14 @@ class OwnWorld:
         fact = rng.choice([fact for fact in self.facts if fact.kind == "sentence"])
         words, names = self._some_words(fact, rng), self._unknown[held_out]
         new = names.person(rng) if rng.random() < 0.5 else names.thing(rng)
-        words[rng.randrange(len(words))] = new
+        weights = [self._weight(word, 1) for word in words]
+        words[rng.choices(range(len(words)), weights)[0]] = new
         return self._in_words(words, rng, held_out)
 
     def _weight(self, word: str, place: int) -> float:
         """How likely a word is what a question is about: rare, long, and with a capital."""
         named = word[:1].isupper() and place > 0
-        return (8.0 if named else 1.0) * min(len(word), 8) / self._rare[word.lower()] ** 0.5
+        return (8.0 if named else 1.0) * min(len(word), 8) / max(1, self._rare[word.lower()]) ** 0.5
 
     # ---- conversations ----
 
@@ -243,6 +257,8 @@ class OwnWorld:
                 if not waiting:
                     waiting = list(self.facts)
                     rng.shuffle(waiting)
+                if turns and waiting[-1].before:  # which leans on turns of its own
+                    break
                 turns += self._turns(waiting, turns, rng)
             yield Conversation.of(*(text for q, a, _ in turns for text in (q, a)))
 
@@ -254,9 +270,6 @@ class OwnWorld:
             fact = waiting.pop()
             if not fact.before:
                 return [(self.ask(fact, rng), self.answer(fact), fact)]
-            if before:  # it leans on turns of its own
-                waiting.insert(0, fact)
-                return []
             return self.led_up_to(fact, rng)
         pair = self.unknown(rng) if luck < FACTS + UNKNOWN else self.small_talk(rng)
         return [(*pair, None)]
@@ -290,10 +303,11 @@ class OwnWorld:
         chosen = rng.sample(alone, min(most, len(alone)))
         for fact in chosen:
             question, answer = self.ask(fact, rng, True), self.answer(fact)
-            found.append(Held("rephrased", Conversation.of(question, answer), fact.answer))
+            key = fact.answer.rstrip(MARKS) or answer
+            found.append(Held("rephrased", Conversation.of(question, answer), key))
             other = rng.choice(alone)
             talk = Conversation.of(self.ask(other, rng), self.answer(other), question, answer)
-            found.append(Held("second turn", talk, fact.answer))
+            found.append(Held("second turn", talk, key))
         for fact in [fact for fact in self.facts if fact.before][:most]:
             turns = self.led_up_to(fact, rng, True)
             talk = Conversation.of(*(text for q, a, _ in turns for text in (q, a)))
