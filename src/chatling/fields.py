@@ -48,6 +48,7 @@ Epochs = Annotated[int, bounded(ge=1, le=10_000)]
 Rate = Annotated[float, bounded(ge=0, le=100)]  # a learning rate, its factor or a decay
 Weight = Annotated[float, bounded(ge=0, le=1_000)]  # of a term of the loss
 Fraction = Annotated[float, bounded(ge=0, le=1)]
+GradientNorm = Annotated[float, bounded(ge=0, le=10**6)]  # 0: no limit
 Flag = Annotated[bool, bounded()]
 Text = Annotated[str, AfterValidator(one_line), bounded(title="one line of text that is not empty")]
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from chatling.config.recipe import fingerprint
+from chatling.config.stages import LaterStageConfig
 from chatling.errors import ChatlingError, DataError, RecipeError
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
@@ -20,6 +21,7 @@ from chatling.optim.param_groups import (
     resolve_optim,
 )
 from chatling.optim.schedule import Schedule
+from chatling.train.stage_base import fractional_schedule
 
 ONE = torch.ones(())
 
@@ -139,6 +141,26 @@ def test_rates_follow_width_and_batch() -> None:
         resolve_optim(OptimConfig(matrix_lr=0.5), "classic", 768, 1, 1, 0).matrix.learning_rate
         == 0.5
     )
+
+
+def test_what_the_reference_adds_is_off_unless_asked_for() -> None:
+    for preset, matrix in (
+        ("classic", MuonSettings(0.02)),
+        ("modern", MuonSettings(0.02, beta2=0.9, polar_express=True)),
+    ):
+        assert resolve_optim(OptimConfig(), preset, 768, 524_288).matrix == matrix
+    one = resolve_optim(OptimConfig(renormalize=True), "modern", 768, 524_288).matrix
+    assert one == MuonSettings(0.02, 0.0, 0.9, True, renormalize=True)
+    assert fingerprint(OptimConfig()) != fingerprint(OptimConfig(momentum_peak=0.97))
+
+
+def test_a_later_stage_may_hold_its_momentum() -> None:
+    rising, held = LaterStageConfig(), LaterStageConfig(momentum=0.9)
+    found = [fractional_schedule(config, 500) for config in (rising, held)]
+    assert [[s.momentum(at) for at in (0, 300, 499)] for s in found] == [
+        [0.85, 0.95, 0.95],
+        [0.9, 0.9, 0.9],
+    ]
 
 
 def _optimizer(preset: str) -> tuple[GPT, Optimizer]:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from chatling.config.stages import BaseConfig
+from chatling.config.stages import BaseConfig, LaterStageConfig
+from chatling.optim.param_groups import OptimConfig
 from chatling.optim.schedule import Schedule
 from chatling.train.pretrain import base_schedule
+from chatling.train.stage_base import fractional_schedule
 
 from .reference import arrays
 
 FOUND = arrays("schedules/schedules.npz")
-LATE = "the reference of July 2026 raises it to 0.97 over 400 steps, and lets it fall to 0.90"
-HALF_COSINE = "the reference of July 2026 lets it fall by half a cosine"
-FRESH = "every stage begins with a fresh momentum (docs/deviations.md)"
 
 
 def check(schedule: Schedule, what: str, name: str) -> None:
@@ -26,25 +25,16 @@ def check(schedule: Schedule, what: str, name: str) -> None:
 @pytest.mark.parametrize("steps", [1000, 37])
 @pytest.mark.parametrize("what", ["rate", "momentum"])
 def test_classic_base(steps: int, what: str) -> None:
-    check(base_schedule(BaseConfig(), steps, "classic"), what, f"classic_base_{steps}")
+    check(
+        base_schedule(BaseConfig(), OptimConfig(), steps, "classic"), what, f"classic_base_{steps}"
+    )
 
 
 @pytest.mark.parametrize("steps", [1000, 3000])
-@pytest.mark.parametrize(
-    "what",
-    [
-        "rate",
-        pytest.param(
-            "momentum", marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=LATE)
-        ),
-        pytest.param(
-            "weight_decay",
-            marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=HALF_COSINE),
-        ),
-    ],
-)
+@pytest.mark.parametrize("what", ["rate", "momentum", "weight_decay"])
 def test_modern_base(steps: int, what: str) -> None:
-    check(base_schedule(BaseConfig(), steps, "modern"), what, f"modern_base_{steps}")
+    schedule = base_schedule(BaseConfig(), OptimConfig(preset="reference"), steps, "modern")
+    check(schedule, what, f"modern_base_{steps}")
 
 
 def test_classic_mid_training_by_progress() -> None:
@@ -56,14 +46,7 @@ def test_classic_mid_training_by_progress() -> None:
 
 
 @pytest.mark.parametrize(("stage", "steps", "fraction"), [("sft", 700, 0.02), ("rl", 467, 0.05)])
-@pytest.mark.parametrize(
-    "what",
-    [
-        "rate",
-        pytest.param(
-            "momentum", marks=pytest.mark.xfail(strict=True, raises=AssertionError, reason=FRESH)
-        ),
-    ],
-)
+@pytest.mark.parametrize("what", ["rate", "momentum"])
 def test_classic_sft_and_rl(stage: str, steps: int, fraction: float, what: str) -> None:
-    check(Schedule(steps, warmdown=1.0, peak=fraction), what, f"classic_{stage}_{steps}")
+    config = LaterStageConfig(learning_rate_fraction=fraction, momentum=0.95)
+    check(fractional_schedule(config, steps), what, f"classic_{stage}_{steps}")

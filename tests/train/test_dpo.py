@@ -29,6 +29,7 @@ from chatling.toy import heldout
 from chatling.toy.preferences import preferences
 from chatling.train import dpo
 from chatling.train.checkpoint import load_model
+from chatling.train.context import build_from
 from chatling.train.datasets import Sources
 from chatling.train.metrics import read_metrics
 from chatling.train.pairs import prepare_dpo
@@ -242,3 +243,9 @@ def test_matrices_alone_may_learn(tmp_path: Path, changes: dict[str, Any]) -> No
     moved = {name for name in before if not np.array_equal(before[name], after[name])}
     assert moved
     assert all("layers" in name for name in moved)
+
+
+def test_a_stage_may_have_a_largest_norm_of_its_own(tmp_path: Path) -> None:
+    run = context(tmp_path)
+    configs = [replace(CONFIG, clip=clip) for clip in (None, 0.0, 0.5)]
+    assert [build_from(run, "sft", config)[1].clip for config in configs] == [1.0, 0.0, 0.5]

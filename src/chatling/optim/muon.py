@@ -13,7 +13,7 @@ from chatling.hardware.distributed import DistContext
 Coefficients = tuple[tuple[float, float, float], ...]
 
 NEWTON_SCHULZ: Coefficients = ((3.4445, -4.7750, 2.0315),) * 5
-# arXiv 2505.16932: the best five odd quintics in turn, with a safety factor of 1.02
+# arXiv 2505.16932: the best five odd quintics in turn, made for a safety factor of 1.02
 POLAR_EXPRESS: Coefficients = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
     (4.042929935166739, -2.808917465908714, 0.5000178451051316),
@@ -26,25 +26,32 @@ POLAR_EXPRESS: Coefficients = (
 @dataclass(frozen=True)
 class MuonSettings:
     """`beta2` 0 leaves out the variance reduction (NorMuon, arXiv 2510.05491); decay then acts on
-    all weights alike.
+    all weights alike. `equilibrate_rows` and `renormalize` are the steps of MuonEq and Muon+;
+    with `decay_by_aspect` the decay, too, is scaled by the shape.
     """
 
     learning_rate: float = 0.02
     weight_decay: float = 0.0
     beta2: float = 0.0
     polar_express: bool = False
+    polar_safety: float = 1.02
+    equilibrate_rows: bool = False
+    renormalize: bool = False
+    decay_by_aspect: bool = False
 
 
-def orthogonalize(matrices: Tensor, polar_express: bool, dtype: torch.dtype) -> Tensor:
+def orthogonalize(
+    matrices: Tensor, polar_express: bool, dtype: torch.dtype, safety: float = 1.02
+) -> Tensor:
     """The nearest orthogonal matrices, about: (N, rows, cols) to the same shape in `dtype`,
-    singular values near 1.
+    singular values near 1. Polar Express starts from a Frobenius norm of 1 / `safety`.
     """
     x = matrices.to(dtype)
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
     size = torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True)
-    x = x / (size * 1.02 + 1e-6 if polar_express else size.clamp_min(1e-7))
+    x = x / (size * safety + 1e-6 if polar_express else size.clamp_min(1e-7))
     for a, b, c in POLAR_EXPRESS if polar_express else NEWTON_SCHULZ:
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
@@ -101,9 +108,7 @@ class MuonGroup:
         assert self.gradient is not None
         settings, gradient = self.settings, self.gradient.mul_(gradient_scale)
         self.momentum.lerp_(gradient, 1 - momentum)
-        update = orthogonalize(
-            gradient.lerp_(self.momentum, momentum), settings.polar_express, self.dtype
-        ).to(gradient.dtype)
+        update = self._orthogonal(gradient.lerp_(self.momentum, momentum))
         if self.variance is not None:
             update = self._even_out(update)
         rate = settings.learning_rate * factor
@@ -112,12 +117,29 @@ class MuonGroup:
         )
         if settings.weight_decay:
             decay = rate * settings.weight_decay * decay_factor
+            decay *= self.scale if settings.decay_by_aspect else 1.0
             # arXiv 2411.16085: never decay against the update
             cautious = (update * weights >= 0) if settings.beta2 else 1.0
             weights = weights - decay * weights * cautious
         weights = self.world.all_gather(weights.sub_(update, alpha=rate * self.scale))
         torch._foreach_copy_(self.parameters, list(weights[: len(self.parameters)].unbind()))
         self.gradient = None
+
+    def _orthogonal(self, update: Tensor) -> Tensor:
+        """Orthogonalized; before it all rows may get one norm (MuonEq), and after it the whole
+        that of an orthogonal matrix (Muon+).
+        """
+        settings = self.settings
+        if settings.equilibrate_rows:
+            norms = torch.linalg.vector_norm(update, dim=-1, keepdim=True)
+            update = update * (norms.mean(dim=-2, keepdim=True) / norms.clamp_min(1e-10))
+        found = orthogonalize(update, settings.polar_express, self.dtype, settings.polar_safety).to(
+            update.dtype
+        )
+        if settings.renormalize:
+            size = torch.linalg.vector_norm(found, dim=(-2, -1), keepdim=True)
+            found = found * (min(found.shape[-2:]) ** 0.5 / size.clamp_min(1e-10))
+        return found
 
     def _even_out(self, update: Tensor) -> Tensor:
         """Divide each row (or column) by its running root mean square, then restore the norm of the

@@ -4,7 +4,7 @@ import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
 
 import torch
@@ -12,11 +12,12 @@ from pydantic import AfterValidator
 from torch import Tensor, nn
 
 from chatling.errors import DataError, RunError
-from chatling.fields import Flag, Rate, bounded, config
+from chatling.fields import CountOrZero, Flag, Fraction, GradientNorm, Rate, bounded, config
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import REFERENCE_WIDTH
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings
+from chatling.optim.schedule import DecaySchedule, Momentum
 from chatling.optim.torch_optim import TorchGroup, TorchSettings, first_state
 
 REFERENCE_BATCH = 524_288  # tokens; the batch that the modern rates were tuned at
@@ -52,6 +53,44 @@ ScalarOptimizerName = Annotated[
     AfterValidator(functools.partial(_usable, shape=(2,))),
     bounded(title=f'"adamw" or {_CLASS}'),
 ]
+# what a preset takes where the recipe says nothing
+_CLASSIC: dict[str, Any] = {
+    "matrix_lr": 0.02,
+    "embedding_lr": 0.2,
+    "head_lr": 0.004,
+    "scale_with_batch": False,
+    "clip": 1.0,
+    "scale_smear_with_batch": False,
+    "residual_decay": 0.0,
+    "equilibrate_rows": False,
+    "renormalize": False,
+    "polar_safety": 1.02,
+    "decay_by_aspect": False,
+    "decay_schedule": "constant",
+    "momentum_peak": 0.95,
+    "momentum_warmup": 300,
+}
+_MODERN = _CLASSIC | {
+    "embedding_lr": 0.3,
+    "head_lr": 0.008,
+    "scale_with_batch": True,
+    "clip": 0.0,
+    "scale_smear_with_batch": True,
+    "decay_schedule": "linear",
+}
+_REFERENCE = _MODERN | {
+    "scale_smear_with_batch": False,
+    "residual_decay": 0.05,
+    "equilibrate_rows": True,
+    "renormalize": True,
+    "polar_safety": 1.01,
+    "decay_by_aspect": True,
+    "decay_schedule": "cosine",
+    "momentum_peak": 0.97,
+    "momentum_warmup": 400,
+    "momentum_final": 0.90,
+}
+PRESETS = {"classic": _CLASSIC, "modern": _MODERN, "reference": _REFERENCE}
 # fingerprints of runs from before these fields leave them out while they have their defaults
 _LATER = {"later": True}
 
@@ -60,8 +99,10 @@ _LATER = {"later": True}
 class OptimConfig:
     """The `[optim]` table. What is None follows from the preset."""
 
-    preset: Literal["classic", "modern"] | None = None
-    """The optimizer's settings of one or the other preset; empty: the model's own."""
+    preset: Literal["classic", "modern", "reference"] | None = None
+    """Whose settings are taken where a field is empty; empty: the model's own. "reference" is
+    modern's optimizer as the reference of July 2026 has it.
+    """
     matrix_lr: Rate | None = None
     """Learning rate of Muon, for the matrices; empty: 0.02."""
     embedding_lr: Rate | None = None
@@ -78,8 +119,10 @@ class OptimConfig:
     """
     scale_with_batch: Flag | None = None
     """All rates times √(batch tokens / 524,288); empty: modern yes, classic no."""
-    clip: Annotated[float, bounded(ge=0, le=10**6)] | None = None
-    """Largest gradient norm, 0 is off; empty: classic 1, modern 0."""
+    clip: GradientNorm | None = None
+    """Largest gradient norm, 0 is off; empty: classic 1, modern 0. Later stages may have their
+    own.
+    """
     matrix: OptimizerName = field(default="muon", metadata=_LATER)
     """Optimizer of the matrices in the blocks. A class of torch.optim gets the rate and the weight
     decay; the rest are its own defaults.
@@ -90,6 +133,55 @@ class OptimConfig:
     """Optimizer of the head."""
     scalar: ScalarOptimizerName = field(default="adamw", metadata=_LATER)
     """Optimizer of scales, gates of the input, and other vectors."""
+    equilibrate_rows: Flag | None = field(default=None, metadata=_LATER)
+    """Muon scales the rows of an update to one norm before it is orthogonalized (MuonEq); empty:
+    reference yes, the others no.
+    """
+    renormalize: Flag | None = field(default=None, metadata=_LATER)
+    """Muon gives what was orthogonalized the norm of an orthogonal matrix (Muon+); empty: reference
+    yes, the others no.
+    """
+    polar_safety: Annotated[float, bounded(ge=1, le=2)] | None = field(
+        default=None, metadata=_LATER
+    )
+    """Polar Express begins at a Frobenius norm of 1 / this; empty: reference 1.01, modern 1.02."""
+    decay_by_aspect: Flag | None = field(default=None, metadata=_LATER)
+    """Tall matrices decay √(rows / columns) times as fast; empty: reference yes, the others no."""
+    decay_schedule: DecaySchedule | None = field(default=None, metadata=_LATER)
+    """How the matrices' decay falls to zero over the base stage; empty: classic "constant", modern
+    "linear", reference "cosine".
+    """
+    residual_decay: Rate | None = field(default=None, metadata=_LATER)
+    """Weight decay of the residual scales; empty: reference 0.05, the others 0."""
+    scale_smear_with_batch: Flag | None = field(default=None, metadata=_LATER)
+    """Whether `scale_with_batch` holds for the rates of smear and backout, too; empty: modern yes,
+    reference no.
+    """
+    momentum_peak: Fraction | None = field(default=None, metadata=_LATER)
+    """Muon's momentum of the base stage rises from 0.85 to this; empty: reference 0.97, the others
+    0.95.
+    """
+    momentum_warmup: CountOrZero | None = field(default=None, metadata=_LATER)
+    """Steps of that rise; empty: reference 400, the others 300."""
+    momentum_final: Fraction | None = field(default=None, metadata=_LATER)
+    """To which it falls during the warmdown; empty: reference 0.9, the others stay at the peak."""
+
+    def filled(self, preset: str) -> "OptimConfig":
+        """With the preset's values where it is empty: its own preset's, or else that of the
+        model.
+        """
+        known = PRESETS[self.preset or preset]
+        empty = {name: value for name, value in known.items() if getattr(self, name) is None}
+        return replace(self, preset=self.preset or preset, **empty)
+
+    def momentum(self, preset: str) -> Momentum:
+        """Muon's momentum in the base stage."""
+        found = self.filled(preset)
+        assert found.momentum_peak is not None
+        assert found.momentum_warmup is not None
+        return Momentum(
+            peak=found.momentum_peak, warmup=found.momentum_warmup, final=found.momentum_final
+        )
 
 
 @dataclass(frozen=True)
@@ -121,43 +213,49 @@ def resolve_optim(
     is tuned, train on at one ratio of tokens to parameters. Only their quotient counts, so they may
     as well be the parameters. Without them, as after the base stage, modern's own decay is 0.
     """
-    modern = (config.preset or preset) == "modern"
-    by_batch = config.scale_with_batch if config.scale_with_batch is not None else modern
-    batch_factor = math.sqrt(batch_tokens / REFERENCE_BATCH) if by_batch else 1.0
+    found: Any = config.filled(preset)
+    modern = found.preset != "classic"
+    batch = math.sqrt(batch_tokens / REFERENCE_BATCH)
+    batch_factor = batch if found.scale_with_batch else 1.0
     table_factor = batch_factor * (width / REFERENCE_WIDTH) ** -0.5
-
-    def pick(value: float | None, classic: float, modern_value: float) -> float:
-        return value if value is not None else modern_value if modern else classic
-
-    embedding_lr = pick(config.embedding_lr, 0.2, 0.3) * table_factor
-    head_lr = pick(config.head_lr, 0.004, 0.008) * table_factor
-    decay = pick(
-        config.weight_decay,
-        0.0,
-        0.28 * math.sqrt(batch_tokens / REFERENCE_BATCH) * tokens_d12 / tokens,
+    embedding_lr = found.embedding_lr * table_factor
+    head_lr = found.head_lr * table_factor
+    matrix_lr = found.matrix_lr * batch_factor
+    decay = found.weight_decay
+    if decay is None:
+        decay = 0.28 * batch * tokens_d12 / tokens if modern else 0.0
+    muon = MuonSettings(
+        matrix_lr,
+        decay,
+        polar_safety=found.polar_safety,
+        equilibrate_rows=found.equilibrate_rows,
+        renormalize=found.renormalize,
+        decay_by_aspect=found.decay_by_aspect,
     )
-    matrix_lr = pick(config.matrix_lr, 0.02, 0.02) * batch_factor
     settings: dict[Role, Settings]
     if modern:
+        smear_lr = 0.2 * (batch_factor if found.scale_smear_with_batch else 1.0)
         settings = {
-            "matrix": MuonSettings(matrix_lr, decay, beta2=0.9, polar_express=True),
+            "matrix": replace(muon, beta2=0.9, polar_express=True),
             "embedding": AdamWSettings(embedding_lr, 0.8, 0.995, 0.001),
             "head": AdamWSettings(head_lr, 0.8, 0.96, 0.01),
             "value_embedding": AdamWSettings(embedding_lr / 2, 0.8, 0.995, 0.01),
-            "residual_scales": AdamWSettings(0.005 * batch_factor),
+            "residual_scales": AdamWSettings(
+                0.005 * batch_factor, weight_decay=found.residual_decay
+            ),
             "input_scales": AdamWSettings(0.5 * batch_factor, beta1=0.96),
-            "scalar": AdamWSettings(0.2 * batch_factor),
+            "scalar": AdamWSettings(smear_lr),
         }
     else:
         settings = dict.fromkeys(get_args(Role), AdamWSettings(embedding_lr))
-        settings |= {"matrix": MuonSettings(matrix_lr, decay), "head": AdamWSettings(head_lr)}
+        settings |= {"matrix": muon, "head": AdamWSettings(head_lr)}
     names = {"matrix": config.matrix, "head": config.head}
     names |= dict.fromkeys(("embedding", "value_embedding"), config.embedding)
     chosen = {
         role: _with_optimizer(default, names.get(role, config.scalar))
         for role, default in settings.items()
     }
-    return OptimSettings(**chosen, clip=pick(config.clip, 1.0, 0.0))
+    return OptimSettings(**chosen, clip=found.clip)
 
 
 def _with_optimizer(settings: Settings, name: str) -> Settings:

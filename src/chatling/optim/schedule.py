@@ -1,6 +1,22 @@
 """The trapezoidal learning-rate schedule, and what else moves with the step."""
 
+import math
 from dataclasses import dataclass
+from typing import Literal
+
+DecaySchedule = Literal["constant", "linear", "cosine"]
+
+
+@dataclass(frozen=True)
+class Momentum:
+    """Muon's: rises from `start` to `peak` over `warmup` steps, and falls to `final`, if given,
+    during the learning rate's warmdown.
+    """
+
+    start: float = 0.85
+    peak: float = 0.95
+    warmup: int = 300
+    final: float | None = None
 
 
 @dataclass(frozen=True)
@@ -14,23 +30,33 @@ class Schedule:
     warmdown: float = 0.2  # fraction of all steps
     final: float = 0.0
     peak: float = 1.0
-    momentum_warmup: int = 300  # steps over which Muon's momentum rises from 0.85 to 0.95
-    decay_weight_decay: bool = False
+    muon: Momentum = Momentum()
+    decay: DecaySchedule = "constant"
 
     def rate(self, step: int) -> float:
         """Multiplier of every learning rate at a 0-based step."""
         if step < self.warmup:
             return self.peak * (step + 1) / self.warmup
-        down = round(self.warmdown * self.steps)
-        left = self.steps - step
-        if left >= down or down == 0:
-            return self.peak
-        return self.peak * (self.final + (1 - self.final) * left / down)
+        return self.peak * self._fall(step, 1.0, self.final)
 
     def momentum(self, step: int) -> float:
-        part = min(step / self.momentum_warmup, 1.0) if self.momentum_warmup else 1.0
-        return 0.85 + 0.10 * part
+        muon = self.muon
+        if step < muon.warmup:
+            # rounded, since 0.95 - 0.85 is not 0.1
+            return muon.start + round(muon.peak - muon.start, 12) * (step / muon.warmup)
+        return muon.peak if muon.final is None else self._fall(step, muon.peak, muon.final)
 
     def weight_decay(self, step: int) -> float:
-        """Multiplier of the weight decay: falls linearly to zero where the recipe asks for it."""
-        return 1 - step / self.steps if self.decay_weight_decay else 1.0
+        """Multiplier of the weight decay: falls to zero where the recipe asks for it."""
+        part = step / self.steps
+        return {
+            "constant": 1.0,
+            "linear": 1 - part,
+            "cosine": (1 + math.cos(math.pi * part)) / 2,
+        }[self.decay]
+
+    def _fall(self, step: int, top: float, bottom: float) -> float:
+        """`top` until the warmdown, then linearly toward `bottom`."""
+        down = round(self.warmdown * self.steps)
+        left = self.steps - step
+        return top if left >= down or down == 0 else bottom + (top - bottom) * left / down

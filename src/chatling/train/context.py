@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from chatling.config.recipe import Recipe
+from chatling.config.stages import LaterStageConfig
 from chatling.data.streaming import open_shards
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 from chatling.hardware.distributed import DistContext
-from chatling.model.adapter import AdaptedGPT, AdapterConfig
+from chatling.model.adapter import AdaptedGPT
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import (
@@ -112,16 +113,19 @@ def build(
 def build_from(
     context: Context,
     stage: str,
+    config: LaterStageConfig | None = None,
     *,
     matrices_only: bool = False,
-    adapter: AdapterConfig | None = None,
 ) -> tuple[GPT, Optimizer]:
-    """The finished model of a stage and a new optimizer, with the rates of stages after base. With
-    `adapter`, the model is frozen and adapters learn.
+    """The finished model of a stage and a new optimizer, with the rates of stages after base. Where
+    `config` has an adapter, the model is frozen and adapters learn.
     """
+    adapter, clip = (config.adapter, config.clip) if config else (None, None)
     folder = context.run.model(stage)
     shape = open_model(folder, context.world)
     settings = context.optim_settings(shape.width)
+    if clip is not None:
+        settings = replace(settings, clip=clip)
     make: Callable[..., GPT] = GPT
     if adapter is not None:
         base = read_manifest(folder)[MODEL].sha256

@@ -91,7 +91,7 @@ class PreferenceOptimization(TrainingStage):
         """Align the model of stage `start_from` with the pairs in the shards."""
         config, folder = self.config(context.recipe), context.run.model(start_from)
         model, optimizer = build_from(
-            context, start_from, matrices_only=config.matrices_only, adapter=config.adapter
+            context, start_from, config, matrices_only=config.matrices_only
         )
         batches, held_out = (
             preference_batches(context, config, shards, model.config)

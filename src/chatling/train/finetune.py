@@ -74,7 +74,7 @@ class Finetuning(TrainingStage):
     def work(self, job: Job) -> None:
         """Rates are the base stage's times the fraction."""
         context, config = open_context(job), self.config(job.recipe)
-        model, optimizer = build_from(context, self.start_from(job), adapter=config.adapter)
+        model, optimizer = build_from(context, self.start_from(job), config)
         batches, held_out = (
             finetune_batches(context, config, job.shards(self.name, split), model.config)
             for split in ("train", "validation")

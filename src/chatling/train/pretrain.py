@@ -66,7 +66,7 @@ class Pretraining(TrainingStage):
         )
         model, optimizer = build(context, shape, base_rates(config, recipe.optim, shape, preset))
         evaluate = token_evaluation(context, model, held_out.once(config.validation_tokens))
-        schedule = base_schedule(config, steps, preset)
+        schedule = base_schedule(config, recipe.optim, steps, preset)
         train_stage(context, self, model, optimizer, schedule, batches, evaluate)
 
     def check(self, recipe: Recipe, model: ModelConfig) -> None:
@@ -123,9 +123,9 @@ def base_rates(
     return resolve_optim(optim, preset, model.width, batch, *sizes)
 
 
-def base_schedule(config: BaseConfig, steps: int, preset: str) -> Schedule:
-    """classic: no warmup, last 20 % linear to 0. modern: 40 steps, last 65 % linear to 5 %, weight
-    decay falling to 0.
+def base_schedule(config: BaseConfig, optim: OptimConfig, steps: int, preset: str) -> Schedule:
+    """classic: no warmup, last 20 % linear to 0. modern: 40 steps, last 65 % linear to 5 %. Muon's
+    momentum and the weight decay move as the optimizer's preset says.
     """
     warmup, warmdown, final = (40, 0.65, 0.05) if preset == "modern" else (0, 0.2, 0.0)
     return Schedule(
@@ -133,5 +133,6 @@ def base_schedule(config: BaseConfig, steps: int, preset: str) -> Schedule:
         warmup=min(warmup if config.warmup is None else config.warmup, steps // 4),
         warmdown=warmdown if config.warmdown is None else config.warmdown,
         final=final if config.final is None else config.final,
-        decay_weight_decay=preset == "modern",
+        muon=optim.momentum(preset),
+        decay=optim.filled(preset).decay_schedule or "constant",
     )

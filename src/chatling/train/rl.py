@@ -101,7 +101,7 @@ class Reinforcement(TrainingStage):
         config, execution, world = self.config(context.recipe), context.execution, context.world
         folder = context.run.model(start_from)
         model, optimizer = build_from(
-            context, start_from, matrices_only=config.matrices_only, adapter=config.adapter
+            context, start_from, config, matrices_only=config.matrices_only
         )
         start, reference = (
             read_model(folder, model.config, device=execution.device, dtype=execution.torch_dtype)

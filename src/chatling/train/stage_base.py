@@ -20,7 +20,7 @@ from chatling.model.adapter import AdaptedGPT, merged
 from chatling.model.config import ModelConfig, adapter_parameters, model_memory
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
-from chatling.optim.schedule import Schedule
+from chatling.optim.schedule import Momentum, Schedule
 from chatling.run_dir import RunFolder
 from chatling.train.adapter_files import save_adapter
 from chatling.train.callbacks import LiveEvals
@@ -281,9 +281,12 @@ def planned_steps(stages: Iterable[Stage], recipe: Recipe, model: ModelConfig) -
 
 
 def fractional_schedule(config: LaterStageConfig, steps: int) -> Schedule:
-    """The schedule of a stage after base: a fraction of its rates."""
-    warmup = min(config.warmup, steps // 4)
-    return Schedule(steps, warmup, config.warmdown, peak=config.learning_rate_fraction)
+    """The schedule of a stage after base: a fraction of its rates, and Muon's momentum as the
+    stage has it.
+    """
+    warmup, held = min(config.warmup, steps // 4), config.momentum
+    muon = Momentum() if held is None else Momentum(peak=held, warmup=0)
+    return Schedule(steps, warmup, config.warmdown, peak=config.learning_rate_fraction, muon=muon)
 
 
 def token_evaluation(context: Context, model: GPT, validation: Iterable[MicroBatch]) -> Evaluate:
