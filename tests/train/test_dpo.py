@@ -18,7 +18,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from chatling.config.stages import DPOConfig
+from chatling.config.stages import DPOConfig, RLConfig
 from chatling.data.preferences import Preference
 from chatling.errors import DataError, RecipeError
 from chatling.hardware.distributed import DistContext
@@ -247,5 +247,7 @@ def test_matrices_alone_may_learn(tmp_path: Path, changes: dict[str, Any]) -> No
 
 def test_a_stage_may_have_a_largest_norm_of_its_own(tmp_path: Path) -> None:
     run = context(tmp_path)
-    configs = [replace(CONFIG, clip=clip) for clip in (None, 0.0, 0.5)]
+    configs = [replace(CONFIG, gradient_clip=clip) for clip in (None, 0.0, 0.5)]
     assert [build_from(run, "sft", config)[1].clip for config in configs] == [1.0, 0.0, 0.5]
+    # rl.clip is that of ratios
+    assert build_from(run, "sft", RLConfig(clip=0.2))[1].clip == 1.0

@@ -129,8 +129,8 @@ class LaterStageConfig:
     """Steps, at most a quarter of all."""
     warmdown: Fraction = field(default=1.0, kw_only=True)
     """Fraction of the steps."""
-    clip: GradientNorm | None = field(default=None, kw_only=True, metadata={"later": True})
-    """Largest gradient norm in this stage, 0 is off; empty: that of [optim]."""
+    gradient_clip: GradientNorm | None = field(default=None, kw_only=True, metadata={"later": True})
+    """Largest gradient norm in this stage, 0 is off; empty: [optim] clip."""
     momentum: Fraction | None = field(default=None, kw_only=True, metadata={"later": True})
     """Muon's momentum throughout this stage; empty: it rises from 0.85 to 0.95 over 300 steps."""
     adapter: AdapterConfig | None = field(default=None, kw_only=True, metadata={"later": True})

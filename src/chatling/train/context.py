@@ -120,7 +120,7 @@ def build_from(
     """The finished model of a stage and a new optimizer, with the rates of stages after base. Where
     `config` has an adapter, the model is frozen and adapters learn.
     """
-    adapter, clip = (config.adapter, config.clip) if config else (None, None)
+    adapter, clip = (config.adapter, config.gradient_clip) if config else (None, None)
     folder = context.run.model(stage)
     shape = open_model(folder, context.world)
     settings = context.optim_settings(shape.width)
