@@ -9,6 +9,7 @@ import pytest
 
 from chatling.config.recipe import builtin_recipes, fingerprint, load_recipe
 from chatling.errors import RecipeError
+from chatling.pipeline.plan import plan
 
 # so that a ready recipe does not change by another one's change
 FINGERPRINTS = {
@@ -28,6 +29,16 @@ def test_the_ready_recipes_are_what_they_were() -> None:
     # without the text's source, which may be a folder of this machine
     plain = {name: replace(r, data=replace(r.data, source="x")) for name, r in recipes.items()}
     assert {name: fingerprint(recipe) for name, recipe in plain.items()} == FINGERPRINTS
+
+
+def test_sft_on_the_base_model_is_planned_without_mid_training() -> None:
+    recipe = load_recipe(str(Path(__file__).parents[2] / "examples/sft_on_base.toml"))
+    base, sft = plan(recipe).stages
+    assert (base.name, sft.name) == ("base", "sft")
+    assert base == plan(load_recipe("speedrun")).stages[0]
+    assert sft.conversations == 460_341 + 3 * 99_842 + 4 * 7_473 + 200_000 + 80_000 + 2_000
+    assert recipe.sft is not None
+    assert (recipe.sft.learning_rate_fraction, recipe.sft.momentum) == (0.8, 0.95)
 
 
 def write(path: Path, text: str) -> str:

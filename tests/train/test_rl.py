@@ -20,14 +20,16 @@ import torch
 from safetensors.torch import load_file
 
 from chatling.config.stages import RLConfig
+from chatling.data import IGNORE
 from chatling.data.loaders import MicroBatches, Step
 from chatling.data.shuffle import seeded_order
 from chatling.errors import RecipeError
 from chatling.evals.chat import judge
 from chatling.inference.engine import Completion, Engine, Request, SamplingParams
-from chatling.messages import Conversation
+from chatling.messages import Conversation, Part
 from chatling.model.adapter import AdapterConfig
 from chatling.model.gpt import GPT
+from chatling.model.losses import POLICY_VARIANTS
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.train import rl
@@ -277,11 +279,67 @@ def test_two_ranks_share_the_questions(tmp_path: Path) -> None:
         {"questions_per_step": 0},
         {"interpolation": 0.0},
         {"replay": -1.0},
+        {"variant": "grpo"},
+        {"variant": "dr_grpo", "normalize_advantage": True},
+        {"variant": "cispo", "clip": 0.2},
+        {"clip_high": 0.3},
     ],
 )
 def test_a_table_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError):
         RLConfig(**wrong)
+
+
+def test_variants_take_what_their_papers_say() -> None:
+    bounds = {
+        name: (RLConfig(variant=name).method.clip, RLConfig(variant=name).method.clip_high)  # type: ignore[arg-type]
+        for name in POLICY_VARIANTS
+    }
+    assert bounds == {
+        "reinforce": (0.0, 0.0),
+        "dapo": (0.2, 0.28),
+        "dr_grpo": (0.2, 0.2),
+        "cispo": (0.0, 0.28),
+    }
+    assert RLConfig(clip=0.1).method.clip_high == 0.1
+    assert RLConfig(variant="dapo", clip=0.1, clip_high=0.4, updates=3).method.clip_high == 0.4
+
+
+@pytest.mark.parametrize("variant", POLICY_VARIANTS)
+def test_variants_begin_with_the_plain_gradient(tokenizer: Tokenizer, variant: Any) -> None:
+    """Before any update all ratios are one: what is left are advantages and divisor."""
+    model = tiny_model(tokenizer, torch.float64)
+    wide = replace(CONFIG, normalize_advantage=variant in ("dapo", "cispo"))
+    plain = first(batches_of(model, tokenizer, wide))
+    config = replace(CONFIG, variant=variant)
+    step = first(batches_of(model, tokenizer, config))
+    for mine, theirs in zip(
+        gradients(model, config, step), gradients(model, wide, plain), strict=True
+    ):
+        torch.testing.assert_close(mine * step.count, theirs * plain.count, rtol=1e-4, atol=1e-4)
+    if variant == "dr_grpo":
+        assert step.count == CONFIG.questions_per_step * CONFIG.samples * CONFIG.max_tokens
+    else:
+        assert step.count == plain.count
+
+
+class Sometimes(Digits):
+    """Every other question is worth nothing, whatever the answer."""
+
+    def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
+        worthless = conversation.messages[0].text.count("!") % 2
+        return 0.0 if worthless else super().reward(conversation, completion)
+
+
+def test_groups_of_equal_rewards_count_only_where_the_variant_says(tokenizer: Tokenizer) -> None:
+    model = tiny_model(tokenizer)
+    plain, dapo = (
+        first(batches_of(model, tokenizer, replace(CONFIG, variant=variant), task=Sometimes()))
+        for variant in ("reinforce", "dapo")
+    )
+    learnt = sum(int((micro.targets != IGNORE).sum()) for micro in dapo.micro_batches)
+    assert 0 < plain.metrics["equal_groups"] < 1
+    assert plain.count > dapo.count >= learnt > 0
 
 
 def test_replayed_conversations_count_by_their_mean_loss(

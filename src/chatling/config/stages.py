@@ -26,6 +26,7 @@ from chatling.fields import (
 )
 from chatling.model.adapter import AdapterConfig
 from chatling.model.attention import Kernel
+from chatling.model.losses import POLICY_VARIANTS, PolicyVariant
 from chatling.tasks.registry import Split, check_task, expected_length
 from chatling.toy.dataset import BUILT_IN
 
@@ -322,8 +323,18 @@ class RLConfig(LaterStageConfig):
     """Divide by the group's standard deviation."""
     kl: Weight = 0.0
     """Weight of the divergence from the model that RL began with."""
+    variant: Literal["reinforce", "dapo", "dr_grpo", "cispo"] = field(
+        default="reinforce", metadata={"later": True}
+    )
+    """The published method that loss and advantages follow."""
     clip: Annotated[float, bounded(ge=0, lt=1)] = 0.0
-    """Keep probability ratios in 1 ± clip; for several updates."""
+    """Keep probability ratios in 1 ± clip; for several updates. 0: the variant's own; dapo and
+    dr_grpo 0.2, the others none.
+    """
+    clip_high: Annotated[float, bounded(gt=0, le=1_000)] | None = field(
+        default=None, metadata={"later": True}
+    )
+    """Keep them below 1 + this instead; empty: dapo and cispo 0.28, the others as `clip`."""
     updates: Epochs = 1
     """Passes over each step's answers; above 1 wants a clip."""
     max_batch_size: Width = 256
@@ -338,8 +349,36 @@ class RLConfig(LaterStageConfig):
     """Steps between checkpoints; 0: only in the end."""
 
     def __post_init__(self) -> None:
-        if self.updates > 1 and not self.clip:
+        """Raises RecipeError for settings that the variant has no use for."""
+        if self.variant == "dr_grpo" and self.normalize_advantage:
+            raise RecipeError(
+                "rl.variant dr_grpo is the one that does not divide by the standard deviation.",
+                "Leave rl.normalize_advantage out, or choose another variant.",
+            )
+        if self.variant == "cispo" and self.clip:
+            raise RecipeError(
+                "rl.variant cispo has no lower bound, so rl.clip means nothing there.",
+                "Set rl.clip_high instead.",
+            )
+        if self.variant == "reinforce" and self.clip_high and not self.clip:
+            raise RecipeError(
+                "rl.clip_high is the upper bound beside rl.clip, which is 0.",
+                "Set rl.clip, for example 0.2.",
+            )
+        if self.updates > 1 and not self.method.clip_high:
             raise RecipeError(
                 "rl.updates above 1 learn from answers of older weights, which wants rl.clip.",
                 "Set rl.clip, for example 0.2.",
             )
+
+    @property
+    def method(self) -> PolicyVariant:
+        """The variant, with what the table says of its bounds and its advantages."""
+        known = POLICY_VARIANTS[self.variant]
+        clip = self.clip or known.clip
+        return replace(
+            known,
+            clip=clip,
+            clip_high=self.clip_high or known.clip_high or clip,
+            normalize=known.normalize or self.normalize_advantage,
+        )

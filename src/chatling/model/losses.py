@@ -3,6 +3,7 @@ the count of the whole step.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -175,6 +176,34 @@ def token_logprobs(
     return found.new_zeros(targets.numel()).index_copy(0, places, found).view_as(targets)
 
 
+@dataclass(frozen=True)
+class PolicyVariant:
+    """What a published method takes for the policy gradient and its advantages."""
+
+    # how far below and above 1 the probability ratios may be; 0 above: as far as below
+    clip: float = 0.0
+    clip_high: float = 0.0
+    # the ratio is a weight of log p that has no gradient, bounded above alone
+    weighted: bool = False
+    # advantages are divided by their group's standard deviation
+    normalize: bool = False
+    # the sum is divided by answers x most tokens, not by sampled tokens
+    constant_length: bool = False
+    # groups of equal rewards do not count, either
+    skip_equal: bool = False
+
+
+POLICY_VARIANTS = {
+    "reinforce": PolicyVariant(),
+    # arXiv 2503.14476
+    "dapo": PolicyVariant(0.2, 0.28, normalize=True, skip_equal=True),
+    # arXiv 2503.20783
+    "dr_grpo": PolicyVariant(0.2, constant_length=True),
+    # arXiv 2506.13585
+    "cispo": PolicyVariant(clip_high=0.28, weighted=True, normalize=True, skip_equal=True),
+}
+
+
 def policy_gradient_loss(
     logprobs: Tensor,
     targets: Tensor,
@@ -183,6 +212,8 @@ def policy_gradient_loss(
     reference: Tensor | None = None,
     *,
     clip: float = 0.0,
+    clip_high: float = 0.0,
+    weighted: bool = False,
     kl: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Summed policy-gradient loss of sampled tokens, and their number.
@@ -190,17 +221,21 @@ def policy_gradient_loss(
     logprobs (B, T) of the targets (B, T), IGNORE where nothing was sampled; advantages (B,). Each
     token's loss is -A log p, whose gradient is REINFORCE's (Williams 1992). With `clip` it is the
     smaller of r A and r A with r = p / p_old kept in 1 ± clip, negated (PPO, arXiv 1707.06347),
-    which needs `old` (B, T). With `kl` comes that many times e^d - d - 1, d = log p_reference - log
-    p: an estimate of the divergence from `reference` (B, T) that is never negative (as in GRPO,
-    arXiv 2402.03300).
+    which needs `old` (B, T); with `clip_high`, in 1 - clip to 1 + clip_high (DAPO). `weighted`, it
+    is -A log p times r, which is at most 1 + clip_high and has no gradient (CISPO). With `kl` comes
+    that many times e^d - d - 1, d = log p_reference - log p: an estimate of the divergence from
+    `reference` (B, T) that is never negative (as in GRPO, arXiv 2402.03300).
     """
     sampled = targets != IGNORE
     each = -logprobs * advantages[:, None]
-    if clip:
+    if weighted:
         assert old is not None
-        ratio = (logprobs - old).exp()
+        each = each * (logprobs.detach() - old).exp().clamp(max=1 + clip_high)
+    elif clip:
+        assert old is not None
+        ratio, most = (logprobs - old).exp(), 1 + (clip_high or clip)
         each = -torch.minimum(
-            ratio * advantages[:, None], ratio.clamp(1 - clip, 1 + clip) * advantages[:, None]
+            ratio * advantages[:, None], ratio.clamp(1 - clip, most) * advantages[:, None]
         )
     if kl:
         assert reference is not None

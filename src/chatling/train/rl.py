@@ -2,7 +2,8 @@
 likelier than worse ones.
 
 On-policy REINFORCE with the group's mean as baseline: no value model, no reference model, no
-clipping, unless the recipe asks for the last two. The rollouts are the loop's batches.
+clipping, unless the recipe asks for the last two or names a variant. The rollouts are the loop's
+batches.
 """
 
 import functools
@@ -270,13 +271,15 @@ def policy_loss(
     reference: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The loss of a micro-batch of answers: (sum, count)."""
-    logprobs = model.logprobs(inputs, targets, places)
+    logprobs, method = model.logprobs(inputs, targets, places), config.method
     return policy_gradient_loss(
         logprobs,
         targets,
         advantages.to(logprobs.dtype),
         old,
         reference,
-        clip=config.clip,
+        clip=method.clip,
+        clip_high=method.clip_high,
+        weighted=method.weighted,
         kl=config.kl,
     )

@@ -143,6 +143,11 @@ class RolloutBatches:
         """Questions that are too long for the context."""
         return len(self.prompts) - len(self.usable)
 
+    @property
+    def anchored(self) -> bool:
+        """Whether the loss refers to the weights before the step, or to the reference."""
+        return bool(self.config.method.clip_high or self.config.kl)
+
     def question(self, place: int) -> int:
         """Which question of the task stands at a place of the run."""
         epoch, row = divmod(place, len(self.usable))
@@ -167,7 +172,7 @@ class RolloutBatches:
                 else [rollout for rollout in rollouts if rollout.advantage]
             )
             micro = tuple(self._micro(part) for part in self._parts(used))
-            count = sum(rollout.count for rollout in rollouts)
+            count = self._divisor(groups)
             tokens = int(
                 self.world.all_reduce_scalars(
                     [float(sum(len(rollout.ids) for rollout in rollouts))], self.engine.device
@@ -186,6 +191,14 @@ class RolloutBatches:
                     micro, count, after, f"{place}:{at}", tokens, metrics if at == update else {}
                 )
             place, update = place + self.config.questions_per_step, 0
+
+    def _divisor(self, groups: list[list[Rollout]]) -> int:
+        """What this rank's part of the loss is divided by, with those of the others."""
+        method = self.config.method
+        if method.skip_equal and not self.config.kl:
+            groups = [group for group in groups if any(each.advantage for each in group)]
+        counts = [each.count for group in groups for each in group]
+        return len(counts) * self.config.max_tokens if method.constant_length else sum(counts)
 
     def _roll_out(self, place: int) -> tuple[list[list[Rollout]], dict[str, float]]:
         """This rank's groups of the step at a place, and what to log of all ranks' together."""
@@ -210,7 +223,7 @@ class RolloutBatches:
                 judge(self.engine.tokenizer, self.task, self.task[question], answer)
                 for answer in answers
             ]
-            worth = advantages(rewards, config.normalize_advantage)
+            worth = advantages(rewards, config.method.normalize)
             prompt = self.prompts[question]
             groups.append(
                 [
@@ -218,7 +231,7 @@ class RolloutBatches:
                     for answer, each in zip(answers, zip(worth, rewards, strict=True), strict=True)
                 ]
             )
-        if config.clip or config.kl:
+        if self.anchored:
             groups = self._with_old(groups)
         return groups, self._metrics(groups)
 
@@ -312,7 +325,7 @@ class RolloutBatches:
 
     def _micro(self, part: Sequence[Rollout]) -> PolicyBatch:
         batch = self._plain(part)
-        if not (self.config.clip or self.config.kl):
+        if not self.anchored:
             return batch
         old = np.zeros(batch.targets.shape, np.float32)
         for b, each in enumerate(part):
