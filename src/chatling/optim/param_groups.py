@@ -172,7 +172,7 @@ class OptimConfig:
         """
         known = PRESETS[self.preset or preset]
         empty = {name: value for name, value in known.items() if getattr(self, name) is None}
-        return replace(self, preset=self.preset or preset, **empty)
+        return replace(self, **empty)
 
     def momentum(self, preset: str) -> Momentum:
         """Muon's momentum in the base stage."""
@@ -214,7 +214,7 @@ def resolve_optim(
     as well be the parameters. Without them, as after the base stage, modern's own decay is 0.
     """
     found: Any = config.filled(preset)
-    modern = found.preset != "classic"
+    modern = (config.preset or preset) != "classic"
     batch = math.sqrt(batch_tokens / REFERENCE_BATCH)
     batch_factor = batch if found.scale_with_batch else 1.0
     table_factor = batch_factor * (width / REFERENCE_WIDTH) ** -0.5
