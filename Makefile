@@ -3,6 +3,7 @@
 # make chat PROMPT="…"  the same, but answer once and exit
 # make test             style, types, layers and tests
 # make browser-test     the web page, driven by headless Chromium
+# make docs             the documentation as a site, build/site/index.html, with the trained pocket model as a page that chats
 # make bench            speed of this machine
 
 VENV := .venv
@@ -14,7 +15,7 @@ TORCH_CPU := https://download.pytorch.org/whl/cpu
 override PROMPT := $(value PROMPT)
 export PROMPT
 
-.PHONY: help chat test browser-test bench
+.PHONY: help chat test browser-test docs bench
 help:
 	@sed -n 's/^# \(make .*\|   .*\)/  \1/p' Makefile
 
@@ -35,6 +36,13 @@ test: $(VENV)/.installed-dev
 
 browser-test: $(VENV)/.installed-dev
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -m browser
+
+docs: $(VENV)/.installed-docs
+	@rm -rf build/live
+	@$(BIN)/chatling export pocket html --out build/live >/dev/null 2>&1 || \
+	echo "There is no trained run named pocket (make chat makes it): the site has no page that chats."
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo build/site/index.html
 
 bench: $(VENV)/.installed
 	@$(BIN)/chatling bench
@@ -70,3 +78,8 @@ $(VENV)/.installed-dev: $(VENV)/.torch pyproject.toml constraints.txt
 	@echo "Installing chatling and its test tools into $(VENV)"
 	@$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "Installing the site's generator into $(VENV)"
+	@$(PIP) --editable '.[docs]'
+	@touch $@

@@ -83,7 +83,9 @@ def test_every_file_that_is_no_module_is_in_the_wheel() -> None:
 
 def test_what_others_wrote_is_unchanged_and_has_its_license() -> None:
     notes = (SOURCE.parent / "THIRD_PARTY.md").read_text(encoding="utf-8")
-    (path, name) = re.findall(r"\]\((src/\S+)\)", notes)
-    data, terms = ((SOURCE.parent / each).read_bytes() for each in (path, name))
-    assert hashlib.sha256(data).hexdigest() in notes
-    assert b"MIT License" in terms
+    paths = re.findall(r"\]\(((?:src|docs)/\S+)\)", notes)
+    found = {path: (SOURCE.parent / path).read_bytes() for path in paths}
+    scripts = [data for path, data in found.items() if path.endswith(".js")]
+    assert scripts
+    assert all(hashlib.sha256(data).hexdigest() in notes for data in scripts)
+    assert all(b"MIT License" in data for path, data in found.items() if "LICENSE" in path)

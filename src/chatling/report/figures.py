@@ -102,7 +102,7 @@ def curves(
     if max((len(line.x) for line in lines), default=0) < 2:
         return None  # a point is no curve: tables have it
     # fixed margins: a layout that measures its labels takes as long again as the drawing
-    with _canvas(HEIGHT, layout=None) as (figure, axes):
+    with canvas(HEIGHT, layout=None) as (figure, axes):
         figure.subplots_adjust(
             left=60 / WIDTH, right=1 - 12 / WIDTH, bottom=42 / HEIGHT, top=1 - 12 / HEIGHT
         )
@@ -131,7 +131,7 @@ def curves(
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=FONT - 1, labelcolor=INK)
         last = "; ".join(f"{line.label} {line.y[0]:.4g} to {line.y[-1]:.4g}" for line in lines)
-        return Figure(name, title, f"{title}: {last}.", _svg(figure, name))
+        return Figure(name, title, f"{title}: {last}.", drawn(figure, name))
 
 
 def bars(
@@ -141,7 +141,7 @@ def bars(
     if not groups or not any(value is not None for each in series for value in each.values):
         return None
     thick = 0.8 / len(series)
-    with _canvas(60 + len(groups) * max(24, 10 * len(series) + 8)) as (figure, axes):
+    with canvas(60 + len(groups) * max(24, 10 * len(series) + 8)) as (figure, axes):
         for k, (each, color) in enumerate(zip(series, cycle(SERIES), strict=False)):
             known = [i for i, value in enumerate(each.values) if value is not None]
             places = [i + (k - (len(series) - 1) / 2) * thick for i in known]
@@ -180,11 +180,11 @@ def bars(
             f"{group} {', '.join(_value(each, i) for each in series)}"
             for i, group in enumerate(groups)
         )
-        return Figure(name, title, f"{title}: {shown}.", _svg(figure, name))
+        return Figure(name, title, f"{title}: {shown}.", drawn(figure, name))
 
 
 @contextlib.contextmanager
-def _canvas(
+def canvas(
     height: float, layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator[tuple[Canvas, Axes]]:
     """A matplotlib figure with one pair of axes, `height` points high, in the page's style; global
@@ -211,7 +211,7 @@ def _canvas(
         yield figure, axes
 
 
-def _svg(figure: Canvas, name: str) -> str:
+def drawn(figure: Canvas, name: str) -> str:
     """The figure's SVG element: sized by the page, its colors variables, its ids its own among
     those of other figures.
     """

@@ -1,0 +1,5 @@
+// Formulas: TeX, as pymdownx.arithmatex leaves it, becomes MathML.
+for (const holder of document.querySelectorAll(".arithmatex")) {
+  const text = holder.textContent.trim();
+  temml.render(text.slice(2, -2), holder, { displayMode: holder.tagName === "DIV" });
+}
