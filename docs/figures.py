@@ -114,6 +114,15 @@ class Run:
         self.folder = RunFolder.open(name)
         self.tokenizer = Tokenizer.load(self.folder.tokenizer)
         self.models: dict[str, GPT] = {}
+        self._engine: Engine | None = None
+
+    def engine(self, model: GPT) -> Engine:
+        """One engine for all: a new one would measure anew."""
+        if self._engine is None:
+            self._engine = Engine(model, self.tokenizer, max_batch_size=8)
+        else:
+            self._engine.load_weights(model)
+        return self._engine
 
     def model(self, stage: str) -> GPT:
         if stage not in self.models:
@@ -308,9 +317,7 @@ def written(run: Run) -> Figure:
     for row, (moment, model) in enumerate(moments):
         # fresh weights find all tokens equally likely: the likeliest says nothing, so one draws
         sampling = SamplingParams(0 if row else 1, seed=1, max_tokens=12)
-        answer = Engine(model, run.tokenizer, max_batch_size=1).generate([Request(ids, sampling)])[
-            0
-        ]
+        answer = run.engine(model).generate([Request(ids, sampling)])[0]
         text = " ".join(run.tokenizer.decode(answer.ids[:12]).split())[:62]
         sheet.text(0, 10 + 34 * row, moment, MUTED, small=2)
         sheet.text(8, 25 + 34 * row, text)
@@ -385,7 +392,7 @@ def mask(run: Run) -> Figure:
 
 def group(run: Run) -> Figure:
     task = BUILT_IN["pocket"].exam(1, 60)
-    engine = Engine(run.model("dpo"), run.tokenizer, max_batch_size=8)
+    engine = run.engine(run.model("dpo"))
     for question in task:
         prompt = tuple(render_prompt(run.tokenizer, question.prompt))
         answers = engine.generate(
@@ -466,7 +473,7 @@ def preferences(run: Run) -> Figure:
 
 def cache(run: Run) -> Figure:
     prompt = run.prompt("What is 12 plus 7?")
-    answer = Engine(run.model("sft"), run.tokenizer, max_batch_size=1).generate(
+    answer = run.engine(run.model("sft")).generate(
         [Request(prompt, SamplingParams(0, max_tokens=14))]
     )[0]
     ids, start = [*prompt, *answer.ids], len(prompt)
@@ -558,7 +565,9 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     for draw in FIGURES:
         if not wanted or draw.__name__ in wanted:
-            figure = draw(run)
+            # nothing here needs the same bits in every batch
+            with mock.patch("chatling.inference.model_runner.PROBED_ROUNDINGS", 1):
+                figure = draw(run)
             text = figure.file.replace("<svg ", f'<svg role="img" aria-label="{figure.alt}" ', 1)
             (FOLDER / f"{figure.name}.svg").write_text(text + "\n", encoding="utf-8")
             print(f"![{figure.alt}](figures/{figure.name}.svg)", flush=True)
