@@ -138,8 +138,8 @@ def test_talk_mark_improve_compare_keep(open_page: Open, server: Running) -> Non
     page.select_option("#model-1", "tiny-improved-1/dpo")
     send(page, "hello")
     old, new = answers(page)
-    assert old.startswith("I am sft")
-    assert new.startswith("I am dpo")
+    assert "sft" in old
+    assert "dpo" in new
     page.get_by_role("button", name="This one is better").nth(1).click()
     page.wait_for_selector("#pairs:has-text('pairs of tiny-improved-1: 1')")
     assert "Kept. Talk to it: chatling chat tiny-improved-1" in typed("--keep")

@@ -39,7 +39,7 @@ def model(value: float) -> GPT:
 
 
 @pytest.mark.parametrize(
-    ("worth", "loss", "share"), [(0.0, 0.01, 1.0), (0.06, 0.035, 0.5), (0.5, 0.01, 0.0)]
+    ("worth", "loss", "share"), [(0.0, 0.01, 0.75), (0.06, 0.035, 0.5), (0.5, 0.01, 0.0)]
 )
 def test_as_far_as_old_skills_allow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, worth: float, loss: float, share: float

@@ -45,7 +45,7 @@ def run(command: Command, words: list[str]) -> None:
         print(f"{found.facts['pairs']} pairs of yours become {found.run.name}.")
     else:
         print(f"{found.run.name}, begun with {found.facts['pairs']} pairs, is continued.")
-    run_recipe(found.recipe, str(found.run.path))
+    run_recipe(found.recipe, found.name)
     if launched_rank() > 0:
         return
     old = open_engine(
@@ -56,7 +56,7 @@ def run(command: Command, words: list[str]) -> None:
     show_comparison(Console(width=None if sys.stdout.isatty() else 120), *seen)
     if given.keep or _asked(found) == "keep":
         found.keep()
-        print(f"Kept. Talk to it: chatling chat {found.run.name}")
+        print(f"Kept. Talk to it: chatling chat {found.name}")
 
 
 def _asked(found: Improvement) -> str:
@@ -74,7 +74,7 @@ def _asked(found: Improvement) -> str:
     if answer and ("keep".startswith(answer) or "yes".startswith(answer)):
         return "keep"
     print(
-        f"Not decided: `chatling improve {found.run.name} --keep` or `--drop`; compare the two on"
+        f"Not decided: `chatling improve {found.name} --keep` or `--drop`; compare the two on"
         " the chat page meanwhile."
     )
     return "later"

@@ -273,7 +273,7 @@ class DPOConfig(LaterStageConfig):
     """Chat tasks whose held-out questions must not be lost, as in `eval.chat`: where they are, the
     finished model goes back towards the one that DPO began with.
     """
-    watch_questions: Count = field(default=200, metadata={"later": True})
+    watch_questions: Count = field(default=400, metadata={"later": True})
     """Of all watched tasks together."""
     watch_loss: Fraction = field(default=0.01, metadata={"later": True})
     """Of their accuracy, how much may be lost."""

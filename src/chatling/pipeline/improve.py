@@ -25,6 +25,7 @@ from chatling.run_dir import (
     STAGES,
     RunFolder,
     building_folder,
+    find_run,
     read_json,
     write_json,
 )
@@ -59,6 +60,12 @@ class Improvement:
     @property
     def folder(self) -> Path:
         return self.run.path / "improve"
+
+    @property
+    def name(self) -> str:
+        """As commands take it: that of the run, or its path where it is not among the others."""
+        usual = find_run(self.run.name).absolute() == self.run.path.absolute()
+        return self.run.name if usual else str(self.run.path)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
@@ -123,10 +130,11 @@ def begin(run: RunFolder, note: Callable[[str], None]) -> Improvement:
     number = 1 + (int(last[0].run.name.rpartition("-")[2]) if last else 0)
     new = Improvement(RunFolder(run.path.absolute().with_name(f"{_family(run)}-improved-{number}")))
     learned, held_out = _split(pairs)
-    made = BUILT_IN.get((recipe.dpo and recipe.dpo.data) or "") or BUILT_IN.get(recipe.data.source)
+    made = BUILT_IN.get(_world(recipe) or "")
     times = max(1, round(TRAINED / len(learned)))
     count = max(MIXED, times * len(learned) // 3)
     mixed = made.preferences("train", recipe.seed, count) if made else []
+    mixed += _contrasts(recipe, count, note)
     with building_folder(new.folder) as folder:
         (folder / "pairs").mkdir()
         _write(folder / "pairs" / "train.jsonl", [*learned * times, *mixed])
@@ -183,14 +191,38 @@ def _row(pair: Preference) -> dict[str, Any]:
     return {"prompt": prompt, "chosen": said(pair.chosen), "rejected": said(pair.rejected)}
 
 
+def _contrasts(recipe: Recipe, count: int, note: Callable[[str], None]) -> list[Preference]:
+    """Of the files of conversations that a run was trained on, each answer against that to other
+    messages: what is known stays apart.
+    """
+    tables = [table for table in (recipe.mid, recipe.sft) if table]
+    own = [e for table in tables for e in table.mixture if e.is_file and Path(e.task).is_file()]
+    if not own:
+        return []
+    talks = open_sources(recipe, note).mixture(own, 0, "train", count)
+    pairs = ((talks[i], talks[i - 1]) for i in range(min(count, len(talks))))
+    return [
+        Preference(one.prompt, one.messages[-1], other.messages[-1])
+        for one, other in pairs
+        if one.messages[-1] != other.messages[-1]
+    ]
+
+
+def _world(recipe: Recipe) -> str | None:
+    """The built-in world that a run's conversations are of, if they are."""
+    tables = [table for table in (recipe.mid, recipe.sft) if table]
+    names = [entry.task for table in tables for entry in table.mixture]
+    names += [recipe.dpo.data, *recipe.dpo.watch] if recipe.dpo else []
+    return next((name for name in names if name in BUILT_IN), None)
+
+
 def _recipe(source: Recipe, new: Improvement, facts: dict[str, Any], *, written: bool) -> Recipe:
     """The source's, with DPO alone. `written` says that some answers are the person's own, which
     the model would not give by itself: these are learned as in SFT, too.
     """
-    before = source.dpo or DPOConfig(data="")
-    names = before.watch or (source.eval.chat if source.eval else ())
-    if not names and source.data.built_in:
-        names = (source.data.source,)
+    before = source.dpo or DPOConfig(data=PAIRS)
+    world = _world(source)
+    names = before.watch or (source.eval.chat if source.eval else ()) or ((world,) if world else ())
     # programs are not run unasked
     watch = tuple(name for name in chat_task_names(names) if name != "HumanEval")
     dpo = replace(

@@ -7,6 +7,7 @@ from rich.console import Console
 from chatling.evals.chat import Result
 from chatling.terminal.evals import show_results
 from chatling.terminal.tables import print_table
+from chatling.train.retention import SHARES
 
 SHOWN = 12  # held-out questions
 
@@ -34,7 +35,7 @@ def show_comparison(
     show_results({"before": skills[0], "after": skills[1]}, console)
     means = [sum(result.accuracy for result in found) / len(found) for found in skills]
     say(f"mean: {means[0]:.1%} before, {means[1]:.1%} after.")
-    if share < 1:
+    if share < SHARES[0]:
         say(f"Only {share:.0%} of the way that training went is kept: more cost old skills.")
 
 
