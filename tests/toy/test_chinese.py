@@ -34,7 +34,7 @@ from chatling.toy.unknown import known_words
 from chatling.toy.unsafe import declines
 
 SKILLS = SKILLS_IN[CHINESE]
-RECORDED = {0: "8bd2a6db700d", 1: "3159778b2c02"}
+RECORDED = {0: "fdda682e03d1", 1: "14b97536c273"}
 TRUE_SENTENCES = """
 法国的首都是巴黎。
 澳大利亚的首都是堪培拉。

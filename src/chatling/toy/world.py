@@ -31,14 +31,14 @@ WEIGHTS: Mapping[str, float] = {
     "unsafe": 0.003,
 }
 CHINESE_WEIGHTS: Mapping[str, float] = {
-    "facts": 0.272,
-    "arithmetic": 0.20,
-    "length": 0.05,
-    "place": 0.08,
+    "facts": 0.277,
+    "arithmetic": 0.185,
+    "length": 0.03,
+    "place": 0.075,
     "reverse": 0.08,
     "unknown": 0.085,
     "identity": 0.165,
-    "follow_up": 0.065,
+    "follow_up": 0.10,
     "unsafe": 0.003,
 }
 MIXTURES: Mapping[Language, Mapping[str, float]] = {ENGLISH: WEIGHTS, CHINESE: CHINESE_WEIGHTS}
