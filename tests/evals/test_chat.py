@@ -32,6 +32,7 @@ from chatling.tasks.task import Task
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.toy import SKILLS, heldout
+from chatling.toy.heldout import PocketTask
 
 from .conftest import MakeModel
 
@@ -70,6 +71,22 @@ def test_right_and_wrong_are_counted(tokenizer: Tokenizer) -> None:
         request.sampling.temperature == 0 and request.sampling.max_tokens == 77
         for request in engine.requests
     )
+
+
+def test_parts_of_a_task_have_results_of_their_own(tokenizer: Tokenizer) -> None:
+    questions = [heldout("facts", 0, 30)[i] for i in range(30)]
+    parts = {c.prompt: "even" if i % 2 == 0 else "odd" for i, c in enumerate(questions)}
+    whole = heldout("facts", 0, 30)
+    task = PocketTask("mixed", [(c, lambda text: "know" not in text) for c in questions], parts)
+    engine = Scripted(tokenizer, ["facts"], 30)
+    found = evaluate_chat(engine, tokenizer, [task.shuffled(3), whole])
+    assert found == [
+        Result("mixed", 20, 30),
+        Result("mixed: even", 10, 15, part=True),
+        Result("mixed: odd", 10, 15, part=True),
+        Result("facts", 20, 30),
+    ]
+    assert [each.total for each in combined([*found, *found])] == [60, 30, 30, 60]
 
 
 def test_answers_hold_what_was_said(tokenizer: Tokenizer) -> None:

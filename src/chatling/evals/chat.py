@@ -54,6 +54,7 @@ class Result:
     # questions that did not fit the context: unanswered, or in a categorical task cropped from the
     # left
     too_long: int = 0
+    part: bool = False  # of the task before it: in no mean over tasks
 
     @property
     def accuracy(self) -> float:
@@ -83,8 +84,11 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """What `evals/<stage>-chat.json` holds of it."""
         derived = ("accuracy", "interval", "centered")
+        kept = asdict(self)
+        if not self.part:
+            del kept["part"]
         return (
-            asdict(self)
+            kept
             | {name: getattr(self, name) for name in derived}
             | {"passes": {str(k): rate for k, rate in self.passes}}
         )
@@ -233,8 +237,8 @@ def evaluate_chat(
     world: DistContext | None = None,
     progress: OnProgress | None = None,
 ) -> list[Result]:
-    """The result of each task, in order, on every rank. Generative tasks are answered `samples`
-    times with at most `max_tokens` tokens.
+    """The result of each task, in order and followed by those of its parts, on every rank.
+    Generative tasks are answered `samples` times with at most `max_tokens` tokens.
 
     `progress` is told how much of a task is done. Whether a task can be judged here is found out
     before its questions are answered: HumanEval raises MachineError without a sandbox.
@@ -245,12 +249,13 @@ def evaluate_chat(
         for i in range(samples)
     ]
     return [
-        (
-            _chosen(engine.model, tokenizer, task, world, progress)
+        result
+        for task in tasks
+        for result in (
+            [_chosen(engine.model, tokenizer, task, world, progress)]
             if task.kind == "categorical"
             else _written(engine, tokenizer, task, draws, world, progress)
         )
-        for task in tasks
     ]
 
 
@@ -274,23 +279,35 @@ def _written(
     draws: Sequence[SamplingParams],
     world: DistContext,
     progress: OnProgress | None,
-) -> Result:
+) -> list[Result]:
+    """The result of a generative task, and those of its parts."""
     if len(task):
         task.score(task[0], task[0].messages[-1].parts)
     own = [
-        (sum(answer.correct for answer in answers), answers[0].completion is None)
+        (
+            task.part(answers[0].conversation),
+            sum(answer.correct for answer in answers),
+            answers[0].completion is None,
+        )
         for answers in answer_task(engine, tokenizer, task, draws, world, progress=progress)
     ]
-    everyone = [pair for theirs in world.gather(own) for pair in theirs]
-    rights, unread = ([pair[k] for pair in everyone] for k in (0, 1))
-    correct = sum(rights) if len(draws) == 1 else sum(rights) / len(draws)
+    everyone = [row for theirs in world.gather(own) for row in theirs]
     ks = [2**i for i in range(len(draws).bit_length())] if len(draws) > 1 else []
-    passes = tuple(
-        (k, sum(pass_at_k(len(draws), right, k) for right in rights) / len(rights))
-        for k in ks
-        if rights
-    )
-    return Result(task.name, correct, len(rights), task.baseline, passes, sum(unread))
+
+    def result(name: str, part: str) -> Result:
+        rows = [row for row in everyone if part in ("", row[0])]
+        rights = [right for _, right, _ in rows]
+        correct = sum(rights) if len(draws) == 1 else sum(rights) / len(draws)
+        passes = tuple(
+            (k, sum(pass_at_k(len(draws), right, k) for right in rights) / len(rights))
+            for k in ks
+            if rights
+        )
+        unread = sum(each for *_, each in rows)
+        return Result(name, correct, len(rights), task.baseline, passes, unread, part != "")
+
+    parts = sorted({part for part, *_ in everyone} - {""})
+    return [result(task.name, ""), *(result(f"{task.name}: {part}", part) for part in parts)]
 
 
 def pass_at_k(samples: int, right: int, k: int) -> float:
@@ -354,7 +371,7 @@ def combined(results: Iterable[Result]) -> list[Result]:
     """Add up the results of several runs or seeds by task, in the order of the tasks."""
     sums: dict[str, Result] = {}
     for result in results:
-        before = sums.get(result.name, Result(result.name, 0, 0, result.baseline))
+        before = sums.get(result.name, Result(result.name, 0, 0, result.baseline, part=result.part))
         total, too_long = before.total + result.total, before.too_long + result.too_long
         sums[result.name] = replace(
             before, correct=before.correct + result.correct, total=total, too_long=too_long

@@ -165,9 +165,10 @@ def _chat(job: Job, stage: str, problems: list[str]) -> None:
             "temperature": 0.0,
         }
         write_chat(job.folder, stage, results, [task.name for task in tasks], **facts)
-    mean = sum(result.accuracy for result in results) / max(len(results), 1)
+    whole = [result.accuracy for result in results if not result.part]
+    mean = sum(whole) / max(len(whole), 1)
     job.progress.message(
-        f"{stage} answers {mean:.1%} of the chat questions correctly, mean of {len(results)} tasks"
+        f"{stage} answers {mean:.1%} of the chat questions correctly, mean of {len(whole)} tasks"
     )
 
 

@@ -26,7 +26,7 @@ ChatMean = tuple[str, float, int, int]  # stage, mean accuracy over the tasks, t
 def chat_mean(run: RunReport) -> ChatMean | None:
     """Of the most advanced stage that was evaluated."""
     for stage in reversed(run.trained):
-        rows = [row for row in run.chat(stage.name) if row.get("total")]
+        rows = [row for row in run.chat(stage.name) if row.get("total") and not row.get("part")]
         if rows:
             mean = sum(row["accuracy"] for row in rows) / len(rows)
             return stage.name, mean, len(rows), sum(row["total"] for row in rows)

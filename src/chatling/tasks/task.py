@@ -53,6 +53,12 @@ class Task(ABC):
         """
         return float(self.score(conversation, completion))
 
+    def part(self, conversation: Conversation) -> str:
+        """The part of the task that one of its examples is in, where parts have results of their
+        own.
+        """
+        return ""
+
     def choices(self, conversation: Conversation) -> tuple[str, ...]:
         """The answers in play of a categorical example, each one
         token; the reference answer is the last message's text.
@@ -106,6 +112,9 @@ class Selection(IndexedTask):
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         return self.task.score(conversation, completion)
+
+    def part(self, conversation: Conversation) -> str:
+        return self.task.part(conversation)
 
     def reward(self, conversation: Conversation, completion: tuple[Part, ...]) -> float:
         return self.task.reward(conversation, completion)

@@ -27,7 +27,7 @@ def show_results(
         }
     _side_by_side(columns, _chat_cell, console)
     for label, found in results.items():
-        centered = [result.centered for result in found if result.total]
+        centered = [result.centered for result in found if result.total and not result.part]
         if any(result.baseline for result in found):
             console.print(
                 f"{label}: mean centred accuracy {sum(centered) / len(centered):.4f} over"

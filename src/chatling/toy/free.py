@@ -5,22 +5,33 @@ from collections.abc import Callable, Iterator
 from chatling.messages import Conversation
 from chatling.tasks.tables import load_table
 from chatling.toy.heldout import Judge, PocketTask, Question, counts, refuses, says, spells
+from chatling.toy.smalltalk import intents
 from chatling.toy.unknown import replies
 from chatling.toy.unsafe import declined, declines
 from chatling.toy.words import spelled
 
 FREE = "free"
+SKILLS = {"says": "facts", "number": "numbers", "spelling": "spelling"}  # of one turn
 
 
 def free() -> PocketTask:
     """All of them, in the order of the file."""
-    return PocketTask(FREE, list(_questions()))
+    asked = list(_questions())
+    parts = {question[0].prompt: skill for skill, question in asked}
+    return PocketTask(FREE, [question for _, question in asked], parts)
 
 
-def _questions() -> Iterator[Question]:
+def _questions() -> Iterator[tuple[str, Question]]:
+    """Each with the skill that it asks for."""
+    small_talk = [intent.key.lower() for intent in intents()]
     for kind, rows in load_table("toy/free.toml").items():
         for row in rows:
-            yield KINDS[kind](row)
+            skill = SKILLS.get(kind, kind)
+            if kind in SKILLS and len(row) > 2:
+                skill = "follow-up"
+            elif kind == "says" and any(row[-1].split("|")[0].strip() in k for k in small_talk):
+                skill = "identity"
+            yield skill, KINDS[kind](row)
 
 
 def _talk(turns: tuple[str, ...], answer: str) -> Conversation:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from chatling.errors import RecipeError
@@ -90,11 +91,20 @@ def counts(conversation: Conversation) -> Judge:
 
 
 class PocketTask(IndexedTask):
-    """Questions of one skill, each with its own judge."""
+    """Questions of one skill, each with its own judge; or of several, named by their prompts."""
 
-    def __init__(self, name: str, questions: list[Question]):
+    def __init__(
+        self,
+        name: str,
+        questions: list[Question],
+        parts: Mapping[Conversation, str] = MappingProxyType({}),
+    ):
         super().__init__(name, [conversation for conversation, _ in questions])
         self._judges = {conversation.prompt: judge for conversation, judge in questions}
+        self._parts = parts
+
+    def part(self, conversation: Conversation) -> str:
+        return self._parts.get(conversation.prompt, "")
 
     def score(self, conversation: Conversation, completion: tuple[Part, ...]) -> bool:
         return self._judges[conversation.prompt](visible_text(completion))
