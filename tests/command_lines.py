@@ -31,6 +31,7 @@ PLACEHOLDERS = {
     "NAME": "name",
     "STAGE": "sft",
     "TYPE": "f32",
+    "CODE": "en",
     "DIR": ".",
     "FOLDER": ".",
     "PATH": ".",

@@ -136,7 +136,7 @@ def _cells(rows: Sequence[Mapping[str, Any]], subject: str) -> Iterator[Fact]:
 
 
 def thing(subject: str, attribute: str, value: str) -> Fact:
-    """What is told of a thing. Names of columns are read as words."""
+    """A thing's attribute. Names of columns are read as words."""
     return Fact(
         "", value, subject=subject, attribute=attribute.strip().replace("_", " "), kind="thing"
     )

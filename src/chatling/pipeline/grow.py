@@ -311,7 +311,7 @@ mixture = [{{task = {talks}, count = {int(SFT_SHARE * count)}}}]
 
 def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe:
     """Write all that the run reads, and say what it is. Sizes that an earlier call for as many
-    minutes chose stay, so that the run goes on.
+    minutes chose stay, so that the run resumes.
     """
     record = wish.folder / RECORD
     if wish.folder.exists() and not record.exists() and not (wish.folder / FACTS).exists():

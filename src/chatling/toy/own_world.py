@@ -11,7 +11,7 @@ from random import Random
 from chatling.data.facts import Fact
 from chatling.messages import Conversation
 from chatling.toy.packs import Pack, UnknownNames, own_words
-from chatling.toy.rephrase import MARKS, Piece, content, framed, hurried, lowered, rephrase, split
+from chatling.toy.rephrase import MARKS, Word, content, framed, hurried, lowered, rephrase, split
 
 TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
@@ -98,7 +98,7 @@ class OwnWorld:
         """Some content words of a sentence in order, or all words of a part of it, which no other
         sentence has together where there are such.
         """
-        words, chosen = self._sentences[fact.answer], list[Piece]()
+        words, chosen = self._sentences[fact.answer], list[Word]()
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
         for _ in range(6):
             places = sorted(rng.sample(inside, min(len(inside), rng.choice((2, 2, 3, 3, 4)))))
@@ -129,13 +129,13 @@ class OwnWorld:
         return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
 
     @cached_property
-    def _sentences(self) -> dict[str, tuple[Piece, ...]]:
+    def _sentences(self) -> dict[str, tuple[Word, ...]]:
         """The words of each sentence."""
         found = {f.answer: split(f.answer, self.pack) for f in self.facts if f.kind == "sentence"}
         return {
             text: words
             if any(piece.kind == "content" for piece in words)
-            else (Piece(text, "content"),)
+            else (Word(text, "content"),)
             for text, words in found.items()
         }
 
@@ -192,7 +192,7 @@ class OwnWorld:
         return self._about(self._other_name(subject, rng, held_out), attribute, rng, held_out)
 
     def _other_name(self, subject: str, rng: Random, held_out: bool) -> str:
-        """A name that is not told of: a person's for one of several capitals, else a thing's."""
+        """A name that no fact has: a person's for one of several capitals, else a thing's."""
         names = self._unknown[held_out]
         named = (self.pack.wide and len(subject) <= 4) or subject.istitle()
         name = names.person(rng) if named and rng.random() < 0.8 else names.thing(rng)

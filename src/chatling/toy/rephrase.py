@@ -17,14 +17,14 @@ FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.25, 0.25, 0.03, 0.3
 
 
 @dataclass(frozen=True)
-class Piece:
+class Word:
     """A word of a question, or of a language without blanks a run of signs."""
 
     text: str
     kind: str  # "question", "function" or "content"
 
 
-def split(question: str, pack: Pack) -> tuple[Piece, ...]:
+def split(question: str, pack: Pack) -> tuple[Word, ...]:
     """A question's words, in order, without its marks."""
     return _split(question, pack.code, pack.wide, *_words(pack))
 
@@ -36,21 +36,21 @@ def _words(pack: Pack) -> tuple[tuple[str, ...], tuple[str, ...]]:
 @lru_cache(maxsize=100_000)
 def _split(
     question: str, code: str, wide: bool, asking: tuple[str, ...], small: tuple[str, ...]
-) -> tuple[Piece, ...]:
+) -> tuple[Word, ...]:
     if wide:
         known = "|".join(map(re.escape, sorted((*asking, *small), key=len, reverse=True)))
         found = re.findall(rf"{known}|[A-Za-z0-9.@:/-]+|.", question)
-        runs: list[Piece] = []
+        runs: list[Word] = []
         for text in found:
             if text in MARKS or text in "、“”「」（）()":
                 continue
             kind = "question" if text in asking else "function" if text in small else "content"
             if kind == "content" and runs and runs[-1].kind == kind and len(runs[-1].text) < 6:
                 text = runs.pop().text + text
-            runs.append(Piece(text, kind))
+            runs.append(Word(text, kind))
         return tuple(runs)
     return tuple(
-        Piece(
+        Word(
             text,
             "question"
             if text.lower() in asking
@@ -104,7 +104,7 @@ def rephrase(
     return hurried(framed(text, pack, rng, held_out), pack, rng)
 
 
-def clause(words: tuple[Piece, ...], pack: Pack) -> str:
+def clause(words: tuple[Word, ...], pack: Pack) -> str:
     """ "when the shop opens" of "When does the shop open": no helping verb, or at the end."""
     texts = [p.text for p in words]
     after = next((i for i, p in enumerate(words) if p.kind != "question"), 0)
