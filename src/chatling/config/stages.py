@@ -275,7 +275,7 @@ class DPOConfig(LaterStageConfig):
     """
     watch_questions: Count = field(default=400, metadata={"later": True})
     """Of all watched tasks together."""
-    watch_loss: Fraction = field(default=0.01, metadata={"later": True})
+    watch_loss: Fraction = field(default=0.03, metadata={"later": True})
     """Of their accuracy, how much may be lost."""
 
     def anchored(self) -> DPOConfig:
