@@ -309,7 +309,7 @@ def _values_fault(name: str, given: argparse.Namespace) -> str | None:
     if (
         name == "eval"
         and given.runs[-1] == "chat"
-        and (unknown := set(given.tasks or ()) - {*TASKS, "pocket", "all"})
+        and (unknown := set(given.tasks or ()) - {*TASKS, "pocket", "free", "all"})
     ):
         return f"there is no task {unknown.pop()!r}"
     return None
