@@ -116,7 +116,8 @@ def test_nothing_but_the_model_leaves_the_machine(run, mirror, tmp_path):
         assert kept.encode() not in sent
     card = pushed(mirror)["README.md"].decode()
     assert "| files of one's own | not stated | sft |" in card
-    assert "| [openai/gsm8k](https://huggingface.co/datasets/openai/gsm8k) | MIT | sft |" in card
+    assert "| openai/gsm8k | MIT | sft |" in card
+    assert "<https://huggingface.co/datasets/openai/gsm8k>" in card
     assert "ODC-By-1.0 | base |" in card
     assert "dpo" not in card  # a stage after the one that was pushed
     assert "openai/gsm8k" in header(card.encode())["datasets"]

@@ -65,8 +65,11 @@ def write(
         else "It has not been evaluated.",
         "## Trained on",
         "It continues from a model of elsewhere, whose data are not recorded." if origin else "",
-        table(("data", "license", "stages"), [(_linked(what), *rest) for what, *rest in data])
+        table(("data", "license", "stages"), data)
         + "\n\nWhat a data set's own page says of its license decides."
+        + "".join(
+            f" <https://huggingface.co/datasets/{w}>" for w, *_ in data if HUB_NAME.fullmatch(w)
+        )
         if data
         else "",
         "" if origin or data else "That is not recorded.",
@@ -111,12 +114,6 @@ def training_data(recipe: Recipe | None, stage: str) -> Iterator[Data]:
         for each in dict.fromkeys(found):
             used.setdefault(each, []).append(name)
     return ((what, license, ", ".join(stages)) for (what, license), stages in used.items())
-
-
-def _linked(what: str) -> str:
-    """A data set of the Hub with the address of its page."""
-    page = f"https://huggingface.co/datasets/{what}"
-    return f"[{what}]({page})" if HUB_NAME.fullmatch(what) else what
 
 
 def _task(name: str) -> tuple[str, str]:
