@@ -174,13 +174,13 @@ def tokens(run: Run) -> Figure:
     )
 
 
-def neighbours(run: Run) -> Figure:
+def neighbors(run: Run) -> Figure:
     words = (" Paris", " Africa", " cat", " red", " seven", " apples", "12")
     table = torch.nn.functional.normalize(run.model("mid").embed_tokens.weight.detach(), dim=-1)
     found = [(word, run.tokenizer.encode(word)) for word in words]
     found = [(word, ids[0]) for word, ids in found if len(ids) == 1]
     sheet = Sheet(
-        "neighbours",
+        "neighbors",
         "Words and the tokens whose embeddings are nearest to theirs",
         8 + LINE * len(found),
     )
@@ -555,7 +555,7 @@ def reward(run: Run) -> Figure:
 
 
 FIGURES: tuple[Callable[[Run], Figure], ...] = (
-    tokens, neighbours, attention, probabilities, loss, written, schedule, packing, mask, group, preferences, cache, memory, reward,
+    tokens, neighbors, attention, probabilities, loss, written, schedule, packing, mask, group, preferences, cache, memory, reward,
 )  # fmt: skip
 
 

@@ -19,7 +19,6 @@ from chatling.messages import Conversation, Part
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_template import render
 from chatling.tokenizer.train import TokenizerConfig, train_tokenizer
-from chatling.tools.calculator import calculate
 from chatling.toy import conversations
 from chatling.toy.characters import numbered, terms
 from chatling.toy.corpus import documents
@@ -29,9 +28,10 @@ from chatling.toy.heldout import SKILLS_IN, heldout, phrasings, refuses
 from chatling.toy.language import CHINESE
 from chatling.toy.relations import Relation, relations
 from chatling.toy.smalltalk import intents
-from chatling.toy.templates import fill
 from chatling.toy.unknown import known_words
 from chatling.toy.unsafe import declines
+
+from .shared import calculator_calls, open_questions
 
 SKILLS = SKILLS_IN[CHINESE]
 RECORDED = {0: "fdda682e03d1", 1: "14b97536c273"}
@@ -159,19 +159,12 @@ def test_every_conversation_encodes_and_fits_the_context(many: list[Conversation
 
 
 def test_every_calculator_call_gives_the_stated_output(many: list[Conversation]) -> None:
-    calls = 0
+    assert calculator_calls(many) > 3000
     for conversation in many:
-        for message in conversation.messages:
-            for part, after in zip(message.parts, message.parts[1:], strict=False):
-                if part.kind == "python":
-                    calls += 1
-                    assert after.kind == "output"
-                    assert calculate(part.text) == after.text
         answer = conversation.messages[-1]
         outputs = [part.text for part in answer.parts if part.kind == "output"]
         if outputs:
             assert answer.text.rsplit("#### ", 1)[1] == outputs[-1]
-    assert calls > 3000
 
 
 def test_characters_are_counted_found_and_turned_round() -> None:
@@ -242,15 +235,7 @@ def test_held_out_questions_are_new_enough_many_and_judged(skill: str, trained: 
 
 
 def training_templates(relation: Relation) -> set[str]:
-    marks = {key: f"slot{key}" for key in relation.facts[0].slots}
-    wrappers = CHINESE.table("templates")
-    return {
-        normal(fill(wrapper, phrase.format(**marks), topic))
-        for way in wrappers
-        for wrapper in wrappers[way]
-        for phrase in relation.phrasings.get(way, ())
-        for topic in (marks.values() if way == "pronoun" else ("",))
-    }
+    return open_questions(relation, CHINESE.table("templates"), normal, {})
 
 
 @pytest.mark.parametrize("name", relations(CHINESE))

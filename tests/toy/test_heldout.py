@@ -15,7 +15,8 @@ from chatling.toy.facts import capitalized
 from chatling.toy.heldout import final_number, phrasings, refuses, says, spells
 from chatling.toy.relations import Relation, relations
 from chatling.toy.smalltalk import intents
-from chatling.toy.templates import fill
+
+from .shared import open_questions
 
 
 def normal(text: str) -> str:
@@ -42,19 +43,9 @@ def test_no_held_out_question_is_in_training(skill: str, trained: set[str]) -> N
 
 def training_templates(relation: Relation) -> set[str]:
     """Every training question of a relation with its slots left open."""
-    marks = {key: f"slot{key}" for key in relation.facts[0].slots} | {
-        "pl": "slotpl",
-        "topic": "slottopic",
-    }
     wrappers = dict(load_table("toy/templates.toml"))
     wrappers["nouns"] += wrappers.pop("tell")
-    return {
-        normal(fill(wrapper, phrase.format(**marks), topic))
-        for way in wrappers
-        for wrapper in wrappers[way]
-        for phrase in relation.phrasings.get(way, ())
-        for topic in (marks.values() if way == "pronoun" else ("",))
-    }
+    return open_questions(relation, wrappers, normal, {"pl": "slotpl", "topic": "slottopic"})
 
 
 @pytest.mark.parametrize("name", relations())

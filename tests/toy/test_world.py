@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from chatling.errors import RecipeError
 from chatling.messages import Conversation
-from chatling.tools.calculator import calculate
 from chatling.toy import WEIGHTS, conversations, write_corpus
 from chatling.toy.facts import tables
 from chatling.toy.heldout import refuses
@@ -21,6 +20,8 @@ from chatling.toy.relations import relations
 from chatling.toy.smalltalk import intents
 from chatling.toy.unknown import held_out_name, known_words, made_up
 from chatling.toy.words import spelled, tallied, words
+
+from .shared import calculator_calls
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +35,7 @@ def test_same_seed_same_conversations(many: list[Conversation]) -> None:
 
 
 def test_every_calculator_call_gives_the_stated_output(many: list[Conversation]) -> None:
-    calls = 0
-    for conversation in many:
-        for message in conversation.messages:
-            for part, after in zip(message.parts, message.parts[1:], strict=False):
-                if part.kind == "python":
-                    calls += 1
-                    assert after.kind == "output"
-                    assert calculate(part.text) == after.text
-    assert calls > 3000
+    assert calculator_calls(many) > 3000
 
 
 def test_worked_numbers_agree(many: list[Conversation]) -> None:
