@@ -14,7 +14,7 @@ from chatling.data.shard_files import CORPUS
 from chatling.errors import DataError
 from chatling.model.config import ModelConfig, flops_per_token, parameter_counts
 from chatling.run_dir import RunFolder, read_json
-from chatling.train.metrics import read_metrics, tokens_per_second
+from chatling.train.metrics import read_metrics, read_samples, tokens_per_second
 from chatling.train.stage_base import Stage, TrainingStage
 from chatling.train.status import StageStatus, read_status
 
@@ -256,11 +256,7 @@ def _stage(
         entry.get("processes", 1),
         _config(shape),
         peak if type(peak := (finished or {}).get("peak_memory")) is int else None,
-        tuple(
-            line
-            for line in read_metrics(folder.evals / f"{name}-samples.jsonl")
-            if "samples" in line
-        ),
+        tuple(read_samples(folder.evals / f"{name}-samples.jsonl")),
     )
 
 

@@ -24,7 +24,7 @@ from chatling.serve.errors import ApiError
 from chatling.serve.model_manager import ModelManager
 from chatling.serve.openai import ERRORS
 from chatling.train.charts import MACHINE, Chart
-from chatling.train.metrics import read_metrics, tokens_per_second
+from chatling.train.metrics import read_metrics, read_samples, tokens_per_second
 from chatling.train.stage_base import Stage, TrainingStage
 from chatling.train.status import RunStatus, read_status, time_left
 from chatling.train.survey import Survey
@@ -229,7 +229,7 @@ def _samples(folder: RunFolder, registry: Sequence[Stage]) -> dict[str, Any]:
     found = {}
     for path in _files(folder.evals, "*-samples.jsonl", registry):
         with contextlib.suppress(ChatlingError):
-            if lines := read_metrics(path):
+            if lines := read_samples(path):
                 found[path.name.removesuffix("-samples.jsonl")] = lines[-1]
     return found
 

@@ -9,7 +9,7 @@ from chatling.data.facts import Source
 from chatling.errors import DataError
 from chatling.run_dir import RunFolder, read_json
 from chatling.terminal.tables import print_table
-from chatling.train.metrics import read_metrics
+from chatling.train.metrics import read_metrics, read_samples
 
 WHAT = {
     "questions": "questions with answers",
@@ -56,7 +56,7 @@ def show_scores(folder: RunFolder, console: Console) -> None:
     except (DataError, KeyError, TypeError):
         rows = []
     print_table(console, ("held-out questions", "right", "asked"), rows)
-    kept = read_metrics(folder.evals / f"{stage}-samples.jsonl")
+    kept = read_samples(folder.evals / f"{stage}-samples.jsonl")
     answers = [(each["prompt"], each["text"]) for each in kept[-1]["samples"]] if kept else []
     print_table(console, ("asked", "answered"), answers, left=(0, 1))
     if note := memorized(read_metrics(folder.stage(stage) / "metrics.jsonl")):

@@ -50,6 +50,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def read_samples(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log of samples that hold some."""
+    return [line for line in read_metrics(path) if "samples" in line]
+
+
 def tokens_per_second(lines: Iterable[Mapping[str, Any]]) -> float | None:
     """Training speed over some lines of the log, the time of their steps alone; None without it."""
     timed = [line for line in lines if line.get("seconds")]
