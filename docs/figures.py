@@ -7,6 +7,7 @@ the pages' alternative texts come from here, too (tests/test_book.py).
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from chatling.config.recipe import load_recipe
 from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards
 from chatling.evals.chat import judge
+from chatling.evals.samples import shown
 from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.messages import Conversation
 from chatling.model.config import ModelConfig, activation_memory, logits_memory, parameter_counts
@@ -37,7 +39,7 @@ from chatling.report.figures import (
 )
 from chatling.run_dir import RunFolder, size
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
-from chatling.tokenizer.chat_template import render, render_prompt
+from chatling.tokenizer.chat_template import parse_completion, render, render_prompt
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.checkpoint import load_model
 from chatling.train.metrics import read_metrics
@@ -403,15 +405,15 @@ def group(run: Run) -> Figure:
             break
     better = advantages(rewards, False)
     sheet = Sheet("group", "A group of eight answers: reward and advantage", 50 + 8 * LINE)
-    asked = question.messages[0].text
-    sheet.text(0, 9, asked[:70])
-    sheet.text(0, 26, asked[70:140])
+    for i, line in enumerate(textwrap.wrap(question.messages[0].text, 64)[:2]):
+        sheet.text(0, 9 + 17 * i, line)
     for row, (answer, reward, gain) in enumerate(zip(answers, rewards, better, strict=True)):
         y = 40 + row * LINE
-        sheet.text(0, y + 9, " ".join(answer.text.split())[:42], small=1)
+        said = shown(parse_completion(run.tokenizer, answer.ids))
+        sheet.text(0, y + 9, textwrap.shorten(said, 44, placeholder=" …"), small=1)
         sheet.text(268, y + 9, f"{reward:.0f}", align="right", small=1)
         sheet.box(
-            min(330, 330 + 60 * gain), y + 2, abs(60 * gain), THIRD if gain > 0 else MARKED, 0.6, 13
+            min(320, 320 + 45 * gain), y + 2, abs(45 * gain), THIRD if gain > 0 else MARKED, 0.6, 13
         )
         sheet.text(WIDTH, y + 9, f"{gain:+.3f}", MUTED, "right", small=2)
     right = sum(reward > 0 for reward in rewards)
@@ -444,25 +446,25 @@ def preferences(run: Run) -> Figure:
         key=lambda each: (each[1][0][1] - each[1][0][0]) - (each[1][1][1] - each[1][1][0]),
         reverse=True,
     )
-    shown = moved[:: max(1, len(moved) // 6)][:6]
-    low = min(value for _, row in shown for ends in row for value in ends)
+    chosen = moved[:: max(1, len(moved) // 6)][:6]
+    low = min(value for _, row in chosen for ends in row for value in ends)
     sheet = Sheet(
         "preferences",
         "What DPO moved: log-probabilities of both answers, before and after",
-        40 * len(shown) + 22,
+        40 * len(chosen) + 22,
     )
-    for i, (pair, row) in enumerate(shown):
+    for i, (pair, row) in enumerate(chosen):
         y = 4 + 40 * i
         sheet.text(0, y + 6, pair.prompt.messages[-1].text[:64], MUTED, small=2)
         for k, (before, after) in enumerate(row):
-            start, end = (150 + 245 * (1 - value / low) for value in (before, after))
+            start, end = (190 + 205 * (1 - (value / low) ** 0.5) for value in (before, after))
             text = " ".join((pair.rejected if k else pair.chosen).text.split())
-            sheet.text(0, y + 18 + 11 * k, text[:26], small=3)
+            sheet.text(0, y + 18 + 11 * k, textwrap.shorten(text, 36, placeholder=" …"), small=3)
             sheet.axes.annotate(
                 "", (end, y + 18 + 11 * k), (start, y + 18 + 11 * k),
                 arrowprops={"arrowstyle": "->", "color": MARKED if k else THIRD, "linewidth": 1.6, "shrinkA": 0, "shrinkB": 0},
             )  # fmt: skip
-    sheet.text(150, sheet.height - 8, f"{low:.0f} nats", MUTED, small=3)
+    sheet.text(190, sheet.height - 8, f"{low:.0f} nats, square-root scale", MUTED, small=3)
     sheet.text(WIDTH - 5, sheet.height - 8, "0: certain", MUTED, "right", small=3)
     up = sum(row[0][1] - row[0][0] > row[1][1] - row[1][0] for _, row in moved)
     return sheet.done(

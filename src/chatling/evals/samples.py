@@ -94,7 +94,7 @@ def sample_texts(engine: Engine) -> list[Sample]:
         engine, ([tokenizer.bos, *tokenizer.encode(probe.opening)] for probe in PROBES)
     )
     return [
-        Sample(probe.topic, probe.opening, _shown(parts))
+        Sample(probe.topic, probe.opening, shown(parts))
         for probe, parts in zip(PROBES, answers, strict=True)
     ]
 
@@ -103,7 +103,7 @@ def sample_answers(engine: Engine, questions: Sequence[Question] = QUESTIONS) ->
     """Answer each question."""
     answers = _greedy(engine, (render_prompt(engine.tokenizer, each.prompt) for each in questions))
     return [
-        Sample(each.topic, each.text, _shown(parts), each.judge(parts) if each.judge else None)
+        Sample(each.topic, each.text, shown(parts), each.judge(parts) if each.judge else None)
         for each, parts in zip(questions, answers, strict=True)
     ]
 
@@ -120,6 +120,7 @@ def _judge(task: Task, conversation: Conversation, completion: tuple[Part, ...])
     return None if isinstance(task, ConversationTask) else task.score(conversation, completion)
 
 
-def _shown(completion: Iterable[Part]) -> str:
+def shown(completion: Iterable[Part]) -> str:
+    """An answer as the terminal shows it, calls of the calculator as [12+7 = 19]."""
     shape = {"text": "{}", "python": "[{}", "output": " = {}]"}
     return "".join(shape[part.kind].format(part.text) for part in completion)
