@@ -13,7 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chatling.data.loaders import ConversationBatches, PretrainBatches, prefetch
+from chatling.data.loaders import (
+    FEW_LENGTHS,
+    ConversationBatches,
+    PretrainBatches,
+    few_padded,
+    padded,
+    prefetch,
+)
 from chatling.data.mixtures import Mapped
 from chatling.data.packing import IGNORE, PackedRows
 from chatling.data.shard_writer import write_conversation_shards
@@ -246,6 +253,18 @@ def test_over_long_conversations_are_cropped_and_counted_and_widths_are_buckets(
         for step in itertools.islice(fixed.steps(), 10)
         for micro in step.micro_batches
     } == {(2, 50)}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4096), st.integers(1, 256))
+def test_a_compiler_meets_few_lengths_whatever_the_context(most: int, multiple: int) -> None:
+    """No length is cut; where there are few multiples, nothing changes."""
+    plain = [padded(length, multiple, most) for length in range(1, most + 1)]
+    few = [few_padded(length, multiple, most) for length in range(1, most + 1)]
+    assert all(a <= b <= most for a, b in zip(plain, few, strict=True))
+    assert few == sorted(few)
+    assert len(set(few)) <= FEW_LENGTHS
+    assert len(set(plain)) > FEW_LENGTHS or few == plain
 
 
 def test_a_step_that_does_not_divide_is_refused():

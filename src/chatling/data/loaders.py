@@ -7,6 +7,7 @@ same on another number of processes. A step may run over into the next epoch.
 """
 
 import itertools
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -23,6 +24,7 @@ from chatling.data.shuffle import seeded_order
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError, RecipeError
 
+FEW_LENGTHS = 8  # for a compiler, which makes up to seven graphs of a layer for each
 Item = TypeVar("Item")
 Row = TypeVar("Row")
 
@@ -208,7 +210,8 @@ class ConversationBatches(MicroBatches[int]):
 
     A rank's share of a step is sorted by length and cut into micro batches, each padded to its
     longest conversation, rounded up to a multiple of `pad_to_multiple_of` (at most `max_tokens`):
-    `pad_to_multiple_of = max_tokens` gives every micro batch the same shape.
+    `pad_to_multiple_of = max_tokens` gives every micro batch the same shape, `few_lengths` one of
+    a few lengths.
     """
 
     def __init__(
@@ -223,6 +226,7 @@ class ConversationBatches(MicroBatches[int]):
         seed: int,
         max_tokens: int,
         pad_to_multiple_of: int = 64,
+        few_lengths: bool = False,
     ):
         """`conversations_per_step` counts all ranks. Raises RecipeError when it is not a multiple
         of micro_rows times world, and DataError when the shards hold no conversations with masks.
@@ -241,6 +245,7 @@ class ConversationBatches(MicroBatches[int]):
             )
         self.shards, self.seed = shards, seed
         self.max_tokens, self.pad_to_multiple_of = max_tokens, pad_to_multiple_of
+        self.few_lengths = few_lengths
         self.lengths = np.minimum(shards.lengths, max_tokens)
         # conversations whose end is cut off, per epoch
         self.cropped = int((shards.lengths > max_tokens).sum())
@@ -260,7 +265,8 @@ class ConversationBatches(MicroBatches[int]):
         return super()._micro_batches(by_length)
 
     def _micro(self, chunk: Sequence[int]) -> MicroBatch:
-        width = padded(self._tokens(chunk[-1]), self.pad_to_multiple_of, self.max_tokens)
+        round_up = few_padded if self.few_lengths else padded
+        width = round_up(self._tokens(chunk[-1]), self.pad_to_multiple_of, self.max_tokens)
         rows = [masked_row(self.shards, document, width, self.bos) for document in chunk]
         inputs, targets = map(np.stack, zip(*rows, strict=True))
         return MicroBatch(inputs, targets)
@@ -269,6 +275,18 @@ class ConversationBatches(MicroBatches[int]):
 def padded(length: int, multiple: int, most: int) -> int:
     """A length rounded up to a multiple, at most `most`."""
     return min(-(-length // multiple) * multiple, most)
+
+
+def few_padded(length: int, multiple: int, most: int) -> int:
+    """Like `padded`, but to one of FEW_LENGTHS: where there are more multiples, to those that grow
+    by the same factor.
+    """
+    steps, all_steps = -(-length // multiple), -(-most // multiple)
+    if all_steps > FEW_LENGTHS:
+        factor = all_steps ** (1 / (FEW_LENGTHS - 1))
+        power = math.ceil(round(math.log(steps, factor), 9))
+        steps = math.ceil(round(factor**power, 9))
+    return min(steps * multiple, most)
 
 
 def masked_row(

@@ -19,7 +19,8 @@ from chatling.model.losses import (
     token_logprobs,
 )
 
-COMPILED_SHAPES = 64  # variants of a compiled layer: shapes, windows, with and without gradients
+# variants of a compiled layer in all stages: shapes, windows, with and without gradients
+COMPILED_SHAPES = 128
 
 
 class Linear(nn.Linear):
@@ -230,8 +231,9 @@ class GPT(nn.Module):
         """Compile each block and the loss: alike layers share one graph, so this costs seconds, not
         a minute.
         """
-        # beyond the limit (8) code runs uncompiled, and which shapes do would depend on their
+        # beyond the limit (8) code would run uncompiled, and which shapes do would depend on their
         # order: a resumed run's bits with it
+        torch._dynamo.config.fail_on_recompile_limit_hit = True
         torch._dynamo.config.recompile_limit = max(
             COMPILED_SHAPES, torch._dynamo.config.recompile_limit
         )

@@ -41,4 +41,5 @@ def finetune_batches(
         seed=context.seed,
         max_tokens=model.context,
         pad_to_multiple_of=config.pad_to_multiple_of,
+        few_lengths=context.execution.compile,
     )
