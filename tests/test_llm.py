@@ -10,8 +10,10 @@ import pytest
 import torch
 
 import chatling
+import chatling.llm as module
 from chatling import LLM, SamplingParams, load_model, load_tokenizer
 from chatling.errors import RunError
+from chatling.run_dir import RunFolder
 
 from .serve.conftest import save_run
 
@@ -42,6 +44,24 @@ def test_chat_stream_and_generate_give_the_same_tokens_alone_and_together(run: P
     texts = ["the", "an ant", "12 hats"]
     together = [completion.ids for completion in llm.generate(texts, params)]
     assert together == [llm.generate([text], params)[0].ids for text in texts]
+
+
+def test_beside_a_training_that_fills_the_gpu_it_answers_on_the_processor(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = module.open_engine(RunFolder(run), "sft")
+    monkeypatch.setattr(module, "open_device", lambda rank: "cuda")
+    monkeypatch.setattr(module, "memory_left", lambda rank: 10**9)
+    with pytest.warns(
+        UserWarning, match=r"with 32 answers at once, and 1\.0 GB of the GPU's memory"
+    ):
+        engine = module.open_engine(RunFolder(run), "sft", max_batch_size=32, gpu=1)
+    assert engine.device == found.device == torch.device("cpu")
+    shape = found.model.config
+    monkeypatch.setattr(module, "memory_left", lambda rank: 2 * 10**9)
+    assert module._with_room(0, shape, torch.bfloat16, 32) == "cuda"
+    with pytest.warns(UserWarning, match="it answers on the processor"):
+        assert module._with_room(0, shape, torch.bfloat16, 10**6) == "cpu"
 
 
 def test_an_answer_is_a_message_of_the_history(run: Path) -> None:

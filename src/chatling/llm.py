@@ -1,6 +1,7 @@
 """Models from Python: open a finished run, then chat, generate, stream or score texts with it."""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,14 +9,17 @@ from typing import Any, NamedTuple
 import torch
 
 from chatling.errors import DataError
-from chatling.hardware.gpu import open_device
+from chatling.hardware.detect import LEFT_SHARE
+from chatling.hardware.gpu import memory_left, open_device
 from chatling.inference.engine import Engine
+from chatling.inference.kv_cache import bytes_per_slot
 from chatling.inference.request import Completion, Event, Request
 from chatling.inference.sampling import SamplingParams
 from chatling.inference.structured_outputs import StructuredOutputsParams
 from chatling.messages import Conversation
+from chatling.model.config import ModelConfig, model_memory
 from chatling.model.gpt import GPT
-from chatling.run_dir import RunFolder
+from chatling.run_dir import RunFolder, size
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.tokenizer.chat_template import parse_completion, render_prompt
 from chatling.train import checkpoint
@@ -31,6 +35,7 @@ __all__ = [
     "train_recipe",
 ]
 
+GPU_OVERHEAD = 1 << 30  # bytes of CUDA itself, and of what passes on the way, about
 GREEDY = SamplingParams(temperature=0.0)
 
 
@@ -164,18 +169,26 @@ def open_engine(
     gpu: int | None = None,
     compile: bool | None = None,
 ) -> Engine:
-    """An engine for a stage's model on this machine's device (of several GPUs: on number `gpu`).
+    """An engine for a stage's model on this machine's device (of several GPUs: on number `gpu`);
+    where a GPU's other processes leave it too little memory, on the processor, with a warning.
 
     It computes in the dtype that the model was trained in if that is fast here. Raises DataError
     when a file is damaged or the tokenizer is not the model's.
     """
-    device, runtime = open_device(gpu or 0), run.read_state()["execution"]
+    device: str = open_device(gpu or 0)
+    runtime = run.read_state()["execution"]
+    if device == "cuda":
+        bf16 = runtime.get("dtype") == "bfloat16"
+        shape = checkpoint.model_shape(run.model(stage))
+        device = _with_room(
+            gpu or 0, shape, torch.bfloat16 if bf16 else torch.float32, max_batch_size
+        )
     in_bf16 = runtime.get("dtype") == "bfloat16" and (
         runtime.get("device") == device or device == "cuda"
     )
     model = checkpoint.load_model(
         run.model(stage),
-        device=device if gpu is None else f"{device}:{gpu}",
+        device=device if gpu is None or device != "cuda" else f"{device}:{gpu}",
         dtype=torch.bfloat16 if in_bf16 else torch.float32,
     )
     tokenizer = Tokenizer.load(run.tokenizer)
@@ -183,3 +196,21 @@ def open_engine(
         sizes = f"{model.config.vocab_size} tokens, its tokenizer {tokenizer.vocab_size}"
         raise DataError(f"The {stage} model of run {run.name!r} has {sizes}.")
     return Engine(model, tokenizer, max_batch_size=max_batch_size, compiled=compile)
+
+
+def _with_room(gpu: int, shape: ModelConfig, dtype: torch.dtype, answers: int) -> str:
+    """The device that has memory for a model and so many answers at once: the GPU, or the
+    processor, which is said.
+    """
+    slot = bytes_per_slot(shape, shape.context, dtype, torch.device("cuda", gpu))
+    weights = model_memory(shape, training=False, weight_bytes=dtype.itemsize)
+    needed, left = weights + (answers + 1) * slot + GPU_OVERHEAD, memory_left(gpu)
+    if needed <= LEFT_SHARE * left:
+        return "cuda"
+    warnings.warn(
+        f"This model takes {size(needed)} with {answers} answers at once, and {size(left)} of the"
+        " GPU's memory are free: it answers on the processor, which is slower. End what else uses"
+        " the GPU, or take fewer at once.",
+        stacklevel=3,
+    )
+    return "cpu"

@@ -10,7 +10,12 @@ import torch
 
 from chatling.errors import MachineError
 from chatling.hardware import gpu
-from chatling.hardware.gpu import limit_shared_memory, open_device, unusable_gpu
+from chatling.hardware.gpu import (
+    limit_shared_memory,
+    memory_left,
+    open_device,
+    unusable_gpu,
+)
 
 TOO_OLD = "The NVIDIA driver on your system is too old (found version 12040).\nUpdate it."
 
@@ -32,6 +37,7 @@ class Cuda:
             ),
             "set_per_process_memory_fraction": lambda share, rank: self.fractions.append(share),
             "memory_reserved": lambda rank: self.reserved,
+            "mem_get_info": lambda rank: (24 << 30, 128 << 30),
             "init": self.init,
         }
         for name, value in made.items():
@@ -91,3 +97,15 @@ def test_a_shared_memory_is_limited_to_what_is_free(
     assert cuda.fractions[1] == pytest.approx(0.675)
     limit_shared_memory(0, tmp_path / "none")
     assert len(cuda.fractions) == 2
+
+
+def test_what_other_processes_leave_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cuda, meminfo = Cuda(monkeypatch, available=True), tmp_path / "meminfo"
+    meminfo.write_text(f"MemTotal: {128 << 20} kB\nMemAvailable: {64 << 20} kB\n")
+    cuda.reserved = 2 << 30
+    assert memory_left(0, meminfo) == 26 << 30
+    cuda.integrated = True  # what the system could free counts, too
+    assert memory_left(0, meminfo) == 66 << 30
+    assert memory_left(0, tmp_path / "none") == 26 << 30

@@ -25,10 +25,11 @@ from chatling.hardware.detect import Machine
 from chatling.model.adapter import AdapterConfig
 from chatling.model.config import ModelRecipe, parameter_counts
 from chatling.optim.param_groups import OptimConfig
-from chatling.pipeline.plan import fitting_rows, plan, rows_of_a_rank
+from chatling.pipeline.plan import plan, rows_of_a_rank
 from chatling.pipeline.plan_tables import show_plan
 from chatling.train.corpus import CorpusPlan
 from chatling.train.pretrain import base_rates
+from chatling.train.runtime import rows_at_once
 from chatling.train.scaling import base_batch, base_steps, text_characters, training_tokens
 
 FINEWEB = "karpathy/fineweb-edu-100b-shuffle"
@@ -124,7 +125,7 @@ def test_depth_32_costs_11_6_times_depth_20() -> None:
 
 def test_rows_are_the_recipe_s_or_what_fits_and_divide_a_rank_s() -> None:
     model, few = plan(D20).model, replace(D20, machine=MachineConfig(rows=7))
-    fit = fitting_rows(model, CPU)
+    fit = rows_at_once(MachineConfig(), CPU, model)
     assert fit / 2 < rows_of_a_rank(D20, model, CPU) <= fit
     assert rows_of_a_rank(few, model, CPU) == 4  # of 256
     assert rows_of_a_rank(few, model, CPU, ranks=256 // 7) == 7
@@ -140,11 +141,12 @@ def test_memory_grows_with_the_micro_batch_and_fits_the_machine() -> None:
     assert (
         two.memory["weights, gradients, optimizer"] == one.memory["weights, gradients, optimizer"]
     )
-    rows = fitting_rows(one.model, CPU)
+    rows = rows_at_once(MachineConfig(), CPU, one.model)
     assert 1 <= rows < 256
     assert sum(plan(D20, micro_rows=rows).memory.values()) < CPU.memory
     # the reference's device batch
-    assert fitting_rows(one.model, replace(CPU, device="cuda", memory=10**12)) == 32
+    large = replace(CPU, device="cuda", memory=10**12)
+    assert rows_at_once(MachineConfig(), large, one.model) == 32
 
 
 def test_where_only_adapters_learn_memory_and_disk_are_of_them() -> None:
@@ -157,7 +159,7 @@ def test_where_only_adapters_learn_memory_and_disk_are_of_them() -> None:
     assert low.memory[key] > 4 * full.parameters["total"]
     assert full.disk["sft"] > 4 * low.disk["sft"] > 16 * full.parameters["total"]
     small = replace(CPU, device="cuda", memory=16 * 10**9)
-    rows = [fitting_rows(each.model, small, each.rank) for each in (full, low)]
+    rows = [rows_at_once(MachineConfig(), small, each.model, each.rank) for each in (full, low)]
     assert rows[0] < rows[1]
     # base needs more, and comes first
     assert plan(replace(D20, sft=replace(whole, adapter=adapter))).memory == full.memory

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.console import Console
 
 from chatling.config.recipe import Recipe
 from chatling.config.stages import BaseConfig, FinetuneConfig, MixtureEntry
 from chatling.data.config import DataConfig
 from chatling.errors import DataError, Interrupted, MachineError, RunError
+from chatling.hardware.device_errors import OutOfMemory
 from chatling.hardware.distributed import DistContext
 from chatling.pipeline import runner
 from chatling.pipeline.runner import frozen_recipe
@@ -51,6 +53,8 @@ class Fake:
     failure: Callable[[str], None] = lambda name: None
     text: io.StringIO = field(default_factory=io.StringIO)
     cheap: bool = True  # to make a product again
+    rows: dict[str, int] = field(default_factory=dict)  # that each stage took last
+    fitting: int = 2
 
     def work(self, name: str) -> Callable[[Job], None]:
         def do(job: Job) -> None:
@@ -98,6 +102,12 @@ class FakeStage(Stage):
 
     def work(self, job: Job) -> None:
         self.fake.work(self.name)(job)
+
+    def lighten(self, job: Job, rows: int) -> bool:
+        if rows > 1:
+            job.save_runtime({"rows": rows // 2})
+            job.progress.message(f"{self.name}: fewer rows")
+        return rows > 1
 
     def can_remake(self, folder: RunFolder, entry: Mapping[str, Any]) -> bool:
         return self.fake.cheap
@@ -215,6 +225,49 @@ def test_choices_made_by_measuring_are_kept_until_training_starts_anew(fake: Fak
     assert fake.seen["mid"] == {"dtype": "base"}
     fake.run(replace(RECIPE, seed=5))
     assert fake.seen["base"] == {}
+
+
+def test_a_stage_that_runs_out_of_memory_is_tried_again_as_long_as_it_can_take_less(
+    fake: Fake,
+) -> None:
+    def fail(name: str) -> None:
+        fake.rows[name] = fake.seen[name].get("rows", 8)
+        if name == "mid" and fake.rows[name] > fake.fitting:
+            raise OutOfMemory.training(name, fake.rows[name])
+
+    fake.failure = fail
+    assert fake.run() == ["tokenizer", "base", "mid", "mid", "mid", "sft"]
+    assert fake.rows == {"tokenizer": 8, "base": 8, "mid": 2, "sft": 2}
+    assert fake.folder.read_state()["execution"] == {"dtype": "base", "rows": 2}
+    assert fake.entry("mid")["status"] == "done"
+    assert fake.text.getvalue().count("mid: fewer rows") == 2
+    fake.fitting = 0
+    with pytest.raises(OutOfMemory, match="Memory ran out while training 'mid' with 1 rows"):
+        fake.run(replace(RECIPE, mid=replace(MID, epochs=2)))
+    assert fake.entry("mid")["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "Memory ran out while training 'base'"),
+        (
+            torch._dynamo.exc.Unsupported("no such operation"),
+            "compiler failed while working on base",
+        ),
+    ],
+)
+def test_what_a_device_says_outside_of_the_loop_is_a_sentence(
+    fake: Fake, error: Exception, said: str
+) -> None:
+    def fail(name: str) -> None:
+        if name == "base":
+            raise error
+
+    fake.failure = fail
+    with pytest.raises(MachineError, match=said):
+        fake.run()
+    assert fake.ran == ["tokenizer", "base"]
 
 
 def test_two_runs_in_one_folder(fake: Fake) -> None:

@@ -13,7 +13,7 @@ from chatling.config.recipe import load_recipe
 from chatling.config.stages import FinetuneConfig, LoopConfig
 from chatling.hardware.machines import named_machine, published_runs
 from chatling.model.config import ModelRecipe, flops_per_token
-from chatling.pipeline.plan import fitting_rows, plan
+from chatling.pipeline.plan import plan, rows_of_a_rank
 from chatling.pipeline.plan_tables import show_plan
 from chatling.pipeline.timetable import Throughput, seconds, timetable
 
@@ -123,8 +123,13 @@ def test_the_plan_for_another_machine_is_printed(capfd: pytest.CaptureFixture[st
     ):
         assert part in said
     assert main(["plan", "spark", "--machine", "rtx4090"]) == 0
-    rows = fitting_rows(SPARK.model, named_machine("rtx4090").machine())
-    assert f"try --machine.rows {rows}" in capfd.readouterr().out.replace("\n", "")
+    card = named_machine("rtx4090").machine()
+    said, told = " ".join(capfd.readouterr().out.split()), list[str]()
+    rows = rows_of_a_rank(load_recipe("spark"), SPARK.model, card, say=told.append)
+    assert "machine.rows is 32; in 20.4 GB of memory fit at most 5 at a time" in told[0]
+    assert told[0] in said
+    assert f"{rows} rows at a time" in said
+    assert "Fits: " in said
     assert main(["plan", "spark", "--machine", "m3max"]) == 0
     assert "kWh" not in capfd.readouterr().out  # nobody says its watts
 

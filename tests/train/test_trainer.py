@@ -24,6 +24,8 @@ from torch import Tensor
 from chatling.config.stages import LoopConfig
 from chatling.data.loaders import Step
 from chatling.errors import DataError, Interrupted, MachineError, RunError
+from chatling.hardware.device_errors import OutOfMemory
+from chatling.hardware.distributed import DistContext
 from chatling.model.adapter import AdaptedGPT, AdapterConfig, merged
 from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
 from chatling.train.checkpoint import load_model, save_model
@@ -348,20 +350,93 @@ def test_an_unwritable_folder_is_one_sentence(trainer: Make, tmp_path: Path) -> 
         trainer(tmp_path / "file" / "run").fit()
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-    ],
-)
-def test_no_memory_is_one_sentence(trainer: Make, tmp_path: Path, error: Exception) -> None:
-    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
-        raise error
+def too_large(made: Trainer, rows: int, from_call: int = 1) -> Trainer:
+    """Let memory run out for micro-batches of more rows, from some micro-batch on."""
+    inner, calls = made.loss, [0]
 
-    with pytest.raises(MachineError, match="Memory ran out while training 'base'"):
-        trainer(tmp_path, loss=loss).fit()
+    def loss(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        calls[0] += 1
+        if len(inputs) > rows and calls[0] >= from_call:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return inner(inputs, targets)
+
+    made.loss = loss
+    return made
+
+
+@pytest.mark.parametrize("from_call", [1, 11])
+def test_no_memory_for_a_micro_batch_names_its_rows(
+    trainer: Make, tmp_path: Path, from_call: int
+) -> None:
+    with pytest.raises(OutOfMemory, match="while training 'base' with 2 rows at a time") as raised:
+        too_large(trainer(tmp_path), 1, from_call).fit()
+    assert raised.value.rows == 2
+    assert raised.value.__cause__ is None  # which would hold on to the memory
+
+
+def test_no_memory_for_something_else_names_no_rows(trainer: Make, tmp_path: Path) -> None:
+    def evaluate() -> dict[str, float]:
+        raise MemoryError
+
+    with pytest.raises(OutOfMemory, match="Memory ran out while training 'base'") as raised:
+        trainer(tmp_path, steps=1, evaluate=evaluate).fit()
+    assert raised.value.rows == 0
+
+
+@dataclass(frozen=True)
+class Peers(DistContext):
+    """One of two ranks, of which the other had no memory for so many rows (0: it had)."""
+
+    size: int = 2
+    other: int = 0
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, self.other]
+
+    def broadcast_object(self, value: Any) -> Any:
+        return value
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def all_reduce_scalars(self, values: list[float], device: torch.device) -> list[float]:
+        return values
+
+
+@pytest.mark.parametrize(("own", "other"), [(1, 0), (8, 2), (1, 2)])
+def test_ranks_agree_in_the_first_step(trainer: Make, tmp_path: Path, own: int, other: int) -> None:
+    made = too_large(trainer(tmp_path), own)
+    made.world, made._save = Peers(other=other), lambda: None  # type: ignore[method-assign]
+    with pytest.raises(OutOfMemory) as raised:
+        made.fit()
+    assert raised.value.rows == 2
+
+
+def test_after_the_first_step_the_others_do_not_know(trainer: Make, tmp_path: Path) -> None:
+    made = too_large(trainer(tmp_path), 1)
+    made.world, made.fits = Peers(), True
+    made._save = lambda: None  # type: ignore[method-assign]
+    with pytest.raises(OutOfMemory) as raised:
+        made.fit()
+    assert raised.value.rows == 0  # so this one must not try again
+
+
+def test_deterministic_training_is_strict_in_its_steps_alone(trainer: Make, tmp_path: Path) -> None:
+    seen = dict[str, bool]()
+    made = trainer(tmp_path, steps=2, deterministic=True)
+    inner, step = made.loss, made.optimizer.step
+
+    def look(name: str) -> None:
+        seen[name] = torch.are_deterministic_algorithms_enabled()
+
+    def loss(**tensors: Tensor) -> tuple[Tensor, Tensor]:
+        look("loss")
+        return inner(**tensors)
+
+    made.loss, made.evaluate = loss, lambda: look("evaluate") or {"val_loss": 1.0}
+    made.optimizer.step = lambda *given: look("step") or step(*given)  # type: ignore[method-assign]
+    made.fit()
+    assert seen == {"loss": True, "step": True, "evaluate": False}
 
 
 def test_saving_clears_what_kills_and_damage_left(trainer: Make, tmp_path: Path) -> None:

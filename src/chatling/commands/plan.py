@@ -40,12 +40,12 @@ def run(command: Command, words: list[str]) -> None:
     machine = named.machine() if named else detect()
     model = checked.plan.model
     rates = Throughput.published(named, model) if named else Throughput.measured(machine)
-    rows = rows_of_a_rank(recipe, model, machine, rates.ranks)
+    warnings = list(checked.warnings)
+    rows = rows_of_a_rank(recipe, model, machine, rates.ranks, warnings.append)
     share = 1.0 if named else free_share(machine.cores)
     console, outline = Console(), plan(recipe, micro_rows=rows, survey=checked.survey)
     show_plan(outline, recipe, machine, console, named)
     show_cost(seconds(outline, rates) / 3600, named, given.price, recipe, console)
-    warnings = list(checked.warnings)
     if share < BUSY:
         warnings.append(
             f"This machine is busy: {share:.0%} of its processors' time was to be had while it was"

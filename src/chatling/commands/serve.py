@@ -97,7 +97,8 @@ def run(command: Command, words: list[str]) -> None:
 
     import torch
 
-    from chatling.hardware.detect import find_device, has_compiler, memory_errors
+    from chatling.hardware.detect import find_device, has_compiler
+    from chatling.hardware.device_errors import OutOfMemory, memory_errors
     from chatling.inference.async_engine import AsyncEngine
     from chatling.inference.quantize import quantize
     from chatling.llm import open_engine
@@ -114,7 +115,7 @@ def run(command: Command, words: list[str]) -> None:
         )
 
     def load(folder: RunFolder, stage: str) -> AsyncEngine:
-        with memory_errors("loading a model"):
+        with memory_errors(OutOfMemory("loading a model")):
             replicas = range(torch.cuda.device_count()) or (None,)  # a whole model on each GPU
             engines = [
                 open_engine(

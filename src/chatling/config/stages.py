@@ -82,6 +82,8 @@ class MachineConfig:
     """On a processor; 0: all cores."""
     rows: Annotated[int, bounded(ge=0, le=2**20)] = 0
     """Of a micro-batch; 0: as many as fit."""
+    deterministic: bool = False
+    """The same bits each time on a GPU, too, where some steps are then slower."""
     watts: Money | None = None
     """What the machine draws while it trains, for the report's energy."""
     price_per_hour: Money | None = None

@@ -10,7 +10,7 @@ import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,14 +19,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from chatling.errors import MachineError
-
 Device = Literal["cuda", "mps", "cpu"]
 # of a unified memory: an out-of-memory there freezes the whole box, so a quarter stays free
 UNIFIED_SHARE = 0.75
 # Share of the rate of plain matrix products that training reaches: H100 47.5 %, GB10 40-50 % in
 # public runs; CPUs lose more to the rest.
 REACHED: dict[Device, float] = {"cuda": 0.45, "mps": 0.4, "cpu": 0.35}
+PLANNED_SHARE, LEFT_SHARE = 0.85, 0.95  # of the memory, and of what others leave of it
 BF16_GAIN = 1.2  # bf16 must beat fp32 by this much to be worth its rounding
 
 
@@ -44,6 +43,14 @@ class Machine:
     compiler: bool
     fp32_tflops: float
     bf16_tflops: float
+    # bytes of a GPU's memory that other processes leave; None: not asked
+    left: int | None = None
+
+    @property
+    def room(self) -> float:
+        """Bytes that may be planned with: some are left for what no plan knows."""
+        planned = PLANNED_SHARE * self.memory
+        return planned if self.left is None else min(planned, LEFT_SHARE * self.left)
 
     @property
     def bf16_is_fast(self) -> bool:
@@ -106,6 +113,7 @@ def device_name(device: Device) -> str:
 
 
 CGROUP = Path("/sys/fs/cgroup")
+MEMINFO = Path("/proc/meminfo")
 
 
 def usable_cores(cgroup: Path = CGROUP) -> int:
@@ -133,16 +141,20 @@ def free_share(cores: int, seconds: float = 0.2) -> float:
     return sum(used) / sum(elapsed)
 
 
-def system_memory(meminfo: Path = Path("/proc/meminfo"), cgroup: Path = CGROUP) -> int:
+def system_memory(meminfo: Path = MEMINFO, cgroup: Path = CGROUP) -> int:
     """Bytes of main memory, or of the container's share of it."""
-    if meminfo.exists():
-        fields = dict(
-            line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line
-        )
-        total = int(fields["MemTotal"].split()[0]) * 1024
-    else:
+    total = meminfo_bytes("MemTotal", meminfo)
+    if total is None:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(total, memory_limit(cgroup) or total)
+
+
+def meminfo_bytes(field: str, meminfo: Path = MEMINFO) -> int | None:
+    """What the kernel tells of main memory; None where it tells nothing."""
+    if not meminfo.exists():
+        return None
+    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
+    return int(lines[field].split()[0]) * 1024
 
 
 def memory_limit(cgroup: Path = CGROUP) -> int | None:
@@ -189,23 +201,6 @@ def usage(device: str) -> dict[str, float]:
         with contextlib.suppress(Exception):  # the driver's own kinds: training goes on without
             found["gpu_utilization"] = torch.cuda.utilization()
     return found
-
-
-@contextlib.contextmanager
-def memory_errors(doing: str) -> Iterator[None]:
-    """Turn a device's or the processor's refusal of memory into one clear sentence."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(
-            error, MemoryError | torch.OutOfMemoryError
-        ) or "can't allocate memory" in str(error):
-            hint = (
-                "End what else uses it and resume with the same command, or choose a smaller"
-                " model.depth or model.context."
-            )
-            raise MachineError(f"Memory ran out while {doing}.", hint) from error
-        raise
 
 
 def find_compiler() -> str | None:

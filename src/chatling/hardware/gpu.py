@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from chatling.errors import MachineError
-from chatling.hardware.detect import Device, find_device
+from chatling.hardware.detect import MEMINFO, Device, find_device, meminfo_bytes
 
 # of what is free in a shared memory; the rest keeps the system alive
 SHARED_FRACTION = 0.9
@@ -54,15 +54,25 @@ def unusable_gpu(devices: Path = Path("/dev")) -> str | None:
     return None
 
 
-def limit_shared_memory(rank: int, meminfo: Path = Path("/proc/meminfo")) -> None:
+def limit_shared_memory(rank: int, meminfo: Path = MEMINFO) -> None:
     """Where a GPU shares the processor's memory, let allocations beyond most of what is free now
     fail: without a limit they freeze the machine (DGX Spark).
     """
     properties = torch.cuda.get_device_properties(rank)
-    if not properties.is_integrated or not meminfo.exists():
-        return
-    lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines() if ":" in line)
-    # what this process holds already, such as another model, is its own
-    free = int(lines["MemAvailable"].split()[0]) * 1024 + torch.cuda.memory_reserved(rank)
-    share = SHARED_FRACTION * free / properties.total_memory
-    torch.cuda.set_per_process_memory_fraction(min(1.0, share), rank)
+    if properties.is_integrated and meminfo.exists():
+        share = SHARED_FRACTION * memory_left(rank, meminfo) / properties.total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, share), rank)
+
+
+def memory_left(rank: int, meminfo: Path = MEMINFO) -> int:
+    """Bytes of a GPU's memory that other processes leave to this one; what it holds already, such
+    as another model, is its own.
+    """
+    free = None
+    if torch.cuda.get_device_properties(
+        rank
+    ).is_integrated:  # CUDA does not count what can be freed
+        free = meminfo_bytes("MemAvailable", meminfo)
+    if free is None:
+        free = torch.cuda.mem_get_info(rank)[0]
+    return free + torch.cuda.memory_reserved(rank)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from chatling.errors import ChatlingError
-from chatling.hardware.detect import memory_errors
+from chatling.hardware.device_errors import OutOfMemory, memory_errors
 from chatling.inference.model_runner import ModelRunner, PromptBlock
 from chatling.inference.prefix_cache import BLOCK
 from chatling.inference.request import Completion, Event, FinishReason, Request, RequestState
@@ -213,7 +213,7 @@ class Engine:
         failed: Events = []
         for row in rows:
             try:
-                with memory_errors("answering"):
+                with memory_errors(OutOfMemory("answering")):
                     results.append((row, work([row])[0]))
             except Exception as error:
                 failed.append((row, self._fail(row, error)))

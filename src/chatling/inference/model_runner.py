@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from chatling.errors import MachineError
-from chatling.hardware.detect import device_memory, has_compiler, memory_errors
+from chatling.hardware.detect import device_memory, has_compiler
+from chatling.hardware.device_errors import OutOfMemory, memory_errors
 from chatling.inference.compiled import compiled_step
 from chatling.inference.cuda_graphs import captured_step
 from chatling.inference.kv_cache import KVCache, Pass, bytes_per_slot
@@ -100,7 +101,8 @@ class ModelRunner:
         self.prefill_blocks, self.compiled = max(2, min(max_batch_size, PREFILL_BLOCKS)), compiled
         self.pool = torch.cuda.graph_pool_handle() if self.graphs else None
         self._check_memory()
-        with memory_errors(f"making room for {max_batch_size} answers of {context:,} tokens"):
+        doing = f"making room for {max_batch_size} answers of {context:,} tokens"
+        with memory_errors(OutOfMemory(doing)):
             self.cache = KVCache(
                 model.config, max_batch_size, context, dtype, self.device, compiled=compiled
             )

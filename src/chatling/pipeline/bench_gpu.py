@@ -22,6 +22,7 @@ from chatling.bench.measure import byte_tokenizer, random_model, seconds
 from chatling.bench.train import median_seconds, training_step
 from chatling.config.recipe import Recipe, load_recipe
 from chatling.hardware.detect import Device, Machine, detect
+from chatling.hardware.device_errors import OutOfMemory, memory_errors
 from chatling.hardware.machines import chips, share
 from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.model.attention import Kernel, attend
@@ -35,7 +36,6 @@ from chatling.train.runtime import RuntimeConfig, choose_runtime
 
 POCKET_STEPS = 60
 STOPS = 2  # of the run that is resumed
-NO_MEMORY = 100_000  # rows at a time, which no GPU has the memory for
 BASE_ONLY = "\n".join(
     ('extends = "pocket"', *(f'{stage} = "none"' for stage in ("mid", "sft", "dpo", "rl", "eval")))
 )
@@ -334,17 +334,19 @@ def _decode(trial: Trial) -> Iterator[Row]:
 
 
 def _memory(trial: Trial) -> Iterator[Row]:
-    """More rows than any GPU holds: a sentence, and the machine lives."""
+    """More than the GPU holds: a sentence, and the machine lives."""
     if not trial.cuda:
         return
-    words = ("--machine.rows", str(NO_MEMORY), "--base.batch_tokens", str(128 * NO_MEMORY))
-    process = _command(trial, "large", *words)
-    said, alive = process.communicate()[0], False
+    said, alive = "nothing", False
+    try:
+        with memory_errors(OutOfMemory("asking for twice the memory that there is")):
+            torch.empty(2 * trial.machine.memory, dtype=torch.uint8, device="cuda")
+    except OutOfMemory as error:
+        said = error.what
     with suppress(RuntimeError):
         alive = bool((torch.ones(1000, device="cuda").sum() == 1000).item())
-    last = said.strip().splitlines()[-1] if said.strip() else ""
-    right = process.returncode == 1 and "Traceback" not in said and alive
-    yield Row("out of memory", last[:200], "a sentence, and the device lives", right)
+    right = said.startswith("Memory ran out") and alive
+    yield Row("out of memory", said, "a sentence, and the device lives", right)
 
 
 PARTS: dict[str, Callable[[Trial], Iterator[Row]]] = {

@@ -12,7 +12,7 @@ from chatling.optim.param_groups import resolve_optim
 from chatling.pipeline.plan import Plan, plan
 from chatling.pipeline.stages import STAGES
 from chatling.train.datasets import open_fetcher
-from chatling.train.runtime import check_machine, micro_tokens
+from chatling.train.runtime import check_machine, check_memory
 from chatling.train.scaling import base_batch
 from chatling.train.stage_base import Stage, TrainingStage
 from chatling.train.survey import Survey
@@ -85,8 +85,7 @@ def _check_machine(recipe: Recipe, outline: Plan) -> MachineError | None:
     )
     check_machine(recipe.machine, machine, outline.steps)
     try:
-        if not recipe.machine.rows:
-            micro_tokens(machine, outline.model, outline.rank)
+        check_memory(machine, outline.model, outline.rank)
     except MachineError as error:
         return error
     return None

@@ -13,6 +13,7 @@ from chatling.hardware import probes
 from chatling.hardware.detect import find_device, free_share
 from chatling.hardware.facts import Facts
 from chatling.hardware.gather import existing, gather
+from chatling.hardware.ptxas import mend_ptxas
 from chatling.model.attention import Kernel, attend
 from chatling.run_dir import home
 from chatling.tools.sandbox import Sandbox
@@ -44,7 +45,7 @@ def examine() -> Facts:
     if device != "cpu":
         tries["bf16"] = lambda: {"bf16_error": probes.bf16_error(device)}
     if device == "cuda":
-        tries["triton"] = lambda: {"triton_error": probes.triton_error()}
+        tries["triton"] = lambda: {"triton_error": triton_error()}
     if facts.gpus and facts.cuda:
         tries["clock"] = probes.under_load
     found: dict[str, Any] = {"free_share": share}
@@ -57,6 +58,14 @@ def examine() -> Facts:
             except (OSError, RuntimeError, MemoryError) as error:  # of a machine short of something
                 failed.append(f"{name} ({str(error) or type(error).__name__})")
     return replace(facts, **found, failed=tuple(failed))
+
+
+def triton_error() -> str:
+    """Launch compiled code; where it fails for want of an assembler, again with another."""
+    said = probes.triton_error()
+    if said and mend_ptxas(*torch.cuda.get_device_capability()):
+        said = probes.triton_error()
+    return said
 
 
 def attention_error(device: str) -> str:

@@ -2,7 +2,7 @@
 time. Pure functions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from chatling.config.recipe import Recipe
@@ -19,7 +19,7 @@ from chatling.model.config import (
 from chatling.pipeline.evaluate import plan_evaluation
 from chatling.pipeline.stages import STAGES
 from chatling.train.corpus import CorpusPlan, plan_corpus
-from chatling.train.runtime import even_rows, micro_tokens
+from chatling.train.runtime import even_rows, rows_at_once
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_tokens, own_tokens
 from chatling.train.stage_base import Stage, StagePlan, Use, adapter_rank, checkpoint_bytes
 from chatling.train.survey import Survey
@@ -129,19 +129,20 @@ def _times(stage: Stage, recipe: Recipe, steps: int, key: str) -> int:
     return 1 + (steps - 1) // every if every else 1
 
 
-def rows_of_a_rank(recipe: Recipe, model: ModelConfig, machine: Machine, ranks: int = 1) -> int:
-    """Rows of a micro-batch: what the recipe says, else the most that fit the machine's memory, or
-    as many fewer as divide a rank's share of a step; at least 1 (which may still not fit).
+def rows_of_a_rank(
+    recipe: Recipe,
+    model: ModelConfig,
+    machine: Machine,
+    ranks: int = 1,
+    say: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Rows of a micro-batch: what the recipe says, else the most that pay, of those that fit the
+    machine's memory, and as many fewer as divide a rank's share of a step; at least 1 (which may
+    still not fit).
     """
     step = base_batch(recipe.base, model, recipe.model.preset) // model.context
-    rank = adapter_rank(STAGES, recipe)
-    most = recipe.machine.rows or fitting_rows(model, machine, rank)
-    return even_rows(max(1, step // ranks), most)
-
-
-def fitting_rows(model: ModelConfig, machine: Machine, rank: int = 0) -> int:
-    """The most rows of a micro-batch that fit the machine's memory, at least 1."""
     try:
-        return micro_tokens(machine, model, rank) // model.context
+        most = rows_at_once(recipe.machine, machine, model, adapter_rank(STAGES, recipe), say)
     except MachineError:
-        return 1
+        most = 1
+    return even_rows(max(1, step // ranks), most)

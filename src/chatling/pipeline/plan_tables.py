@@ -12,7 +12,7 @@ from chatling.hardware.machines import NamedMachine, chips, has_runs
 from chatling.pipeline.plan import Plan
 from chatling.pipeline.timetable import Throughput, seconds, timetable
 from chatling.terminal.progress import duration
-from chatling.train.runtime import micro_tokens
+from chatling.train.runtime import check_memory
 
 LINE = 100e6 / 8  # bytes/s that a download is told for
 LARGE = 2e8  # parameters; of smaller models no published run tells
@@ -207,9 +207,10 @@ def _machine_table(plan: Plan) -> Table:
 def _fits(plan: Plan, named: NamedMachine) -> bool:
     """Whether one row at a time does."""
     try:
-        return micro_tokens(named.machine(), plan.model, plan.rank) > 0
+        check_memory(named.machine(), plan.model, plan.rank)
     except MachineError:
         return False
+    return True
 
 
 def _about(exact: bool) -> str:

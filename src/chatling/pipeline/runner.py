@@ -17,6 +17,12 @@ from typing import Any
 
 from chatling.config.recipe import Recipe, fingerprint, from_toml, read_text, to_toml
 from chatling.errors import ChatlingError, Interrupted, MachineError, RunError
+from chatling.hardware.device_errors import (
+    OutOfMemory,
+    compiler_errors,
+    free_memory,
+    memory_errors,
+)
 from chatling.hardware.distributed import DistContext, main_process_first
 from chatling.run_dir import (
     STATE,
@@ -205,7 +211,7 @@ def _run_stage(
                 if not step.stage.every_rank:
                     step.stage.work(job)
         if step.stage.every_rank:
-            step.stage.work(job)
+            _work(step.stage, job, state)
         entry |= {"status": DONE, "finished": _now()}
     except BaseException as error:
         entry["status"] = (
@@ -225,6 +231,21 @@ def _run_stage(
             ):
                 folder.write_state(state)
     progress.stage_done(name, entry["seconds"])
+
+
+def _work(stage: Stage, job: Job, state: Mapping[str, Any]) -> None:
+    """Work as all processes do; where memory runs out, again with less of it, if there is a way."""
+    doing = f"working on {stage.name}"
+    while True:
+        try:
+            with compiler_errors(doing), memory_errors(OutOfMemory.training(stage.name)):
+                return stage.work(job)
+        except OutOfMemory as error:
+            job = dataclasses.replace(job, execution=dict(state["execution"]))
+            if not stage.lighten(job, error.rows):
+                raise
+        free_memory()  # only now: the error held on to it
+        job = dataclasses.replace(job, execution=dict(state["execution"]))
 
 
 def _nothing(facts: Mapping[str, Any]) -> None:

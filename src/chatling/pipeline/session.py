@@ -9,10 +9,12 @@ from dataclasses import replace
 import torch
 
 from chatling.config.recipe import Recipe
+from chatling.hardware.determinism import prepare_determinism
 from chatling.hardware.distributed import launched_rank, launched_size, local_rank, process_group
 from chatling.hardware.doctor import CHECKS, WITHOUT_GPU, diagnose
 from chatling.hardware.gather import gather
 from chatling.hardware.gpu import open_device
+from chatling.hardware.ptxas import mend_ptxas
 from chatling.importing.origin import settle_together
 from chatling.pipeline import runner
 from chatling.pipeline.checks import check
@@ -36,6 +38,8 @@ def run_recipe(
 
     Raises ChatlingError for what can be known to fail before the first step.
     """
+    if recipe.machine.deterministic:
+        prepare_determinism()
     begun, words = time.monotonic(), split_command(notify) if notify is not None else None
     folder = RunFolder(find_run(name or recipe.name))
     asked = None if recipe.machine.device == "auto" else recipe.machine.device
@@ -57,6 +61,10 @@ def run_recipe(
             else Notifying(words, folder.name, silent=silent, work=work)
         ) as progress:
             progress.message(f"Run {folder.name!r} at {folder.path}")
+            if device().type == "cuda" and (
+                said := mend_ptxas(*torch.cuda.get_device_capability())
+            ):
+                progress.message(said)
             for warning in (*_machine_warnings(recipe), *checked.warnings):
                 progress.message(warning)
             # before the processes join: none waits at a barrier for another's network

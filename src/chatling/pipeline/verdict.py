@@ -7,11 +7,11 @@ from chatling.config.recipe import builtin_recipes, load_recipe
 from chatling.data.config import POCKET
 from chatling.errors import ChatlingError
 from chatling.hardware.detect import Machine
-from chatling.pipeline.plan import Plan, fitting_rows, plan
+from chatling.pipeline.plan import Plan, plan
 from chatling.pipeline.timetable import Throughput, seconds
 from chatling.run_dir import size
 from chatling.terminal.progress import duration
-from chatling.train.runtime import micro_tokens
+from chatling.train.runtime import check_memory
 
 LONGEST = 30 * 86_400  # seconds that anybody waits for a model
 
@@ -32,7 +32,7 @@ class Room:
         took = duration(self._seconds(outline))
         why = self._fault(outline)
         if why is not None:
-            return f"Does not fit, because {why[0].lower()}{why[1:]}; try {self._instead(outline)}."
+            return f"Does not fit, because {why[0].lower()}{why[1:]}; try {self.largest()}."
         if self._seconds(outline) > LONGEST:
             return f"Not for this machine: it would take {took}; try {self.largest()}."
         of = (
@@ -60,23 +60,13 @@ class Room:
                     found[name] = sum(outline.work.values())
         return max(found, key=lambda name: found[name])
 
-    def _instead(self, outline: Plan) -> str:
-        """Fewer rows at a time where that is all that is needed, else another recipe."""
-        rows = fitting_rows(outline.model, self.machine, outline.rank)
-        memory = sum(outline.memory.values())
-        if rows < outline.micro_rows and memory > self.machine.memory:
-            return f"--machine.rows {rows}"
-        return self.largest()
-
     def _fault(self, outline: Plan) -> str | None:
         """What there is too little of."""
-        memory, disk = sum(outline.memory.values()), self._disk(outline)
+        disk = self._disk(outline)
         try:
-            micro_tokens(self.machine, outline.model, outline.rank)
+            check_memory(self.machine, outline.model, outline.rank)
         except ChatlingError as error:
             return error.what.rstrip(".")
-        if memory > self.machine.memory:
-            return f"it needs {size(memory)} of memory, and {size(self.machine.memory)} are there"
         if self.free is not None and disk > self.free:
             return f"it writes {size(disk)}, and {size(self.free)} of disk are free"
         return None

@@ -7,7 +7,7 @@ from __future__ import annotations
 import bisect
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,12 +17,17 @@ from chatling.errors import MachineError, RunError
 from chatling.hardware.detect import Machine
 from chatling.model.attention import Kernel, attend
 from chatling.model.config import ModelConfig, activation_memory, logits_memory, model_memory
+from chatling.run_dir import size
 
 DTypeName = Literal["float32", "bfloat16", "float64"]
 # enough to amortise each operation's overhead, little enough to stay near the caches
 CPU_MICRO_TOKENS = 8192
 GPU_MICRO_TOKENS = 65_536
 COMPILE_PAYS_AFTER = 150  # steps
+UNCOMPILED = (
+    "There is no C++ compiler with Python's headers, so nothing is compiled, and training takes"
+    " 1.3 to 2 times as long. Install them (Debian: g++ and python3-dev) and start another run."
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class RuntimeConfig:
     compile: bool
     threads: int
     micro_tokens: int  # most tokens in a micro-batch
+    asked_rows: int = 0  # machine.rows of the recipe, when it last decided on `micro_tokens`
+    deterministic: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -49,13 +56,17 @@ class RuntimeConfig:
             "dtype": get_args(DTypeName),
             "kernel": get_args(Kernel),
             "compile": (True, False),
+            "deterministic": (True, False),
         }
+        # earlier versions did not have them
+        data = {"asked_rows": 0, "deterministic": False, **data}
         odd = next((key for key, known in choices.items() if data.get(key) not in known), None)
         counts = (
-            type(data.get(key)) is int and 0 < data[key] < 1 << 31
-            for key in ("threads", "micro_tokens")
+            type(data.get(key)) is int and least <= data[key] < 1 << 31
+            for key, least in (("threads", 1), ("micro_tokens", 1), ("asked_rows", 0))
         )
-        if odd or not all(counts) or len(data) != 6 or type(data["compile"]) is not bool:
+        flags = (type(data.get(key)) is bool for key in ("compile", "deterministic"))
+        if odd or not all(counts) or not all(flags) or len(data) != len(fields(RuntimeConfig)):
             raise RunError(
                 "The run's state does not say how it was executed.",
                 "Choose another run with --run.",
@@ -75,7 +86,7 @@ class RuntimeConfig:
 
 def check_machine(config: MachineConfig, machine: Machine, steps: int) -> None:
     """Raises MachineError for what the recipe asks for and this machine cannot do; memory is
-    another matter (`micro_tokens`).
+    another matter (`rows_at_once`).
     """
     device = machine.device if config.device == "auto" else config.device
     if device != machine.device and device != "cpu":
@@ -117,7 +128,7 @@ def choose_runtime(
     rank: int = 0,
 ) -> RuntimeConfig:
     """Decide what the recipe leaves open. On a GPU, `say` gets a sentence on its attention kernels.
-    `rank` as of `micro_tokens`. Raises MachineError for what this machine cannot do.
+    `rank` as of `rows_at_once`. Raises MachineError for what this machine cannot do.
     """
     check_machine(config, machine, steps)
     device = machine.device if config.device == "auto" else config.device
@@ -129,13 +140,16 @@ def choose_runtime(
         else "float32"
     )
     compiled = compiles(config, machine, steps)
+    if device == "cuda" and not machine.compiler and steps >= COMPILE_PAYS_AFTER:
+        say(UNCOMPILED)
     kernel = (
         fastest_kernel(device, getattr(torch, dtype), model, compiled, say)
         if config.kernel == "auto"
         else config.kernel
     )
-    micro = config.rows * model.context if config.rows else micro_tokens(machine, model, rank)
-    return RuntimeConfig(device, dtype, kernel, compiled, config.threads or machine.cores, micro)
+    threads, rows = config.threads or machine.cores, rows_at_once(config, machine, model, rank, say)
+    micro, strict = rows * model.context, config.deterministic
+    return RuntimeConfig(device, dtype, kernel, compiled, threads, micro, config.rows, strict)
 
 
 def even_rows(share: int, most: int) -> int:
@@ -143,27 +157,59 @@ def even_rows(share: int, most: int) -> int:
     return next(rows for rows in range(max(1, min(share, most)), 0, -1) if share % rows == 0)
 
 
-def micro_tokens(machine: Machine, model: ModelConfig, rank: int = 0) -> int:
-    """Tokens of the largest micro-batch that fits, a whole number of rows; where only adapters
-    learn, of a `rank`. Raises MachineError when not even one row does.
+def check_memory(machine: Machine, model: ModelConfig, rank: int = 0) -> None:
+    """Raises MachineError when not even one row at a time fits."""
+    _fitting(machine, model, rank, most=1)
+
+
+def rows_at_once(
+    config: MachineConfig,
+    machine: Machine,
+    model: ModelConfig,
+    rank: int = 0,
+    say: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Rows of a micro-batch: as many as the recipe asks for, at most those that fit, which is said;
+    where it asks for none, as many as fit and pay. Where only adapters learn, they are of a `rank`.
+    Raises MachineError when not even one row fits.
     """
+    usual = CPU_MICRO_TOKENS if machine.device == "cpu" else GPU_MICRO_TOKENS
+    most = config.rows or max(1, usual // model.context)
+    rows = _fitting(machine, model, rank, most)
+    others = rows < most and _fitting(replace(machine, left=None), model, rank, most)
+    if others and others > rows:
+        assert machine.left is not None
+        say(
+            f"Other processes leave {size(machine.left)} of the GPU's memory: {rows} rows at a time"
+            f" instead of {others}."
+        )
+    elif rows < config.rows:
+        say(
+            f"machine.rows is {config.rows}; in {size(machine.room)} of memory fit at most {rows}"
+            " at a time, so no more are taken."
+        )
+    return rows
+
+
+def _fitting(machine: Machine, model: ModelConfig, rank: int, most: int) -> int:
+    """The rows of the largest micro-batch that fits, up to `most`."""
     element = 2 if machine.bf16_is_fast else 4
     fixed = model_memory(model, training=True, rank=rank)
 
     def needed(rows: int) -> int:
         return fixed + activation_memory(model, rows, element) + logits_memory(model, rows)
 
-    most = CPU_MICRO_TOKENS if machine.device == "cpu" else GPU_MICRO_TOKENS
-    choices = range(1, max(1, most // model.context) + 1)
     # needed memory grows with rows, so those that fit come first
-    fit = bisect.bisect_right(choices, 0.85 * machine.memory, key=needed)
+    fit = bisect.bisect_right(range(1, most + 1), machine.room, key=needed)
     if fit < 1:
         raise MachineError(
-            f"Training this model needs about {needed(1) / 2**30:.1f} GiB, and"
-            f" {machine.memory / 2**30:.1f} GiB are there.",
-            "Choose a smaller model.depth or model.context.",
+            f"Training this model needs about {size(needed(1))}, one row at a time; a run may take"
+            f" {size(machine.room)} of the memory here.",
+            "Choose a smaller model.depth or model.context."
+            if machine.room == replace(machine, left=None).room
+            else "End what else uses the GPU, or set machine.device to cpu.",
         )
-    return model.context * fit
+    return fit
 
 
 def fastest_kernel(

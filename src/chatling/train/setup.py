@@ -3,9 +3,11 @@
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from chatling.config.stages import MachineConfig
 from chatling.errors import ChatlingError, Interrupted, MachineError
@@ -13,12 +15,13 @@ from chatling.evals.core_bundle import open_bundle
 from chatling.evals.samples import Sample
 from chatling.hardware.detect import Machine, detect
 from chatling.hardware.distributed import main_process_first
-from chatling.model.config import flops_per_token
+from chatling.hardware.gpu import memory_left
+from chatling.model.config import ModelConfig, flops_per_token
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.context import Context
 from chatling.train.datasets import open_fetcher
 from chatling.train.runtime import RuntimeConfig, choose_runtime
-from chatling.train.stage_base import Job, adapter_rank, planned_steps
+from chatling.train.stage_base import OTHER_BITS, Job, adapter_rank, planned_steps
 from chatling.train.trainer import Progress
 
 
@@ -61,11 +64,16 @@ def open_context(job: Job, *, core: bool = False) -> Context:
             machine = detect(device="cpu" if recipe.machine.device == "cpu" else None)
     machine = job.world.broadcast_object(machine)
     assert machine is not None
+    if machine.device == "cuda":
+        left = min(job.world.gather(memory_left(torch.cuda.current_device())))
+        machine = replace(machine, left=left)
     stored: dict[str, Any] | None = dict(job.execution) or None
     with main_process_first(job.world):
         if job.world.is_main:
             if stored:
                 check_runtime(stored, recipe.machine, machine, job.folder.name)
+                say = job.progress.message
+                stored |= resumed_rows(stored, recipe.machine, model, job.folder.name, say)
             else:
                 planned = recipe.model.resolve(recipe.tokenizer.vocab_size)
                 steps = planned_steps(job.stages, recipe, planned)
@@ -97,7 +105,7 @@ def check_runtime(
     """Raises MachineError when a run cannot resume with the choices that it began with, since
     others would change its bits.
     """
-    RuntimeConfig.from_dict(stored)
+    stored = RuntimeConfig.from_dict(stored).to_dict()
     hint = "Resume it where it began, or start another with --run."
     if stored["device"] not in (machine.device, "cpu"):
         raise MachineError(
@@ -112,6 +120,7 @@ def check_runtime(
         "dtype": config.dtype,
         "kernel": config.kernel,
         "threads": config.threads or "auto",
+        "deterministic": config.deterministic,
         "compile": config.compile if config.compile == "auto" else config.compile == "on",
     }
     for key, value in asked.items():
@@ -121,6 +130,30 @@ def check_runtime(
                 " it midway.",
                 hint,
             )
+
+
+def resumed_rows(
+    stored: Mapping[str, Any],
+    config: MachineConfig,
+    model: ModelConfig,
+    run: str,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """What changes in a run's choices when it resumes with another `machine.rows`: fewer are taken,
+    which is said. Raises MachineError for more.
+    """
+    runtime, asked = RuntimeConfig.from_dict(stored), config.rows * model.context
+    if not config.rows or config.rows == runtime.asked_rows or asked == runtime.micro_tokens:
+        return {}
+    rows = max(1, runtime.micro_tokens // model.context)
+    if asked > runtime.micro_tokens:
+        raise MachineError(
+            f"Run {run!r} trains with {rows} rows at a time; with machine.rows {config.rows} its"
+            " results would change in their last bits.",
+            f"Leave it at {runtime.asked_rows}, or lower it to take less memory.",
+        )
+    say(f"From here on with {config.rows} rows at a time instead of {rows}, and {OTHER_BITS}.")
+    return {"micro_tokens": asked, "asked_rows": config.rows}
 
 
 def core_bundle(job: Job) -> Path | None:

@@ -31,6 +31,8 @@ from chatling.train.datasets import Sources
 from chatling.train.survey import Held, Survey
 from chatling.train.trainer import Evaluate, Loss, Progress, Trainer
 
+# what follows from another size of the micro-batches
+OTHER_BITS = "the last bits of its results are others from here on"
 ORIGIN = "origin"  # the stage that brings a model from elsewhere
 
 
@@ -160,6 +162,12 @@ class Stage:
     def work(self, job: Job) -> None:
         raise NotImplementedError
 
+    def lighten(self, job: Job, rows: int) -> bool:
+        """Choose to work with less memory, after it ran out for a micro-batch of so many rows (0:
+        for something else), and say so; False where there is no way.
+        """
+        return False
+
     def can_remake(self, folder: RunFolder, entry: Mapping[str, Any]) -> bool:
         """Whether a damaged output is cheap to make again."""
         return True
@@ -222,6 +230,20 @@ class TrainingStage(Stage, ABC):
 
     def fingerprint_inputs(self, recipe: Recipe) -> Any:
         return recipe.seed, recipe.optim, self.config(recipe)
+
+    def lighten(self, job: Job, rows: int) -> bool:
+        """With half the rows, from the newest checkpoint on."""
+        context = job.recipe.model.context
+        # what was chosen may be more than a step holds
+        micro_tokens = min(job.execution.get("micro_tokens", 0), rows * context) // 2
+        if micro_tokens < context:
+            return False
+        job.save_runtime({"micro_tokens": micro_tokens})
+        job.progress.message(
+            f"{self.name}: memory ran out with {rows} rows at a time. It goes on from its last"
+            f" checkpoint with half of them ({micro_tokens:,} tokens), and {OTHER_BITS}."
+        )
+        return True
 
     def can_remake(self, folder: RunFolder, entry: Mapping[str, Any]) -> bool:
         """From the last checkpoint, without training again."""
@@ -339,6 +361,7 @@ def train_stage(
         prefetch,
         evaluate_first,
         callback=LiveEvals(context, stage.name, model, chats=stage.chats),
+        deterministic=context.execution.deterministic,
     )
     state = trainer.fit()
     if finish:

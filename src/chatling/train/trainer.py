@@ -20,7 +20,9 @@ from chatling.config.stages import LoopConfig
 from chatling.data.loaders import Step, StepSource, prefetch
 from chatling.errors import DataError, Interrupted, RunError
 from chatling.evals.samples import Sample
-from chatling.hardware.detect import memory_errors, usage
+from chatling.hardware.detect import usage
+from chatling.hardware.determinism import deterministic
+from chatling.hardware.device_errors import OutOfMemory, compiler_errors, memory_errors
 from chatling.hardware.distributed import DistContext, main_process_first, widest_float
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import Optimizer
@@ -139,6 +141,7 @@ class Trainer:
     # also before the first step: a line of its own, with the event "start"
     evaluate_first: bool = False
     callback: Callback | None = None
+    deterministic: bool = False  # on a GPU, too
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints(self.folder / "checkpoints", self.world, self.config.keep)
@@ -152,12 +155,14 @@ class Trainer:
         self.device = next(self.model.parameters()).device
         self.wide = widest_float(self.device)
         self.position = TrainState()
+        self.fits = False  # whether the micro-batches of a step have had memory
 
     def fit(self) -> TrainState:
         """Train to the schedule's end, from the newest whole checkpoint or from the model as it is.
 
         Saves and raises Interrupted on SIGTERM or SIGINT; raises RunError when training diverges
-        for good.
+        for good, and OutOfMemory, which knows the rows of a micro-batch where smaller ones can be
+        tried.
         """
         if not self._restore():
             self._save()  # a rollback needs one, and a full disk shows now
@@ -165,7 +170,8 @@ class Trainer:
         self.tracker.start(self.position.step)
         closing = contextlib.closing(self.tracker)
         with (
-            memory_errors(f"training {self.name!r}"),
+            compiler_errors(f"training {self.name!r}"),
+            memory_errors(OutOfMemory.training(self.name)),
             stop_requests(note=self._note_stop) as stopping,
             quiet_collector(),
             closing,
@@ -224,7 +230,8 @@ class Trainer:
                     saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
                     raise Interrupted(saved, "Run the same command again to resume.")
                 # a step may hold nothing to learn
-                mean, norm = self._gradients(micro_batches, max(count, 1.0))
+                with deterministic(self.deterministic):
+                    mean, norm = self._gradients(micro_batches, max(count, 1.0))
                 # the step's one wait for the device
                 loss_value, norm_value = torch.stack([mean, norm.to(self.wide)]).tolist()
                 if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
@@ -243,12 +250,11 @@ class Trainer:
                 rate = schedule.rate(position.step)
                 # without a gradient, momentum alone would still move the matrices by a whole step
                 if norm_value:
-                    self.optimizer.step(
-                        norm,
-                        rate,
-                        schedule.momentum(position.step),
-                        schedule.weight_decay(position.step),
-                    )
+                    momentum = schedule.momentum(position.step)
+                    with deterministic(self.deterministic):
+                        self.optimizer.step(
+                            norm, rate, momentum, schedule.weight_decay(position.step)
+                        )
                 self.model.zero_grad(set_to_none=True)
                 seconds = time.perf_counter() - started
                 line = {
@@ -305,7 +311,27 @@ class Trainer:
         and the gradient norm, on the device.
         """
         total = torch.zeros((), dtype=self.wide, device=self.device)
-        for tensors in micro_batches:
+        failed = 0  # rows that were too many
+        try:
+            for tensors in micro_batches:
+                self._learn(tensors, count, total)
+        except OutOfMemory as error:
+            failed = error.rows
+        if not self.fits:
+            failed, self.fits = max(self.world.gather(failed)), True
+        elif failed and self.world.size > 1:
+            raise OutOfMemory.training(self.name)  # the others do not know
+        if failed:
+            raise OutOfMemory.training(self.name, failed)
+        if not micro_batches:  # this rank has nothing to learn from, others may have
+            for parameter in self.model.parameters():
+                if parameter.requires_grad:
+                    parameter.grad = torch.zeros_like(parameter)
+        return self.world.all_reduce(total) / count, self.optimizer.reduce_gradients()
+
+    def _learn(self, tensors: dict[str, Tensor], count: float, total: Tensor) -> None:
+        """A micro-batch's gradients, and its loss on top of `total`."""
+        with memory_errors(OutOfMemory.training(self.name, len(next(iter(tensors.values()))))):
             value, _ = self.loss(
                 **{
                     key: tensor.to(self.device, non_blocking=True)
@@ -314,11 +340,6 @@ class Trainer:
             )
             (value / count).backward()
             total += value.detach()
-        if not micro_batches:  # this rank has nothing to learn from, others may have
-            for parameter in self.model.parameters():
-                if parameter.requires_grad:
-                    parameter.grad = torch.zeros_like(parameter)
-        return self.world.all_reduce(total) / count, self.optimizer.reduce_gradients()
 
 
 def _on_host(
