@@ -1,8 +1,14 @@
 """What a recipe needs: parameters, data, memory, time, here or on a machine by its name."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from chatling.commands.common import Command, UsageError, recipe_and_run, recipe_parser
+
+if TYPE_CHECKING:
+    from chatling.train.expected import Corridor
 
 BUSY = 0.8  # below this share of its cores' time a measurement is not to be trusted
 
@@ -32,6 +38,7 @@ def run(command: Command, words: list[str]) -> None:
     from chatling.pipeline.timetable import Throughput, seconds
     from chatling.pipeline.verdict import Room
     from chatling.run_dir import RunFolder, find_run, free_bytes, home
+    from chatling.train.expected import expected_loss
 
     recipe = settle(recipe, RunFolder(find_run(given.run or recipe.name)), print)
     named = named_machine(given.machine, given.nodes) if given.machine else None
@@ -51,12 +58,24 @@ def run(command: Command, words: list[str]) -> None:
             f"This machine is busy: {share:.0%} of its processors' time was to be had while it was"
             " measured, so the times are uncertain."
         )
+    known = expected_loss(recipe, home() / "runs", given.run or recipe.name)
+    console.print(_loss(known), style="dim", highlight=False)
     for warning in warnings:
         console.print(warning, style="yellow", highlight=False, markup=False)
     cache = home() / "cache"
     fetched = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file())
     room = Room(machine, None if named else free_bytes(home()), fetched, rates)
     console.print(room.verdict(outline), style="bold", highlight=False, markup=False)
+
+
+def _loss(known: Corridor | None) -> str:
+    if known is None:
+        return "No finished run of this recipe is here to tell which loss to expect of base."
+    parts = (
+        f"{known.low[i]:.3g} to {known.high[i]:.3g} after {known.tokens[i]:,} tokens"
+        for i in (len(known.tokens) // 4, len(known.tokens) // 2, -1)
+    )
+    return f"Loss of base by {known.runs} earlier runs of this recipe: {', '.join(parts)}."
 
 
 def _check(machine: str | None, nodes: int | None, price: float | None) -> None:

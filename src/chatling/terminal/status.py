@@ -6,6 +6,8 @@ from chatling.terminal.progress import duration, figures
 from chatling.terminal.tables import print_table
 from chatling.train.status import RunStatus, StageStatus
 
+WORDS = {"ahead": "ahead of", "inside": "within", "behind": "behind"}
+
 
 def show_status(status: RunStatus, console: Console) -> None:
     """Print a run as a table."""
@@ -19,6 +21,14 @@ def show_status(status: RunStatus, console: Console) -> None:
     header = ("stage", "status", "step", "time", "planned", "left", "resumes", "last")
     print_table(console, header, map(_row, status.stages), left=(0, 1, 7))
     for stage in status.stages:
+        if (known := stage.standing) is not None:
+            console.print(
+                f"{stage.name}: its loss is {WORDS[known.word]} what {known.runs} earlier"
+                f" {'run' if known.runs == 1 else 'runs'} of this recipe had here"
+                f" ({known.low:.3f} to {known.high:.3f}).",
+                highlight=False,
+                soft_wrap=True,
+            )
         if stage.error and stage.status != "done":
             console.print(
                 f"{stage.name}: {stage.error}", markup=False, highlight=False, soft_wrap=True

@@ -20,6 +20,7 @@ from chatling.train.batch_sources import packed_batches
 from chatling.train.charts import ACCURACY, BPB, CORE, LOSS, OPTIMIZATION
 from chatling.train.context import build
 from chatling.train.corpus import AHEAD, open_corpus, plan_corpus, survey_corpus
+from chatling.train.expected import expected_loss
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_steps, own_tokens
 from chatling.train.setup import open_context
 from chatling.train.stage_base import (
@@ -57,6 +58,8 @@ class Pretraining(TrainingStage):
     def work(self, job: Job) -> None:
         context, recipe = open_context(job, core=True), job.recipe
         config, preset = recipe.base, recipe.model.preset
+        known = expected_loss(recipe, job.folder.path.parent, job.folder.name)
+        job.record({"expected": known.to_dict() if known else None})
         shape = recipe.model.resolve(context.tokenizer.vocab_size)
         steps = base_steps(config, shape, preset)
         rows = base_batch(config, shape, preset) // shape.context

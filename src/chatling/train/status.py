@@ -10,6 +10,7 @@ from typing import Any
 
 from chatling.hardware.detect import Machine
 from chatling.run_dir import RunFolder
+from chatling.train.expected import Corridor, Standing, smoothed
 from chatling.train.metrics import read_metrics, tokens_per_second
 
 RECENT = 50  # steps that the speed is measured over
@@ -32,6 +33,8 @@ class StageStatus:
     resumes: int
     metrics: dict[str, Any]
     error: str | None
+    # of the loss, by runs of the same recipe before; None where there is none, or it is too early
+    standing: Standing | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,8 @@ def _stage(folder: RunFolder, name: str, entry: dict[str, Any], *, alive: bool) 
     # What a killed attempt spent is not in the state; its steps tell it.
     spent = max(entry.get("seconds", 0.0), sum(line.get("seconds", 0.0) for line in lines))
     planned = _planned(entry)
+    corridor, recent = Corridor.from_dict(entry.get("expected")), smoothed(lines)[-1:]
+    standing = corridor.standing(*recent[0]) if corridor and recent else None
     return StageStatus(
         name,
         status,
@@ -136,6 +141,7 @@ def _stage(folder: RunFolder, name: str, entry: dict[str, Any], *, alive: bool) 
         entry.get("resumes", 0),
         metrics,
         entry.get("error"),
+        standing,
     )
 
 

@@ -115,6 +115,7 @@ function card(stage, shown) {
     stage.step !== null && stage.steps && t("steps", { step: stage.step.toLocaleString("en"), steps: stage.steps.toLocaleString("en") }),
     stage.left !== null && run.alive ? t("left", { time: duration(stage.left) }) : t("took", { time: duration(stage.seconds) }),
     stage.resumes && t("resumes", { count: stage.resumes }),
+    stage.standing && t(`${stage.standing.word}Loss`, { low: stage.standing.low.toFixed(3), high: stage.standing.high.toFixed(3) }),
   ].filter(Boolean);
   const button = { type: "button", "data-keep": `stage ${stage.name}`, "aria-pressed": String(shown), onclick: () => show(stage.name === shownStage(run, null) ? null : stage.name) };
   return el(run.curves[stage.name] ? "button" : "div", { class: "stage", ...(run.curves[stage.name] && button) },

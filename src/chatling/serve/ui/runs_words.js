@@ -10,6 +10,8 @@ export const en = {
   chartKeys: "Drag over a chart to see some steps, double-click for all. By keyboard: arrows, Page and Home/End move, + and − zoom, 0 shows all.",
   samples: "Latest samples", samplesAt: "after step {step}", evals: "Evaluations", questions: "{correct} of {total}", chance: "chance {percent} %",
   evalChat: "questions", evalCore: "CORE", evalBpb: "bits per byte", evalHarness: "lm-eval",
+  aheadLoss: "loss ahead of earlier runs ({low}–{high})", insideLoss: "loss as in earlier runs ({low}–{high})",
+  behindLoss: "loss behind earlier runs ({low}–{high})",
 };
 
 export const zh = {
@@ -21,6 +23,7 @@ export const zh = {
   chartKeys: "在图上拖动可放大一段，双击恢复。键盘：方向键、翻页键、Home/End 移动，+ 和 − 缩放，0 恢复。", samples: "最新样本",
   samplesAt: "第 {step} 步之后", evals: "评测", questions: "{total} 题对 {correct} 题", chance: "随机 {percent} %",
   evalChat: "问题", evalCore: "CORE", evalBpb: "每字节比特", evalHarness: "lm-eval",
+  aheadLoss: "损失好于以往训练（{low}–{high}）", insideLoss: "损失与以往训练相当（{low}–{high}）", behindLoss: "损失差于以往训练（{low}–{high}）",
   // titles of charts
   "Loss, nats a token": "损失（nat/词元）", "Loss a pair": "每对损失", "Loss of the policy gradient": "策略梯度损失",
   "Bits per byte, validation": "每字节比特（验证）", "Token accuracy, validation": "词元准确率（验证）", "CORE": "CORE",
