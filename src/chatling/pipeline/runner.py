@@ -239,7 +239,8 @@ def _work(stage: Stage, job: Job, state: Mapping[str, Any]) -> None:
     while True:
         try:
             with compiler_errors(doing), memory_errors(OutOfMemory.training(stage.name)):
-                return stage.work(job)
+                stage.work(job)
+            return
         except OutOfMemory as error:
             job = dataclasses.replace(job, execution=dict(state["execution"]))
             if not stage.lighten(job, error.rows):
