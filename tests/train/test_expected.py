@@ -25,7 +25,7 @@ def run(
     runs: Path, name: str, offset: float, recipe: Recipe = RECIPE, *, status: str = "done"
 ) -> RunFolder:
     folder = RunFolder(runs / name)
-    entry = {"status": status, "fingerprint": "x", "seconds": 1.0}
+    entry = {"status": status, "fingerprint": "a", "seconds": 1.0, "resumes": 0}
     folder.write_state({"stages": {"base": entry}, "execution": {}})
     (folder.path / "recipe.toml").write_text(to_toml(recipe))
     folder.stage("base").mkdir()
