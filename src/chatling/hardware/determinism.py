@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -31,7 +32,8 @@ def deterministic(on: bool) -> Iterator[None]:
     if not on:
         yield
         return
-    before, fill = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled()
+    fill: Any = torch.utils.deterministic  # a property of the module, which no stub knows
     filled = fill.fill_uninitialized_memory  # for finding mistakes; it costs time
     torch.use_deterministic_algorithms(True)
     fill.fill_uninitialized_memory = False

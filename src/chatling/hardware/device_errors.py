@@ -62,7 +62,7 @@ def compiler_errors(doing: str) -> Iterator[None]:
             why = next((line for line in str(error).splitlines() if line.strip()), "no reason")
         raise MachineError(
             f"The compiler failed while {doing}: {why.strip()[:300]}",
-            "Run chatling doctor, which tries it; or train without it, as another run:"
+            "`chatling doctor` tries it; or train without it, as another run:"
             " --machine.compile off --run NAME.",
         ) from error
 
