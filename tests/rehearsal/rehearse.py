@@ -238,11 +238,12 @@ def training(
     rows: int | None = None,
     compiled: bool = False,
     wrong: str | None = None,
+    kernel: str | None = None,
 ) -> dict[str, Any]:
     """A step of two micro-batches in the training loop itself, with both of its checkpoints."""
     chosen, config = opened(recipe, depth)
     rows = rows or max(1, min(chosen.machine.rows or 1 << 30, GPU_MICRO_TOKENS // config.context))
-    kernel = "flex" if config.windows else "sdpa"
+    kernel = kernel or ("flex" if config.windows else "sdpa")
     execution = RuntimeConfig("cuda", "bfloat16", kernel, False, 1, rows * config.context)  # type: ignore[arg-type]
     settings = base_rates(chosen.base, chosen.optim, config, chosen.model.preset)
     written: list[dict[str, Tensor]] = []

@@ -35,6 +35,8 @@ CASES = {
         for size, rank in ((1, 0), (8, 0), (8, 7))
         if size > 1 or name in ("spark", "spark-modern")
     },
+    "base by flash": training(recipe="spark-modern", kernel="flash"),
+    "memory flash": training(recipe="spark-modern", kernel="flash", depth=4, rows=8, compiled=True),
     **{f"stage {stage}": training(stage=stage) for stage in ("sft", "dpo", "rl", "rl-anchored")},
     **{
         f"memory {name} {depth}": training(recipe=name, depth=depth, rows=8, compiled=True)

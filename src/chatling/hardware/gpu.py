@@ -68,10 +68,8 @@ def memory_left(rank: int, meminfo: Path = MEMINFO) -> int:
     """Bytes of a GPU's memory that other processes leave to this one; what it holds already, such
     as another model, is its own.
     """
-    free = None
-    if torch.cuda.get_device_properties(
-        rank
-    ).is_integrated:  # CUDA does not count what can be freed
+    free, properties = None, torch.cuda.get_device_properties(rank)
+    if properties.is_integrated:  # CUDA does not count what can be freed
         free = meminfo_bytes("MemAvailable", meminfo)
     if free is None:
         free = torch.cuda.mem_get_info(rank)[0]

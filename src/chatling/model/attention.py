@@ -7,8 +7,23 @@ from typing import Any, Literal, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention import (
+    activate_flash_attention_impl,
+    current_flash_attention_impl,
+    restore_flash_attention_impl,
+)
+from torch.nn.attention.varlen import varlen_attn
 
-Kernel = Literal["sdpa", "plain", "flex"]
+from chatling.errors import MachineError
+
+Kernel = Literal["sdpa", "plain", "flex", "flash", "flash3", "flash4"]
+# Flash attention with windows, by version of the library (arXiv 2307.08691, 2407.08608): what torch
+# calls it, None where it brings it along, and its module
+FLASH: dict[Kernel, tuple[str | None, str]] = {
+    "flash": (None, "torch"),
+    "flash3": ("FA3", "flash_attn_interface"),
+    "flash4": ("FA4", "flash_attn.cute.interface"),
+}
 # Blocks of flex's backward pass for heads wider than 128: the usual ones need 112 KiB of shared
 # memory, of which a GB10 has 99.
 WIDE_HEADS: Any = {f"bwd_BLOCK_{side}": 32 for side in ("M1", "N1", "M2", "N2")}
@@ -60,6 +75,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, kernel: Kernel) -> Tens
     length = q.shape[1]
     if window >= length:
         window = 0
+    if kernel in FLASH:
+        return _flash(q, k, v, window)
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if kernel == "plain":
         out = _plain(q, k, v, window)
@@ -71,6 +88,42 @@ def attend(q: Tensor, k: Tensor, v: Tensor, window: int, kernel: Kernel) -> Tens
     else:
         out = masked_attention(q, k, v, visible(length, window, q.device))
     return out.transpose(1, 2)
+
+
+def select_flash(kernel: Kernel) -> None:
+    """Let torch compute flash attention in this process by the library that a kernel names, or by
+    its own. Raises MachineError where it is not installed.
+    """
+    implementation, module = FLASH.get(kernel, (None, ""))
+    if implementation == current_flash_attention_impl():
+        return
+    if implementation is None:
+        restore_flash_attention_impl()
+        return
+    try:
+        activate_flash_attention_impl(implementation)
+    except (ImportError, RuntimeError) as error:
+        raise MachineError(
+            f"The attention kernel {kernel} needs {module}: {error}",
+            "Install it, or choose another machine.kernel for another run.",
+        ) from error
+
+
+def _flash(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
+    """Attention (B, T, H, E) over rows that lie one behind the other."""
+    rows, length = q.shape[:2]
+    starts = torch.arange(0, (rows + 1) * length, length, dtype=torch.int32, device=q.device)
+    out = varlen_attn(
+        *(t.flatten(0, 1) for t in (q, k, v)),
+        starts,
+        starts,
+        length,
+        length,
+        window_size=(window - 1 if window else -1, 0),
+        enable_gqa=q.shape[2] != k.shape[2],
+    )
+    assert isinstance(out, Tensor)
+    return out.view(q.shape)
 
 
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:

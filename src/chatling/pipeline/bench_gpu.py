@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from chatling.bench.measure import byte_tokenizer, random_model, seconds
 from chatling.bench.train import median_seconds, training_step
@@ -31,6 +30,7 @@ from chatling.model.gpt import GPT
 from chatling.model.losses import next_token_loss
 from chatling.pipeline.plan import plan, rows_of_a_rank
 from chatling.train.checkpoint import MODEL
+from chatling.train.kernels import kernel_results, largest_error
 from chatling.train.metrics import read_metrics
 from chatling.train.runtime import RuntimeConfig, choose_runtime
 
@@ -133,7 +133,7 @@ def _machine(trial: Trial) -> Iterator[Row]:
 
 def _attention(trial: Trial) -> Iterator[Row]:
     """Each kernel against plain attention in fp32, outputs and gradients."""
-    for kernel in ("sdpa", "flex") if trial.cuda else ("sdpa",):
+    for kernel in ("sdpa", "flex", "flash") if trial.cuda else ("sdpa",):
         for width in (64, 128, 256):
             error = max(_attention_error(trial, kernel, width, window) for window in (0, 256))
             seen = f"differs by {error:.1e} from plain attention in fp32"
@@ -144,21 +144,9 @@ def _attention_error(trial: Trial, kernel: Kernel, width: int, window: int) -> f
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(1, 512, 2, width, generator=generator) for _ in range(3)]
     run = torch.compile(attend, dynamic=False) if kernel == "flex" else attend
-
-    def results(kernel: Kernel, dtype: torch.dtype, attend: Callable[..., Tensor]) -> list[Tensor]:
-        q, k, v = (each.to(trial.device, dtype).requires_grad_() for each in inputs)
-        out = attend(q, k, v, window, kernel)
-        out.float().square().sum().backward()
-        return [out, *(each.grad for each in (q, k, v) if each.grad is not None)]
-
-    wanted = results("plain", torch.float32, attend)
-    return _error(results(kernel, trial.runtime.torch_dtype, run), wanted)
-
-
-def _error(found: list[Tensor], wanted: list[Tensor]) -> float:
-    """The largest difference, as a share of the largest number."""
-    pairs = zip(found, wanted, strict=True)
-    return max(((a.float() - b).abs().max() / b.abs().max()).item() for a, b in pairs)
+    wanted = kernel_results("plain", [each.to(trial.device) for each in inputs], window)
+    rounded = [each.to(trial.device, trial.runtime.torch_dtype) for each in inputs]
+    return largest_error(kernel_results(kernel, rounded, window, run), wanted)
 
 
 def _loss(trial: Trial) -> Iterator[Row]:
@@ -173,7 +161,7 @@ def _loss(trial: Trial) -> Iterator[Row]:
     h, w = (each.to(trial.device).requires_grad_() for each in (hidden, weight))
     logits = 15.0 * torch.tanh((h.flatten(0, 1) @ w.T) / 15.0)
     torch.nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum").backward()
-    error = _error(found, [each.grad for each in (h, w) if each.grad is not None])
+    error = largest_error(found, [each.grad for each in (h, w) if each.grad is not None])
     seen = f"gradients differ by {error:.1e} from those of all logits at once"
     yield Row("loss", seen, f"< {trial.bound:g}", error < trial.bound)
 

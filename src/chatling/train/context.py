@@ -16,6 +16,7 @@ from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 from chatling.hardware.distributed import DistContext
 from chatling.model.adapter import AdaptedGPT
+from chatling.model.attention import select_flash
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import (
@@ -94,6 +95,7 @@ def build(
     execution = context.execution
     if execution.device == "cpu":
         torch.set_num_threads(max(1, execution.threads // context.world.size))
+    select_flash(execution.kernel)
     model = make(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
     model.initialize(torch.Generator().manual_seed(context.seed))
     model = model.to(

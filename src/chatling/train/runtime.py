@@ -5,7 +5,6 @@ Chosen once by measuring, then frozen.
 from __future__ import annotations
 
 import bisect
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
@@ -15,9 +14,10 @@ import torch
 from chatling.config.stages import MachineConfig
 from chatling.errors import MachineError, RunError
 from chatling.hardware.detect import Machine
-from chatling.model.attention import Kernel, attend
+from chatling.model.attention import FLASH, Kernel
 from chatling.model.config import ModelConfig, activation_memory, logits_memory, model_memory
 from chatling.run_dir import size
+from chatling.train.kernels import fastest_kernel
 
 DTypeName = Literal["float32", "bfloat16", "float64"]
 # enough to amortise each operation's overhead, little enough to stay near the caches
@@ -99,6 +99,13 @@ def check_machine(config: MachineConfig, machine: Machine, steps: int) -> None:
     if config.kernel == "flex" and not (device == "cuda" and compiles(config, machine, steps)):
         raise MachineError(
             "The flex kernel trains only compiled and on CUDA.",
+            "Leave machine.kernel at auto, or set it to sdpa.",
+        )
+    if config.kernel in FLASH and not (
+        device == "cuda" and machine.bf16_is_fast and config.dtype in ("auto", "bfloat16")
+    ):
+        raise MachineError(
+            f"The {config.kernel} kernel computes in bfloat16 and on CUDA.",
             "Leave machine.kernel at auto, or set it to sdpa.",
         )
     if device == "mps" and config.dtype == "float64":
@@ -210,56 +217,3 @@ def _fitting(machine: Machine, model: ModelConfig, rank: int, most: int) -> int:
             else "End what else uses the GPU, or set machine.device to cpu.",
         )
     return fit
-
-
-def fastest_kernel(
-    device: str,
-    dtype: torch.dtype,
-    model: ModelConfig,
-    compiled: bool,
-    say: Callable[[str], None],
-) -> Kernel:
-    """Launch each attention kernel, forward and backward, at the model's shape; the fastest one
-    that runs wins. Raises MachineError when none does.
-    """
-    candidates: tuple[Kernel, ...] = ("sdpa",)
-    if device == "cpu" and model.context <= 1024:
-        candidates = ("sdpa", "plain")
-    elif device == "cuda" and compiled and model.windows:
-        candidates = ("flex", "sdpa")
-    times: dict[Kernel, float] = {}
-    for kernel in candidates:
-        try:
-            times[kernel] = _kernel_seconds(kernel, device, dtype, model)
-        except Exception as error:  # compilers and drivers raise whatever they like
-            if device == "cpu":
-                raise
-            say(f"The attention kernel {kernel} does not run here: {str(error).splitlines()[0]}")
-    if not times:
-        raise MachineError(
-            "No attention kernel runs on this GPU.",
-            "Run chatling doctor; or set machine.device to cpu.",
-        )
-    best = min(times, key=lambda kernel: times[kernel])
-    if device == "cuda":
-        each = ", ".join(f"{kernel} {1000 * seconds:.1f} ms" for kernel, seconds in times.items())
-        say(f"Attention: {best} ({each}).")
-    return best
-
-
-def _kernel_seconds(kernel: Kernel, device: str, dtype: torch.dtype, model: ModelConfig) -> float:
-    """Of forward and backward in the first layer, whose window is the smallest."""
-    rows = max(1, 4096 // model.context)
-    run = torch.compile(attend, dynamic=False) if kernel == "flex" else attend
-    seconds = 0.0
-    shape = (rows, model.context, model.heads, model.head_width)
-    q = torch.randn(shape, device=device).to(dtype).requires_grad_()
-    kv_shape = (rows, model.context, model.kv_heads, model.head_width)
-    k, v = (torch.randn(kv_shape, device=device).to(dtype).requires_grad_() for _ in range(2))
-    for _ in range(3):  # the last round counts: the first ones warm up
-        start = time.perf_counter()
-        run(q, k, v, model.window(0), kernel).sum().backward()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-    return seconds
