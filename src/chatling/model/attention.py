@@ -114,7 +114,9 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     rows, length = q.shape[:2]
     starts = torch.arange(0, (rows + 1) * length, length, dtype=torch.int32, device=q.device)
     out = varlen_attn(
-        *(t.flatten(0, 1) for t in (q, k, v)),
+        q.flatten(0, 1),
+        k.flatten(0, 1),
+        v.flatten(0, 1),
         starts,
         starts,
         length,
