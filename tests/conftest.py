@@ -19,7 +19,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="folder of the real data pack",
     )
     parser.addoption(
-        "--soak-seconds", type=float, default=60.0, help="how long the server's soak test loads it"
+        "--soak-seconds", type=float, default=30.0, help="how long the server's soak test loads it"
     )
     parser.addoption(
         "--fuzz-requests", type=int, default=500, help="requests that the server's fuzz test makes"

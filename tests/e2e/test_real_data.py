@@ -96,6 +96,9 @@ def words(mirror: Mirror, data_pack: Path, tmp_path: Path) -> list[str]:
     return [*SMALL, *counts, "--data.local", str(own)]
 
 
+LATER = ("mid", "sft", "dpo", "rl", "eval")
+
+
 def chatling(*words: str, processes: int = 1) -> str:
     launcher = (
         ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
@@ -188,7 +191,9 @@ def test_spark_from_nothing_to_a_chat(mirror: Mirror, words: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_processes_share_one_fetch_and_one_growing_corpus(mirror: Mirror, words: list[str]) -> None:
+def test_processes_share_one_fetch_and_one_growing_corpus(
+    mirror: Mirror, words: list[str], tmp_path: Path
+) -> None:
     """Twelve shards, of which eight are there when training starts; two processes see the rows that
     one sees with all of them.
     """
@@ -200,18 +205,15 @@ def test_processes_share_one_fetch_and_one_growing_corpus(mirror: Mirror, words:
     for i in range(13):
         mirror.add(CORPORA[1], f"shard_{i:05d}.parquet", shards[5])
     mirror.faults += [Fault("shard_0001[01]*", delay=0.05), Fault("shard_00003*", cut=500_000)]
+    recipe = tmp_path / "base.toml"
+    without = ('extends = "spark"', *(f'{stage} = "none"' for stage in LATER))
+    recipe.write_text("\n".join(without))
+    pairs = zip(words[::2], words[1::2], strict=True)
     common = [
-        *words,
-        "--data.source",
-        CORPORA[1],
-        "--data.shards",
-        "12",
-        "--base.steps",
-        "12",
-        "--mid.mixture.0.count",
-        "10",
+        *(word for pair in pairs if pair[0].split(".")[0].strip("-") not in LATER for word in pair),
+        *("--data.source", CORPORA[1], "--data.shards", "12", "--base.steps", "12"),
     ]
-    shown = chatling("run", "spark", *common, *RL, "--name", "two", processes=2)
+    shown = chatling("run", str(recipe), *common, "--run", "two", processes=2)
     assert (
         "8 of 12 shards of text are ready; the others are written while the training runs." in shown
     )
@@ -220,7 +222,7 @@ def test_processes_share_one_fetch_and_one_growing_corpus(mirror: Mirror, words:
         for path, n in mirror.downloads().items()
         if path.startswith("shard_") and path != "shard_00003.parquet"
     } == {1}
-    chatling("run", "spark", *common, *RL, "--name", "one")
+    chatling("run", str(recipe), *common, "--run", "one")
     rows = [
         [
             json.loads(line)["loss"]

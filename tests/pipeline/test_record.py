@@ -34,11 +34,11 @@ def test_medians_of_times_and_shares_of_all_answers() -> None:
 def test_a_record_is_made_and_joins_the_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(record, "SEEDS", (4, 5))
+    monkeypatch.setattr(record, "SEEDS", (4,))
     folder = tmp_path / "records" / "mine"
     made = measure_record(folder, TINY.split())
     kept = json.loads((folder / record.RECORD).read_text())
-    assert [each["seed"] for each in kept["attempts"]] == [4, 5]
+    assert [each["seed"] for each in kept["attempts"]] == [4]
     assert kept["machine"]["cores"] >= 1
     times = {row["measure"]: row["value"] for row in made.rows()}
     assert 0 < times[record.TALK] < times[record.WHOLE]

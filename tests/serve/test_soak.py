@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from chatling.bench.serve import MODEL, Server, ask, get, measure_serving, running_server
+from chatling.bench.serve import MODEL, Server, ask, get, running_server
 
 pytestmark = pytest.mark.slow
 CLIENTS = 12
@@ -135,7 +135,7 @@ async def soak(server: Server, seconds: float) -> list[tuple[float, int]]:
 
 def test_load_and_disconnects_leave_nothing_behind(pytestconfig: pytest.Config) -> None:
     with running_server("--max-batch-size", "8") as server:
-        asyncio.run(soak(server, 20))  # allocators and caches find their size
+        asyncio.run(soak(server, 12))  # allocators and caches find their size
         asyncio.run(idle(server.url))
         files, before = open_files(server), resident(server)
         asyncio.run(disconnects(server.url, 500))
@@ -162,16 +162,3 @@ def test_load_and_disconnects_leave_nothing_behind(pytestconfig: pytest.Config) 
         assert open_files(server) <= files + 2
         ended = sum(stats[f"{end}_total"] for end in ("stop", "length", "cancelled", "error"))
         assert (ended, stats["error_total"]) == (stats["requests_total"], 0)
-
-
-def test_many_streams_are_several_times_as_fast_as_one() -> None:
-    rows = {
-        str(row["measure"]): float(row["value"])
-        for row in measure_serving(streams=8, tokens=40, rounds=2)
-    }
-    assert rows["serve, 8 streams, times 1"] > 1.5
-    assert (
-        rows["serve, 8 streams, first token, p50"]
-        <= rows["serve, 8 streams, first token, p95"]
-        < 10_000
-    )
