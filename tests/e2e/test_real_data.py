@@ -208,12 +208,15 @@ def test_processes_share_one_fetch_and_one_growing_corpus(
     recipe = tmp_path / "base.toml"
     without = ('extends = "spark"', *(f'{stage} = "none"' for stage in LATER))
     recipe.write_text("\n".join(without))
-    pairs = zip(words[::2], words[1::2], strict=True)
+    key, kept = "", list[str]()
+    for word in words:
+        key = word if word.startswith("--") else key
+        kept += [] if key.split(".")[0].strip("-") in LATER else [word]
     common = [
-        *(word for pair in pairs if pair[0].split(".")[0].strip("-") not in LATER for word in pair),
+        *kept,
         *("--data.source", CORPORA[1], "--data.shards", "12", "--base.steps", "12"),
     ]
-    shown = chatling("run", str(recipe), *common, "--run", "two", processes=2)
+    shown = chatling("run", str(recipe), *common, "--name", "two", processes=2)
     assert (
         "8 of 12 shards of text are ready; the others are written while the training runs." in shown
     )
@@ -222,7 +225,7 @@ def test_processes_share_one_fetch_and_one_growing_corpus(
         for path, n in mirror.downloads().items()
         if path.startswith("shard_") and path != "shard_00003.parquet"
     } == {1}
-    chatling("run", str(recipe), *common, "--run", "one")
+    chatling("run", str(recipe), *common, "--name", "one")
     rows = [
         [
             json.loads(line)["loss"]
