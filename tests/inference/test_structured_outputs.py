@@ -17,6 +17,7 @@ import torch
 
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Completion, Engine, Request, SamplingParams
+from chatling.inference.grammar import NARROWER
 from chatling.inference.request import RequestState
 from chatling.inference.structured_outputs import MAX_SCHEMA, StructuredOutputsParams
 from chatling.model.gpt import GPT
@@ -24,6 +25,18 @@ from chatling.tokenizer.bpe import Tokenizer
 
 PROMPT = (1, 2, 3)
 # a random model fills its answer with blanks; what is asked here does not depend on how many
+FORMATS = (
+    "date",
+    "time",
+    "date-time",
+    "duration",
+    "email",
+    "hostname",
+    "ipv4",
+    "ipv6",
+    "uuid",
+    "uri",
+)
 FEW_BLANKS = ((ord(" "), -4.0), (ord("\n"), -4.0))
 ANY_OBJECT = StructuredOutputsParams(json_object=True)
 PERSON = {
@@ -67,7 +80,7 @@ def schema_of(random: Random, depth: int = 0) -> dict[str, Any]:
             "type": "string",
             "pattern": random.choice(["^[a-c]{2,5}$", "^(ä|日)+x$", "^a|b$"]),
         },
-        lambda: {"type": "string", "format": random.choice(["date", "uuid", "ipv4"])},
+        lambda: {"type": "string", "format": random.choice(FORMATS)},
         lambda: {"enum": random.sample(["the", "äöü", '"\\\n', 3, -1.5, None, True, [1], {}], 3)},
         lambda: {"const": random.choice(["END", 17, {"a": [1, "the"]}])},
         lambda: {"anyOf": [{"type": "null"}, {"const": "an"}, {"type": "boolean"}]},
@@ -168,6 +181,20 @@ def check(engine: Engine, count: int, seed: int) -> tuple[int, int]:
                 stopped += 1
                 validate(schema, answer.text)
     return stopped, possible
+
+
+SIXES = ((ord("6"), 2.0), (ord('"'), 2.0), *FEW_BLANKS)
+
+
+@pytest.mark.parametrize("name", NARROWER)
+def test_formats_are_what_validators_take(engine: Engine, name: str) -> None:
+    """No leap second, say."""
+    schema = {"type": ["string", "null"], "format": name, "maxLength": 60}
+    answers = engine.generate([following(schema, seed, logit_bias=SIXES) for seed in range(24)])
+    whole = [answer.text for answer in answers if answer.finish_reason == "stop"]
+    assert len(whole) > 5
+    for text in whole:
+        validate(schema, text)
 
 
 def test_answers_follow_their_schema_and_neighbors_keep_their_bits(engine: Engine) -> None:
