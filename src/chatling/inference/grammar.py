@@ -21,12 +21,18 @@ OPTIONS: Any = {
 }
 LEXER_STATES = 50_000  # some 2 kB each
 SECONDS, MEMORY = 2, 1 << 30  # of the program
-# What validators refuse and llguidance's formats allow: leap seconds, fractions of them beyond
-# microseconds, names before the @ of more than 64 characters, and hyphens in a row, which announce
-# an encoding in a host's name.
+# What validators refuse and llguidance's formats allow: leap days of most years (and those of a
+# year 00 with them), leap seconds, fractions of seconds beyond millionths, names before the @ of
+# more than 64 characters, and hyphens in a row, which announce an encoding in a host's name.
+DAY = (
+    r"^(.{4}-((0[13-9]|1[0-2])-..|02-([01]\d|2[0-8]))"
+    r"|..(0[48]|[2468][048]|[13579][26])-02-29)"
+)
+TIME = r"..:..:[0-5]\d(\.\d{1,6})?[^.\d]"
 NARROWER = {
-    "time": r"^.{6}[0-5]\d(\.\d{1,6})?[^.\d]",
-    "date-time": r"^.{17}[0-5]\d(\.\d{1,6})?[^.\d]",
+    "date": DAY,
+    "time": "^" + TIME,
+    "date-time": DAY + "." + TIME,
     "email": "^[^@]{1,64}@[^-]+(-[^-]+)*$",
     "hostname": "^[^-]+(-[^-]+)*$",
 }
