@@ -313,3 +313,39 @@ def test_any_value_is_read_or_refused(value):
 def test_what_is_wrong_with_a_row_is_said_of_its_own_names(row, said):
     with pytest.raises(DataError, match=said):
         parse_conversation(row)
+
+
+def node(parent: str | None, *children: str, **message: object) -> dict[str, object]:
+    return {"id": "x", "message": message or None, "parent": parent, "children": list(children)}
+
+
+def test_the_newest_branch_of_an_exported_tree_is_read():
+    """As ChatGPT exports conversations: answers that were made anew stand beside each other."""
+
+    def said_by(role: str, *texts: object) -> dict[str, object]:
+        return {
+            "author": {"role": role},
+            "content": {"content_type": "text", "parts": list(texts)},
+            "metadata": {"is_visually_hidden_from_conversation": texts == ("hidden",)},
+        }
+
+    tree = {
+        "c": node("b", **said_by("assistant", "An old answer.")),
+        "b": node("s", "c", "d", **said_by("user", "Who?")),
+        "r": node(None, "s"),
+        "s": node("r", "b", **said_by("system", "")),
+        "d": node("b", "e", **said_by("assistant", "A new", "answer.")),
+        "e": node("d", "f", **said_by("user", "hidden")),
+        "f": node("e", "g", **said_by("user", "More.")),
+        "g": node("f", **said_by("assistant", "No.")),
+    }
+    expected = Conversation.of("Who?", "A new\nanswer.", "More.", "No.")
+    assert parse_conversation({"title": "t", "mapping": tree, "current_node": "g"}) == expected
+    for odd in (["b"], [{}], {}, 3):  # a circle ends, too
+        tree["g"]["children"] = odd
+        assert parse_conversation({"mapping": tree}) == expected
+    tree["r"]["parent"] = []
+    assert parse_conversation({"mapping": tree}) == expected
+    tree["d"] |= {"message": said_by("assistant", {"asset_pointer": "file"})}
+    with pytest.raises(DataError, match=r"a turn is .*asset_pointer.*, not a role and a text"):
+        parse_conversation({"mapping": tree})

@@ -184,6 +184,7 @@ def test_a_mixture_reads_csv_and_parquet_too(tmp_path):
         ({"foo": Q, "bar": A}, "bar"),
         ({"question": Q, "reasoning": TALE * 2, "answer": A}, "reasoning"),
         ({"question": Q, "choices": ["a tall one", "b"], "answer": 1}, "choices"),
+        ({"question": Q, "options": ["Rome", "Oslo"], "answer": "B"}, "options"),
         (
             {
                 "meta_instruction": "You are a kind assistant.",

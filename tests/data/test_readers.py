@@ -409,3 +409,23 @@ def test_what_is_not_there_is_said(tmp_path):
     (tmp_path / "a.docx").write_text("x")
     with pytest.raises(DataError, match="kind that is not known"):
         find_files(tmp_path / "a.docx")
+
+
+@pytest.mark.parametrize("kind", ["txt", "csv"])
+@pytest.mark.parametrize(
+    ("sentence", "written", "named"),
+    [
+        ("Größe und Äpfel für alle Mädchen. ", "cp1252", "cp1252"),
+        ("Où est l'été, garçon? ", "latin-1", "cp1252"),
+        ("Dzień dobry, proszę o kawę z mlekiem. ", "cp1250", "cp1252"),
+        ("从前有一个人住在山里。", "gb18030", "gb18030"),
+    ],
+)
+def test_an_encoding_is_proposed_that_fits_the_letters(kind, sentence, written, named, tmp_path):
+    """Two Latin letters would be one ideograph of UTF-16."""
+    path = tmp_path / f"a.{kind}"
+    path.write_bytes((f"text\n{sentence * 40}\n").encode(written))
+    with pytest.raises(
+        DataError, match=f"encoding it was read in.*for example --encoding {named};"
+    ):
+        read(path, RowErrors(allow_bad=float("inf")))

@@ -29,6 +29,7 @@ from chatling.data.names import (
 from chatling.errors import DataError
 from chatling.messages import Conversation, Message, Role, kind_of, read_message, shown
 
+NODE = {"message", "parent", "children"}  # what one of a tree of messages has
 MEANT_FOR_TURNS = (("role", "content"), ("from", "value"))  # in a column of whatever name
 
 
@@ -152,7 +153,7 @@ def read_turns(value: Any) -> list[Message]:
     """
     turns = _decoded(value)
     if isinstance(turns, Mapping):
-        turns = [turns]
+        turns = _branch(turns) if _is_tree(turns) else [turns]
     if not isinstance(turns, list | tuple) or not turns:
         raise DataError(f"it is no conversation: {shown(value)} is no list of turns")
     if all(isinstance(turn, str) for turn in turns):
@@ -259,6 +260,8 @@ def are_turns(value: Any, known: bool = False) -> bool:
     hardly be anything else.
     """
     turns = _decoded(value)
+    if _is_tree(turns):
+        return True
     if not isinstance(turns, list | tuple) or not turns:
         return False
     first = turns[0]
@@ -274,6 +277,36 @@ def are_turns(value: Any, known: bool = False) -> bool:
     return known and (
         _is_pair(first) or (len(turns) > 1 and all(isinstance(turn, str) for turn in turns))
     )
+
+
+def _is_tree(value: Any) -> bool:
+    """Whether a value holds messages by name, each with those that answer it: ChatGPT's export."""
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(node, Mapping) and node.keys() >= NODE for node in value.values())
+    )
+
+
+def _branch(tree: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The turns of a tree from its root along the newest answers, without those that nobody saw."""
+    turns, left = [], set(tree)
+    at: Any = next((key for key, node in tree.items() if str(node["parent"]) not in tree), None)
+    while isinstance(at, str) and at in left:
+        left.remove(at)
+        message, answers = tree[at]["message"], tree[at]["children"]
+        if isinstance(message, Mapping):
+            author, content, more = (message.get(k) for k in ("author", "content", "metadata"))
+            role = author.get("role") if isinstance(author, Mapping) else author
+            parts = content.get("parts") if isinstance(content, Mapping) else content
+            texts: list[Any] = parts if isinstance(parts, list) else [parts]
+            hidden = isinstance(more, Mapping) and more.get("is_visually_hidden_from_conversation")
+            if not all(isinstance(text, str) for text in texts):
+                raise DataError(f"a turn is {shown(content)}, not a role and a text")
+            if not hidden and "".join(texts).strip():
+                turns.append({"role": role, "content": "\n".join(texts)})
+        at = answers[-1] if isinstance(answers, list) and answers else None
+    return turns
 
 
 def may_be_turns(value: Any, name: str) -> bool:

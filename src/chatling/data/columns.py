@@ -266,7 +266,8 @@ def _prose_beside(
     """
     everything, found = "\n".join(taken), {}
     for name, value in row.items():
-        texts = [] if name in used else [text for text in texts_in(value) if is_prose(text)]
+        all_of = () if name in used else texts_in(value)
+        texts = [text for text in all_of if is_prose(text) or plain(name) in CHOICES]
         if texts:
             repeats = all(text.strip() in everything for text in texts) or all(
                 text.strip() in "\n".join(texts) for text in taken

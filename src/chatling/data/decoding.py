@@ -17,6 +17,8 @@ PACKED = {".gz": "gzip", ".zst": "zstd"}
 CHUNK_CHARACTERS = 1 << 20
 UNREADABLE_SHARE = 0.01  # of a file's characters; above, its encoding is another
 UNREADABLE = "\ufffd\0"  # what bytes of another encoding become; no text holds NUL
+PRINTABLE = b"\t\n\r" + bytes(range(32, 127))  # of ASCII
+LATIN = 0.75  # share of them above which text is in Latin letters
 # UTF-32 before UTF-16, whose mark its own begins with
 BYTE_ORDER_MARKS = {
     codecs.BOM_UTF8: "utf-8",
@@ -123,8 +125,9 @@ def _as_utf8(file: Path, stream: io.BufferedReader, encoding: str) -> Iterator[b
         tolerated = UNREADABLE_SHARE * characters
         if unreadable > (tolerated if ended else max(100, tolerated)):
             likely = likely_encoding(head)
+            usual = "cp1252" if ascii_share(head) > LATIN else "gb18030"
             hint = (
-                "Name its encoding, for example --encoding gb18030; if it is not text, take it"
+                f"Name its encoding, for example --encoding {usual}; if it is not text, take it"
                 " away."
             )
             if likely not in (None, encoding):
@@ -142,6 +145,11 @@ def is_unreadable(text: str) -> bool:
     return any(sign in text for sign in UNREADABLE)
 
 
+def ascii_share(data: bytes) -> float:
+    """Of some bytes, how many are letters, digits, signs or blanks of ASCII."""
+    return sum(map(data.count, PRINTABLE)) / max(1, len(data))
+
+
 def likely_encoding(data: bytes) -> str | None:
     """UTF-16 or UTF-32, told by which bytes are zero, or by ideographs, which have none; None where
     nothing tells.
@@ -154,6 +162,8 @@ def likely_encoding(data: bytes) -> str | None:
     even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
     if max(even, odd) > 4 * min(even, odd):
         return "utf-16-le" if odd > even else "utf-16-be"
+    if ascii_share(data) > LATIN:  # two of its letters would be an ideograph
+        return None
     for name in ("utf-16-le", "utf-16-be"):
         text = data.decode(name, "replace")
         # the gap is where kana of shift_jis would lie
