@@ -40,6 +40,7 @@ PLACEHOLDERS = {
     "TEXT": "text",
     "KEY": "key",
     "PORT": "1",
+    "HOST:PORT": "host:1",
     "N": "1",
     "X": "1",
     "OWNER/NAME": "owner/name",

@@ -20,6 +20,11 @@ _COMMANDS = (
         "train: the whole pipeline, or what is left of it",
     ),
     Command(
+        "launch",
+        "launch RECIPE [--processes N] [--nodes N --node-rank N --rendezvous HOST:PORT] …",
+        "train with several processes, which start again when one is lost",
+    ),
+    Command(
         "plan",
         "plan RECIPE [--machine NAME] [--nodes N] [--price X] [--table.field value …]",
         "what a recipe comes to: parameters, memory, time; nothing is run",

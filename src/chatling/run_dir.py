@@ -183,6 +183,7 @@ class RunFolder:
         self.data = path / "data"  # token shards made from the corpora: `<stage>-<split>/`
         self.feedback = path / "feedback"  # what people thought of its answers
         self.report = path / "report"  # `report.md`, `report.html` and `figures/`
+        self.stopped = path / ".stopped"  # that its launcher was asked to stop it
 
     @staticmethod
     def open(name: str | os.PathLike[str]) -> RunFolder:

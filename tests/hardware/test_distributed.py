@@ -52,7 +52,7 @@ def test_the_death_of_a_peer_is_one_sentence(tmp_path: Path) -> None:
     ]
     (said, error), (other, _) = (process.communicate(timeout=120) for process in processes)
     assert (said, other) == ("fault: broken 1\n", "fault: broken 0\n")
-    assert processes[0].returncode == 1
+    assert processes[0].returncode == 76
     ours = [line for line in error.splitlines() if line.startswith("chatling:")]
     assert len(ours) == 1
     assert "Another process of this run died" in ours[0]

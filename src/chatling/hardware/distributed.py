@@ -4,18 +4,27 @@ needs.
 
 import contextlib
 import datetime
+import faulthandler
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from chatling.errors import RunError
+from chatling.errors import Interrupted, MachineError, RunError
 
+LOST = 76  # exit code of who lost a peer or its device: with new processes the run may go on
+# what a launcher of ours sets: that it is there, and a step's longest wait, in seconds
+LAUNCHED, STEP_TIMEOUT = "CHATLING_LAUNCHED", "CHATLING_STEP_TIMEOUT"
+STEP_SECONDS = 600.0
+# waiting for the first process, which may tokenize, measure or evaluate
+PATIENCE = datetime.timedelta(hours=12)
+FLIGHT = "flight"  # the run's folder of what each process did last, if one did not answer
 CLOSED = (
     "connection closed",
     "connection reset",
@@ -31,6 +40,14 @@ CLOSED = (
 class PeerDied(RunError):
     """Another process of the run is gone, so that this one cannot continue."""
 
+    exit_code = LOST
+
+
+class DeviceFailed(MachineError):
+    """The GPU gave up, so that this process cannot continue."""
+
+    exit_code = LOST
+
 
 @contextmanager
 def peer_errors() -> Iterator[None]:
@@ -39,8 +56,21 @@ def peer_errors() -> Iterator[None]:
     """
     try:
         yield
+    except torch.AcceleratorError as error:
+        raise DeviceFailed(
+            f"The GPU failed ({str(error).splitlines()[0]}).",
+            "Start the run again with the same command; it resumes. If it fails again, `chatling"
+            " doctor` looks at the GPU.",
+        ) from error
     except RuntimeError as error:
         text = str(error).lower()
+        if "timed out" in text or "timeout" in text:
+            record_flight()
+            raise PeerDied(
+                "Another process of this run did not answer in time; it hangs, or its machine does"
+                " not answer.",
+                "Start the run again with the same command; it resumes.",
+            ) from error
         if not isinstance(error, dist.DistError) and not any(sign in text for sign in CLOSED):
             raise
         what = (
@@ -50,14 +80,33 @@ def peer_errors() -> Iterator[None]:
         raise PeerDied(what, "Start the run again with the same command; it resumes.") from error
 
 
+def record_flight() -> None:
+    """Write where this process stands, and its last collectives, into the folder that the launcher
+    named. NCCL writes its own.
+    """
+    path = os.environ.get("TORCH_FR_DUMP_TEMP_FILE")
+    if path is None:
+        return
+    own = Path(f"{path}{launched_rank()}")
+    with contextlib.suppress(OSError):
+        own.parent.mkdir(parents=True, exist_ok=True)
+        with open(f"{own}.txt", "w") as file:
+            faulthandler.dump_traceback(file)
+        own.with_suffix(".json").write_text(dist.distributed_c10d._dump_fr_trace_json())
+
+
 @dataclass(frozen=True)
 class DistContext:
     """This process among its peers. A world of one needs no process group, and every operation is
     the identity.
+
+    Tensors go through `steps`, a group that does not wait long; plain data through the group of
+    all, which waits for what the first process does alone.
     """
 
     rank: int = 0
     size: int = 1
+    steps: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -81,7 +130,7 @@ class DistContext:
         """All-reduce in place."""
         if self.size > 1:
             with peer_errors():
-                dist.all_reduce(tensor)
+                dist.all_reduce(tensor, group=self.steps)
         return tensor
 
     def all_reduce_scalars(self, values: list[float], device: torch.device) -> list[float]:
@@ -101,7 +150,7 @@ class DistContext:
             return tensor
         chunk = tensor.new_empty(tensor.shape[0] // self.size, *tensor.shape[1:])
         with peer_errors():
-            dist.reduce_scatter_tensor(chunk, tensor.contiguous())
+            dist.reduce_scatter_tensor(chunk, tensor.contiguous(), group=self.steps)
         return chunk
 
     def all_gather(self, chunk: Tensor) -> Tensor:
@@ -110,7 +159,7 @@ class DistContext:
             return chunk
         full = chunk.new_empty(chunk.shape[0] * self.size, *chunk.shape[1:])
         with peer_errors():
-            dist.all_gather_into_tensor(full, chunk.contiguous())
+            dist.all_gather_into_tensor(full, chunk.contiguous(), group=self.steps)
         return full
 
     def gather(self, value: Any) -> list[Any]:
@@ -143,7 +192,7 @@ def main_process_first(world: DistContext) -> Iterator[None]:
     except BaseException as error:
         failure = error
     try:
-        told = world.broadcast_object(str(failure) if failure else None)
+        told = world.broadcast_object(failure and (isinstance(failure, Interrupted), str(failure)))
     except PeerDied:
         # which may be why the others are gone, or not: ours is the one that we can tell of
         if failure is not None:
@@ -152,7 +201,8 @@ def main_process_first(world: DistContext) -> Iterator[None]:
     if failure is not None:
         raise failure
     if told is not None:
-        raise RunError(told)
+        interrupted, why = told
+        raise (Interrupted if interrupted else RunError)(why)
 
 
 def widest_float(device: torch.device) -> torch.dtype:
@@ -173,21 +223,42 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def local_size() -> int:
+    """How many processes share this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", launched_size()))
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[DistContext]:
-    """Join the launcher's process group (NCCL on CUDA, else gloo) and leave it in the end."""
+    """Join the launcher's process group (for tensors NCCL on CUDA, else gloo) and leave it in the
+    end.
+    """
     if launched_size() == 1:
         yield DistContext()
         return
-    backend = "nccl" if device.type == "cuda" else "gloo"
     # NCCL wants to know which one
     own = torch.device("cuda", local_rank()) if device.type == "cuda" else None
+    wait = datetime.timedelta(seconds=float(os.environ.get(STEP_TIMEOUT, STEP_SECONDS)))
     with peer_errors():
-        dist.init_process_group(backend, timeout=datetime.timedelta(hours=2), device_id=own)
+        dist.init_process_group("gloo", timeout=PATIENCE)
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        steps = dist.new_group(backend=backend, timeout=wait, device_id=own)
     try:
         # a GPU's collectives tell of a peer's death later, wherever their results are waited for
         with peer_errors():
-            yield DistContext(launched_rank(), launched_size())
+            yield DistContext(launched_rank(), launched_size(), steps)
     finally:
         with contextlib.suppress(RuntimeError):  # there may be nobody left to part from
             dist.destroy_process_group()
+
+
+@contextmanager
+def marked_stop(marker: Path) -> Iterator[None]:
+    """Tell the launcher of a stop before the others notice that this process is gone."""
+    try:
+        yield
+    except Interrupted:
+        if os.environ.get(LAUNCHED):
+            with contextlib.suppress(OSError):
+                marker.touch()
+        raise

@@ -32,7 +32,7 @@ def open_device(rank: int = 0, device: str | None = None) -> Device:
         if rank >= count:
             raise MachineError(
                 f"Process {rank + 1} of this machine finds no GPU for itself: there are {count}.",
-                f"Start at most {count} processes on it (torchrun --nproc-per-node {count}).",
+                f"Start at most {count} processes on it (--processes {count}).",
             )
         torch.cuda.set_device(rank)
         limit_shared_memory(rank)

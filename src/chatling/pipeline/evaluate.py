@@ -24,6 +24,7 @@ from chatling.evals.config import FULL, EvalConfig
 from chatling.evals.core import evaluate_core, write_core
 from chatling.evals.core_bundle import fetch_bundle, read_bundle
 from chatling.evals.tokenizer import evaluate_tokenizer, evaluation_texts
+from chatling.hardware.distributed import local_size
 from chatling.inference.engine import Engine
 from chatling.model.config import ModelConfig, flops_per_token
 from chatling.model.gpt import GPT
@@ -176,7 +177,7 @@ def _model(job: Job, stage: str) -> GPT:
     """As it was trained: on the run's device, in its dtype."""
     execution = RuntimeConfig.from_dict(job.execution)
     if execution.device == "cpu":
-        torch.set_num_threads(max(1, execution.threads // job.world.size))
+        torch.set_num_threads(max(1, execution.threads // local_size()))
     return load_model(
         job.folder.model(stage),
         device=execution.device,

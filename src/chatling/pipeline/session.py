@@ -10,7 +10,13 @@ import torch
 
 from chatling.config.recipe import Recipe
 from chatling.hardware.determinism import prepare_determinism
-from chatling.hardware.distributed import launched_rank, launched_size, local_rank, process_group
+from chatling.hardware.distributed import (
+    launched_rank,
+    launched_size,
+    local_rank,
+    marked_stop,
+    process_group,
+)
 from chatling.hardware.doctor import CHECKS, WITHOUT_GPU, diagnose
 from chatling.hardware.gather import gather
 from chatling.hardware.gpu import open_device
@@ -43,7 +49,7 @@ def run_recipe(
     begun, words = time.monotonic(), split_command(notify) if notify is not None else None
     folder = RunFolder(find_run(name or recipe.name))
     asked = None if recipe.machine.device == "auto" else recipe.machine.device
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack, marked_stop(folder.stopped):
         device = functools.cache(lambda: torch.device(open_device(local_rank(), asked)))
         join = functools.cache(lambda: stack.enter_context(process_group(device())))
         if recipe.origin is not None:

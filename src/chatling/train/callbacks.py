@@ -21,6 +21,7 @@ from chatling.evals.samples import (
     sample_answers,
     sample_texts,
 )
+from chatling.hardware.distributed import main_process_first
 from chatling.inference.engine import Engine
 from chatling.inference.model_runner import in_dtype
 from chatling.model.gpt import GPT
@@ -50,8 +51,9 @@ class LiveEvals:
             with torch.random.fork_rng([device] if device.type == "cuda" else []):
                 eval_model = in_dtype(self._model, self._context.execution.torch_dtype)
                 eval_model.set_kernel("sdpa")
-                if self._context.world.is_main:
-                    self._sample(eval_model, step)
+                with main_process_first(self._context.world):  # the others wait as long as it takes
+                    if self._context.world.is_main:
+                        self._sample(eval_model, step)
                 if self._core_is_due(step):
                     found = self._core(eval_model, step)
         except Exception as error:

@@ -14,7 +14,7 @@ from chatling.config.stages import LaterStageConfig
 from chatling.data.streaming import open_shards
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
-from chatling.hardware.distributed import DistContext
+from chatling.hardware.distributed import DistContext, local_size
 from chatling.model.adapter import AdaptedGPT
 from chatling.model.attention import select_flash
 from chatling.model.config import ModelConfig
@@ -94,7 +94,7 @@ def build(
     """
     execution = context.execution
     if execution.device == "cpu":
-        torch.set_num_threads(max(1, execution.threads // context.world.size))
+        torch.set_num_threads(max(1, execution.threads // local_size()))
     select_flash(execution.kernel)
     model = make(config, compute_dtype=execution.torch_dtype, kernel=execution.kernel)
     model.initialize(torch.Generator().manual_seed(context.seed))
