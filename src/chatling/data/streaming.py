@@ -9,6 +9,7 @@ training waits for it.
     failure.json    why it stopped, if it did
 """
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,12 +18,19 @@ from typing import Any
 import numpy as np
 
 from chatling.data.corpus import HubFiles
-from chatling.data.shard_files import CORPUS, ShardList, content_fault, damaged, map_shard
+from chatling.data.shard_files import CORPUS, META, ShardList, content_fault, damaged, map_shard
 from chatling.data.shard_writer import text_shards, write_first_shards, write_token_shards
 from chatling.data.subprocesses import start
 from chatling.data.token_shards import TokenShards
 from chatling.errors import ChatlingError, DataError
-from chatling.run_dir import is_locked, read_json, waiting_lock, write_json
+from chatling.run_dir import (
+    MANIFEST,
+    is_locked,
+    read_json,
+    read_manifest,
+    waiting_lock,
+    write_json,
+)
 from chatling.tokenizer.bpe import Tokenizer
 
 PLAN, FAILURE, WRITING = "plan.json", "failure.json", ".writing"
@@ -88,6 +96,37 @@ def open_shards(folder: Path, checksums: bool = True) -> TokenShards:
     """
     growing = (folder / PLAN).exists() and not (folder / CORPUS).exists()
     return GrowingShards(folder, checksums) if growing else TokenShards.open(folder, checksums)
+
+
+def shards_mark(folder: Path) -> tuple[str, str | None]:
+    """What a corpus is made of, and once it is finished, what is in it."""
+    finished = (folder / CORPUS).exists()
+    inputs = repr(_field(folder / (CORPUS if finished else PLAN), "fingerprints"))
+    if not finished:
+        return inputs, None
+    contents = (
+        (path.parent.name, name, listed.sha256)
+        for path in sorted(folder.glob(f"*/{MANIFEST}"))
+        for name, listed in sorted(read_manifest(path.parent).items())
+        if name != META
+    )
+    return inputs, hashlib.sha256(repr(list(contents)).encode()).hexdigest()
+
+
+def compare_marks(marks: Sequence[tuple[str, str | None]], folder: Path) -> None:
+    """Raises DataError when a corpus that each node made for itself is not the same on all. By what
+    is in it, or while one is still being written, by what it is made of.
+    """
+    finished = all(contents is not None for _, contents in marks)
+    compared = [contents if finished else inputs for inputs, contents in marks]
+    odd = next((rank for rank, mark in enumerate(compared) if mark != compared[0]), None)
+    if odd is not None:
+        raise DataError(
+            f"data/{folder.name} of process {odd} is not that of process 0: they would train on"
+            " different data.",
+            "Give every node the same text and the same version of chatling, or remove that folder"
+            " where it is wrong.",
+        )
 
 
 def grow_token_shards(

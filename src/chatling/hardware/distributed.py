@@ -107,17 +107,25 @@ class DistContext:
     rank: int = 0
     size: int = 1
     steps: dist.ProcessGroup | None = None
+    # which rank looks after the files that this one sees; where there are several disks, all who do
+    leader: int = 0
+    leaders: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
     @property
+    def leads(self) -> bool:
+        """Whether this process looks after the files on its disk."""
+        return self.rank == self.leader
+
+    @property
     def checks_files(self) -> bool:
         """Whether this process looks after its machine's files for the others there, so that
         nothing is hashed eight times.
         """
-        return self.size == 1 or local_rank() == 0
+        return self.size == 1 or local_rank() == 0 or self.leads
 
     def first_fault(self, find: Callable[[], str | None]) -> str | None:
         """What `find` finds wrong, asked once on each machine; every rank calls it and gets the
@@ -181,10 +189,14 @@ class DistContext:
         return box[0]
 
 
+# that it was interrupted, and what it says
+Told = tuple[bool, str] | None
+
+
 @contextmanager
-def main_process_first(world: DistContext) -> Iterator[None]:
-    """What fails on the first process fails on all, instead of leaving the others to wait. The body
-    works on the first one only.
+def together(tell: Callable[[Told], Told]) -> Iterator[None]:
+    """What fails on one process fails on all, instead of leaving the others to wait. `tell` is a
+    collective that makes one of what each tells.
     """
     failure: BaseException | None = None
     try:
@@ -192,7 +204,7 @@ def main_process_first(world: DistContext) -> Iterator[None]:
     except BaseException as error:
         failure = error
     try:
-        told = world.broadcast_object(failure and (isinstance(failure, Interrupted), str(failure)))
+        told = tell((isinstance(failure, Interrupted), str(failure)) if failure else None)
     except PeerDied:
         # which may be why the others are gone, or not: ours is the one that we can tell of
         if failure is not None:
@@ -203,6 +215,13 @@ def main_process_first(world: DistContext) -> Iterator[None]:
     if told is not None:
         interrupted, why = told
         raise (Interrupted if interrupted else RunError)(why)
+
+
+@contextmanager
+def main_process_first(world: DistContext) -> Iterator[None]:
+    """What fails on the first process fails on all. The body works on the first one only."""
+    with together(world.broadcast_object):
+        yield
 
 
 def widest_float(device: torch.device) -> torch.dtype:

@@ -24,6 +24,7 @@ from chatling.hardware.device_errors import (
     memory_errors,
 )
 from chatling.hardware.distributed import DistContext, main_process_first
+from chatling.hardware.homes import check_follows, each_home_first, find_homes, share
 from chatling.run_dir import (
     STATE,
     RunFolder,
@@ -116,6 +117,7 @@ def run(
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(signals_as_interrupted())
+        world = find_homes(world, folder.path)
         state: dict[str, Any] = {"stages": {}, "execution": {}}
         steps: list[Step] = []
         with main_process_first(world):
@@ -129,6 +131,10 @@ def run(
                 _check_space(folder, still_to_write(folder, steps, disk or {}))
                 with disk_errors(folder.path):
                     write_atomic(folder.path / "recipe.toml", to_toml(recipe))
+        with each_home_first(world):
+            if world.leads and not world.is_main:
+                stack.enter_context(folder.lock())
+                check_follows(folder.path / STATE)
         # Only names and statuses travel: the stages themselves hold functions.
         decided = world.broadcast_object(
             [(step.stage.name, step.fingerprint, step.status, step.fault) for step in steps]
@@ -140,6 +146,7 @@ def run(
             step = Step(by_name[name], mark, status, fault)
             if status == DONE and fault is None:
                 progress.message(f"{name}: done before, skipped")
+                share(world, *(folder.path / name for name in step.stage.outputs))
                 continue
             state = world.broadcast_object(state)
             _run_stage(
@@ -205,13 +212,14 @@ def _run_stage(
     begun = time.monotonic()
     progress.activity(name)
     try:
-        with main_process_first(world):
-            if world.is_main:
+        with each_home_first(world):
+            if world.is_main or (world.leads and step.stage.every_rank):
                 step.stage.prepare(job)
                 if not step.stage.every_rank:
                     step.stage.work(job)
         if step.stage.every_rank:
             _work(step.stage, job, state)
+        share(world, *(folder.path / name for name in step.stage.outputs))
         entry |= {"status": DONE, "finished": _now()}
     except BaseException as error:
         entry["status"] = (

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from chatling.errors import DataError
 from chatling.hardware.distributed import DistContext, main_process_first
+from chatling.hardware.homes import forget, share
 from chatling.model.adapter import AdaptedGPT
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
@@ -96,6 +97,7 @@ class Checkpoints:
         """
         for step in reversed(self.world.broadcast_object(self.steps())):
             folder = self.path(step)
+            share(self.world, folder)
             check = functools.partial(manifest_fault, folder, required=CHECKPOINT_FILES)
             fault = self.world.first_fault(check)
             if fault is None:
@@ -113,6 +115,7 @@ class Checkpoints:
                         f"{folder / LOOP} is not the loop state of step {step}.",
                         f"Delete {folder}; the one before is used.",
                     )
+                forget(self.world, folder)
                 return loop
             say(f"Checkpoint {folder} is damaged ({fault}); trying the one before it.")
         return None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chatling.config.recipe import Recipe
 from chatling.config.stages import LaterStageConfig
-from chatling.data.streaming import open_shards
+from chatling.data.streaming import compare_marks, open_shards, shards_mark
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 from chatling.hardware.distributed import DistContext, local_size
@@ -75,6 +75,8 @@ class Context:
 
         if (found := self.world.first_fault(fault)) is not None:
             raise DataError(found)
+        if self.world.leaders is not None:
+            compare_marks(self.world.gather(shards_mark(folder)), folder)
         return opened[0] if opened else open_shards(folder, checksums=False)
 
 

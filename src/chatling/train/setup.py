@@ -161,12 +161,15 @@ def core_bundle(job: Job) -> Path | None:
     is none, which is reported.
     """
     config, found = job.recipe.eval, None
-    if config is not None and config.core is not None and job.world.is_main:
+    if config is not None and config.core is not None and job.world.leads:
         with left_out(job, "CORE"):
             fetcher = functools.partial(open_fetcher, job.recipe, job.progress.message)
             found = str(open_bundle(config.core, job.folder, job.recipe.seed, fetcher))
-    found = job.world.broadcast_object(found)
-    return None if found is None else Path(found)
+    of_all = job.world.gather(found)
+    there = [of_all[leader] for leader in set(job.world.gather(job.world.leader))]
+    if job.world.is_main and found is not None and None in there:
+        job.progress.message("CORE is left out: another node cannot have it.")
+    return None if None in there else Path(of_all[job.world.leader])
 
 
 @contextmanager

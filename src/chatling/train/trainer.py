@@ -151,11 +151,20 @@ class Trainer:
         self.tracker = Tracker(
             name, run.name, self.name, run / "tracker" / self.name, self.progress.message
         )
-        self.guard = NonFiniteGuard(self.folder / "guard.json")
+        self.guard = self._open_guard()
         self.device = next(self.model.parameters()).device
         self.wide = widest_float(self.device)
         self.position = TrainState()
         self.fits = False  # whether the micro-batches of a step have had memory
+
+    def _open_guard(self) -> NonFiniteGuard:
+        """As the first process has it, whose disk may be the only one that does."""
+        with main_process_first(self.world):
+            guard = NonFiniteGuard(self.folder / "guard.json")
+        guard.excluded, guard.rollbacks = self.world.broadcast_object(
+            (guard.excluded, guard.rollbacks)
+        )
+        return guard
 
     def fit(self) -> TrainState:
         """Train to the schedule's end, from the newest whole checkpoint or from the model as it is.
