@@ -92,7 +92,7 @@ def record_flight() -> None:
         own.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{own}.txt", "w") as file:
             faulthandler.dump_traceback(file)
-        own.with_suffix(".json").write_text(dist.distributed_c10d._dump_fr_trace_json())
+        Path(f"{own}.json").write_bytes(torch._C._distributed_c10d._dump_fr_trace_json())
 
 
 @dataclass(frozen=True)

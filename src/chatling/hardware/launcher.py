@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from torch.distributed import DistError
 from torch.distributed.elastic.agent.server.api import (
     RunResult,
     WorkerGroup,
@@ -163,15 +164,23 @@ def launch(
     except Interrupted:
         meeting.end(STOPPED)
         raise
+    except (DistError, RuntimeError) as error:
+        if not meeting.many:
+            raise
+        raise RunError(
+            f"The meeting on node 0 is lost ({str(error).splitlines()[0][:200]}).",
+            "Start the same command again on all nodes; the run resumes.",
+        ) from error
     finally:
-        meeting.shutdown()
+        with contextlib.suppress(DistError, RuntimeError):
+            meeting.shutdown()
     if agent.ended == STOPPED:
         raise Interrupted("The run was stopped.", RESUME)
     if agent.ended is not None:
-        error = RunError(f"{_story(result)}.", "What it said stands above.")
+        fault = RunError(f"{_story(result)}.", "What it said stands above.")
         codes = [failure.exitcode for failure in result.failures.values()]
-        error.exit_code = next((code for code in codes if code in FAULTS), 1)
-        raise error
+        fault.exit_code = next((code for code in codes if code in FAULTS), 1)
+        raise fault
 
 
 def _environment(given: Launch, run: Path) -> dict[str, str]:
