@@ -92,7 +92,8 @@ def record_flight() -> None:
         own.parent.mkdir(parents=True, exist_ok=True)
         with open(f"{own}.txt", "w") as file:
             faulthandler.dump_traceback(file)
-        Path(f"{own}.json").write_bytes(torch._C._distributed_c10d._dump_fr_trace_json())
+        recorder: Any = torch._C._distributed_c10d  # whose types do not tell of it
+        Path(f"{own}.json").write_bytes(recorder._dump_fr_trace_json())
 
 
 @dataclass(frozen=True)
