@@ -4,13 +4,14 @@ each.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,18 +43,31 @@ kernel = "plain"
 dtype = "float32"
 threads = 1
 """
+Launched = Callable[..., subprocess.Popen[str]]
 MINUTES = 900.0  # of a busy machine
 
 
-def launched(home: Path, recipe: Path, *words: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "CHATLING_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "chatling", "launch", str(recipe), *words],
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+@pytest.fixture
+def launched() -> Iterator[Launched]:
+    """Start `chatling launch RECIPE WORD…` with a home; what still runs in the end is stopped."""
+    running = []
+
+    def start(home: Path, recipe: Path, *words: str) -> subprocess.Popen[str]:
+        environment = {**os.environ, "CHATLING_HOME": str(home), "OMP_NUM_THREADS": "1"}
+        running.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "chatling", "launch", str(recipe), *words],
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+            )
+        )
+        return running[-1]
+
+    yield start
+    for process in running:
+        process.terminate()
 
 
 def until(true: Callable[[], bool], *processes: subprocess.Popen[str]) -> None:
@@ -73,13 +87,16 @@ def steps(home: Path, name: str) -> int:
 def process(launcher: subprocess.Popen[str], rank: int) -> int:
     """The worker of that rank; 0 while there is none."""
     for child in Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split():
-        if f"RANK={rank}\0".encode() in b"\0" + Path(f"/proc/{child}/environ").read_bytes():
-            return int(child)
+        with contextlib.suppress(OSError):  # it has ended by now
+            if f"\0RANK={rank}\0".encode() in Path(f"/proc/{child}/environ").read_bytes():
+                return int(child)
     return 0
 
 
 @pytest.mark.slow
-def test_a_run_survives_a_kill_and_a_hang_and_stops_when_asked(tmp_path: Path) -> None:
+def test_a_run_survives_a_kill_and_a_hang_and_stops_when_asked(
+    launched: Launched, tmp_path: Path
+) -> None:
     recipe = tmp_path / "one.toml"
     recipe.write_text(RECIPE.format(name="one", steps=4000))
     words = ("--processes", "2", "--timeout", "30")
@@ -106,7 +123,7 @@ def test_a_run_survives_a_kill_and_a_hang_and_stops_when_asked(tmp_path: Path) -
 
 
 @pytest.mark.slow
-def test_two_nodes_need_no_disk_that_both_see(tmp_path: Path) -> None:
+def test_two_nodes_need_no_disk_that_both_see(launched: Launched, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = f"127.0.0.1:{free.getsockname()[1]}"
