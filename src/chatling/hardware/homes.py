@@ -60,7 +60,7 @@ def each_home_first(world: DistContext) -> Iterator[None]:
 
 
 def check_follows(state: Path) -> None:
-    """Raises RunError where a disk that is to follow another one has led a run: it has its state."""
+    """Raises RunError where a disk that is to follow another one has the state of a run."""
     if state.exists():
         raise RunError(
             f"{state.parent} on {socket.gethostname()} holds the state of a run, and another node"
