@@ -40,6 +40,7 @@ PLACEHOLDERS = {
     "TEXT": "text",
     "KEY": "key",
     "PORT": "1",
+    "HOST": "host",
     "HOST:PORT": "host:1",
     "N": "1",
     "X": "1",
@@ -142,7 +143,7 @@ PARSERS = tuple(name for name in COMMANDS if name != "data") + tuple(
     f"data {action}" for action in _ACTIONS
 )
 TABLES = tuple(field.name for field in dataclasses.fields(Recipe))
-WITH_FIELDS = ("run", "plan", "data fetch")  # take any field of a recipe as an option
+WITH_FIELDS = ("run", "launch", "plan", "data fetch")  # take any field of a recipe as an option
 
 
 @functools.cache

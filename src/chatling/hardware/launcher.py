@@ -116,7 +116,7 @@ class RunAgent(LocalElasticAgent):
                 os.kill(process, number)
 
     def _why(self, stopped: bool, result: RunResult) -> str | None:
-        """Why the run is over; None where it goes on with new processes."""
+        """Why the run is over; None where new processes continue it."""
         if stopped:
             return STOPPED
         if (told := self._meeting.ended(NEWS if self._meeting.many else 0.0)) is not None:
