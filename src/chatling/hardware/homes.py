@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -121,7 +122,8 @@ def _send(world: DistContext, path: Path, size: int, *, write: bool) -> None:
             piece = torch.empty(min(PIECE, size - begin), dtype=torch.uint8)
             if world.is_main:
                 assert file is not None
-                file.readinto(memoryview(piece.numpy()))  # type: ignore[attr-defined]
+                source: Any = file  # a reader and a writer have no type in common
+                source.readinto(piece.numpy())
             with peer_errors():
                 dist.broadcast(piece, src=0, group=world.leaders)
             if write:
