@@ -2,8 +2,10 @@
 """Three made-up worlds for `chatling grow`, and how well what is grown of them answers.
 
 `python tests/e2e/grown_worlds.py [--seed N] [--minutes N] [WORLD…]` grows an assistant of each in
-`CHATLING_HOME` and prints a table. A world that was grown before is only asked again. Nothing here
-uses the language packs: names, frames and synonyms are the test's own.
+`CHATLING_HOME`, writes its answers to `worlds/<run>.answers.jsonl` there and prints a table. A
+world that was grown before is only asked again. `--conversations N` trains on so many, whatever the
+machine does in these minutes. Nothing here uses the language packs: names, frames and synonyms
+are the test's own.
 """
 
 from __future__ import annotations
@@ -227,16 +229,19 @@ def main() -> None:
     parser.add_argument("worlds", nargs="*", choices=[*WORLDS, []], default=[])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", default="10")
+    parser.add_argument("--conversations", type=int)
     given = parser.parse_args()
     table = []
     for name in given.worlds or WORLDS:
         world, run = WORLDS[name](Random(f"{name} {given.seed}")), f"{name}-{given.seed}"
-        rates = grown(world, run, given.minutes, given.seed)
+        rates = grown(world, run, given.minutes, given.seed, given.conversations)
         table += [(run, kind, f"{right / asked:.1%}", str(asked)) for kind, (right, asked) in rates]
     print("\n".join("  ".join(row) for row in table))
 
 
-def grown(world: World, run: str, minutes: str, seed: int) -> list[tuple[str, tuple[int, int]]]:
+def grown(
+    world: World, run: str, minutes: str, seed: int, conversations: int | None
+) -> list[tuple[str, tuple[int, int]]]:
     """(kind, (right, asked)) of an assistant grown of the world's files."""
     from chatling.cli import main as chatling
     from chatling.llm import LLM
@@ -246,17 +251,26 @@ def grown(world: World, run: str, minutes: str, seed: int) -> list[tuple[str, tu
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in world.files.items():
         (folder / name).write_text(text, encoding="utf-8")
+    record = home() / "data" / run / "grow.json"
+    if conversations and not record.exists():
+        record.parent.mkdir(parents=True, exist_ok=True)
+        sizes = {"minutes": float(minutes), "origin": None, "conversations": conversations}
+        record.write_text(json.dumps(sizes))
     words = ["grow", str(folder), "--name", NAME, "--run", run, "--minutes", minutes, "--no-chat"]
     if code := chatling(words):
         raise SystemExit(code)
-    model, rates = LLM(run), defaultdict[str, list[int]](lambda: [0, 0])
+    model, rates, rows = LLM(run), defaultdict[str, list[int]](lambda: [0, 0]), list[object]()
     for kind, turns, key in questions(world, Random(seed)):
         talk: list[dict[str, object]] = []
         for turn in turns:
             answer = model.chat([*talk, {"role": "user", "content": turn}])
             talk += [{"role": "user", "content": turn}, model.message(answer)]
-        rates[kind][0] += key.lower() in answer.text.lower()
+        right = key.lower() in answer.text.lower()
+        rows.append((kind, right, turns, answer.text, key))
+        rates[kind][0] += right
         rates[kind][1] += 1
+    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (home() / "worlds" / f"{run}.answers.jsonl").write_text("".join(lines), encoding="utf-8")
     return [(kind, (right, asked)) for kind, (right, asked) in rates.items()]
 
 

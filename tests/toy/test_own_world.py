@@ -1,5 +1,6 @@
 """A user's facts as conversations: what stays the same in every wording, and what is never said."""
 
+from functools import cache
 from itertools import islice
 from random import Random
 
@@ -9,7 +10,14 @@ from hypothesis import strategies as st
 
 from chatling.data.facts import Fact, thing
 from chatling.toy.own_world import OwnWorld
-from chatling.toy.packs import LANGUAGES, UnknownNames, guess_language, load_pack, own_words
+from chatling.toy.packs import (
+    LANGUAGES,
+    UnknownNames,
+    guess_language,
+    load_pack,
+    own_names,
+    own_words,
+)
 from chatling.toy.rephrase import content, rephrase
 
 QUESTIONS = {
@@ -24,6 +32,7 @@ THINGS = [
 ]
 
 
+@cache
 def world(code: str) -> OwnWorld:
     first = Fact(QUESTIONS[code], "Yes.")
     later = Fact("Why?", "So.", before=(first.question, first.answer))
@@ -73,7 +82,7 @@ def test_what_is_unknown_is_answered_honestly(code: str, seed: int, side: bool) 
     question, reply = made.unknown(Random(seed), side)
     assert made.pack.is_unknown(reply)
     told = [fact.question for fact in made.facts] + [fact.subject for fact in made.facts]
-    assert own_words([question]) - own_words(told)
+    assert own_names([question]) - own_names(told)
 
 
 def test_names_for_tests_are_not_trained_on() -> None:
@@ -90,15 +99,15 @@ def test_every_fact_comes_up_equally_often(code: str) -> None:
     made = world(code)
     talks = list(islice(made.conversations(1, 256), 600))
     answers = [m.text for talk in talks for m in talk.messages[1::2]]
-    counts = [answers.count(made.answer(fact)) for fact in made.facts if fact.kind != "thing"]
+    counts = [answers.count(made.words.answer(fact)) for fact in made.facts if fact.kind != "thing"]
     assert min(counts) > 30
     assert talks == list(islice(made.conversations(1, 256), 600))
 
 
 def test_an_answer_to_a_thing_names_it() -> None:
     made = world("en")
-    assert made.answer(THINGS[0]) == "The instrument of Mara Lindt is flute."
-    asked = {made.ask(THINGS[0], Random(seed)) for seed in range(200)}
+    assert made.words.answer(THINGS[0]) == "The instrument of Mara Lindt is flute."
+    asked = {made.words.ask(THINGS[0], Random(seed)) for seed in range(200)}
     assert len(asked) > 60
 
 

@@ -18,6 +18,7 @@ from chatling.errors import DataError, MachineError, RunError
 from chatling.run_dir import STAGES, RunFolder, home, latest_runs
 
 if TYPE_CHECKING:
+    from chatling.data.passages import PassageIndex
     from chatling.inference.async_engine import AsyncEngine
 
 PORT = 8421
@@ -78,6 +79,12 @@ def run(command: Command, words: list[str]) -> None:
         action="store_true",
         help="write messages and answers into the access log, too",
     )
+    parser.add_argument(
+        "--documents",
+        metavar="FOLDER",
+        help="search these files for each question, put what is found before it where the model's"
+        " context has room, and show it as sources",
+    )
     parser.add_argument("--open", action="store_true", help="open the page in the browser")
     for field in fields(Limits):
         about = f"{field.metadata['help']} ({field.default:,})"
@@ -92,6 +99,7 @@ def run(command: Command, words: list[str]) -> None:
     limits = Limits(**{field.name: getattr(given, f"max_{field.name}") for field in fields(Limits)})
     key = read_key(given.api_key)
     first = _first(given.run, given.stage)
+    documents = None if given.documents is None else _documents(given.documents, first)
 
     import logging
 
@@ -153,6 +161,7 @@ def run(command: Command, words: list[str]) -> None:
         origins=given.cors,
         local_only=local and key is None,
         log_text=given.log_text,
+        documents=documents,
         stages=REGISTRY,
     )
     address = f"http://{'localhost' if local else given.host}:{port}"
@@ -201,6 +210,28 @@ def read_key(given: str | None) -> str | None:
             "Use letters, digits and signs of ASCII.",
         )
     return key
+
+
+def _documents(given: str, first: tuple[RunFolder, str] | None) -> PassageIndex:
+    """The documents' index, with what has changed since it was last used. Says what it holds, and
+    whether the default model can read much of it.
+    """
+    from chatling.data.passages import ROOM, PassageIndex, index_place
+    from chatling.train.checkpoint import model_shape
+
+    path = Path(given).expanduser().resolve()
+    index = PassageIndex(path, index_place(path, home() / "documents"))
+    files, count = index.refresh()
+    print(f"{count:,} passages of {files:,} files are searched for each question: {path}")
+    if first is not None:
+        folder, stage = first
+        context = model_shape(folder.model(stage)).context
+        if context < ROOM:
+            print(
+                f"{folder.name}/{stage} reads {context} tokens at a time: few passages or none"
+                f" go before a question. A model that reads {ROOM} or more has room for them."
+            )
+    return index
 
 
 def _first(name: str | None, stage: str | None) -> tuple[RunFolder, str] | None:

@@ -48,7 +48,7 @@ CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
 WORLDS = {"en": POCKET, "zh": POCKET_ZH}  # the built-in world of a language
 WORLD_SHARE = 0.25  # of the conversations
 LEAST, MOST = 2_000, 400_000  # conversations
-BASE_STEPS, SFT_SHARE = 100, 0.08
+BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.08, 1_600  # steps; conversations
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
 TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
@@ -196,7 +196,7 @@ def write_data(wish: Wish, seen: Understood, count: int, seed: int = 1) -> None:
 
 def _fact_row(fact: Fact, world: OwnWorld) -> dict[str, object]:
     asked = fact.question or ": ".join(filter(None, (fact.subject, fact.attribute)))
-    return {"before": fact.before, "asked": asked, "answer": world.answer(fact)}
+    return {"before": fact.before, "asked": asked, "answer": world.words.answer(fact)}
 
 
 def _write_lines(path: Path, rows: Sequence[object]) -> None:
@@ -305,7 +305,7 @@ packed = false
 batch_conversations = 32
 pad_to_multiple_of = {context}
 learning_rate_fraction = 0.02
-mixture = [{{task = {talks}, count = {int(SFT_SHARE * count)}}}]
+mixture = [{{task = {talks}, count = {min(SFT_MOST, int(SFT_SHARE * count))}}}]
 {tail}"""
 
 
@@ -380,6 +380,9 @@ def _fitting(wish: Wish, seen: Understood) -> int:
         recipe = settle(recipe, RunFolder(find_run(wish.run_name)), lambda line: None)
     outline = plan(recipe, survey=check(recipe).survey)
     took = {each.name: each.total for each in timetable(outline, Throughput.measured(detect()))}
-    each = sum(took.pop(name, 0.0) for name in ("mid", "sft")) / LEAST
+    sft = took.pop("sft")
+    each = took.pop("mid", sft) / LEAST  # an origin has SFT alone, for all of them
+    if wish.origin is None:
+        took["sft"] = sft * SFT_MOST / (SFT_SHARE * LEAST)
     left = 60 * wish.minutes * SLACK - sum(took.values())
     return max(LEAST, min(MOST, int(left / each)))

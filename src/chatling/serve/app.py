@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
+from chatling.data.passages import PassageIndex
 from chatling.errors import ChatlingError, nearest
 from chatling.serve import api_page, examples, feedback, openai, runs_api, static
 from chatling.serve.completion import Service
@@ -36,19 +37,21 @@ def create_app(
     origins: Sequence[str] = (),
     local_only: bool = False,
     log_text: bool = False,
+    documents: PassageIndex | None = None,
     stages: Sequence[Stage] = (),
 ) -> FastAPI:
     """The server. `key` asks for a bearer key, `origins` may call it from their web pages,
     `local_only` refuses other hosts' names.
 
-    `log_text` writes messages and answers into the access log. `stages` are those of the pipeline,
-    in order, whose charts the dashboard draws.
+    `log_text` writes messages and answers into the access log. `documents` are searched for
+    passages that stand before questions. `stages` are those of the pipeline, in order, whose charts
+    the dashboard draws.
     """
     metrics = Metrics(models)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.service = Service(models, limits, metrics, log_text)
+        app.state.service = Service(models, limits, metrics, log_text, documents)
         warming = asyncio.ensure_future(_warm(models))
         yield
         warming.cancel()

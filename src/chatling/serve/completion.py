@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from chatling.data.passages import Passage, PassageIndex
 from chatling.errors import ChatlingError
 from chatling.inference.async_engine import EventBridge, QueueFull, ResponseStream, Ticket
 from chatling.inference.detokenizer import Chunk, TokenLogprob, joined
@@ -38,6 +39,7 @@ class Service:
     limits: Limits
     metrics: Metrics
     log_text: bool = False
+    documents: PassageIndex | None = None
     bridge: EventBridge = field(default_factory=EventBridge)
     answers: AnswerMemory = field(default_factory=AnswerMemory)
     compiling: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -111,6 +113,7 @@ class CompletionJob:
         self.prompts: list[list[int]] = []
         self.created = int(time.time())
         self.dropped = 0
+        self.sources: Sequence[Passage] = ()
         self.place: Place | None = None  # in a conversation
 
     async def open(

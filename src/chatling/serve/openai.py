@@ -10,6 +10,8 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.types import Receive, Scope, Send
 
+from chatling.data.passages import Passage
+from chatling.messages import Conversation
 from chatling.serve import protocol, responses
 from chatling.serve.completion import (
     ChatFormat,
@@ -18,7 +20,9 @@ from chatling.serve.completion import (
     PlainFormat,
     Read,
     RequestOptions,
+    Service,
 )
+from chatling.serve.documents import sources, with_passages
 from chatling.serve.errors import ApiError, Limits, too_many
 from chatling.serve.model_manager import Loaded
 from chatling.tokenizer.chat_template import fit, render_prompt
@@ -67,17 +71,30 @@ async def chat(body: protocol.ChatRequest, request: Request) -> Response:
     if job.service.log_text:
         job.facts["messages"] = conversation.to_dict()["messages"]
 
+    found = await _passages(job.service, body, conversation)
+
     def read(model: Loaded) -> list[list[int]]:
         kept = conversation
+        room = model.context - min(body.max_new_tokens or model.context, model.context // 4)
         if body.truncation == "auto":
-            room = model.context - min(body.max_new_tokens or model.context, model.context // 4)
             kept, job.dropped = fit(model.tokenizer, conversation, room)
+        kept, job.sources = with_passages(model.tokenizer, kept, found, room)
         return [render_prompt(model.tokenizer, kept, continues=True)]
 
     options = RequestOptions(body.max_new_tokens, body.top_logprobs or 0)
     return await _answer(
         job, ChatFormat(logprobs=bool(body.logprobs)), request, body, options, characters, read
     )
+
+
+async def _passages(
+    service: Service, body: protocol.ChatRequest, conversation: Conversation
+) -> list[Passage]:
+    """What the server's documents say about the last question, where they are to be read."""
+    last = conversation.messages[-1]
+    if service.documents is None or body.documents is False or last.role != "user":
+        return []
+    return await asyncio.to_thread(service.documents.search, last.text)
 
 
 @router.post("/completions", response_model=responses.Completion, responses=STREAMS)
@@ -142,17 +159,20 @@ async def _events(job: CompletionJob, form: Format, usage: bool) -> AsyncIterato
     head: dict[str, Any] = job.head(form.chunk) | ({"usage": None} if usage else {})
     if job.dropped:
         head["dropped_messages"] = job.dropped
-    before = json.dumps(head, ensure_ascii=False)[:-1] + ', "choices": ['  # the same in every chunk
+    before = json.dumps(head, ensure_ascii=False)[:-1]  # the same in every chunk
 
-    def chunks(choices: list[dict[str, Any]]) -> bytes:
+    def chunks(choices: list[dict[str, Any]], more: dict[str, Any] | None = None) -> bytes:
+        begin = json.dumps(head | more, ensure_ascii=False)[:-1] if more else before
         return b"".join(
-            format_sse_event(data_str=f"{before}{json.dumps(choice, ensure_ascii=False)}]}}")
+            format_sse_event(
+                data_str=f'{begin}, "choices": [{json.dumps(choice, ensure_ascii=False)}]}}'
+            )
             for choice in choices
         )
 
     try:
         if opening := form.opening(job):
-            yield chunks(opening)
+            yield chunks(opening, sources(job.sources))
         async for batch in job.batches():
             if deltas := [
                 delta for choice, fresh in batch for delta in form.deltas(job, choice, fresh)
@@ -198,7 +218,7 @@ async def _answer(
             "choices": [form.whole(job, choice) for choice in job.choices]
         }
         extra = {"dropped_messages": job.dropped} if job.dropped else {}
-        return JSONResponse(content | extra | {"usage": job.usage()})
+        return JSONResponse(content | extra | sources(job.sources) | {"usage": job.usage()})
     finally:
         await job.close()
 

@@ -295,6 +295,10 @@ class ChatRequest(SamplingFields):
     truncation: Literal["auto", "disabled"] | None = Field(
         None, description="auto leaves out the oldest turns where they do not fit."
     )
+    documents: bool | None = Field(
+        None,
+        description="false answers without the documents of `chatling serve --documents FOLDER`.",
+    )
 
     @property
     def max_new_tokens(self) -> int | None:

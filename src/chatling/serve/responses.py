@@ -83,11 +83,19 @@ class Body(BaseModel):
     usage: Usage
 
 
+class Source(BaseModel):
+    file: str
+    text: str
+
+
 class ChatCompletion(Body):
     object: Literal["chat.completion"]
     choices: list[ChatChoice]
     dropped_messages: int | None = Field(
         None, description="How many of the oldest messages `truncation` left out."
+    )
+    sources: list[Source] | None = Field(
+        None, description="The passages of the server's documents that stood before the question."
     )
 
 

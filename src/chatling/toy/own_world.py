@@ -10,12 +10,14 @@ from random import Random
 
 from chatling.data.facts import Fact
 from chatling.messages import Conversation
-from chatling.toy.packs import Pack, UnknownNames, own_words
-from chatling.toy.rephrase import MARKS, Word, content, framed, hurried, lowered, rephrase, split
+from chatling.toy.packs import Pack, UnknownNames, held_out_name, near_misses, own_names
+from chatling.toy.rephrase import MARKS, asking, clause, content, framed, hurried, rephrase, split
+from chatling.toy.topics import find_topics
+from chatling.toy.wordings import Wordings
 
 TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
-FACTS, UNKNOWN = 0.62, 0.27
+FACTS, UNKNOWN = 0.6, 0.3
 FOLLOWING = 0.35  # of turns after one about a thing: its other attribute, or another thing
 MOST = 3  # characters of a conversation for each token of the context
 Turn = tuple[str, str, Fact | None]
@@ -40,130 +42,21 @@ class OwnWorld:
 
     def __init__(self, facts: Sequence[Fact], pack: Pack, name: str, also: Sequence[str] = ()):
         """`also` are other texts that the assistant learns from: what they name is known."""
-        self.pack, self.name = pack, name
-        self.facts = tuple(facts)
-        known = own_words([text for fact in facts for text in _texts(fact)] + list(also) + [name])
-        self._unknown = (
-            {side: UnknownNames(pack, known, side) for side in (False, True)}
-            if pack.unknown
-            else {}
-        )
-        self._asked = [fact for fact in facts if fact.question]
-        self._keys = Counter(content(fact.question, pack) for fact in self._asked)
-        self._rare = Counter(word for key in self._keys for word in key)
-        self._told: dict[str, dict[str, Fact]] = defaultdict(dict)
+        self.pack, self.name, self.facts = pack, name, tuple(facts)
+        self.words = Wordings(facts, pack)
         self._having: dict[str, list[Fact]] = defaultdict(list)
         for fact in facts:
             if fact.kind == "thing":
-                self._told[fact.subject][fact.attribute] = fact
                 self._having[fact.attribute].append(fact)
-
-    # ---- a fact ----
-
-    def answer(self, fact: Fact) -> str:
-        if fact.kind != "thing":
-            return fact.answer
-        text = self.pack.things["answer"].format(
-            a=self._attribute(fact.attribute),
-            s=lowered(fact.subject, self.pack),
-            v=fact.answer.rstrip(MARKS) or fact.answer,
-        )
-        return text[:1].upper() + text[1:]
-
-    def ask(self, fact: Fact, rng: Random, held_out: bool = False) -> str:
-        """One of the many wordings of a fact's question."""
-        if fact.question:
-            bare = self._keys[content(fact.question, self.pack)] == 1
-            return rephrase(fact.question, self.pack, rng, held_out, bare)
-        if fact.kind == "sentence":
-            return self._in_words(self._some_words(fact, rng), rng, held_out)
-        if fact.kind != "thing":
-            frame = rng.choice(self.pack.notes.get(fact.kind, ("{x}",)))
-            return rephrase(frame.format(x=fact.subject), self.pack, rng, held_out)
-        return self._about(self._called(fact.subject, rng), fact.attribute, rng, held_out)
-
-    def _about(self, subject: str, attribute: str, rng: Random, held_out: bool) -> str:
-        if rng.random() < 0.2:
-            words = [subject, self._attribute(attribute)]
-            rng.shuffle(words)
-            return self._in_words(words, rng, held_out, cut=0.0)
-        frames = self.pack.things["held_out" if held_out else "training"]
-        text = rng.choice(frames).format(s=subject, a=self._attribute(attribute))
-        text = text[:1].upper() + text[1:]
-        if rng.random() < 0.25:
-            return rephrase(text, self.pack, rng, held_out)
-        return hurried(text, self.pack, rng)
-
-    def _some_words(self, fact: Fact, rng: Random) -> list[str]:
-        """Some content words of a sentence in order, or all words of a part of it, which no other
-        sentence has together where there are such.
-        """
-        words, chosen = self._sentences[fact.answer], list[Word]()
-        inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
-        for _ in range(6):
-            places = sorted(rng.sample(inside, min(len(inside), rng.choice((2, 2, 3, 3, 4)))))
-            whole = rng.random() < 0.35
-            chosen = (
-                list(words[places[0] : places[-1] + 1]) if whole else [words[i] for i in places]
-            )
-            key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
-            if sum(key <= found for found in self._sentence_words) == 1:
-                break
-        return [piece.text for piece in chosen]
-
-    def _in_words(
-        self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.35
-    ) -> str:
-        """A question of content words; of some of them the ending is `cut`, as another form of the
-        word would have it.
-        """
-        words = [
-            word[:-1] if len(word) > 3 and word[-1] in "snetd" and rng.random() < cut else word
-            for word in words
-        ]
-        if self.pack.words and rng.random() < 0.7:
-            words.insert(0, rng.choice(self.pack.words["question"]))
-        joined = self.pack.joiner.join(words)
-        if rng.random() < 0.3:
-            return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
-        return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
-
-    @cached_property
-    def _sentences(self) -> dict[str, tuple[Word, ...]]:
-        """The words of each sentence."""
-        found = {f.answer: split(f.answer, self.pack) for f in self.facts if f.kind == "sentence"}
-        return {
-            text: words
-            if any(piece.kind == "content" for piece in words)
-            else (Word(text, "content"),)
-            for text, words in found.items()
-        }
-
-    @cached_property
-    def _sentence_words(self) -> list[frozenset[str]]:
-        return [
-            frozenset(piece.text.lower() for piece in words if piece.kind == "content")
-            for words in self._sentences.values()
-        ]
-
-    def _attribute(self, name: str) -> str:
-        return name.lower() if self.pack.code == "en" and not name.isupper() else name
-
-    def _called(self, subject: str, rng: Random) -> str:
-        """A thing's name, or one word of it that no other thing has."""
-        first, _, rest = subject.partition(" ")
-        if rest and first.lower() in self.pack.words.get("function", ()):
-            subject = rest if rng.random() < 0.5 else f"{first.lower()} {rest}"
-        alone = self._short_names.get(subject, ())
-        return rng.choice(alone) if alone and rng.random() < 0.3 else subject
-
-    @cached_property
-    def _short_names(self) -> dict[str, list[str]]:
-        uses = Counter(word for subject in self._told for word in set(subject.split()))
-        return {
-            subject: [w for w in subject.split() if uses[w] == 1 and w[:1].isupper() and len(w) > 2]
-            for subject in self._told
-            if " " in subject
+        alone = [fact.question for fact in self.words.asked if not fact.before]
+        self._rare = Counter(word for key in {content(q, pack) for q in alone} for word in key)
+        self._topics = find_topics(alone, pack) if pack.unknown else {}
+        subjects = [*self.words.things, *(topic.name for topic in self._topics.values())]
+        self._names = tuple(dict.fromkeys(subjects))
+        known = own_names([*(text for fact in facts for text in _texts(fact)), *also, name])
+        near = near_misses(self._names, pack) if pack.unknown else ()
+        self._unknown = {
+            side: UnknownNames(pack, known, side, near) for side in (False, True) if pack.unknown
         }
 
     # ---- what nobody told ----
@@ -171,14 +64,19 @@ class OwnWorld:
     def unknown(self, rng: Random, held_out: bool = False) -> tuple[str, str]:
         """A question that the facts do not answer, and the honest answer."""
         makers: list[tuple[Callable[[Random, bool], str], int]] = [(self._generic, 3)]
-        if self._told:
-            makers += [(self._unknown_thing, 5), (self._untold, 2)]
-        if self._asked:
+        if self.words.things:
+            makers.append((self._unknown_thing, 5))
+        if self._names:
+            makers.append((self._untold, 5))
+        if self.words.asked:
             makers.append((self._swapped, 6))
-        if self._sentences:
+        if self.words.sentences:
             makers.append((self._swapped_word, 4))
         make = rng.choices([m for m, _ in makers], [w for _, w in makers])[0]
-        return make(rng, held_out), rng.choice(self.pack.unknown["replies"])
+        return make(rng, held_out), self._reply(rng)
+
+    def _reply(self, rng: Random) -> str:
+        return str(rng.choice(self.pack.unknown["replies"]))
 
     def _generic(self, rng: Random, held_out: bool) -> str:
         names = self._unknown[held_out]
@@ -187,49 +85,88 @@ class OwnWorld:
         return rephrase(frame.format(**slots), self.pack, rng, held_out)
 
     def _unknown_thing(self, rng: Random, held_out: bool) -> str:
-        subject = rng.choice(tuple(self._told))
+        subject = rng.choice(tuple(self.words.things))
         attribute = rng.choice(tuple(self._having))
-        return self._about(self._other_name(subject, rng, held_out), attribute, rng, held_out)
-
-    def _other_name(self, subject: str, rng: Random, held_out: bool) -> str:
-        """A name that no fact has: a person's for one of several capitals, else a thing's."""
-        names = self._unknown[held_out]
-        named = (self.pack.wide and len(subject) <= 4) or subject.istitle()
-        name = names.person(rng) if named and rng.random() < 0.8 else names.thing(rng)
+        name = self._unknown[held_out].any(rng)
         first, _, rest = subject.partition(" ")
-        article = rest and first.lower() in self.pack.words.get("function", ())
-        return f"{first.lower()} {name}" if article and rng.random() < 0.6 else name
+        if rest and first.lower() in self.pack.words["function"] and rng.random() < 0.6:
+            name = f"{first.lower()} {name}"
+        return self.words.about(name, attribute, rng, held_out)
 
     def _untold(self, rng: Random, held_out: bool) -> str:
-        """An attribute of a known thing of which nothing is told."""
-        subject = rng.choice(tuple(self._told))
-        missing = [name for name in self._having if name not in self._told[subject]]
-        attribute = self._unknown[held_out].attribute(rng)
-        if missing and rng.random() < 0.3:
-            attribute = rng.choice(missing)
-        return self._about(self._called(subject, rng), attribute, rng, held_out)
+        """What the facts do not say about a known name, but may about others."""
+        name, luck = rng.choice(self._names), rng.random()
+        called, frames = self.words.called(name, rng), self._never_told[held_out]
+        if luck < 0.45 and frames:
+            text = rng.choice(frames).format(n=called)
+            return rephrase(text, self.pack, rng, held_out)
+        if luck < 0.7 and (missing := self._missing(name)):
+            part = rng.choice(missing)
+            if isinstance(part, tuple):
+                return rephrase(name.join(part), self.pack, rng, held_out)
+            return self.words.about(called, part, rng, held_out)
+        return self.words.about(called, self._unknown[held_out].attribute(rng), rng, held_out)
+
+    def _missing(self, name: str) -> list[str | tuple[str, str]]:
+        """The attributes that other things have, and the patterns in which other names are asked
+        about, but only with words that ask for something else.
+        """
+        told = self.words.things.get(name)
+        if told is not None:
+            return [attribute for attribute in self._having if attribute not in told]
+        asked = self._asking[name]
+        return [pattern for pattern, words in self._patterns.items() if not words & asked]
+
+    @cached_property
+    def _patterns(self) -> dict[tuple[str, str], frozenset[str]]:
+        """The question words of each pattern."""
+        return {
+            topic.pattern: asking(question, self.pack) for question, topic in self._topics.items()
+        }
+
+    @cached_property
+    def _asking(self) -> dict[str, set[str]]:
+        """The words with which each name is asked about."""
+        found = defaultdict[str, set[str]](set)
+        for topic in self._topics.values():
+            found[topic.name] |= self._patterns[topic.pattern]
+        return found
+
+    @cached_property
+    def _never_told(self) -> dict[bool, list[str]]:
+        """Frames that ask what none of the facts speaks of."""
+        texts = [text for fact in self.facts for text in _texts(fact)]
+        told = " ".join(texts).lower() if self.pack.wide else own_names(texts)
+        fresh = [
+            frame
+            for frame in self.pack.unknown["untold"]
+            if not any(word in told for word in content(frame.format(n=""), self.pack))
+        ]
+        return {side: [f for f in fresh if held_out_name(f) == side] for side in (False, True)}
 
     def _swapped(self, rng: Random, held_out: bool) -> str:
-        """A known question with its rarest word, a name if there is one, exchanged."""
-        fact = rng.choice(self._asked)
+        """A known question about another topic; or with its rarest word, a name if there is one,
+        exchanged.
+        """
+        fact, names = rng.choice(self.words.asked), self._unknown[held_out]
+        topic = self._topics.get(fact.question)
+        if topic is not None and rng.random() < 0.8:
+            return rephrase(topic.other(names.any(rng)), self.pack, rng, held_out)
         words = split(fact.question, self.pack)
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
         if not inside:
             return self._generic(rng, held_out)
         weights = [self._weight(words[i].text, i) for i in inside]
-        at = rng.choices(inside, weights)[0]
-        names, old = self._unknown[held_out], words[at].text
-        new = names.person(rng) if rng.random() < 0.5 else names.thing(rng)
-        return rephrase(fact.question.replace(old, new, 1), self.pack, rng, held_out)
+        old = words[rng.choices(inside, weights)[0]].text
+        return rephrase(fact.question.replace(old, names.any(rng), 1), self.pack, rng, held_out)
 
     def _swapped_word(self, rng: Random, held_out: bool) -> str:
         """Words of a sentence with one of them exchanged."""
         fact = rng.choice([fact for fact in self.facts if fact.kind == "sentence"])
-        words, names = self._some_words(fact, rng), self._unknown[held_out]
-        new = names.person(rng) if rng.random() < 0.5 else names.thing(rng)
+        words = self.words.some_words(fact, rng)
         weights = [self._weight(word, 1) for word in words]
-        words[rng.choices(range(len(words)), weights)[0]] = new
-        return self._in_words(words, rng, held_out)
+        words[rng.choices(range(len(words)), weights)[0]] = self._unknown[held_out].any(rng)
+        return self.words.in_words(words, rng, held_out)
 
     def _weight(self, word: str, place: int) -> float:
         """How likely a word is what a question is about: rare, long, and with a capital."""
@@ -239,12 +176,14 @@ class OwnWorld:
     # ---- conversations ----
 
     def small_talk(self, rng: Random, held_out: bool = False) -> tuple[str, str]:
+        """A greeting, a question about who it is, or the like; questions of training in frames."""
         intent = rng.choice(tuple(self.pack.smalltalk.values()))
-        asked = rng.choice(intent["held_out" if held_out else "training"])
-        return (
-            hurried(asked.format(name=self.name), self.pack, rng),
-            intent["answer"].format(name=self.name),
-        )
+        text = rng.choice(intent["held_out" if held_out else "training"]).format(name=self.name)
+        if text.endswith(self.pack.mark) and not held_out and rng.random() < 0.35:
+            words = split(text, self.pack)
+            bare = clause(words, self.pack) if rng.random() < 0.5 else text.rstrip(MARKS)
+            text = framed(bare, self.pack, rng)
+        return hurried(text, self.pack, rng), intent["answer"].format(name=self.name)
 
     def conversations(self, seed: int, context: int) -> Iterator[Conversation]:
         """An endless stream, in which every fact comes up equally often."""
@@ -269,7 +208,7 @@ class OwnWorld:
         if luck < FACTS or not self.pack.unknown:
             fact = waiting.pop()
             if not fact.before:
-                return [(self.ask(fact, rng), self.answer(fact), fact)]
+                return [(self.words.ask(fact, rng), self.words.answer(fact), fact)]
             return self.led_up_to(fact, rng)
         pair = self.unknown(rng) if luck < FACTS + UNKNOWN else self.small_talk(rng)
         return [(*pair, None)]
@@ -282,17 +221,17 @@ class OwnWorld:
 
     def follow_up(self, last: Fact, rng: Random) -> Turn:
         """The same attribute of another thing, or another attribute of the same."""
-        others = [f for f in self._told[last.subject].values() if f is not last]
+        others = [f for f in self.words.things[last.subject].values() if f is not last]
         same = [f for f in self._having[last.attribute] if f is not last]
         if others and (not same or rng.random() < 0.5):
             fact, key = rng.choice(others), "other"
         elif same:
             fact, key = rng.choice(same), "same"
         else:
-            return (self.ask(last, rng), self.answer(last), last)
+            return (self.words.ask(last, rng), self.words.answer(last), last)
         frame = rng.choice(self.pack.things[key])
-        text = frame.format(s=fact.subject, a=self._attribute(fact.attribute))
-        return hurried(text[:1].upper() + text[1:], self.pack, rng), self.answer(fact), fact
+        text = frame.format(s=fact.subject, a=self.words.named(fact.attribute))
+        return hurried(text[:1].upper() + text[1:], self.pack, rng), self.words.answer(fact), fact
 
     # ---- held out ----
 
@@ -302,11 +241,13 @@ class OwnWorld:
         alone = [fact for fact in self.facts if not fact.before]
         chosen = rng.sample(alone, min(most, len(alone)))
         for fact in chosen:
-            question, answer = self.ask(fact, rng, True), self.answer(fact)
+            question, answer = self.words.ask(fact, rng, True), self.words.answer(fact)
             key = fact.answer.rstrip(MARKS) or answer
             found.append(Held("rephrased", Conversation.of(question, answer), key))
             other = rng.choice(alone)
-            talk = Conversation.of(self.ask(other, rng), self.answer(other), question, answer)
+            talk = Conversation.of(
+                self.words.ask(other, rng), self.words.answer(other), question, answer
+            )
             found.append(Held("second turn", talk, key))
         for fact in [fact for fact in self.facts if fact.before][:most]:
             turns = self.led_up_to(fact, rng, True)
@@ -315,9 +256,8 @@ class OwnWorld:
         if self.pack.unknown:
             for _ in chosen:
                 question, reply = self.unknown(rng, True)
-                found.append(
-                    Held("unknown", Conversation.of(question, reply), self.pack.unknown["key"])
-                )
+                key = self.pack.unknown["key"]
+                found.append(Held("unknown", Conversation.of(question, reply), key))
         for intent in self.pack.smalltalk.values():
             key, answer = (intent[each].format(name=self.name) for each in ("key", "answer"))
             for text in intent["held_out"]:

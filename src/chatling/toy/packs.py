@@ -3,7 +3,7 @@ made of a user's own files.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
@@ -14,8 +14,11 @@ from chatling.tasks.tables import load_table
 
 LANGUAGES = ("en", "de", "zh")
 WIDE = re.compile(r"[\u3400-\u9fff]")
+PAIR = re.compile(r"(?=([\u3400-\u9fff]{2}))")
+LATIN = re.compile(r"[a-z0-9]+")
 WORD = re.compile(r"[^\W_]+(?:['’\-.@][^\W_]+)*")
 LETTERS = re.compile(r"[^\W\d_]+")
+NEAR, NEAR_MISSES = 0.35, 800  # how often a name is one of them, and how many there are
 
 # for a language without a pack: questions as they stand, tables without words
 NEUTRAL: Mapping[str, Any] = {
@@ -92,34 +95,61 @@ def held_out_name(name: str) -> bool:
 class UnknownNames:
     """Names, things and attributes of which the user's files say nothing."""
 
-    def __init__(self, pack: Pack, known: Collection[str], held_out: bool = False):
-        """`known` are the words of the files, in lower case."""
+    def __init__(
+        self,
+        pack: Pack,
+        known: Collection[str],
+        held_out: bool = False,
+        near: Sequence[str] = (),
+    ):
+        """`known` are the words of the files, in lower case; `near` are names that are nearly like
+        those of the files.
+        """
+        self._pack, self._known, self._held_out = pack, frozenset(known), held_out
 
         def new(kind: str) -> list[str]:
             return [
                 word
                 for word in pack.unknown[kind]
-                if held_out_name(word) == held_out and not set(pieces(word.lower())) & set(known)
+                if held_out_name(word) == held_out and not self.is_known(word)
             ]
 
-        self._pack, self._known, self._held_out = pack, frozenset(known), held_out
         self._first, self._last, self._things = new("first"), new("last"), new("things")
         self._attributes = new("attributes")
+        self._near = [
+            name for name in near if held_out_name(name) == held_out and not self.is_known(name)
+        ]
+
+    def is_known(self, name: str) -> bool:
+        """Whether one of its words stands in the files, or of a language without blanks all of its
+        pairs of signs do.
+        """
+        words = own_names([name.lower()])
+        found = words & self._known
+        return bool(found) and (found == words or not self._pack.wide)
 
     def person(self, rng: Random) -> str:
         """A first name, a surname, or both; one in three made up."""
         first = self._word(self._first, rng)
         last = self._word(self._last, rng)
         if self._pack.wide:
-            return rng.choice((last + first, last + first, first))
+            name = rng.choice((last + first, last + first, first))
+            return self.made_up(rng) if self.is_known(name) else name
         return rng.choice((first, last, f"{first} {last}", f"{first} {last}"))
 
     def thing(self, rng: Random) -> str:
         word = self._word(self._things, rng)
         return word if word in self._things or self._pack.verb_last else word.lower()
 
+    def any(self, rng: Random) -> str:
+        """A person, a thing, or nearly a name of the files."""
+        if self._near and rng.random() < NEAR:
+            return rng.choice(self._near)
+        return self.person(rng) if rng.random() < 0.5 else self.thing(rng)
+
     def attribute(self, rng: Random) -> str:
-        return rng.choice(self._attributes)
+        """One of the pack's, or a thing in its place, of which there are more."""
+        return rng.choice(self._attributes) if rng.random() < 0.6 else self.thing(rng)
 
     def _word(self, known: list[str], rng: Random) -> str:
         return rng.choice(known) if known and rng.random() < 0.67 else self.made_up(rng)
@@ -132,8 +162,34 @@ class UnknownNames:
                 rng.choice(table["onsets"]) + rng.choice(table["vowels"])
                 for _ in range(rng.choice((1, 2, 2)))
             ) + rng.choice(table["codas"])
-            if held_out_name(word) == self._held_out and word not in self._known and len(word) > 1:
+            if held_out_name(word) == self._held_out and not self.is_known(word):
                 return word.capitalize()
+
+
+def near_misses(names: Sequence[str], pack: Pack) -> list[str]:
+    """Names made of the beginning of one and the end of another, none of them a slip away from a
+    known one.
+    """
+    words = sorted({word for name in names for word in WORD.findall(name) if len(word) > 1})
+    slips = {slip for word in words for slip in _slips(word.lower())}
+    rng, found, part = Random(1), dict[str, None](), 1 if pack.wide else 2
+    for _ in range(4 * NEAR_MISSES if len(words) > 1 else 0):
+        first, last = rng.sample(words, 2)
+        if min(len(first), len(last)) <= part:
+            continue
+        name = first[: rng.randint(part, len(first) - 1)] + last[rng.randint(1, len(last) - part) :]
+        low = name.lower()
+        near = {low} & slips if pack.wide else _slips(low) & slips
+        if not near and len(found) < NEAR_MISSES:
+            found[name] = None
+    return list(found)
+
+
+def _slips(word: str) -> set[str]:
+    """A word, and what is left without one of its signs: two words that are one slip apart share
+    one of these.
+    """
+    return {word, *(word[:i] + word[i + 1 :] for i in range(len(word)))}
 
 
 def pieces(text: str) -> list[str]:
@@ -143,3 +199,13 @@ def pieces(text: str) -> list[str]:
 
 def own_words(texts: Iterable[str]) -> set[str]:
     return {word for text in texts for word in pieces(text.lower())}
+
+
+def own_names(texts: Iterable[str]) -> set[str]:
+    """The words of texts; of one without blanks every two signs that stand side by side."""
+    found = set[str]()
+    for text in texts:
+        wide = WIDE.search(text)
+        found.update(PAIR.findall(text) if wide else ())
+        found.update((LATIN if wide else WORD).findall(text.lower()))
+    return found

@@ -67,6 +67,11 @@ def content(question: str, pack: Pack) -> frozenset[str]:
     return frozenset(p.text.lower() for p in split(question, pack) if p.kind == "content")
 
 
+def asking(question: str, pack: Pack) -> frozenset[str]:
+    """The words by which it asks, in lower case."""
+    return frozenset(p.text.lower() for p in split(question, pack) if p.kind == "question")
+
+
 def rephrase(
     question: str, pack: Pack, rng: Random, held_out: bool = False, bare: bool = True
 ) -> str:

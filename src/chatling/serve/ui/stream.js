@@ -3,7 +3,7 @@
 import { call, ServerError, t } from "./common.js";
 
 // Streams an answer to `request`, a body for `path` (/v1/chat/completions or /v1/completions), into `answer` = {parts, tokens, finish,
-// dropped, stats}, calling `changed` after every change. Raises ServerError, or AbortError when `signal` aborts.
+// dropped, sources, stats}, calling `changed` after every change. Raises ServerError, or AbortError when `signal` aborts.
 export async function stream(path, request, answer, changed, signal) {
   const response = await call(path, { body: { ...request, stream: true, stream_options: { include_usage: true } }, signal });
   let ended = false, first = 0, last = 0, begun = 0, written = 0; // milliseconds; characters of the first event, and in all
@@ -12,6 +12,7 @@ export async function stream(path, request, answer, changed, signal) {
     const chunk = JSON.parse(data);
     if (chunk.error) throw new ServerError(500, chunk.error.message);
     answer.dropped ??= chunk.dropped_messages;
+    answer.sources ??= chunk.sources;
     if (chunk.usage) {
       const { completion_tokens: tokens, prompt_tokens: prompt } = chunk.usage;
       answer.stats = { tokens, prompt, speed: last > first ? (tokens * (1 - begun / written)) / ((last - first) / 1000) : null };

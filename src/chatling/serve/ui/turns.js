@@ -65,16 +65,25 @@ function counts({ tokens, prompt, speed }) {
   return el("span", { class: "stats", title: t("promptCount", { count: prompt.toLocaleString() }), text: shown.filter(Boolean).join(" · ") });
 }
 
+// The passages that the model read before the question.
+function showSources(node, passages) {
+  node.hidden = false;
+  node.append(el("summary", { text: t("sources", { files: [...new Set(passages.map(({ file }) => file))].join(", ") }) }),
+    ...passages.map(({ file, text }, i) => el("p", {}, el("b", { text: `[${i + 1}] ${file}` }), el("br"), text)));
+}
+
 function drawAnswer(turn, answer, column, index, page) {
   const body = el("div", { class: "body" }), note = el("p", { class: "note", hidden: true });
   const actions = el("div", { class: "actions" });
   const written = el("div", { class: "correction", hidden: true });
-  const node = el("div", { class: "answer" }, el("h2", { class: "by", text: answer.model }), body, written, note, actions);
+  const sources = el("details", { class: "sources", hidden: true });
+  const node = el("div", { class: "answer" }, el("h2", { class: "by", text: answer.model }), body, written, sources, note, actions);
   const view = new AnswerView(body);
   const update = () => {
     const final = !page.state.running.has(answer);
     view.show(answer, { probabilities: preferences.probabilities, final, given: answer.continues ? turn.user : undefined });
     node.setAttribute("aria-busy", String(!final));
+    if (answer.sources && sources.hidden) showSources(sources, answer.sources);
     const notes = [answer.dropped && t("dropped", { count: answer.dropped }), answer.finish === "length" && !answer.continues && t("length"),
       answer.finish === "stopped" && t("stopped"), answer.error && t("failed", { message: answer.error }),
       final && !answer.finish && !answer.error && t("interrupted")].filter(Boolean);

@@ -1,0 +1,74 @@
+"""What the questions of a list are about: "Hobel" in "Was kostet Hobel?", where others have another
+name in its place, and "Hobel" stands in other questions, too.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from chatling.toy.packs import Pack
+from chatling.toy.rephrase import split
+
+FEWEST = 3  # different topics of a pattern
+LONGEST = 4  # words of a topic, or of a language without blanks signs and two more
+
+
+@dataclass(frozen=True)
+class Topic:
+    """What a question is about, and what stands around it."""
+
+    name: str
+    pattern: tuple[str, str]
+
+    def other(self, name: str) -> str:
+        """The question about something else."""
+        return name.join(self.pattern)
+
+
+def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
+    """The topic of each question that has one. Of all its parts it is the one that stands in most
+    patterns; of several such the shortest whose pattern has as many topics as the others', about.
+    """
+    parts = {question: list(_parts(question, pack)) for question in dict.fromkeys(questions)}
+    topics = defaultdict[tuple[str, str], set[str]](set)
+    for each in parts.values():
+        for part in each:
+            topics[part.pattern].add(part.name.lower())
+    places = defaultdict[str, int](int)
+    for names in topics.values():
+        if len(names) >= FEWEST:
+            for name in names:
+                places[name] += 1
+    found: dict[str, Topic] = {}
+    for question, each in parts.items():
+        fitting = [part for part in each if len(topics[part.pattern]) >= FEWEST]
+        most = max((places[part.name.lower()] for part in fitting), default=0)
+        fitting = [part for part in fitting if places[part.name.lower()] == most]
+        many = max((len(topics[part.pattern]) for part in fitting), default=0)
+        fitting = [part for part in fitting if 2 * len(topics[part.pattern]) >= many]
+        if fitting:
+            found[question] = min(fitting, key=lambda part: len(part.name))
+    return found
+
+
+def _parts(question: str, pack: Pack) -> Iterator[Topic]:
+    """Every part that may be a topic: some content, and something that asks beside it."""
+    units = list(_units(question, pack))
+    for i, (start, _, _) in enumerate(units):
+        for j in range(i + 1, min(i + LONGEST + 2 * pack.wide, len(units)) + 1):
+            kinds = {kind for _, _, kind in units[i:j]}
+            around = {kind for _, _, kind in units[:i] + units[j:]}
+            if "content" in kinds and "question" not in kinds and around - {"function"}:
+                end = units[j - 1][1]
+                yield Topic(question[start:end], (question[:start], question[end:]))
+
+
+def _units(question: str, pack: Pack) -> Iterator[tuple[int, int, str]]:
+    """Start, end and kind of each word; of a language without blanks, each sign of content."""
+    at = 0
+    for word in split(question, pack):
+        whole = word.kind != "content" or not pack.wide
+        for piece in (word.text,) if whole else word.text:
+            at = question.index(piece, at)
+            yield at, at + len(piece), word.kind
+            at += len(piece)

@@ -1,0 +1,136 @@
+"""A user's facts in words: each as a question in many wordings, and its answer."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from functools import cached_property
+from random import Random
+
+from chatling.data.facts import Fact
+from chatling.toy.packs import Pack
+from chatling.toy.rephrase import (
+    MARKS,
+    Word,
+    content,
+    framed,
+    hurried,
+    lowered,
+    rephrase,
+    split,
+)
+
+
+class Wordings:
+    """Facts in a language. `things` are those of tables, by subject and attribute."""
+
+    def __init__(self, facts: Sequence[Fact], pack: Pack):
+        self.pack, self.facts = pack, tuple(facts)
+        self.asked = [fact for fact in facts if fact.question]
+        self._keys = Counter(content(fact.question, pack) for fact in self.asked)
+        self.things: dict[str, dict[str, Fact]] = defaultdict(dict)
+        for fact in facts:
+            if fact.kind == "thing":
+                self.things[fact.subject][fact.attribute] = fact
+
+    def answer(self, fact: Fact) -> str:
+        if fact.kind != "thing":
+            return fact.answer
+        text = self.pack.things["answer"].format(
+            a=self.named(fact.attribute),
+            s=lowered(fact.subject, self.pack),
+            v=fact.answer.rstrip(MARKS) or fact.answer,
+        )
+        return text[:1].upper() + text[1:]
+
+    def ask(self, fact: Fact, rng: Random, held_out: bool = False) -> str:
+        """One of the many wordings of a fact's question."""
+        if fact.question:
+            bare = self._keys[content(fact.question, self.pack)] == 1
+            return rephrase(fact.question, self.pack, rng, held_out, bare)
+        if fact.kind == "sentence":
+            return self.in_words(self.some_words(fact, rng), rng, held_out)
+        if fact.kind != "thing":
+            frame = rng.choice(self.pack.notes.get(fact.kind, ("{x}",)))
+            return rephrase(frame.format(x=fact.subject), self.pack, rng, held_out)
+        return self.about(self.called(fact.subject, rng), fact.attribute, rng, held_out)
+
+    def about(self, subject: str, attribute: str, rng: Random, held_out: bool) -> str:
+        if rng.random() < 0.2:
+            words = [subject, self.named(attribute)]
+            rng.shuffle(words)
+            return self.in_words(words, rng, held_out, cut=0.0)
+        frames = self.pack.things["held_out" if held_out else "training"]
+        text = rng.choice(frames).format(s=subject, a=self.named(attribute))
+        text = text[:1].upper() + text[1:]
+        if rng.random() < 0.25:
+            return rephrase(text, self.pack, rng, held_out)
+        return hurried(text, self.pack, rng)
+
+    def some_words(self, fact: Fact, rng: Random) -> list[str]:
+        """Some content words of a sentence in order, or all words of a part of it, which no other
+        sentence has together where there are such.
+        """
+        words, chosen = self.sentences[fact.answer], list[Word]()
+        inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
+        for _ in range(6):
+            places = sorted(rng.sample(inside, min(len(inside), rng.choice((2, 2, 3, 3, 4)))))
+            whole = rng.random() < 0.35
+            chosen = (
+                list(words[places[0] : places[-1] + 1]) if whole else [words[i] for i in places]
+            )
+            key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
+            if sum(key <= found for found in self._sentence_words) == 1:
+                break
+        return [piece.text for piece in chosen]
+
+    def in_words(self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.35) -> str:
+        """A question of content words; of some of them the ending is `cut`, as another form of the
+        word would have it.
+        """
+        words = [
+            word[:-1] if len(word) > 3 and word[-1] in "snetd" and rng.random() < cut else word
+            for word in words
+        ]
+        if self.pack.words and rng.random() < 0.7:
+            words.insert(0, rng.choice(self.pack.words["question"]))
+        joined = self.pack.joiner.join(words)
+        if rng.random() < 0.3:
+            return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
+        return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
+
+    @cached_property
+    def sentences(self) -> dict[str, tuple[Word, ...]]:
+        """The words of each sentence."""
+        found = {f.answer: split(f.answer, self.pack) for f in self.facts if f.kind == "sentence"}
+        return {
+            text: words
+            if any(piece.kind == "content" for piece in words)
+            else (Word(text, "content"),)
+            for text, words in found.items()
+        }
+
+    @cached_property
+    def _sentence_words(self) -> list[frozenset[str]]:
+        return [
+            frozenset(piece.text.lower() for piece in words if piece.kind == "content")
+            for words in self.sentences.values()
+        ]
+
+    def named(self, name: str) -> str:
+        return name.lower() if self.pack.code == "en" and not name.isupper() else name
+
+    def called(self, subject: str, rng: Random) -> str:
+        """A thing's name, or one word of it that no other thing has."""
+        first, _, rest = subject.partition(" ")
+        if rest and first.lower() in self.pack.words.get("function", ()):
+            subject = rest if rng.random() < 0.5 else f"{first.lower()} {rest}"
+        alone = self._short_names.get(subject, ())
+        return rng.choice(alone) if alone and rng.random() < 0.3 else subject
+
+    @cached_property
+    def _short_names(self) -> dict[str, list[str]]:
+        uses = Counter(word for subject in self.things for word in set(subject.split()))
+        return {
+            subject: [w for w in subject.split() if uses[w] == 1 and w[:1].isupper() and len(w) > 2]
+            for subject in self.things
+            if " " in subject
+        }
