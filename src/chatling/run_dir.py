@@ -39,6 +39,7 @@ __all__ = [
     "MANIFEST",
     "STAGES",
     "STATE",
+    "TEXT_STAGES",
     "RunFolder",
     "building_folder",
     "disk_errors",
@@ -60,7 +61,8 @@ __all__ = [
     "write_json",
     "write_manifest",
 ]
-STAGES = ("base", "mid", "sft", "dpo", "rl")
+STAGES = ("base", "extend", "mid", "sft", "dpo", "rl")
+TEXT_STAGES = STAGES[:2]  # whose models continue texts
 STATE, STATE_COPY = "state.json", "state.copy.json"
 MOST_STATE = 16 << 20  # bytes of state.json
 NAME_LENGTH, NAME_BYTES, PATH_LENGTH = 100, 255, 4096  # of a run's name; file systems count bytes

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.data.loaders import PretrainBatches
-from chatling.data.packing import IGNORE, PackedRows, best_fit
+from chatling.data.packing import IGNORE, LongRows, PackedRows, best_fit
 from chatling.data.shard_writer import write_token_shards
 from chatling.data.shuffle import seeded_order
 from chatling.data.token_shards import TokenShards
@@ -198,3 +198,39 @@ def test_every_token_of_real_text_is_learnt_exactly_once_an_epoch(
     )
     assert np.array_equal(loss_mask[:256], corpus[:256])
     assert corpus.sum() == shards.tokens > 1_000_000
+
+
+@settings(max_examples=60, deadline=None)
+@given(corpora, st.integers(1, 12), st.sampled_from([0.2, 1 / 3, 0.7]))
+def test_long_documents_have_their_share_and_are_whole(numbered, corpus, long_from, share):
+    lengths, row_tokens, block, seed = corpus
+    shards = numbered(lengths)
+    rows = LongRows(
+        shards, row_tokens, shards.tokens, seed, block, long_from=long_from, share=share
+    )
+    document, whole = np.repeat(np.arange(len(lengths)), lengths), 0
+    for row in rows.rows(0):
+        held = row[(row != rows.bos) & (row != IGNORE)]
+        pieces = Counter(document[held].tolist()).items()
+        whole += sum(size for each, size in pieces if size == lengths[each] >= long_from)
+        assert not (np.diff((row == IGNORE).astype(int)) < 0).any()  # padding is at the end only
+    seen = np.concatenate(list(rows.rows(0)))
+    tokens = seen[(seen != rows.bos) & (seen != IGNORE)]
+    assert len(np.unique(tokens)) == len(tokens)  # none twice
+    long = sum(length for length in lengths if long_from <= length <= row_tokens)
+    if block >= len(lengths) and max(lengths) <= row_tokens:
+        # exact but for the one document that would be too much
+        assert whole >= min(long, share * len(tokens)) - max(lengths)
+        if long > share * sum(lengths) or not long:
+            assert len(tokens) == sum(lengths)
+        else:
+            assert abs(long - share * len(tokens)) <= max(lengths)
+
+
+def test_long_rows_are_the_same_from_any_place_and_full(numbered):
+    shards = numbered([3, 30, 5, 17, 2, 9, 25, 4, 8, 31] * 8)
+    rows = LongRows(shards, 32, shards.tokens, 7, long_from=16, share=0.4)
+    whole = list(rows.rows(2))
+    assert all(np.array_equal(a, b) for a, b in zip(whole[3:], rows.rows(2, 3), strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(whole, rows.rows(3), strict=False))
+    assert sum((row == IGNORE).any() for row in whole) <= 1

@@ -1,14 +1,18 @@
 """transformers on what was exported: the same logits, tokens, prompts and answers."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
-from chatling.errors import DataError
+from chatling.config.extend import ExtendConfig
+from chatling.errors import DataError, RecipeError
 from chatling.export import hf
 from chatling.export.formats import export
 from chatling.files import read_json, write_json
+from chatling.model.gpt import GPT
+from chatling.train.extend import extended
 
 from .conftest import TOKENS, answers, prompts
 
@@ -65,6 +69,29 @@ def test_the_config_that_is_written_describes_the_same_model(learned, folder, pr
     assert hf.model_config(read_json(folder / "config.json")) == source.model.config
     assert not list(folder.glob("token_bytes*"))  # vLLM reads every safetensors file
     assert (folder / "modeling_chatling.py").exists() == (preset == "modern")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("scaling", ["theta", "yarn"])
+def test_a_longer_context_travels_along(learned, folder, preset, scaling):
+    """The same logits, which the export itself compares, and the same model when it is read."""
+    source = learned(preset)
+    config = extended(source.model.config, ExtendConfig(context=384, scaling=scaling))
+    longer = GPT(config).eval()
+    longer.load_state_dict(source.model.state_dict())
+    source = replace(source, model=longer)
+    export(source, "hf", folder)
+    found = read_json(folder / "config.json")
+    assert hf.model_config(found) == config
+    assert found["max_position_embeddings"] == 384
+    native = preset == "classic" and scaling == "theta"
+    assert (found["model_type"] == "nanochat") == native
+    if native:
+        assert found["rope_parameters"]["rope_theta"] == config.rope_theta == 80_000.0
+    elif preset == "classic":
+        for name in ("gguf", "mlx", "html"):
+            with pytest.raises(RecipeError, match="no code for YaRN's attention"):
+                export(source, name, folder / name)
 
 
 CHANGED = {

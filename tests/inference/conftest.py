@@ -33,6 +33,9 @@ def make_model(tokenizer: Tokenizer) -> Callable[..., GPT]:
         context: int = 128,
         scale: float = 1.0,
     ) -> GPT:
+        """`yarn` is a modern model whose full layers see four times as far as they did."""
+        longer = preset == "yarn"
+        preset = "modern" if longer else preset
         recipe = ModelRecipe(
             preset=preset,
             depth=4,
@@ -45,6 +48,8 @@ def make_model(tokenizer: Tokenizer) -> Callable[..., GPT]:
         config = replace(
             recipe.resolve(tokenizer.vocab_size),
             windows=(24, 0, 24, 0) if preset == "modern" else (),
+            yarn_factor=4.0 if longer else 1.0,
+            yarn_context=context // 4 if longer else 0,
         )
         model = GPT(config)
         generator = torch.Generator().manual_seed(seed)

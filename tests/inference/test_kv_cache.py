@@ -31,7 +31,7 @@ def go_on(
     return Pass(cache, *numbers, columns, tokens, None if slots is None else torch.tensor(slots))
 
 
-@pytest.mark.parametrize("preset", ["classic", "modern"])
+@pytest.mark.parametrize("preset", ["classic", "modern", "yarn"])
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("slots", [1, 3])
 @pytest.mark.parametrize(
@@ -80,7 +80,9 @@ def test_cached_equals_uncached(
         got[at] = model.logits(
             model(torch.cat((ids.new_zeros(last), ids[at : at + 1]))[:, None], view)
         )[last, 0]
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+    # sharper attention, larger rounding errors
+    atol = 2e-5 if preset == "yarn" else 1e-5
+    torch.testing.assert_close(got, expected, atol=atol, rtol=0)
     assert not any(
         storage[:last].any() for storage in (*cache.keys, *cache.values)
     )  # who rests is left alone

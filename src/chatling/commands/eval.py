@@ -1,4 +1,4 @@
-"""Evaluate finished models: chat tasks, CORE, bits per byte, the tokenizer, or lm-eval's tasks."""
+"""Evaluate finished models: chat tasks, CORE, bits per byte, longer contexts, lm-eval's tasks."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _parse(command: Command, words: list[str]) -> argparse.Namespace:
         metavar="FILE",
         help=f"where the results of a model of the Hub ({HUB_PREFIX}NAME) are written",
     )
-    bpb = parser.add_argument_group("bpb")
+    bpb = parser.add_argument_group("bpb and long")
     bpb.add_argument(
         "--context",
         type=int,
@@ -319,6 +319,36 @@ def _bpb(session: Session, models: Models) -> Show:
     return functools.partial(show_bpb, results)
 
 
+def _long(session: Session, models: Models) -> Show:
+    from chatling.data.token_shards import TokenShards
+    from chatling.evals.long_context import evaluate_long, write_long
+    from chatling.terminal.evals import show_long
+    from chatling.train.corpus import text_shards
+
+    given, results = session.given, {}
+    for label, (folder, stage) in models.items():
+        session.progress.activity(f"the long context of {label}")
+        recipe, engine = session.recipe(folder), session.open_engine(folder, stage)
+        before = session.open_engine(folder, folder.finished_stage("base")).model
+        if before.config.context >= engine.model.config.context:
+            raise UsageError(
+                f"The context of {label} is that of base.",
+                "A recipe's table [extend] makes it longer.",
+            )
+        results[label] = evaluate_long(
+            engine.model,
+            before,
+            engine.tokenizer,
+            TokenShards.open(text_shards(folder, "validation")),
+            tokens=given.tokens or recipe.base.validation_tokens,
+            seed=recipe.seed,
+            world=session.world,
+        )
+        if session.world.is_main:
+            write_long(folder, stage, results[label])
+    return functools.partial(show_long, results)
+
+
 def _harness(session: Session, models: Models) -> Show:
     from chatling.terminal.evals import show_harness
 
@@ -364,5 +394,6 @@ EVALUATIONS: dict[str, Evaluation] = {
     "chat": _chat,
     "core": _core,
     "bpb": _bpb,
+    "long": _long,
     "harness": _harness,
 }

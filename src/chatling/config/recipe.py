@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
+from chatling.config.extend import ExtendConfig
 from chatling.config.former_names import rename_former
 from chatling.config.overrides import override
 from chatling.config.stages import (
@@ -75,6 +76,7 @@ class Recipe:
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     origin: OriginConfig | None = field(default=None, metadata={"later": True})
     base: BaseConfig = field(default_factory=BaseConfig)
+    extend: ExtendConfig | None = field(default=None, metadata={"later": True})
     mid: Annotated[FinetuneConfig | None, BeforeValidator(_packed)] = None
     sft: FinetuneConfig | None = None
     dpo: DPOConfig | None = None
@@ -86,6 +88,17 @@ class Recipe:
             raise RecipeError(
                 "rl.replay shows SFT's conversations again, and the recipe has no [sft].",
                 "Set rl.replay to 0.",
+            )
+        if self.extend is not None and self.extend.context <= self.model.context:
+            raise RecipeError(
+                f"extend.context is {self.extend.context}, no more than model.context,"
+                f" {self.model.context}.",
+                "Make it larger, or leave [extend] out.",
+            )
+        if self.extend is not None and self.origin is not None:
+            raise RecipeError(
+                "[extend] continues base, and a model from [origin] does without it.",
+                "Leave one of the two tables out.",
             )
 
     def anchored(self) -> Recipe:

@@ -44,7 +44,7 @@ class OriginConfig:
         Annotated[str, bounded(pattern="^[0-9a-f]{64}$", title="64 hexadecimal digits")] | None
     ) = None
     """Of tokenizer and weights; empty: written when they are first read."""
-    stage: Literal["base", "mid", "sft", "dpo", "rl"] | None = None
+    stage: Literal["base", "extend", "mid", "sft", "dpo", "rl"] | None = None
     """Of a run, the stage whose model it is; empty: the most advanced one."""
 
     def anchored(self) -> OriginConfig:
@@ -119,15 +119,11 @@ class BaseConfig:
 
 
 @config
-class LaterStageConfig:
-    """What the tables of the stages after base share."""
+class LaterRates:
+    """The rates of a stage after base."""
 
     learning_rate_fraction: Rate = field(default=1.0, kw_only=True)
     """Of the base stage's rates; usual: mid 1, sft 0.02, dpo 0.01, rl 0.05."""
-    epochs: Epochs = field(default=1, kw_only=True)
-    """Times through the mixture, the pairs or the questions."""
-    pad_to_multiple_of: Width = field(default=64, kw_only=True)
-    """Conversations and answers are padded to multiples of this many tokens, when not packed."""
     warmup: CountOrZero = field(default=0, kw_only=True)
     """Steps, at most a quarter of all."""
     warmdown: Fraction = field(default=1.0, kw_only=True)
@@ -136,6 +132,16 @@ class LaterStageConfig:
     """Largest gradient norm in this stage, 0 is off; empty: [optim] clip."""
     momentum: Fraction | None = field(default=None, kw_only=True, metadata={"later": True})
     """Muon's momentum throughout this stage; empty: it rises from 0.85 to 0.95 over 300 steps."""
+
+
+@config
+class LaterStageConfig(LaterRates):
+    """What the tables of the stages that learn from conversations share."""
+
+    epochs: Epochs = field(default=1, kw_only=True)
+    """Times through the mixture, the pairs or the questions."""
+    pad_to_multiple_of: Width = field(default=64, kw_only=True)
+    """Conversations and answers are padded to multiples of this many tokens, when not packed."""
     adapter: AdapterConfig | None = field(default=None, kw_only=True, metadata={"later": True})
     """The model below is frozen, and adapters learn; without the table, the model itself does."""
 

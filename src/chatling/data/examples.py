@@ -7,7 +7,7 @@ from pathlib import Path
 
 from chatling.data.token_shards import TokenShards
 from chatling.errors import ChatlingError
-from chatling.run_dir import STAGES, RunFolder
+from chatling.run_dir import TEXT_STAGES, RunFolder
 from chatling.tokenizer.bpe import Tokenizer
 
 EXAMPLES = 4
@@ -21,7 +21,7 @@ def example_prompts(folder: RunFolder, stage: str) -> list[str]:
     the run keeps no such data.
     """
     # those of dpo and rl begin as sft's do
-    kinds = (stage,) if stage == STAGES[0] else ("sft", "mid")
+    kinds = TEXT_STAGES[:1] if stage in TEXT_STAGES else ("sft", "mid")
     for kind in kinds:
         path = folder.data / f"{kind}-validation"
         try:

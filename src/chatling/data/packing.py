@@ -46,33 +46,39 @@ class RowRef:
 
 
 def best_fit(
-    starts: np.ndarray, lengths: np.ndarray, row_tokens: int
+    starts: np.ndarray,
+    lengths: np.ndarray,
+    row_tokens: int,
+    whole: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[Plan, np.ndarray, np.ndarray]:
     """Pack pieces (none longer than `row_tokens`) into rows of `row_tokens + 1`, each piece with a
     bos in front.
 
     The longest piece that fits goes next; when none fits, the longest is cut to fill the row and
-    its rest goes back into the pool. A single free place takes a lone bos. Returns the plan of the
-    full rows, and starts and lengths of the pieces of the row left open.
+    its rest goes back into the pool. Pieces that are to stay `whole` (starts and lengths) go first
+    wherever they fit; when nothing else is left to fill a row, it ends early. A single free place
+    takes a lone bos. Returns the plan of the full rows, and starts and lengths of the pieces of the
+    row left open.
     """
-    by_length = np.argsort(lengths, kind="stable")
-    sizes, firsts = np.unique(lengths[by_length], return_index=True)
-    free: list[int] = sizes.tolist()  # distinct lengths that are left, ascending
-    stacks = {
-        size: stack.tolist()
-        for size, stack in zip(free, np.split(starts[by_length], firsts[1:]), strict=True)
-    }
+    free, stacks = _stacked(starts, lengths)
+    kept, kept_stacks = _stacked(*whole) if whole else ([], {})
     out_starts: list[int] = []
     out_lengths: list[int] = []
     bounds, room = [0], row_tokens
     # room is what the next piece may be long: the free places less one for its bos
-    while free:
-        at = bisect_right(free, room) - 1
-        size = free[at]  # at -1 nothing fits, and this is the longest
-        stack = stacks[size]
+    while free or kept:
+        sizes, pool, at = kept, kept_stacks, bisect_right(kept, room) - 1
+        if at < 0 and not free:
+            bounds.append(len(out_starts))
+            room = row_tokens
+            continue
+        if at < 0:
+            sizes, pool, at = free, stacks, bisect_right(free, room) - 1
+        size = sizes[at]  # at -1 nothing fits, and this is the longest
+        stack = pool[size]
         start = stack.pop()
         if not stack:
-            del free[at], stacks[size]
+            del sizes[at], pool[size]
         if at < 0:
             rest = size - room
             if rest in stacks:
@@ -97,6 +103,17 @@ def best_fit(
         used_starts[end:],
         used_lengths[end:],
     )
+
+
+def _stacked(starts: np.ndarray, lengths: np.ndarray) -> tuple[list[int], dict[int, list[int]]]:
+    """The distinct lengths, ascending, and the pieces of each by their starts."""
+    if not len(lengths):
+        return [], {}
+    by_length = np.argsort(lengths, kind="stable")
+    sizes, firsts = np.unique(lengths[by_length], return_index=True)
+    free: list[int] = sizes.tolist()
+    stacks = np.split(starts[by_length], firsts[1:])
+    return free, {size: stack.tolist() for size, stack in zip(free, stacks, strict=True)}
 
 
 class PackedRows:
@@ -183,23 +200,82 @@ class PackedRows:
         row[ref.targets + 1 :] = IGNORE
         return row
 
-    def _plans(self, epoch: int) -> Iterator[tuple[int, Plan]]:
-        open_starts = open_lengths = np.empty(0, np.int64)
+    def _blocks(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Starts and lengths of the documents of each block, none longer than a row, in a seeded
+        order.
+        """
         block = first = 0
         while (end := self.shards.available(first + self.block_documents)) > first:
             lengths = self.shards.lengths[first:end]
             order = seeded_order(len(lengths), self.seed, epoch, block, 0)
-            starts, lengths = _cut(
+            yield _cut(
                 self.shards.offsets[first : first + len(lengths)][order],
                 lengths[order],
                 self.row_tokens,
             )
+            block, first = block + 1, end
+
+    def _plans(self, epoch: int) -> Iterator[tuple[int, Plan]]:
+        open_starts = open_lengths = np.empty(0, np.int64)
+        block = 0
+        for starts, lengths in self._blocks(epoch):
             pool = np.concatenate((open_starts, starts)), np.concatenate((open_lengths, lengths))
             plan, open_starts, open_lengths = best_fit(*pool, self.row_tokens)
             yield block, plan
-            block, first = block + 1, end
+            block += 1
         if len(open_starts):
             yield block, Plan(open_starts, open_lengths, np.array([0, len(open_starts)]))
+
+
+class LongRows(PackedRows):
+    """Rows of which a share of the tokens is long documents, each whole (of those that are longer
+    than a row, the pieces). Where there are too few, only as many others are read as make the share
+    right; where there are too many, the rest of them are cut where a row ends, as others are. The
+    last row of each block is padded.
+    """
+
+    def __init__(
+        self,
+        shards: TokenShards,
+        row_tokens: int,
+        bos: int,
+        seed: int,
+        block_documents: int = BLOCK_DOCUMENTS,
+        *,
+        long_from: int,
+        share: float,
+    ):
+        """Long are documents of `long_from` tokens on; `share` is above 0 and below 1."""
+        super().__init__(shards, row_tokens, bos, seed, block_documents)
+        self.long_from, self.share = long_from, share
+
+    def _plans(self, epoch: int) -> Iterator[tuple[int, Plan]]:
+        for block, (starts, lengths) in enumerate(self._blocks(epoch)):
+            whole, others = self._chosen(lengths)
+            pool, kept = ((starts[part], lengths[part]) for part in (others, whole))
+            plan, open_starts, open_lengths = best_fit(*pool, self.row_tokens, kept)
+            bounds = [
+                *plan.bounds,
+                *([plan.bounds[-1] + len(open_starts)] if len(open_starts) else []),
+            ]
+            yield (
+                block,
+                Plan(
+                    np.concatenate((plan.starts, open_starts)),
+                    np.concatenate((plan.lengths, open_lengths)),
+                    np.array(bounds),
+                ),
+            )
+
+    def _chosen(self, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which pieces of a block stay whole, and which others are read."""
+        long = lengths >= self.long_from
+        there, total = int(lengths[long].sum()), int(lengths.sum())
+        if there > self.share * total:
+            whole = long & (np.cumsum(np.where(long, lengths, 0)) <= self.share * total)
+            return whole, ~whole
+        rest = there * (1 - self.share) / self.share if there else total
+        return long, ~long & (np.cumsum(np.where(long, 0, lengths)) <= rest)
 
 
 def _cut(starts: np.ndarray, lengths: np.ndarray, row_tokens: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,6 @@ from chatling.data.packing import PackedRows
 from chatling.data.token_shards import TokenShards
 from chatling.evals.config import write_results
 from chatling.hardware.distributed import DistContext, widest_float
-from chatling.model.attention import rotary_tables
 from chatling.model.gpt import GPT
 from chatling.model.losses import token_losses
 from chatling.run_dir import RunFolder
@@ -133,9 +132,7 @@ def stretched(model: GPT, context: int) -> GPT:
     with torch.device("meta"):
         twin = GPT(config, compute_dtype=model.compute_dtype)
     twin.load_state_dict(model.state_dict(), assign=True)
-    twin.cos, twin.sin = rotary_tables(
-        context, config.head_width, config.rope_theta, model.embed_tokens.weight.device
-    )
+    twin.make_rotary_tables(model.embed_tokens.weight.device)
     return twin.eval()
 
 

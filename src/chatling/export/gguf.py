@@ -17,9 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from chatling.errors import RecipeError
 from chatling.export import verify
-from chatling.export.hf import EXTRA, TOOL_TOKENS, is_classic
+from chatling.export.hf import EXTRA, TOOL_TOKENS, require_classic
 from chatling.export.source import Source
 from chatling.files import write_atomic
 from chatling.model.config import ModelConfig
@@ -47,11 +46,7 @@ def write(source: Source, folder: Path, dtype: str) -> None:
     """`model.gguf`, and a `Modelfile` for Ollama. Raises RecipeError for a modern model,
     MachineError without the package gguf.
     """
-    if not is_classic(source.model.config):
-        raise RecipeError(
-            "llama.cpp has no architecture for the modern preset's parts.",
-            "Export it with `hf`, which takes its code along, or train the classic preset.",
-        )
+    require_classic(source.model.config, "llama.cpp")
     verify.needs("gguf", "Writing GGUF files")
     import gguf
 

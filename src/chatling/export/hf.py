@@ -6,16 +6,18 @@ library has: its code travels with it (`hf_code/`), as does a `generate` that ru
 
 import json
 import logging
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from chatling.errors import RecipeError
 from chatling.export import verify
 from chatling.export.source import Source
 from chatling.files import read_json, write_atomic, write_json
-from chatling.model.config import SMEAR_GATE_INPUTS, VALUE_GATE_INPUTS, ModelConfig
+from chatling.model.config import LATER, SMEAR_GATE_INPUTS, VALUE_GATE_INPUTS, ModelConfig
 from chatling.tokenizer.bpe import SPECIAL_TOKENS, Tokenizer
 from chatling.tokenizer.chat_template import render, render_prompt
 from chatling.tokenizer.hf_format import read_tokenizer_json, tokenizer_config, tokenizer_json
@@ -24,6 +26,7 @@ from chatling.train.checkpoint import save_tensors
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 NAMES = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 MODERN_CODE = ("configuration_chatling.py", "modeling_chatling.py")
+ROTARY = ("window_theta", "yarn_factor", "yarn_context")  # fields of an extended model
 # part of a conversation's text for the model: were they special, decoding would drop them
 TOOL_TOKENS = SPECIAL_TOKENS[5:]
 EXTRA = "chatling"  # our own table in config.json: what ties weights, tokenizer and run together
@@ -32,7 +35,20 @@ EXTRA = "chatling"  # our own table in config.json: what ties weights, tokenizer
 def is_classic(config: ModelConfig) -> bool:
     """Whether transformers' `nanochat` computes the model's function."""
     added = (config.value_embeddings, config.layer_scalars, config.smear, config.backout)
-    return not config.windows and config.qk_scale == 1.0 and not any(added)
+    scaled = config.qk_scale != 1.0 or config.yarn_factor > 1  # its queries and keys never are
+    return not config.windows and not scaled and not any(added)
+
+
+def require_classic(config: ModelConfig, where: str) -> None:
+    """Raises RecipeError for a model that `where` has no code for."""
+    if not is_classic(config):
+        modern = is_classic(replace(config, yarn_factor=1.0, yarn_context=0))
+        part = "YaRN's attention" if modern else "the modern preset's parts"
+        other = 'extend with scaling = "theta"' if modern else "train the classic preset"
+        raise RecipeError(
+            f"{where} has no code for {part}.",
+            f"Export it with `hf`, which takes its code along, or {other}.",
+        )
 
 
 def hf_config(source: Source, dtype: str) -> dict[str, Any]:
@@ -93,6 +109,7 @@ def hf_config(source: Source, dtype: str) -> dict[str, Any]:
         "smear_gate_inputs": SMEAR_GATE_INPUTS,
         "backout": c.backout,
         "backout_layer": c.middle_layer,
+        **{key: value for key, value in c.to_dict().items() if key in ROTARY},
     }
 
 
@@ -137,6 +154,7 @@ def model_config(found: dict[str, Any]) -> ModelConfig:
             "backout": found.get("backout"),
             "backout_layer": -1 if found.get("backout_layer") == usual else found["backout_layer"],
         }
+        data |= {key: found[key] for key in ROTARY if found.get(key, LATER[key]) != LATER[key]}
     return ModelConfig.from_dict(data)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from chatling.errors import RecipeError
 from chatling.export import verify
-from chatling.export.hf import is_classic
+from chatling.export.hf import require_classic
 from chatling.export.source import Source
 from chatling.files import write_atomic
 from chatling.model.config import parameter_counts
@@ -37,10 +37,7 @@ def file_name(source: Source) -> str:
 def write(source: Source, folder: Path, dtype: str) -> None:
     """`<run>.html`. Raises RecipeError for a modern model, or one too large for a page."""
     config = source.model.config
-    if not is_classic(config):
-        raise RecipeError(
-            "The page computes the classic preset only.", "Export with `hf`, or train classic."
-        )
+    require_classic(config, "The page")
     count = parameter_counts(config)["total"]
     expected = count * (4 if dtype == "f32" else 1) * 4 / 3
     if expected > MOST_BYTES:

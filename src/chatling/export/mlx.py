@@ -5,9 +5,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from chatling.errors import RecipeError
 from chatling.export import verify
-from chatling.export.hf import DTYPES, hf_config, is_classic, write_tokenizer
+from chatling.export.hf import DTYPES, hf_config, require_classic, write_tokenizer
 from chatling.export.source import Source
 from chatling.files import read_json, write_json
 from chatling.train.checkpoint import save_tensors
@@ -31,10 +30,7 @@ def original_name(name: str) -> str:
 
 def write(source: Source, folder: Path, dtype: str) -> None:
     """The folder's files. Raises RecipeError for a modern model, which mlx_lm has no class for."""
-    if not is_classic(source.model.config):
-        raise RecipeError(
-            "MLX has no class for the modern preset.", "Export it with `hf`, or train classic."
-        )
+    require_classic(source.model.config, "MLX")
     write_tokenizer(source.tokenizer, folder)
     weights = {
         original_name(name): tensor.to(DTYPES[dtype]).contiguous()

@@ -18,7 +18,7 @@ from chatling.files import write_atomic
 from chatling.report.collect import RunReport
 from chatling.report.markdown import interval, table
 from chatling.report.results import core_name
-from chatling.run_dir import STAGES
+from chatling.run_dir import STAGES, TEXT_STAGES
 from chatling.tasks.registry import TASKS
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.pairs import on_hub
@@ -103,14 +103,14 @@ def training_data(recipe: Recipe | None, stage: str) -> Iterator[Data]:
     used: dict[tuple[str, str], list[str]] = {}
     for name in STAGES[: STAGES.index(stage) + 1]:
         table = getattr(recipe, name, None)
-        if recipe is None or table is None or (recipe.origin and name in ("base", "mid")):
+        if recipe is None or table is None or (recipe.origin and name in (*TEXT_STAGES, "mid")):
             continue
         if name in ("mid", "sft"):
             found = [_task(entry.task) for entry in table.mixture]
         elif name == "rl":
             found = [_task(table.task)]
         else:
-            found = [_data_set(recipe.data.source if name == "base" else table.data)]
+            found = [_data_set(recipe.data.source if name in TEXT_STAGES else table.data)]
         for each in dict.fromkeys(found):
             used.setdefault(each, []).append(name)
     return ((what, license, ", ".join(stages)) for (what, license), stages in used.items())

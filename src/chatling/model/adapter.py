@@ -111,7 +111,8 @@ class AdaptedGPT(GPT):
         weights = super().state_dict()
         names = plain.state_dict().keys()
         plain.load_state_dict({name: weights[name] for name in names} | adapted, assign=True)
-        plain.cos, plain.sin = self.cos, self.sin
+        for name, table in self.named_buffers():
+            plain.register_buffer(name, table, persistent=False)
         return plain
 
 

@@ -2,7 +2,8 @@
 keys.
 """
 
-from typing import Any, Literal, Protocol
+import math
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -44,13 +45,47 @@ class Cache(Protocol):
         ...
 
 
+SLOW, FAST = 1, 32  # turns in the old context; of the paper, for Llama
+
+
+class Yarn(NamedTuple):
+    """YaRN's interpolation by parts (arXiv 2309.00071, section 3.2): wavelengths that turn less
+    than SLOW times in the context that a model was trained in are stretched by the factor, those
+    that turn more than FAST times stay, and between the two a share of both is taken.
+    """
+
+    factor: float
+    context: int  # that the model was trained in
+
+    def frequencies(self, given: Tensor, head_width: int, theta: float) -> Tensor:
+        """What becomes of a head's frequencies (E/2,)."""
+
+        def place(turns: int) -> float:
+            """Of the frequency that turns so often, as an index."""
+            return (
+                head_width * math.log(self.context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+            )
+
+        low = max(math.floor(place(FAST)), 0)
+        high = min(math.ceil(place(SLOW)), head_width - 1)
+        index = torch.arange(len(given), dtype=torch.float32, device=given.device)
+        stretched = ((index - low) / max(high - low, 0.001)).clamp(0, 1)
+        return given / self.factor * stretched + given * (1 - stretched)
+
+
 def rotary_tables(
-    length: int, head_width: int, theta: float, device: torch.device | None = None
+    length: int,
+    head_width: int,
+    theta: float,
+    device: torch.device | None = None,
+    yarn: Yarn | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cosines and sines, each (length, E/2) in fp32 (RoFormer, arXiv 2104.09864)."""
     frequencies = theta ** (
         -torch.arange(0, head_width, 2, dtype=torch.float32, device=device) / head_width
     )
+    if yarn is not None:
+        frequencies = yarn.frequencies(frequencies, head_width, theta)
     angles = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequencies)
     return angles.cos(), angles.sin()
 

@@ -50,6 +50,10 @@ class ModelConfig:
     backout: bool = False  # part of the mid-layer residual is taken out before the head
     backout_layer: int = -1  # whose residual that is, from 0; -1: (depth - 1) // 2
     modern_init: bool = False
+    # after an extension (train/extend.py); layers with a window see no further than before
+    window_theta: float = 0.0  # rope_theta of layers with a window; 0: as that of the others
+    yarn_factor: float = 1.0  # how many times YaRN made the context of full layers longer
+    yarn_context: int = 0  # from which context
 
     def __post_init__(self) -> None:
         if min(self.width, self.heads, self.kv_heads, self.mlp_width) < 1:
@@ -67,6 +71,8 @@ class ModelConfig:
             )
         if min(self.depth, self.width, self.vocab_size, self.context) < 1:
             raise RecipeError("model.depth, width, vocabulary and context must all be positive.")
+        if self.yarn_factor < 1 or (self.yarn_factor > 1) != (self.yarn_context > 0):
+            raise RecipeError("YaRN makes a context longer: its factor is above 1, from a context.")
 
     @property
     def head_width(self) -> int:
@@ -75,6 +81,18 @@ class ModelConfig:
     def window(self, layer: int) -> int:
         """Attention window of a layer in tokens; 0 means full causal attention."""
         return self.windows[layer] if self.windows else 0
+
+    @property
+    def two_rotations(self) -> bool:
+        """Whether layers with a window rotate by other angles than full ones."""
+        return any(self.windows) and bool(self.window_theta or self.yarn_factor > 1)
+
+    def attention_scale(self, layer: int) -> float:
+        """What queries and keys are multiplied by once they are normed: with YaRN, full layers
+        attend more sharply (its temperature, arXiv 2309.00071, equation 22).
+        """
+        longer = 1.0 if self.window(layer) else self.yarn_factor
+        return self.qk_scale * (0.1 * math.log(longer) + 1.0)
 
     def has_value_embedding(self, layer: int) -> bool:
         """Every other layer, the last one included."""
@@ -87,9 +105,8 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         found = asdict(self) | {"windows": list(self.windows)}
-        if self.backout_layer < 0:  # as files were before there was this field
-            del found["backout_layer"]
-        return found
+        # as files were before there were these fields
+        return {key: value for key, value in found.items() if LATER.get(key) != value}
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> ModelConfig:
@@ -118,7 +135,14 @@ class ModelConfig:
         return config
 
 
-MOST = {"depth": 10_000, "context": 1 << 20, "windows": 1 << 20}  # and of the other whole numbers:
+# fields that models are older than, with what they have then
+LATER = {"backout_layer": -1, "window_theta": 0.0, "yarn_factor": 1.0, "yarn_context": 0}
+MOST = {
+    "depth": 10_000,
+    "context": 1 << 20,
+    "windows": 1 << 20,
+    "yarn_context": 1 << 20,
+}  # and of the other whole numbers:
 MOST_WIDE = 1 << 24
 
 

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from chatling.model.attention import Cache, Kernel, attend, rotary_tables, rotate
+from chatling.model.attention import Cache, Kernel, Yarn, attend, rotary_tables, rotate
 from chatling.model.config import SMEAR_GATE_INPUTS, VALUE_GATE_INPUTS, ModelConfig, gate_inputs
 from chatling.model.losses import (
     ChunkLoss,
@@ -45,7 +45,7 @@ class Attention(nn.Module):
         super().__init__()
         self.config, self.layer, self.kernel = config, layer, kernel
         # its own attribute: reading `layer` would make the compiler build a graph for each layer
-        self.window = config.window(layer)
+        self.window, self.scale = config.window(layer), config.attention_scale(layer)
         kv_width = config.kv_heads * config.head_width
         self.q_proj = Linear(config.width, config.width)
         self.k_proj = Linear(config.width, kv_width)
@@ -69,7 +69,7 @@ class Attention(nn.Module):
             # (B, T, K)
             gate = 3 * torch.sigmoid(self.value_gate(x[..., : self.value_gate.in_features]))
             v = v + gate[..., None] * value_embedding.view(heads)
-        q, k = (norm(rotate(t, cos, sin), c.norm_eps) * c.qk_scale for t in (q, k))
+        q, k = (norm(rotate(t, cos, sin), c.norm_eps) * self.scale for t in (q, k))
         q, k = q.to(v.dtype), k.to(v.dtype)  # on a processor rotated and normed in fp32
         y = (
             attend(q, k, v, self.window, self.kernel)
@@ -154,26 +154,46 @@ class GPT(nn.Module):
             self.backout_scale = nn.Parameter(torch.empty(1))
         self.cos: Tensor
         self.sin: Tensor
-        cos, sin = rotary_tables(config.context, config.head_width, config.rope_theta)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.window_cos: Tensor
+        self.window_sin: Tensor
+        self.make_rotary_tables()
+
+    def make_rotary_tables(self, device: torch.device | None = None) -> None:
+        """Make the tables of full layers, and where they have their own, those of layers with a
+        window.
+        """
+        c = self.config
+        yarn = Yarn(c.yarn_factor, c.yarn_context) if c.yarn_factor > 1 else None
+        made = {"": rotary_tables(c.context, c.head_width, c.rope_theta, device, yarn)}
+        if c.two_rotations:
+            theta = c.window_theta or c.rope_theta
+            made["window_"] = rotary_tables(c.context, c.head_width, theta, device)
+        for kind, (cos, sin) in made.items():
+            self.register_buffer(f"{kind}cos", cos, persistent=False)
+            self.register_buffer(f"{kind}sin", sin, persistent=False)
+
+    def _rotation(
+        self, cos: Tensor, sin: Tensor, ids: Tensor, cache: Cache | None
+    ) -> tuple[Tensor, Tensor]:
+        """The rows of two tables at the places of ids (B, T)."""
+        if cache is None:
+            # (1, T, 1, E/2)
+            cos, sin = cos[None, : ids.shape[1], None], sin[None, : ids.shape[1], None]
+        else:
+            # (B, T, 1, E/2)
+            cos, sin = cos[cache.positions][:, :, None], sin[cache.positions][:, :, None]
+        if ids.is_cuda:  # rotated in fp32, q and k are kept in fp32: a tenth of what a block keeps
+            return cos.to(self.compute_dtype), sin.to(self.compute_dtype)
+        return cos, sin
 
     def forward(self, ids: Tensor, cache: Cache | None = None) -> Tensor:
         """Token ids (B, T) to the hidden states after the last norm, (B, T, D) in the compute
         dtype.
         """
         c = self.config
-        if cache is None:
-            # (1, T, 1, E/2)
-            cos, sin = (self.cos[None, : ids.shape[1], None], self.sin[None, : ids.shape[1], None])
-        else:
-            # (B, T, 1, E/2)
-            cos, sin = (
-                self.cos[cache.positions][:, :, None],
-                self.sin[cache.positions][:, :, None],
-            )
-        if ids.is_cuda:  # rotated in fp32, q and k are kept in fp32: a tenth of what a block keeps
-            cos, sin = cos.to(self.compute_dtype), sin.to(self.compute_dtype)
+        full = short = self._rotation(self.cos, self.sin, ids, cache)
+        if c.two_rotations:
+            short = self._rotation(self.window_cos, self.window_sin, ids, cache)
         x = norm(self.embed_tokens(ids).to(self.compute_dtype), c.norm_eps)
         if c.smear:
             # (B, T, D) of each token's predecessor, zeros before the first
@@ -199,7 +219,7 @@ class GPT(nn.Module):
             values = (
                 self.value_embeds[str(i)](ids).to(x.dtype) if c.has_value_embedding(i) else None
             )
-            x = block(x, cos, sin, values, cache)
+            x = block(x, *(short if c.window(i) else full), values, cache)
             if i == c.middle_layer:
                 middle = x
         if c.backout:

@@ -14,7 +14,7 @@ from chatling.pipeline.stages import STAGES
 from chatling.train.datasets import open_fetcher
 from chatling.train.runtime import check_machine, check_memory
 from chatling.train.scaling import base_batch
-from chatling.train.stage_base import Stage, TrainingStage
+from chatling.train.stage_base import Stage, TrainingStage, shapes
 from chatling.train.survey import Survey
 
 MANY_EPOCHS = 10  # above, a model learns its text by heart rather than from it
@@ -48,14 +48,14 @@ def check(
     """
     outline = plan(recipe, stages=stages)
     model, preset = outline.model, recipe.model.preset
-    enabled = [stage for stage in stages if stage.enabled(recipe)]
-    todo = [stage for stage in enabled if left is None or stage.name in left]
-    for stage in enabled:
-        stage.check(recipe, model)
+    known = dict(shapes(stages, recipe, model))
+    todo = [stage for stage in known if left is None or stage.name in left]
+    for stage, shape in known.items():
+        stage.check(recipe, shape)
     # the rates of the stages after base
     resolve_optim(recipe.optim, preset, model.width, base_batch(recipe.base, model, preset))
     for stage in todo:
-        share = stage.step_share(recipe, model)
+        share = stage.step_share(recipe, known[stage])
         if share and share.count % processes:
             what = (
                 f"A step of {share.count} {share.unit} does not divide over {processes} processes."
@@ -68,7 +68,7 @@ def check(
     survey = Survey()
     for stage in todo:
         survey = stage.survey(recipe, survey)
-    warnings = [note for stage in todo for note in stage.notes(recipe, model, survey)]
+    warnings = [note for stage in todo for note in stage.notes(recipe, known[stage], survey)]
     outline = plan(recipe, survey=survey, stages=stages)
     warnings += _length_notes(recipe, outline, stages)
     return Checked(outline, survey, tuple(warnings), too_large)
@@ -85,7 +85,7 @@ def _check_machine(recipe: Recipe, outline: Plan) -> MachineError | None:
     )
     check_machine(recipe.machine, machine, outline.steps)
     try:
-        check_memory(machine, outline.model, outline.rank)
+        check_memory(machine, outline.longest, outline.rank)
     except MachineError as error:
         return error
     return None

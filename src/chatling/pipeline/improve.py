@@ -22,7 +22,7 @@ from chatling.messages import Conversation, Message
 from chatling.pipeline.runner import frozen_recipe
 from chatling.run_dir import (
     MANIFEST,
-    STAGES,
+    TEXT_STAGES,
     RunFolder,
     building_folder,
     find_run,
@@ -123,7 +123,7 @@ def begin(run: RunFolder, note: Callable[[str], None]) -> Improvement:
     or no model that chats.
     """
     stage, recipe = run.finished_stage(), frozen_recipe(run)
-    if stage == STAGES[0]:
+    if stage in TEXT_STAGES:
         raise RunError(f"Run {run.name!r} has no model yet that chats.", "Finish it first.")
     pairs = _pairs(run, note)
     last = improvements(run)[-1:]

@@ -21,7 +21,7 @@ from chatling.pipeline.stages import STAGES
 from chatling.train.corpus import CorpusPlan, plan_corpus
 from chatling.train.runtime import even_rows, rows_at_once
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_tokens, own_tokens
-from chatling.train.stage_base import Stage, StagePlan, Use, adapter_rank, checkpoint_bytes
+from chatling.train.stage_base import Stage, StagePlan, Use, adapter_rank, checkpoint_bytes, shapes
 from chatling.train.survey import Survey
 
 
@@ -30,6 +30,7 @@ class Plan:
     """All that follows from a recipe. Bytes, unless a name says otherwise."""
 
     model: ModelConfig
+    longest: ModelConfig  # in the end, as its context may become longer
     parameters: dict[str, int]
     flops_per_token: float
     stages: tuple[StagePlan, ...]
@@ -76,8 +77,13 @@ def plan(
     fit together.
     """
     model = recipe.model.resolve(recipe.tokenizer.vocab_size)
-    enabled = [stage for stage in stages if stage.enabled(recipe)]
-    planned = {stage: found for stage in enabled if (found := stage.plan(recipe, model, survey))}
+    known = dict(shapes(stages, recipe, model))
+    enabled, longest = list(known), [*known.values()][-1]
+    planned = {
+        stage: found
+        for stage, shape in known.items()
+        if (found := stage.plan(recipe, shape, survey))
+    }
     own, trained = survey.text, recipe.origin is None
     text_tokens = base_tokens(recipe) if trained else 0
     each = CHARACTERS_PER_TOKEN
@@ -86,13 +92,14 @@ def plan(
     rank = adapter_rank(stages, recipe)
     memory = {
         "weights, gradients, optimizer": model_memory(model, training=True, rank=rank),
-        "activations": activation_memory(model, micro_rows),
-        "logits, one chunk": logits_memory(model, micro_rows),
+        "activations": max(activation_memory(model, micro_rows), activation_memory(longest, 1)),
+        "logits, one chunk": max(logits_memory(model, micro_rows), logits_memory(longest, 1)),
     }
-    written = {stage.name: stage.disk(recipe, model, survey) for stage in enabled}
+    written = {stage.name: stage.disk(recipe, shape, survey) for stage, shape in known.items()}
     disk = {name: count for name, count in written.items() if count}
     return Plan(
         model,
+        longest,
         parameter_counts(model),
         flops_per_token(model),
         tuple(planned.values()),
@@ -102,7 +109,7 @@ def plan(
         # besides, one checkpoint more than is kept exists while it is written
         disk | {"a checkpoint being written": checkpoint_bytes(model, rank)},
         micro_rows,
-        tuple(use for stage in enabled for use in stage.uses(recipe, model, survey)),
+        tuple(use for stage, shape in known.items() for use in stage.uses(recipe, shape, survey)),
         min(recipe.tokenizer.characters, text_tokens * each),
         {
             stage.name: _times(stage, recipe, found.steps, "save_every")
@@ -111,11 +118,11 @@ def plan(
         {
             stage.name: _times(stage, recipe, found.steps, "evaluate_every")
             * getattr(stage.config(recipe), "validation_tokens", 0)
-            * flops_per_token(model)
+            * flops_per_token(known[stage])
             / 3
             for stage, found in planned.items()
         },
-        plan_evaluation(recipe, model, enabled),
+        plan_evaluation(recipe, longest, enabled),
         rank,
     )
 

@@ -33,6 +33,8 @@ def show_plan(
         rates = Throughput.published(named, plan.model) if named else Throughput.measured(machine)
     c, flops = plan.model, sum(plan.work.values())
     shape = f"depth {c.depth}, width {c.width}, {c.heads} heads, context {c.context:,}"
+    if plan.longest.context > c.context:
+        shape += f", later {plan.longest.context:,}"
     console.print(f"Model: {recipe.model.preset}, {shape}", style="bold", highlight=False)
     console.print(_model_table(plan))
     console.print("\nStages", style="bold")
@@ -207,7 +209,7 @@ def _machine_table(plan: Plan) -> Table:
 def _fits(plan: Plan, named: NamedMachine) -> bool:
     """Whether one row at a time does."""
     try:
-        check_memory(named.machine(), plan.model, plan.rank)
+        check_memory(named.machine(), plan.longest, plan.rank)
     except MachineError:
         return False
     return True

@@ -4,6 +4,7 @@ from chatling.pipeline.evaluate import EVAL, REPORT
 from chatling.pipeline.origin import ORIGINAL
 from chatling.pipeline.tokenize import TOKENIZER
 from chatling.train.dpo import DPO
+from chatling.train.extend import EXTEND
 from chatling.train.finetune import MID, SFT
 from chatling.train.pretrain import BASE
 from chatling.train.rl import RL
@@ -13,6 +14,7 @@ STAGES: tuple[Stage, ...] = (
     ORIGINAL,
     TOKENIZER,
     BASE,
+    EXTEND,
     MID,
     SFT,
     DPO,

@@ -64,7 +64,7 @@ class Room:
         """What there is too little of."""
         disk = self._disk(outline)
         try:
-            check_memory(self.machine, outline.model, outline.rank)
+            check_memory(self.machine, outline.longest, outline.rank)
         except ChatlingError as error:
             return error.what.rstrip(".")
         if self.free is not None and disk > self.free:

@@ -12,6 +12,7 @@ from typing import Any
 
 from chatling.data.shard_files import CORPUS
 from chatling.errors import DataError
+from chatling.evals.long_context import is_long
 from chatling.model.config import ModelConfig, flops_per_token, parameter_counts
 from chatling.run_dir import RunFolder, read_json
 from chatling.train.metrics import read_metrics, read_samples, tokens_per_second
@@ -198,6 +199,11 @@ class RunReport:
         found = self.evals.get(f"{stage}-core", {}).get("results")
         return found if isinstance(found, Mapping) else None
 
+    def long(self, stage: str) -> Mapping[str, Any] | None:
+        """What was measured of a stage's longer context: `LongScores.to_dict`."""
+        found = self.evals.get(f"{stage}-long", {}).get("results")
+        return found if isinstance(found, Mapping) else None
+
 
 def collect(folder: RunFolder, registry: Sequence[Stage]) -> RunReport:
     """Read a run of these stages, finished or not.
@@ -282,6 +288,8 @@ def _is_ours(name: str, found: Mapping[str, Any]) -> bool:
                 for task in tasks.values()
             )
         )
+    if name.endswith("-long"):
+        return isinstance(results, dict) and is_long(results)
     return True
 
 

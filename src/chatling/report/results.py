@@ -8,6 +8,7 @@ from typing import Any
 
 from chatling.report.collect import RunReport
 from chatling.report.figures import Bars, Curve, Figure, bars, curves
+from chatling.report.long_context import long_parts
 from chatling.report.markdown import (
     MISSING,
     escape,
@@ -86,6 +87,7 @@ def score_parts(runs: Sequence[RunReport]) -> list[str | Figure]:
     drawn = [*(each.figure for each in found), _loss_by_position(runs)]
     return [
         *(text for each in found for text in each.about),
+        *(text for run in runs for text in long_parts(run, alone=len(runs) == 1)),
         *filter(None, drawn),
         *(each.numbers for each in found),
     ]
@@ -182,17 +184,21 @@ def _core_cell(task: Mapping[str, Any] | None) -> str:
 
 
 def _loss_by_position(runs: Sequence[RunReport]) -> Figure | None:
-    """How the loss falls with what a model has read, where `chatling eval RUN bpb` measured it."""
+    """How the loss falls with what a model has read, where `chatling eval RUN bpb` measured it, or
+    the context became longer.
+    """
     lines = []
     for run in runs:
         for stage in run.trained:
-            results = run.evals.get(f"{stage.name}-bpb", {}).get("results", {})
-            known = {
-                position: loss
-                for position, loss in enumerate(results.get("positions") or [])
-                if loss is not None
+            label, long = _label(runs, run, stage.name), run.long(stage.name) or {}
+            results = run.evals.get(f"{stage.name}-bpb", long and {"results": long})
+            curves_by_label = {
+                label: (results or {}).get("results", {}).get("positions"),
+                f"before {label}": long.get("before"),
             }
-            lines.append(Curve(_label(runs, run, stage.name), [*known], [*known.values()]))
+            for name, losses in curves_by_label.items():
+                known = {i: loss for i, loss in enumerate(losses or []) if loss is not None}
+                lines.append(Curve(name, [*known], [*known.values()]))
     title = "Loss by place in the context, nats a token"
     return curves("places", title, lines, x="tokens read before", clip=True)
 

@@ -25,9 +25,9 @@ from chatling.serve.model_manager import ModelManager
 from chatling.serve.openai import ERRORS
 from chatling.train.charts import MACHINE, Chart
 from chatling.train.metrics import read_metrics, read_samples, tokens_per_second
+from chatling.train.needs import stage_plans
 from chatling.train.stage_base import Stage, TrainingStage
 from chatling.train.status import RunStatus, read_status, time_left
-from chatling.train.survey import Survey
 
 POINTS = 400  # of a curve, at most
 MOST_EVAL = 16 << 20  # bytes of an evaluation's file
@@ -161,9 +161,7 @@ def _work(folder: RunFolder, registry: Sequence[Stage]) -> dict[str, float]:
     with contextlib.suppress(ChatlingError, ArithmeticError):
         recipe = from_toml(Recipe, read_text(path), path.name)
         model = recipe.model.resolve(recipe.tokenizer.vocab_size)
-        enabled = (stage for stage in registry if stage.enabled(recipe))
-        plans = (stage.plan(recipe, model, Survey()) for stage in enabled)
-        return {plan.name: plan.flops for plan in plans if plan}
+        return {plan.name: plan.flops for plan in stage_plans(registry, recipe, model)}
     return {}
 
 

@@ -1,7 +1,6 @@
 """Evaluation results as tables: several models side by side, and together."""
 
 import itertools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ from rich.console import Console
 from chatling.evals.bpb import TokenScores
 from chatling.evals.chat import Result, combined
 from chatling.evals.core import CoreResult, TaskScore
+from chatling.evals.long_context import LongScores, mean
 from chatling.terminal.tables import print_table
 
 
@@ -102,16 +102,28 @@ def show_bpb(results: Mapping[str, Mapping[str, TokenScores]], console: Console)
     edges = [0, *(2**i for i in range(longest.bit_length())), longest]
     spans = [(a, b) for a, b in itertools.pairwise(edges) if a < b]
     rows = {
-        label: {f"place {a + 1:,} to {b:,}": _mean(curve[a:b]) for a, b in spans}
+        label: {f"place {a + 1:,} to {b:,}": mean(curve[a:b]) for a, b in spans}
         for label, curve in curves.items()
     }
     console.print()
     _side_by_side(rows, lambda loss: f"{loss:.3f}", console)
 
 
-def _mean(losses: Sequence[float]) -> float:
-    there = [loss for loss in losses if not math.isnan(loss)]
-    return sum(there) / len(there) if there else math.nan
+def show_long(results: Mapping[str, LongScores], console: Console) -> None:
+    """Print the needles found, a row a length and a depth, then what became of each gate."""
+    needles = {
+        label: {
+            f"needle in {each.length:,} tokens, {each.depth:.0%} deep": each.correct / each.total
+            for each in scores.needles
+        }
+        for label, scores in results.items()
+    }
+    _side_by_side(needles, lambda share: f"{share:.0%}", console)
+    for label, scores in results.items():
+        for gate in scores.gates:
+            verdict = "passed" if gate.passed else "NOT passed"
+            line = f"{label}: {gate.name} {verdict}: {gate.found}"
+            console.print(line, markup=False, soft_wrap=True)
 
 
 def show_harness(results: Mapping[str, Mapping[str, Any]], console: Console) -> None:

@@ -1,5 +1,6 @@
 """The batches of next-token training: packed rows, or padded conversations."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ from chatling.train.context import Context
 
 
 def packed_batches(
-    context: Context, shards: Path, rows_per_step: int, row_tokens: int
+    context: Context,
+    shards: Path,
+    rows_per_step: int,
+    row_tokens: int,
+    pack: Callable[..., PackedRows] = PackedRows,
 ) -> PretrainBatches:
     """Packed rows of a token corpus, in micro-batches that fit this machine."""
     world = context.world
     if rows_per_step % world.size:
         message = f"A step of {rows_per_step} rows does not divide over {world.size} processes."
         raise RecipeError(message, "Change the batch or their number.")
-    rows = PackedRows(context.shards(shards), row_tokens, context.tokenizer.bos, context.seed)
+    rows = pack(context.shards(shards), row_tokens, context.tokenizer.bos, context.seed)
     micro = context.execution.micro_rows(row_tokens, rows_per_step // world.size)
     return PretrainBatches(rows, rows_per_step, micro, world.rank, world.size)
 

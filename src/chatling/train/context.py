@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from chatling.config.recipe import Recipe
-from chatling.config.stages import LaterStageConfig
+from chatling.config.stages import LaterRates
 from chatling.data.streaming import compare_marks, open_shards, shards_mark
 from chatling.data.token_shards import TokenShards
 from chatling.errors import DataError
 from chatling.hardware.distributed import DistContext, local_size
-from chatling.model.adapter import AdaptedGPT
+from chatling.model.adapter import AdaptedGPT, AdapterConfig
 from chatling.model.attention import select_flash
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
@@ -117,16 +117,19 @@ def build(
 def build_from(
     context: Context,
     stage: str,
-    config: LaterStageConfig | None = None,
+    config: LaterRates | None = None,
     *,
     matrices_only: bool = False,
+    reshape: Callable[[ModelConfig], ModelConfig] = lambda shape: shape,
 ) -> tuple[GPT, Optimizer]:
     """The finished model of a stage and a new optimizer, with the rates of stages after base. Where
-    `config` has an adapter, the model is frozen and adapters learn.
+    `config` has an adapter, the model is frozen and adapters learn. `reshape` gives the model
+    another function of the same weights.
     """
-    adapter, clip = (config.adapter, config.gradient_clip) if config else (None, None)
+    adapter: AdapterConfig | None = getattr(config, "adapter", None)
+    clip = config.gradient_clip if config else None
     folder = context.run.model(stage)
-    shape = open_model(folder, context.world)
+    shape = reshape(open_model(folder, context.world))
     settings = context.optim_settings(shape.width)
     if clip is not None:
         settings = replace(settings, clip=clip)

@@ -8,6 +8,8 @@ from pathlib import Path
 from chatling.config.recipe import Recipe
 from chatling.data.corpus import Corpus, HubFiles, corpus_mark, hub_corpus
 from chatling.data.parquet import list_parquet
+from chatling.data.shard_files import CORPUS as SHARDS
+from chatling.data.streaming import grow_token_shards
 from chatling.errors import RecipeError
 from chatling.run_dir import RunFolder, manifest_fault, read_manifest
 from chatling.toy.dataset import BUILT_IN
@@ -64,6 +66,24 @@ def open_corpus(recipe: Recipe, folder: RunFolder, note: Callable[[str], None]) 
         BUILT_IN[data.source].write_corpus(made, recipe.seed)
     files = sorted(made / name for name in read_manifest(made))  # what else lies there is not ours
     return Corpus(files[:-1], files[-1:])
+
+
+def text_shards(run: RunFolder, split: str) -> Path:
+    """The token shards of a run's text, for training or validation."""
+    return run.data / f"base-{split}"
+
+
+def has_text_shards(run: RunFolder) -> bool:
+    """Whether nothing of a run's text is left to tokenize."""
+    return all((text_shards(run, split) / SHARDS).exists() for split in ("train", "validation"))
+
+
+def write_text_shards(recipe: Recipe, folder: RunFolder, note: Callable[[str], None]) -> None:
+    """Tokenize a run's text, or its beginning; quick when that was done before."""
+    corpus, column = open_corpus(recipe, folder, note), recipe.data.column
+    for split, files in (("validation", corpus.validation), ("train", corpus.train)):
+        shards = text_shards(folder, split)
+        grow_token_shards(shards, files, folder.tokenizer, column, AHEAD, note)
 
 
 def survey_corpus(recipe: Recipe, seen: Survey) -> Survey:

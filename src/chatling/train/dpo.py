@@ -204,7 +204,7 @@ class PreferenceOptimization(TrainingStage):
             yield Use(self.name, config.data, "pairs", survey.pairs, tokens, config.epochs)
 
 
-DPO = PreferenceOptimization("dpo", seed_id=3, requires=(ORIGIN, "base", "mid", "sft"))
+DPO = PreferenceOptimization("dpo", seed_id=3, requires=(ORIGIN, "base", "extend", "mid", "sft"))
 
 
 def preference_batches(

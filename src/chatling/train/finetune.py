@@ -179,8 +179,8 @@ class Finetuning(TrainingStage):
                 yield Use(self.name, entry.task, "conversations", held, size, epochs)
 
 
-MID = Finetuning("mid", seed_id=1, requires=("base",), even_cost=True)
-SFT = Finetuning("sft", seed_id=2, requires=(ORIGIN, "base", "mid"))
+MID = Finetuning("mid", seed_id=1, requires=("base", "extend"), even_cost=True)
+SFT = Finetuning("sft", seed_id=2, requires=(ORIGIN, "base", "extend", "mid"))
 
 
 def source_facts(config: FinetuneConfig, identity: IdentityConfig) -> tuple[Any, ...]:

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 from chatling.config.recipe import Recipe
 from chatling.config.stages import BaseConfig
-from chatling.data.shard_files import CORPUS
-from chatling.data.streaming import grow_token_shards
 from chatling.model.config import (
     ModelConfig,
     counted_at_depth_12,
@@ -19,7 +17,13 @@ from chatling.toy.dataset import BUILT_IN
 from chatling.train.batch_sources import packed_batches
 from chatling.train.charts import ACCURACY, BPB, CORE, LOSS, OPTIMIZATION
 from chatling.train.context import build
-from chatling.train.corpus import AHEAD, open_corpus, plan_corpus, survey_corpus
+from chatling.train.corpus import (
+    has_text_shards,
+    plan_corpus,
+    survey_corpus,
+    text_shards,
+    write_text_shards,
+)
 from chatling.train.expected import expected_loss
 from chatling.train.scaling import CHARACTERS_PER_TOKEN, base_batch, base_steps, own_tokens
 from chatling.train.setup import open_context
@@ -49,11 +53,7 @@ class Pretraining(TrainingStage):
         return recipe.seed, recipe.model, recipe.optim, recipe.base
 
     def prepare(self, job: Job) -> None:
-        note = job.progress.message
-        corpus, column = open_corpus(job.recipe, job.folder, note), job.recipe.data.column
-        for split, files in (("validation", corpus.validation), ("train", corpus.train)):
-            shards = job.shards(self.name, split)
-            grow_token_shards(shards, files, job.folder.tokenizer, column, AHEAD, note)
+        write_text_shards(job.recipe, job.folder, job.progress.message)
 
     def work(self, job: Job) -> None:
         context, recipe = open_context(job, core=True), job.recipe
@@ -64,7 +64,7 @@ class Pretraining(TrainingStage):
         steps = base_steps(config, shape, preset)
         rows = base_batch(config, shape, preset) // shape.context
         batches, held_out = (
-            packed_batches(context, job.shards(self.name, split), rows, shape.context)
+            packed_batches(context, text_shards(job.folder, split), rows, shape.context)
             for split in ("train", "validation")
         )
         model, optimizer = build(context, shape, base_rates(config, recipe.optim, shape, preset))
@@ -92,10 +92,7 @@ class Pretraining(TrainingStage):
 
     def reads_text(self, run: RunFolder | None) -> bool:
         """Of text that is tokenized already, nothing is fetched."""
-        return run is None or not all(
-            (run.data / f"{self.name}-{split}" / CORPUS).exists()
-            for split in ("train", "validation")
-        )
+        return run is None or not has_text_shards(run)
 
     def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan:
         steps = base_steps(recipe.base, model, recipe.model.preset)

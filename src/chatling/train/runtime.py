@@ -133,9 +133,11 @@ def choose_runtime(
     steps: int,
     say: Callable[[str], None] = print,
     rank: int = 0,
+    longest: int = 0,
 ) -> RuntimeConfig:
     """Decide what the recipe leaves open. On a GPU, `say` gets a sentence on its attention kernels.
-    `rank` as of `rows_at_once`. Raises MachineError for what this machine cannot do.
+    `rank` as of `rows_at_once`, `longest` the context where a stage makes it longer. Raises
+    MachineError for what this machine cannot do.
     """
     check_machine(config, machine, steps)
     device = machine.device if config.device == "auto" else config.device
@@ -149,8 +151,11 @@ def choose_runtime(
     compiled = compiles(config, machine, steps)
     if device == "cuda" and not machine.compiler and steps >= COMPILE_PAYS_AFTER:
         say(UNCOMPILED)
+    # a processor's plain kernel would make all scores of the longer rows
+    lengthy = device == "cpu" and longest > 1024
+    timed = replace(model, context=longest) if lengthy else model
     kernel = (
-        fastest_kernel(device, getattr(torch, dtype), model, compiled, say)
+        fastest_kernel(device, getattr(torch, dtype), timed, compiled, say)
         if config.kernel == "auto"
         else config.kernel
     )

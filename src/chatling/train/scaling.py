@@ -37,16 +37,17 @@ def base_batch(config: BaseConfig, model: ModelConfig, preset: str) -> int:
             raise RecipeError(
                 f"base.batch_tokens {config.batch_tokens} is not a multiple of the context,"
                 f" {context}.",
-                f"Choose {_whole_rows(config.batch_tokens, context)}.",
+                f"Choose {whole_rows(config.batch_tokens, context)}.",
             )
         return config.batch_tokens
     if preset != "modern":
-        return _whole_rows(REFERENCE_BATCH, context)
+        return whole_rows(REFERENCE_BATCH, context)
     size = counted_parameters(model, preset) / counted_at_depth_12(model, preset)
-    return _whole_rows(2 ** round(math.log2(REFERENCE_BATCH * size**BATCH_EXPONENT)), context)
+    return whole_rows(2 ** round(math.log2(REFERENCE_BATCH * size**BATCH_EXPONENT)), context)
 
 
-def _whole_rows(tokens: int, context: int) -> int:
+def whole_rows(tokens: int, context: int) -> int:
+    """Tokens of the rows that are nearest to so many tokens, at least one row."""
     return max(1, round(tokens / context)) * context
 
 

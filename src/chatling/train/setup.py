@@ -20,8 +20,9 @@ from chatling.model.config import ModelConfig, flops_per_token
 from chatling.tokenizer.bpe import Tokenizer
 from chatling.train.context import Context
 from chatling.train.datasets import open_fetcher
+from chatling.train.needs import planned_steps
 from chatling.train.runtime import RuntimeConfig, choose_runtime
-from chatling.train.stage_base import OTHER_BITS, Job, adapter_rank, planned_steps
+from chatling.train.stage_base import OTHER_BITS, Job, adapter_rank, shapes
 from chatling.train.trainer import Progress
 
 
@@ -79,7 +80,8 @@ def open_context(job: Job, *, core: bool = False) -> Context:
                 steps = planned_steps(job.stages, recipe, planned)
                 say = job.progress.message
                 rank = adapter_rank(job.stages, recipe)
-                chosen = choose_runtime(recipe.machine, machine, model, steps, say, rank)
+                longest = max(s.context for _, s in shapes(job.stages, recipe, planned))
+                chosen = choose_runtime(recipe.machine, machine, model, steps, say, rank, longest)
                 stored = chosen.to_dict()
     stored = job.world.broadcast_object(stored)
     assert stored is not None

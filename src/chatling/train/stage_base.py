@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 
 from chatling.config.recipe import Recipe
-from chatling.config.stages import LaterStageConfig, LoopConfig
+from chatling.config.stages import LaterRates, LoopConfig
 from chatling.data.loaders import MicroBatch, StepSource
 from chatling.evals.bpb import score_tokens
 from chatling.hardware.detect import peak_memory
@@ -174,6 +174,10 @@ class Stage:
 
     # ---- what is known before it runs ----
 
+    def shape(self, recipe: Recipe, model: ModelConfig) -> ModelConfig:
+        """The shape of the model that it leaves, of the one that it begins with."""
+        return model
+
     def check(self, recipe: Recipe, model: ModelConfig) -> None:
         """Raises RecipeError or DataError for what can be told to fail without looking at data."""
 
@@ -223,7 +227,7 @@ class TrainingStage(Stage, ABC):
         super().__init__(name, name)
         self.seed_id, self.requires = seed_id, requires
         self.outputs = (f"{name}/model",)
-        kinds = ("samples.jsonl", "core.json", "chat.json", "bpb.json", "harness.json")
+        kinds = ("samples.jsonl", "core.json", "chat.json", "bpb.json", "harness.json", "long.json")
         # the evaluations speak of a model that is no more
         self.scratch = (name, f"tracker/{name}", *(f"evals/{name}-{kind}" for kind in kinds))
         self.data = tuple(f"data/{name}-{split}" for split in ("train", "validation"))
@@ -233,7 +237,10 @@ class TrainingStage(Stage, ABC):
 
     def lighten(self, job: Job, rows: int) -> bool:
         """With half the rows, from the newest checkpoint on."""
-        context = job.recipe.model.context
+        recipe = job.recipe
+        model = recipe.model.resolve(recipe.tokenizer.vocab_size)
+        known = {stage.name: shape for stage, shape in shapes(job.stages, recipe, model)}
+        context = known.get(self.name, model).context
         # what was chosen may be more than a step holds
         micro_tokens = min(job.execution.get("micro_tokens", 0), rows * context) // 2
         if micro_tokens < context:
@@ -296,13 +303,19 @@ def token_bytes(model: ModelConfig) -> int:
     return 2 if model.vocab_size <= 65_536 else 4
 
 
-def planned_steps(stages: Iterable[Stage], recipe: Recipe, model: ModelConfig) -> int:
-    """Steps of all training stages, without looking at data."""
-    plans = (stage.plan(recipe, model, Survey()) for stage in stages if stage.enabled(recipe))
-    return sum(plan.steps for plan in plans if plan)
+def shapes(
+    stages: Iterable[Stage], recipe: Recipe, model: ModelConfig
+) -> Iterator[tuple[Stage, ModelConfig]]:
+    """The enabled stages in order, each with the shape of the model that it leaves; `model` is that
+    of the first one.
+    """
+    for stage in stages:
+        if stage.enabled(recipe):
+            model = stage.shape(recipe, model)
+            yield stage, model
 
 
-def fractional_schedule(config: LaterStageConfig, steps: int) -> Schedule:
+def fractional_schedule(config: LaterRates, steps: int) -> Schedule:
     """The schedule of a stage after base: a fraction of its rates, and Muon's momentum as the
     stage has it.
     """

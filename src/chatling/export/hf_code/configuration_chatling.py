@@ -31,6 +31,9 @@ class ChatlingConfig(PretrainedConfig):
         smear_gate_inputs=24,
         backout=False,
         backout_layer=None,
+        window_theta=0.0,
+        yarn_factor=1.0,
+        yarn_context=0,
         use_cache=True,
         **kwargs,
     ):
@@ -48,6 +51,8 @@ class ChatlingConfig(PretrainedConfig):
         self.layer_scalars, self.smear, self.backout = layer_scalars, smear, backout
         usual = (num_hidden_layers - 1) // 2
         self.backout_layer = usual if backout_layer is None else backout_layer
+        self.window_theta = window_theta
+        self.yarn_factor, self.yarn_context = yarn_factor, yarn_context
         self.use_cache = use_cache
         kwargs.pop("tie_word_embeddings", None)
         super().__init__(tie_word_embeddings=False, **kwargs)

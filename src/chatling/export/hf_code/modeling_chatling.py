@@ -1,5 +1,7 @@
 """A chatling model for transformers: the modern preset, which no class of the library has."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -43,8 +45,10 @@ class ChatlingAttention(nn.Module):
         self.head_dim = config.head_dim
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.num_key_value_groups = heads // kv_heads
-        self.scaling = config.qk_scale**2 * self.head_dim**-0.5
         sliding = config.layer_types[layer_idx] == "sliding_attention"
+        # of queries and keys; with YaRN, full layers attend more sharply
+        scale = config.qk_scale * (0.1 * math.log(1 if sliding else config.yarn_factor) + 1)
+        self.scaling = scale**2 * self.head_dim**-0.5
         self.sliding_window = config.sliding_window if sliding else None
         self.q_proj = nn.Linear(config.hidden_size, heads * self.head_dim, bias=False)
         self.k_proj = nn.Linear(config.hidden_size, kv_heads * self.head_dim, bias=False)
@@ -146,11 +150,22 @@ class ChatlingModel(ChatlingPreTrainedModel):
             self.backout_scale = nn.Parameter(torch.zeros(1))
         self.post_init()
 
-    def rotary(self, position_ids):
-        """Cosines and sines in fp32, (B, T, 1, E/2)."""
-        width = self.config.head_dim
+    def rotary(self, position_ids, kind):
+        """Cosines and sines in fp32, (B, T, 1, E/2), of a kind of layers."""
+        c, width = self.config, self.config.head_dim
+        theta = (kind == "sliding_attention" and c.window_theta) or c.rope_theta
         powers = torch.arange(0, width, 2, dtype=torch.float32, device=position_ids.device) / width
-        angles = position_ids[..., None].float() * self.config.rope_theta**-powers
+        frequencies = theta**-powers
+        if kind == "full_attention" and c.yarn_factor > 1:  # by parts, arXiv 2309.00071
+            low, high = (
+                width * math.log(c.yarn_context / (turns * 2 * math.pi)) / (2 * math.log(theta))
+                for turns in (32, 1)
+            )
+            low, high = max(math.floor(low), 0), min(math.ceil(high), width - 1)
+            index = torch.arange(width // 2, dtype=torch.float32, device=position_ids.device)
+            stretched = ((index - low) / max(high - low, 0.001)).clamp(0, 1)
+            frequencies = frequencies / c.yarn_factor * stretched + frequencies * (1 - stretched)
+        angles = position_ids[..., None].float() * frequencies
         return angles.cos()[:, :, None], angles.sin()[:, :, None]
 
     def predecessors(self, x, attention_mask, past_key_values):
@@ -196,7 +211,7 @@ class ChatlingModel(ChatlingPreTrainedModel):
             "position_ids": position_ids,
         }
         masks = {kind: MASKS[kind](**shared) for kind in set(c.layer_types)}
-        rotary = self.rotary(position_ids)
+        rotary = {kind: self.rotary(position_ids, kind) for kind in masks}
         x = norm(x, c.rms_norm_eps)
         if c.smear:
             if c._attn_implementation == "vllm":
@@ -214,7 +229,7 @@ class ChatlingModel(ChatlingPreTrainedModel):
             has_values = i in c.value_embedding_layers
             x = block(
                 x,
-                position_embeddings=rotary,
+                position_embeddings=rotary[c.layer_types[i]],
                 value_embedding=self.value_embeds[str(i)](input_ids) if has_values else None,
                 attention_mask=masks[c.layer_types[i]],
                 past_key_values=past_key_values,

@@ -46,7 +46,7 @@ async function loadModels() {
 
 const model = (column) => state.models.find(({ id }) => id === preferences.models[column]);
 // A base model has seen texts and no conversations: it is given the beginning of one.
-const continues = (column) => model(column)?.stage === "base";
+const continues = (column) => ["base", "extend"].includes(model(column)?.stage);
 
 async function modelChosen() {
   const chosen = model(0);
