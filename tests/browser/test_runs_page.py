@@ -307,5 +307,5 @@ def test_looks_and_accessibility(
     assert found.violations_count == 0, found.generate_report()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.click("#language")
-    assert "损失" in page.inner_text("#charts")
+    until(page, "document.querySelector('#charts').innerText.includes('损失')")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -22,6 +22,7 @@ from chatling.pipeline.plan import plan
 from chatling.pipeline.session import run_recipe
 from chatling.pipeline.stages import STAGES
 from chatling.report.collect import collect
+from chatling.report.words import ENGLISH
 from chatling.run_dir import MANIFEST, RunFolder
 from chatling.run_dir import STAGES as ORDER
 from chatling.tokenizer.train import TokenizerConfig
@@ -152,7 +153,7 @@ def test_it_runs_resumes_and_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     assert "again: Bits of a byte" in report
     told = collect(cut, WITH_AGAIN).stage("again")
     assert told is not None
-    assert [each.partition(" at ")[0] for each in told.resumes] == [
+    assert [each.partition(" at ")[0] for each in told.resumes(ENGLISH)] == [
         "again was stopped; it resumed from step 2"
     ]
     assert runner.unfinished(RECIPE, cut, STAGES) == ["report"]  # base is what it was

@@ -212,7 +212,7 @@ def test_resumes_are_told_with_their_time_and_step(make_run: Make) -> None:
     change_state(run, edit)
     page = report(run).markdown
     assert "Base was cut off; it resumed from step 20 at 2026-01-02 05:06 UTC." in page
-    assert "Sft resumed after a break 2 more times; when was not recorded." in page
+    assert "Sft resumed after more breaks (2); when was not recorded." in page
     assert "nothing was resumed" not in page
     assert "nothing was resumed" in report(make_run("calm")).markdown
 

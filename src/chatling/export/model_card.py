@@ -16,8 +16,9 @@ from chatling.export.hf import is_classic
 from chatling.export.source import Source
 from chatling.files import write_atomic
 from chatling.report.collect import RunReport
-from chatling.report.markdown import interval, table
+from chatling.report.markdown import table
 from chatling.report.results import core_name
+from chatling.report.words import ENGLISH
 from chatling.run_dir import STAGES, TEXT_STAGES
 from chatling.tasks.registry import TASKS
 from chatling.toy.dataset import BUILT_IN
@@ -142,7 +143,7 @@ def _scores(report: RunReport, stage: str) -> Iterator[Score]:
         return what, shown, EvalResult("text-generation", kind or "chatling", name, metric, value)
 
     for row in report.chat(stage):
-        yield score(row["name"], interval(row), round(row["accuracy"], 4), "accuracy")
+        yield score(row["name"], ENGLISH.interval(row), round(row["accuracy"], 4), "accuracy")
     if core := report.core(stage):
         name = core_name(core)
         yield score(name, f"{core['core']:.4f}", round(core["core"], 4), "core")

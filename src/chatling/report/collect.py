@@ -14,7 +14,9 @@ from chatling.data.shard_files import CORPUS
 from chatling.errors import DataError
 from chatling.evals.long_context import is_long
 from chatling.model.config import ModelConfig, flops_per_token, parameter_counts
+from chatling.report.words import Words, load_words
 from chatling.run_dir import RunFolder, read_json
+from chatling.toy.packs import guess_language
 from chatling.train.metrics import read_metrics, read_samples, tokens_per_second
 from chatling.train.stage_base import Stage, TrainingStage
 from chatling.train.status import StageStatus, read_status
@@ -81,23 +83,35 @@ class StageReport:
         values = self.series(key)[1]
         return values[-1] if values else None
 
-    @property
-    def resumes(self) -> list[str]:
+    def resumes(self, words: Words) -> list[str]:
         """When the stage was interrupted, and from which step it resumed, in sentences."""
         told = []
         for attempt in self.attempts[1:]:
             story = {
-                "running": "was cut off",
-                "interrupted": "was stopped",
-                "failed": "failed",
-            }.get(attempt["after"], "lost its result")
-            where = f" from step {attempt['begun_at']:,}" if "begun_at" in attempt else ""
-            told.append(f"{self.name} {story}; it resumed{where} at {clock(attempt['started'])}")
+                "running": words("was cut off"),
+                "interrupted": words("was stopped"),
+                "failed": words("failed"),
+            }.get(attempt["after"], words("lost its result"))
+            where = ""
+            if "begun_at" in attempt:
+                where = words(" from step {step:,}", step=attempt["begun_at"])
+            told.append(
+                words(
+                    "{stage} {story}; it resumed{where} at {time}",
+                    stage=self.name,
+                    story=story,
+                    where=where,
+                    time=clock(attempt["started"]),
+                )
+            )
         unknown = self.status.resumes - len(told)
         if unknown > 0:
             told.append(
-                f"{self.name} resumed after a break {unknown} more"
-                f" time{'s' if unknown > 1 else ''}; when was not recorded"
+                words(
+                    "{stage} resumed after more breaks ({count}); when was not recorded",
+                    stage=self.name,
+                    count=unknown,
+                )
             )
         return told
 
@@ -131,6 +145,15 @@ class RunReport:
     def trained(self) -> tuple[StageReport, ...]:
         """The training stages that have begun, in order."""
         return tuple(stage for stage in self.stages if stage.trains)
+
+    @cached_property
+    def words(self) -> Words:
+        """Those of the language that the last stage was asked in and answers in."""
+        last = [line for stage in self.trained[-1:] for line in stage.samples[-1:]]
+        said = [
+            each[key] for line in last for each in line["samples"] for key in ("prompt", "text")
+        ]
+        return load_words(guess_language(said))
 
     def stage(self, name: str) -> StageReport | None:
         return next((stage for stage in self.stages if stage.name == name), None)

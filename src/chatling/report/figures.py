@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from chatling.report.markdown import MISSING, escape
+from chatling.report.markdown import escape
+from chatling.report.words import ENGLISH, MISSING, Words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,6 +95,7 @@ def curves(
     x: str = "step",
     clip: bool = False,
     marks: Sequence[float] = (),
+    words: Words = ENGLISH,
 ) -> Figure | None:
     """Draw lines over a common x axis, and `marks` as dashed verticals; None without two points.
 
@@ -130,12 +133,26 @@ def curves(
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=FONT - 1, labelcolor=INK)
-        last = "; ".join(f"{line.label} {line.y[0]:.4g} to {line.y[-1]:.4g}" for line in lines)
+        last = "; ".join(
+            words(
+                "{label} {first:.4g} to {last:.4g}",
+                label=each.label,
+                first=each.y[0],
+                last=each.y[-1],
+            )
+            for each in lines
+        )
         return Figure(name, title, f"{title}: {last}.", drawn(figure, name))
 
 
 def bars(
-    name: str, title: str, groups: Sequence[str], series: Sequence[Bars], *, percent: bool = True
+    name: str,
+    title: str,
+    groups: Sequence[str],
+    series: Sequence[Bars],
+    *,
+    percent: bool = True,
+    words: Words = ENGLISH,
 ) -> Figure | None:
     """Horizontal bars, a group of them for each name. None when there is nothing to draw."""
     if not groups or not any(value is not None for each in series for value in each.values):
@@ -177,7 +194,7 @@ def bars(
                 ncols=min(4, len(series)),
             )
         shown = "; ".join(
-            f"{group} {', '.join(_value(each, i) for each in series)}"
+            f"{group} {', '.join(_value(each, i, words) for each in series)}"
             for i, group in enumerate(groups)
         )
         return Figure(name, title, f"{title}: {shown}.", drawn(figure, name))
@@ -203,7 +220,10 @@ def canvas(
         "text.color": INK,
         "axes.axisbelow": True,
     }
-    with matplotlib.rc_context(style | {"axes.spines.top": False, "axes.spines.right": False}):
+    style |= {"axes.spines.top": False, "axes.spines.right": False}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # a script that matplotlib's own font lacks: the page's font draws it
+        warnings.filterwarnings("ignore", r"Glyph \d+")
         figure = Canvas(figsize=(WIDTH / 72, height / 72), layout=layout)
         axes = figure.subplots()
         for each in (figure, axes):
@@ -258,6 +278,6 @@ def _smoothed(y: np.ndarray) -> np.ndarray:
     return (sums[high] - sums[low]) / (high - low)
 
 
-def _value(series: Bars, group: int) -> str:
+def _value(series: Bars, group: int, words: Words) -> str:
     value = series.values[group]
-    return MISSING if value is None else f"{series.label} {value:.3g}"
+    return words(MISSING) if value is None else f"{series.label} {value:.3g}"

@@ -2,10 +2,11 @@
 
 from chatling.evals.long_context import core_gate
 from chatling.report.collect import RunReport
-from chatling.report.markdown import escape, percent, table
+from chatling.report.markdown import escape, table
+from chatling.report.words import Words
 
 
-def long_parts(run: RunReport, *, alone: bool) -> list[str]:
+def long_parts(run: RunReport, words: Words, *, alone: bool) -> list[str]:
     """Of each stage that made the context longer, or was evaluated for it."""
     parts = []
     for before, stage in zip((None, *run.trained), run.trained, strict=False):
@@ -19,20 +20,26 @@ def long_parts(run: RunReport, *, alone: bool) -> list[str]:
             gates.append((gate.name, gate.passed, gate.found))
         who = stage.name if alone else f"{run.name} ({stage.name})"
         parts.append(
-            f"**Longer context** of {escape(who)}, from {found['short']:,} to"
-            f" {found['context']:,} tokens: {sum(passed for _, passed, _ in gates)} of"
-            f" {len(gates)} gates passed."
+            words(
+                "**Longer context** of {stage}, from {short:,} to {long:,} tokens: {passed} of"
+                " {count} gates passed.",
+                stage=escape(who),
+                short=found["short"],
+                long=found["context"],
+                passed=sum(passed for _, passed, _ in gates),
+                count=len(gates),
+            )
         )
-        rows = [(name, "passed" if passed else "NOT passed", said) for name, passed, said in gates]
-        parts.append(table(("gate", "", "found"), rows))
+        verdicts = {True: words("passed"), False: words("NOT passed")}
+        rows = [(words(name), verdicts[bool(passed)], said) for name, passed, said in gates]
+        parts.append(table((words("gate"), "", words("found")), rows))
         depths = sorted({each["depth"] for each in found["needles"]})
         shares = {(n["length"], n["depth"]): n["correct"] / n["total"] for n in found["needles"]}
         cells = [
-            (f"{length:,}", *(percent(shares.get((length, depth)), 0) for depth in depths))
+            (f"{length:,}", *(words.percent(shares.get((length, depth)), 0) for depth in depths))
             for length in sorted({length for length, _ in shares})
         ]
-        parts.append("Needles found, by tokens of the text and how deep in it they stand:")
-        parts.append(
-            table(("tokens", *(percent(depth, 0) for depth in depths)), cells, numbers=True)
-        )
+        columns = (words("tokens"), *(words.percent(depth, 0) for depth in depths))
+        parts.append(words("Needles found, by tokens of the text and how deep in it they stand:"))
+        parts.append(table(columns, cells, numbers=True))
     return parts

@@ -21,19 +21,19 @@ from chatling.version import __version__
 # All the raw HTML that the document holds; any other shows as text.
 OWN_HTML = re.compile(r"<br>|<details>\n<summary>[^<>]*</summary>\n*|</details>\n*")
 PAGE = """<!doctype html>
-<html lang="en">
+<html lang="{language}">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{title} · chatling report</title>
+<title>{title} · {kind}</title>
 <style>
 {style}</style>
 </head>
 <body>
 <main>
 {body}</main>
-<footer>Written by chatling {version} from the files of the run{plural}.</footer>
+<footer>{footer}</footer>
 </body>
 </html>
 """
@@ -59,12 +59,18 @@ def to_html(report: Report) -> str:
         if figures or first_cell:
             token.tag = tokens[i + 2].tag = "div" if figures else "th"
             token.attrs = {"class": "figures"} if figures else {"scope": "row"}
+    words = report.words
     return PAGE.format(
+        language=words.code,
         title=escape(report.title),
+        kind=words("chatling report"),
         style=page_colors() + (files("chatling.report") / "page.css").read_text(encoding="utf-8"),
-        body=parser.renderer.render(tokens, parser.options, {"figures": report.figures}),
-        version=__version__,
-        plural="s" if " and " in report.title else "",
+        body=parser.renderer.render(
+            tokens, parser.options, {"figures": report.figures, "words": words}
+        ),
+        footer=words(
+            "Written by chatling {version} from the files of the run.", version=__version__
+        ),
     )
 
 
@@ -91,7 +97,8 @@ class _Renderer(RendererHTML):
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         """A table scrolls by itself, also by keyboard, where the page is narrow."""
-        return '<div class="wide" tabindex="0" role="group" aria-label="table">\n<table>\n'
+        label = env["words"]("table")
+        return f'<div class="wide" tabindex="0" role="group" aria-label="{label}">\n<table>\n'
 
     def table_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
         return "</table>\n</div>\n"

@@ -9,16 +9,8 @@ from typing import Any
 from chatling.report.collect import RunReport
 from chatling.report.figures import Bars, Curve, Figure, bars, curves
 from chatling.report.long_context import long_parts
-from chatling.report.markdown import (
-    MISSING,
-    escape,
-    folded,
-    interval,
-    number,
-    percent,
-    plain,
-    table,
-)
+from chatling.report.markdown import escape, folded, plain, table
+from chatling.report.words import MISSING, Words
 
 POCKET_CORE = "pocket CORE"
 ChatMean = tuple[str, float, int, int]  # stage, mean accuracy over the tasks, tasks, questions
@@ -81,19 +73,19 @@ class Scores:
     numbers: str
 
 
-def score_parts(runs: Sequence[RunReport]) -> list[str | Figure]:
+def score_parts(runs: Sequence[RunReport], words: Words) -> list[str | Figure]:
     """Chat and CORE: what was measured, their figures, the numbers folded away."""
-    found = [each for each in (_chat(runs), _core(runs)) if each is not None]
-    drawn = [*(each.figure for each in found), _loss_by_position(runs)]
+    found = [each for each in (_chat(runs, words), _core(runs, words)) if each is not None]
+    drawn = [*(each.figure for each in found), _loss_by_position(runs, words)]
     return [
         *(text for each in found for text in each.about),
-        *(text for run in runs for text in long_parts(run, alone=len(runs) == 1)),
+        *(text for run in runs for text in long_parts(run, words, alone=len(runs) == 1)),
         *filter(None, drawn),
         *(each.numbers for each in found),
     ]
 
 
-def _chat(runs: Sequence[RunReport]) -> Scores | None:
+def _chat(runs: Sequence[RunReport], words: Words) -> Scores | None:
     """One run: its stages side by side. Several: the most advanced stage of each."""
     columns: dict[str, dict[str, Mapping[str, Any]]] = {}
     chatcores = []
@@ -116,22 +108,29 @@ def _chat(runs: Sequence[RunReport]) -> Scores | None:
         )
         for label, rows in columns.items()
     ]
-    about = "**Chat**: held-out questions, judged by rule; lines are 95 % intervals."
+    about = words("**Chat**: held-out questions, judged by rule; lines are 95 % intervals.")
     if chatcores:
-        about += f" ChatCORE, the mean accuracy above guessing: {', '.join(chatcores)}."
-    figure = bars("chat", "Chat questions answered correctly", [*map(plain, tasks)], series)
+        about += words(
+            " ChatCORE, the mean accuracy above guessing: {scores}.",
+            scores=words(", ").join(chatcores),
+        )
+    names = [words(plain(task)) for task in tasks]
+    figure = bars("chat", words("Chat questions answered correctly"), names, series, words=words)
     cells = [
         (
-            plain(task),
-            *(interval(rows[task]) if task in rows else MISSING for rows in columns.values()),
+            name,
+            *(
+                words.interval(rows[task]) if task in rows else words(MISSING)
+                for rows in columns.values()
+            ),
         )
-        for task in tasks
+        for name, task in zip(names, tasks, strict=True)
     ]
-    numbers = folded("Chat, the numbers", table(("", *columns), cells, numbers=True))
+    numbers = folded(words("Chat, the numbers"), table(("", *columns), cells, numbers=True))
     return Scores((about,), figure, numbers)
 
 
-def _core(runs: Sequence[RunReport]) -> Scores | None:
+def _core(runs: Sequence[RunReport], words: Words) -> Scores | None:
     """CORE by task; beside GPT-2 where every run used the full bundle, and beside nothing else."""
     columns = {
         _label(runs, run, stage.name): found
@@ -157,33 +156,43 @@ def _core(runs: Sequence[RunReport]) -> Scores | None:
         totals |= published["CORE"]
     elif any(core_name(found) != POCKET_CORE for found in results):
         notes.append(
-            "*Not all examples of the bundle were used, so published scores do not compare and are"
-            " not shown.*"
+            words(
+                "*Not all examples of the bundle were used, so published scores do not compare and"
+                " are not shown.*"
+            )
         )
-    kind = core_name(results[0])
-    listed = ", ".join(f"{escape(name)} {core:.4f}" for name, core in totals.items())
-    about = (
-        f"**{kind}**, the accuracy above guessing (0 is guessing, 1 all right), mean of"
-        f" {len(tasks)} tasks: {listed}."
+    kind = words(core_name(results[0]))
+    about = words(
+        "**{kind}**, the accuracy above guessing (0 is guessing, 1 all right), mean of {tasks}"
+        " tasks: {scores}.",
+        kind=kind,
+        tasks=len(tasks),
+        scores=words(", ").join(f"{escape(name)} {core:.4f}" for name, core in totals.items()),
     )
-    title = f"{kind}: accuracy above guessing, by task"
-    figure = bars("core", title, [*map(plain, tasks)], series, percent=False)
+    title = words("{kind}: accuracy above guessing, by task", kind=kind)
+    figure = bars("core", title, [*map(plain, tasks)], series, percent=False, words=words)
     cells = [
-        (plain(task), *(_core_cell(found["tasks"].get(task)) for found in results))
+        (plain(task), *(_core_cell(found["tasks"].get(task), words) for found in results))
         for task in tasks
     ]
-    numbers = folded(f"{kind}, the numbers", table(("", *columns), cells, numbers=True))
+    summary = words("{kind}, the numbers", kind=kind)
+    numbers = folded(summary, table(("", *columns), cells, numbers=True))
     return Scores((about, *notes), figure, numbers)
 
 
-def _core_cell(task: Mapping[str, Any] | None) -> str:
+def _core_cell(task: Mapping[str, Any] | None, words: Words) -> str:
     if task is None:
-        return MISSING
-    right = f"{percent(task['accuracy'])} right of {number(task['count'])}"
-    return f"{task['centered']:.3f} ({right}, guessing {percent(task['baseline'], 0)})"
+        return words(MISSING)
+    return words(
+        "{centered:.3f} ({right} right of {count}, guessing {guessed})",
+        centered=task["centered"],
+        right=words.percent(task["accuracy"]),
+        count=words.number(task["count"]),
+        guessed=words.percent(task["baseline"], 0),
+    )
 
 
-def _loss_by_position(runs: Sequence[RunReport]) -> Figure | None:
+def _loss_by_position(runs: Sequence[RunReport], words: Words) -> Figure | None:
     """How the loss falls with what a model has read, where `chatling eval RUN bpb` measured it, or
     the context became longer.
     """
@@ -194,13 +203,13 @@ def _loss_by_position(runs: Sequence[RunReport]) -> Figure | None:
             results = run.evals.get(f"{stage.name}-bpb", long and {"results": long})
             curves_by_label = {
                 label: (results or {}).get("results", {}).get("positions"),
-                f"before {label}": long.get("before"),
+                words("before {stage}", stage=label): long.get("before"),
             }
             for name, losses in curves_by_label.items():
                 known = {i: loss for i, loss in enumerate(losses or []) if loss is not None}
                 lines.append(Curve(name, [*known], [*known.values()]))
-    title = "Loss by place in the context, nats a token"
-    return curves("places", title, lines, x="tokens read before", clip=True)
+    title = words("Loss by place in the context, nats a token")
+    return curves("places", title, lines, x=words("tokens read before"), clip=True, words=words)
 
 
 def _label(runs: Sequence[RunReport], run: RunReport, stage: str) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
@@ -19,6 +19,7 @@ from pydantic_core import to_json
 
 from chatling.config.recipe import Recipe, from_toml, read_text
 from chatling.errors import ChatlingError
+from chatling.report.words import Language, load_words
 from chatling.run_dir import RunFolder, read_json
 from chatling.serve.errors import ApiError
 from chatling.serve.model_manager import ModelManager
@@ -46,13 +47,17 @@ async def runs(request: Request) -> Response:
 
 @router.get("/{name}")
 async def run(
-    name: str, request: Request, points: Annotated[int, Query(ge=10, le=4000)] = POINTS
+    name: str,
+    request: Request,
+    points: Annotated[int, Query(ge=10, le=4000)] = POINTS,
+    language: Language = "en",
 ) -> Response:
-    """One run: its stages, the seconds left of all of them, the charts and curves of each, its
-    latest samples and its evaluations.
+    """One run: its stages, the seconds left of all of them, the charts (titles and labels in a
+    language) and curves of each, its latest samples and its evaluations.
     """
     state = request.app.state
-    return await asyncio.to_thread(_one, state.service.models, name, state.stages, points)
+    models, registry = state.service.models, state.stages
+    return await asyncio.to_thread(_one, models, name, registry, points, language)
 
 
 @router.get("/{name}/curves")
@@ -83,14 +88,25 @@ def _all(models: ModelManager) -> Response:
     return Response(b'{"runs":[%b]}' % cards, media_type="application/json")
 
 
-def _one(models: ModelManager, name: str, registry: Sequence[Stage], points: int) -> Response:
+def _one(
+    models: ModelManager, name: str, registry: Sequence[Stage], points: int, language: str
+) -> Response:
+    words = load_words(language)
+
+    def said(chart: Chart) -> Chart:
+        metrics = {name: words(label) for name, label in chart.metrics.items()}
+        return replace(chart, title=words(chart.title), metrics=metrics)
+
     def whole(folder: RunFolder) -> dict[str, Any]:
         status = _status(folder)
         stages = [stage.name for stage in status.stages]
         curves = {stage: _curves(folder, stage, registry, points) for stage in stages}
         return asdict(status) | {
             "left": time_left(status, _work(folder, registry)) if status.alive else None,
-            "charts": {stage: [*map(asdict, _charts(stage, registry))] for stage in stages},
+            "charts": {
+                stage: [asdict(said(chart)) for chart in _charts(stage, registry)]
+                for stage in stages
+            },
             "curves": {stage: found for stage, found in curves.items() if found},
             "samples": _samples(folder, registry),
             "evals": _evals(folder, registry),

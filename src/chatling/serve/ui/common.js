@@ -15,15 +15,18 @@ export function keep(name, value, replacer) {
 }
 
 export const read = stored;
+const spoken = (code) => (Object.hasOwn(words, code ?? "") ? code : null);
 export const preferences = {
-  theme: "auto", language: navigator.language?.startsWith("zh") ? "zh" : "en", models: [], compare: false, probabilities: false,
+  theme: "auto", models: [], compare: false, probabilities: false,
   sampling: { ...DEFAULTS }, ...stored(PREFERENCES, {}),
 };
+
+preferences.language = spoken(preferences.language) ?? spoken(navigator.language?.slice(0, 2)) ?? "en";
 
 export function savePreferences() { keep(PREFERENCES, preferences); }
 
 export function t(name, values = {}) {
-  const text = words[preferences.language]?.[name] ?? words.en[name] ?? name;
+  const text = words[preferences.language][name] ?? words.en[name] ?? name;
   return text.replace(/\{(\w+)\}/g, (whole, key) => values[key] ?? whole);
 }
 
@@ -43,22 +46,25 @@ export function el(name, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+const codes = Object.keys(words);
+const following = () => codes[(codes.indexOf(preferences.language) + 1) % codes.length];
+
 export function translatePage() {
   document.documentElement.lang = preferences.language;
   for (const node of document.querySelectorAll("[data-t]")) node.textContent = t(node.dataset.t);
   for (const node of document.querySelectorAll("[data-placeholder]")) node.placeholder = t(node.dataset.placeholder);
   for (const node of document.querySelectorAll("[data-label]")) {
-    const label = t(node.dataset.label, { value: t(preferences.theme) });
+    const label = t(node.dataset.label, { value: t(preferences.theme), next: words[following()].own });
     node.setAttribute("aria-label", label);
     if (node.matches("button")) node.title = label;
   }
-  byId("language").textContent = preferences.language === "zh" ? "English" : "中文";
+  byId("language").textContent = words[following()].own;
 }
 
 // The language and theme buttons; `changed` redraws what is not in the page's own HTML.
 export function wireAppearance(changed) {
   byId("language").addEventListener("click", () => {
-    preferences.language = preferences.language === "zh" ? "en" : "zh";
+    preferences.language = following();
     savePreferences();
     translatePage();
     changed();

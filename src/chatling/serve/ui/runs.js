@@ -22,7 +22,7 @@ async function look() {
   try {
     found.runs = (await (await call("/api/runs")).json()).runs;
     const name = (found.runs.find((run) => run.name === state.name) ?? found.runs.find((run) => run.alive) ?? found.runs[0])?.name;
-    found.run = name ? await (await call(`/api/runs/${encodeURIComponent(name)}`)).json() : null;
+    found.run = name ? await (await call(`/api/runs/${encodeURIComponent(name)}?language=${preferences.language}`)).json() : null;
     const stage = found.run && shownStage(found.run);
     if (stage && mine === state.looks) await fetchCurves(name, stage);
   } catch (error) {
@@ -136,5 +136,5 @@ byId("run").addEventListener("change", (event) => {
 });
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(state.timer) : look()));
 wireCurves(look, draw);
-wireAppearance(draw);
+wireAppearance(look); // the titles of charts come from the server
 look();

@@ -43,7 +43,7 @@ export function drawCurves(run, stage, runs) {
   const nodes = view.shown.map((each) => {
     if (!view.charts.has(each.name)) view.charts.set(each.name, new Chart(zoom));
     const chart = view.charts.get(each.name);
-    chart.draw({ title: t(each.title), curves: each.curves, log: options.log, clip: each.clip, span });
+    chart.draw({ title: each.title, curves: each.curves, log: options.log, clip: each.clip, span });
     return chart.node;
   });
   const there = byId("charts");
@@ -55,10 +55,10 @@ export function drawCurves(run, stage, runs) {
 function curvesOf({ metrics }, sources) {
   const has = ({ curves }, metric) => curves[metric]?.length;
   const names = Object.keys(metrics).filter((metric) => sources.some((source) => has(source, metric)));
-  const found = sources.length > 1 ? sources.map((source) => [source, names.at(-1), source.run]) : names.map((metric) => [sources[0], metric, t(metrics[metric])]);
+  const found = sources.length > 1 ? sources.map((source) => [source, names.at(-1), source.run]) : names.map((metric) => [sources[0], metric, metrics[metric]]);
   return found.filter(([source, metric]) => metric && has(source, metric)).map(([source, metric, label]) => {
     const points = source.curves[metric];
-    return { run: source.run, label, curve: t(metrics[metric]), points, smooth: options.smoothing && points.length > 2 ? smoothed(points, options.smoothing) : null };
+    return { run: source.run, label, curve: metrics[metric], points, smooth: options.smoothing && points.length > 2 ? smoothed(points, options.smoothing) : null };
   });
 }
 
@@ -112,7 +112,7 @@ export function table() {
     for (const { run, curve, points, smooth } of curves) {
       points.forEach(([step, value], i) => {
         if (view.span && (step < view.span[0] || step > view.span[1])) return;
-        lines.push([run, view.stage, t(title), curve, step, value, ...(options.smoothing ? [smooth ? smooth[i][1] : value] : [])]);
+        lines.push([run, view.stage, title, curve, step, value, ...(options.smoothing ? [smooth ? smooth[i][1] : value] : [])]);
       });
     }
   }

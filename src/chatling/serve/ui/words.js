@@ -1,70 +1,7 @@
-// What the pages say, in English and Chinese. `{name}` stands for a value.
+// The languages that the pages speak, each a table of the same names.
 
-import * as runs from "./runs_words.js";
+import de from "./words/de.js";
+import en from "./words/en.js";
+import zh from "./words/zh.js";
 
-const en = {
-  pages: "Pages", skip: "Skip to the message box", conversations: "Conversations", conversation: "Conversation", new: "New conversation",
-  runs: "Training runs", chat: "Chat", exportAll: "Export all", shortcuts: "Keyboard", language: "Language: 中文", theme: "Theme: {value}",
-  auto: "as the system", light: "light", dark: "dark", close: "Close", cancel: "Cancel", model: "Model", modelSecond: "Second model",
-  compare: "Compare", compareLong: "Compare two models side by side", probabilities: "Probabilities",
-  probabilitiesLong: "Show how likely each token was", settings: "Settings", message: "Message", write: "Write a message",
-  send: "Send", stop: "Stop", hint: "Small models make things up. Enter sends, Shift+Enter breaks the line.",
-  system: "System prompt", systemHint: "Goes before the first message", reset: "Back to the defaults",
-  temperature: "Temperature", temperatureHint: "0 always takes the likeliest token; higher varies more",
-  top_p: "Top-p", top_pHint: "Only the likeliest tokens that together reach this share", top_k: "Top-k",
-  top_kHint: "Only this many likeliest tokens; 0 is off", min_p: "Min-p", min_pHint: "Drops tokens below this share of the likeliest",
-  repetition_penalty: "Repetition penalty", repetition_penaltyHint: "Above 1, repeating costs", max_tokens: "Longest answer",
-  max_tokensHint: "In tokens", seed: "Seed", seedHint: "The same seed gives the same answer; empty varies",
-  you: "You", copy: "Copy", copied: "Copied", edit: "Edit", regenerate: "Regenerate", resend: "Send again", rename: "Rename",
-  delete: "Delete", export: "Export", renameAsk: "A name for this conversation", deleted: "“{title}” is deleted.", undo: "Undo",
-  messageVersions: "Versions of the message", answerVersions: "Versions of the answer", previous: "Previous version", next: "Next version",
-  correct: "Write a better answer", copiedCommand: "Copied: {command}", improve: "Improve the model with them",
-  improveAsk: "In a terminal, {command} trains a copy of the model on your pairs, shows its answers beside the old ones and asks whether to keep it. Reload this page to compare the two here.",
-  good: "Good answer", bad: "Bad answer", better: "This one is better", pairs: "Preference pairs of {run}: {count} ⤓",
-  pairsHint: "Made of your marks. Training reads them as [dpo] data: {file}", kept: "What you think of answers is kept on this machine only, with the run {run}.",
-  interrupted: "The page was left before the answer's end.", save: "Save", untitled: "New conversation", stopped: "Stopped.", answered: "The answer is complete.", answering: "Answering…",
-  length: "The answer reached its longest length.", dropped: "The context is full: the model no longer sees the first {count} messages.",
-  lost: "The connection was lost before the answer's end.", offline: "The server cannot be reached.", failed: "That did not work: {message}",
-  noModels: "There is no finished model yet.", noModelsHint: "`chatling run pocket` makes one in minutes. Watch it grow under Training runs.",
-  welcome: "What would you like to ask?", welcomeHint: "{model} reads at most {context} tokens at a time.",
-  begin: "How does the text begin?", beginHint: "{model} has read texts and no conversations: it continues what you write, {context} tokens in all.",
-  writeBeginning: "Write the beginning of a text", lengthen: "Write more", count: "{count} tokens", speed: "{speed} a second",
-  promptCount: "{count} tokens were read", keyAsk: "This server wants a key.", enter: "Enter",
-  calculator: "Calculator", sources: "Sources: {files}", noResult: "no result", token: "{text}, {percent} %", tokens: "Tokens of the answer", other: "everything else",
-  storageFull: "The browser's storage is full: this conversation is not kept. Delete or export old ones.",
-  keySend: "Send", keyBreak: "New line", keyStop: "Stop the answer, close a panel", keyEdit: "Edit the last message (in an empty box)",
-  keyNew: "New conversation", keyRegenerate: "Regenerate the last answer", keyCompare: "Compare two models",
-  keyProbabilities: "Token probabilities", keySettings: "Settings", keyFocus: "To the message box",
-  thinking: "thinking",
-};
-
-const zh = {
-  pages: "页面", skip: "跳到输入框", conversations: "对话", conversation: "对话内容", new: "新对话", runs: "训练", chat: "聊天", exportAll: "全部导出",
-  shortcuts: "快捷键", language: "Language: English", theme: "主题：{value}", auto: "跟随系统", light: "浅色", dark: "深色", close: "关闭",
-  cancel: "取消", model: "模型", modelSecond: "第二个模型", compare: "对比", compareLong: "并排比较两个模型", probabilities: "概率",
-  probabilitiesLong: "显示每个词元的概率", settings: "设置", message: "消息", write: "输入消息", send: "发送", stop: "停止",
-  hint: "小模型会编造内容。Enter 发送，Shift+Enter 换行。", system: "系统提示", systemHint: "放在第一条消息之前", reset: "恢复默认",
-  temperature: "温度", temperatureHint: "0 总是取最可能的词元，越高变化越多", top_p: "Top-p", top_pHint: "只保留累计达到该比例的最可能词元",
-  top_k: "Top-k", top_kHint: "只保留这么多个最可能的词元，0 为关闭", min_p: "Min-p", min_pHint: "去掉低于最可能词元该比例的词元",
-  repetition_penalty: "重复惩罚", repetition_penaltyHint: "大于 1 时抑制重复", max_tokens: "最长回答", max_tokensHint: "以词元计",
-  seed: "随机种子", seedHint: "相同种子得到相同回答，留空则每次不同", you: "你", copy: "复制", copied: "已复制", edit: "编辑",
-  regenerate: "重新生成", resend: "重新发送", rename: "重命名", delete: "删除", export: "导出", renameAsk: "对话名称",
-  deleted: "已删除“{title}”。", undo: "撤销", messageVersions: "消息的版本", answerVersions: "回答的版本", previous: "上一个版本",
-  next: "下一个版本", interrupted: "回答未完，页面已离开。", good: "好的回答", correct: "写一个更好的回答", copiedCommand: "已复制：{command}", improve: "用它们改进模型",
-  improveAsk: "在终端运行 {command}：它用你的偏好对训练模型的一个副本，并排显示新旧回答，再问是否保留。刷新本页即可在这里比较两者。",
-  bad: "差的回答", better: "这个更好", pairs: "{run} 的偏好对：{count} ⤓",
-  pairsHint: "由你的评价组成，训练时可用作 [dpo] data：{file}", kept: "你的评价只保存在本机，在训练 {run} 中。", save: "保存", untitled: "新对话", stopped: "已停止。", answered: "回答完毕。",
-  answering: "正在回答…", length: "回答已达最长长度。", dropped: "上下文已满：模型不再看到最前面的 {count} 条消息。",
-  lost: "回答未完，连接中断。", offline: "无法连接服务器。", failed: "没有成功：{message}", noModels: "还没有训练好的模型。",
-  noModelsHint: "运行 `chatling run pocket`，几分钟就有一个；在“训练”中看它成长。", welcome: "想问点什么？",
-  welcomeHint: "{model} 一次最多读 {context} 个词元。", begin: "文章怎样开头？",
-  beginHint: "{model} 读过文章，没有读过对话：它接着你写的往下写，一共 {context} 个词元。", writeBeginning: "写一个开头", lengthen: "继续写",
-  count: "{count} 个词元", speed: "每秒 {speed} 个", promptCount: "读了 {count} 个词元",
-  keyAsk: "此服务器需要密钥。", enter: "进入", calculator: "计算器", sources: "出处：{files}", noResult: "无结果", token: "{text}，{percent} %", tokens: "回答的词元",
-  other: "其余全部", storageFull: "浏览器存储已满：此对话未保存。请删除或导出旧对话。", keySend: "发送", keyBreak: "换行",
-  keyStop: "停止回答，关闭面板", keyEdit: "编辑上一条消息（输入框为空时）", keyNew: "新对话", keyRegenerate: "重新生成上一个回答",
-  keyCompare: "比较两个模型", keyProbabilities: "词元概率", keySettings: "设置", keyFocus: "到输入框",
-  thinking: "思考中",
-};
-
-export const words = { en: { ...en, ...runs.en }, zh: { ...zh, ...runs.zh } };
+export const words = { en, zh, de };
