@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -26,17 +27,21 @@ def hooks() -> ModuleType:
     return module
 
 
-@pytest.fixture(scope="module")
-def site(hooks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_site(target: Path, **extra: str) -> Path:
     """The whole site, built as `make docs` does: a broken link ends the build."""
     from mkdocs.commands.build import build
     from mkdocs.config import load_config
 
-    target = tmp_path_factory.mktemp("site")
     config: Any = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(target))
+    config.extra.update(extra)
     config.plugins.on_startup(command="build", dirty=False)
     build(config)
     return target
+
+
+@pytest.fixture(scope="module")
+def site(hooks: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_site(tmp_path_factory.mktemp("site"))
 
 
 def test_every_page_is_built_in_its_language(site: Path) -> None:
@@ -48,6 +53,20 @@ def test_every_page_is_built_in_its_language(site: Path) -> None:
     assert "gpt.py" in (site / "code/src/chatling/model/gpt.py.html").read_text("utf-8")
     assert (site / "search/search_index.js").stat().st_size > 100_000
     assert (site / "site/temml.min.js").exists()
+
+
+def test_every_link_leads_to_a_page_and_a_place_on_it(site: Path) -> None:
+    """Also those of the theme, such as to the page in the other language."""
+    pages = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
+    places = {path: set(re.findall(r' id="([^"]+)"', text)) for path, text in pages.items()}
+    broken = set()
+    for path, text in pages.items():
+        for target, place in re.findall(r'<a [^>]*href="([^"#:?]*)#?([^"]*)"', text):
+            found = (path.parent / unquote(target)).resolve() if target else path
+            if not found.is_file() or (place and unquote(place) not in places.get(found, ())):
+                broken.add(f"{path.relative_to(site)}: {target}#{place}")
+    assert len(pages) > 60
+    assert not broken
 
 
 def test_the_site_loads_nothing_from_other_hosts(site: Path, hooks: ModuleType) -> None:

@@ -22,6 +22,8 @@ LIVE_PAGE = "live/pocket.html"
 LIVE_ON = ("path/README.md", "path/11-answers.md")  # pages that end with it, in both languages
 WHOLE = re.DOTALL | re.MULTILINE
 FENCES = re.compile(r"(^ *```.*?^ *```$)", WHOLE)
+# A line break between Chinese characters or signs, which a browser would show as a blank.
+WIDE_BREAK = re.compile(r"(?<=[\u2e80-\u9fff\uff00-\uffef])\n(?=[\u2e80-\u9fff\uff00-\uffef])")
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?(?=\))")
 # What a page or a style sheet loads by itself, as opposed to where a link leads.
 LOADS = re.compile(
@@ -60,8 +62,9 @@ def on_files(files: Files, config: Any) -> Files:
             else:
                 files.append(File.generated(config, page, content=_source(found, target)))
     config.extra["paths"] = pages
-    if (LIVE / "pocket.html").is_file():
-        files.append(_added(config, LIVE_PAGE, LIVE))
+    live = Path(config.extra.get("live", LIVE))
+    if (live / "pocket.html").is_file():
+        files.append(_added(config, LIVE_PAGE, live))
     return files
 
 
@@ -83,7 +86,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return link[1] + posixpath.relpath(place, start or ".") + (link[3] or "")
 
     parts = FENCES.split(markdown)
-    parts[::2] = [LINK.sub(moved, part) for part in parts[::2]]
+    parts[::2] = [WIDE_BREAK.sub("", LINK.sub(moved, part)) for part in parts[::2]]
     text = re.sub(r"^```mermaid\n\w+.*?\n(.*?)^```$", _chains, "".join(parts), flags=WHOLE)
     # ```math is TeX, as on GitHub
     return re.sub(r"^```math\n(.*?)^```$", r"$$\n\1$$", text, flags=WHOLE)
