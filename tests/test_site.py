@@ -4,12 +4,13 @@ search index and the pages that links name are there.
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import re
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import pytest
 
@@ -19,12 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
     pytest.importorskip("material", reason="pip install -e '.[docs]'")
-    spec = importlib.util.spec_from_file_location("site_hooks", ROOT / "docs/site/hooks.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs/site"))
+        return importlib.import_module("hooks")
 
 
 def build_site(target: Path, **extra: str) -> Path:
@@ -57,13 +55,14 @@ def test_every_page_is_built_in_its_language(site: Path) -> None:
 
 def test_every_link_leads_to_a_page_and_a_place_on_it(site: Path) -> None:
     """Also those of the theme, such as to the page in the other language."""
-    pages = {path: path.read_text("utf-8") for path in site.rglob("*.html")}
+    found = (path for path in site.rglob("*.html") if path.name != "404.html")
+    pages = {path: path.read_text("utf-8") for path in found}
     places = {path: set(re.findall(r' id="([^"]+)"', text)) for path, text in pages.items()}
     broken = set()
     for path, text in pages.items():
         for target, place in re.findall(r'<a [^>]*href="([^"#:?]*)#?([^"]*)"', text):
-            found = (path.parent / unquote(target)).resolve() if target else path
-            if not found.is_file() or (place and unquote(place) not in places.get(found, ())):
+            end = (path.parent / unquote(target)).resolve() if target else path
+            if not end.is_file() or (place and unquote(place) not in places.get(end, ())):
                 broken.add(f"{path.relative_to(site)}: {target}#{place}")
     assert len(pages) > 60
     assert not broken
@@ -73,6 +72,35 @@ def test_the_site_loads_nothing_from_other_hosts(site: Path, hooks: ModuleType) 
     pages = [path for path in site.rglob("*") if path.suffix in (".html", ".css")]
     assert len(pages) > 30
     assert not [p.name for p in pages if hooks.foreign_loads(p.read_text("utf-8"))]
+
+
+DIAGRAMS = {
+    page.name: diagram
+    for page in sorted((ROOT / "docs").glob("*.md"))
+    for diagram in re.findall(r"^```mermaid\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
+}
+
+
+@pytest.mark.parametrize("name", DIAGRAMS)
+def test_a_diagram_shows_each_of_its_words_inside_of_its_picture(
+    hooks: ModuleType, name: str
+) -> None:
+    svg = ElementTree.fromstring(hooks.drawn_diagram(DIAGRAMS[name]))
+    shown = " ".join("".join(text.itertext()) for text in svg.iter("text"))
+    said = re.findall(r"[\[{|]\"?([^\[\]{}|\"]+)\"?[\]}|]|(?:: |loop | as )(.*)", DIAGRAMS[name])
+    words = {
+        word for pair in said for text in pair for word in re.sub(r"<br/>|[()]", " ", text).split()
+    }
+    words -= {"*"}
+    assert len(words) > 5
+    assert not [word for word in words if word not in re.sub(r"[()]", " ", shown)]
+    left, top, width, height = map(float, svg.attrib["viewBox"].split())
+    for text in svg.iter("text"):
+        x, y = (float(text.attrib[axis]) for axis in "xy")
+        half = 3 * len("".join(text.itertext()))
+        assert left <= x - half < x + half <= left + width
+        assert top <= y <= top + height
+    assert " → " in svg.attrib["aria-label"]
 
 
 @pytest.mark.parametrize(

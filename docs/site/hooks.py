@@ -1,5 +1,5 @@
 """What mkdocs does for this site beyond its settings: a page for each file that a link names, the
-language of each page, figures inside the page, and the page that chats.
+language of each page, figures and diagrams inside the page, and the page that chats.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from diagrams import drawn as drawn_diagram  # beside this file, as mkdocs allows
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.utils import get_relative_url
@@ -87,7 +88,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
     parts = FENCES.split(markdown)
     parts[::2] = [WIDE_BREAK.sub("", LINK.sub(moved, part)) for part in parts[::2]]
-    text = re.sub(r"^```mermaid\n\w+.*?\n(.*?)^```$", _chains, "".join(parts), flags=WHOLE)
+    text = re.sub(
+        r"^```mermaid\n(.*?)^```$",
+        lambda diagram: f"<div>{drawn_diagram(diagram[1])}</div>",
+        "".join(parts),
+        flags=WHOLE,
+    )
     # ```math is TeX, as on GitHub
     return re.sub(r"^```math\n(.*?)^```$", r"$$\n\1$$", text, flags=WHOLE)
 
@@ -145,34 +151,6 @@ def foreign_loads(text: str) -> list[str]:
     """The addresses on other hosts that a page's HTML, or a style sheet, loads."""
     text = re.sub(r"<pre\b.*?</pre>", "", text, flags=re.DOTALL)
     return [next(filter(None, load.groups())) for load in LOADS.finditer(text)]
-
-
-def _chains(diagram: re.Match[str]) -> str:
-    """A Mermaid diagram as lines of text, a → b: drawing it would take 3 MB of script."""
-    names = {"[*]": "•"}
-
-    def name(node: re.Match[str]) -> str:
-        text = node[2].removeprefix('"').removesuffix('"')
-        text = text[1:-1] if text[0] + text[-1] == "()" else text
-        names[node[1]] = re.sub(r"(?<=,)<br/?>", " ", text).replace("<br/>", ", ")
-        return node[1]
-
-    known = re.sub(r"\b(\w+)[\[{]([^\]*}]+)[\]}]", name, diagram[1])
-    known = re.sub(
-        r"^ *participant (\w+) as (.*)\n",
-        lambda who: names.update({who[1]: who[2]}) or "",
-        known,
-        flags=re.M,
-    )
-    known = re.sub(r"--?>>", "-->", known)
-    lines = []
-    for line in known.splitlines():
-        chain, _, event = line.strip().partition(": ")
-        chain = re.sub(r"\s*-->\|\"?([^|]*?)\"?\|\s*", r" —(\1)→ ", chain)
-        chain = re.sub(r"\s*-->\s*", f" —({event})→ " if event else " → ", chain)
-        ends = re.split(r"( —\(.*?\)→ | → )", chain)
-        lines.append("".join(names.get(end, end) for end in ends))
-    return "```text\n" + "\n".join(lines) + "\n```"
 
 
 def _added(config: Any, uri: str, folder: Path) -> File:
