@@ -124,6 +124,7 @@ def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
     config.theme["language"] = "zh" if chinese else "en"
     context["nav"] = copy.copy(nav)
     context["nav"].items = nav.items[chinese].children
+    config.extra["homepage"] = "zh/index.html" if chinese else "index.html"
     known = config.extra["paths"]
     english = page.file.src_uri.removeprefix("zh/")
     for other, uri in zip(config.extra["alternate"], (english, f"zh/{english}"), strict=True):
@@ -132,7 +133,6 @@ def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
         other["link"] = (
             File.generated(config, uri, content="").url if uri in known else f"{start}index.html"
         )
-        other["link"] = get_relative_url(other["link"], page.url)
     return context
 
 
