@@ -60,7 +60,7 @@ def test_every_link_leads_to_a_page_and_a_place_on_it(site: Path) -> None:
     places = {path: set(re.findall(r' id="([^"]+)"', text)) for path, text in pages.items()}
     broken = set()
     for path, text in pages.items():
-        for target, place in re.findall(r'<a [^>]*href="([^"#:?]*)#?([^"]*)"', text):
+        for target, place in re.findall(r'<a [^>]*href="(?!\w+:)([^"#?]*)#?([^"]*)"', text):
             end = (path.parent / unquote(target)).resolve() if target else path
             if not end.is_file() or (place and unquote(place) not in places.get(end, ())):
                 broken.add(f"{path.relative_to(site)}: {target}#{place}")
