@@ -136,6 +136,15 @@ def on_page_context(context: Any, page: Any, config: Any, nav: Any) -> Any:
     return context
 
 
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """The theme's search is a dialog without a name."""
+    name = "搜索" if config.theme["language"] == "zh" else "Search"
+    return output.replace(
+        'data-md-component="search" role="dialog"',
+        f'data-md-component="search" role="dialog" aria-label="{name}"',
+    )
+
+
 def on_post_build(config: Any) -> None:
     found = [
         f"{path.name} loads {load}"
