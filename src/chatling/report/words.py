@@ -70,7 +70,7 @@ ENGLISH = Words()
 @cache
 def load_words(code: str | None) -> Words:
     """Those of a language; English where there are none."""
-    if code not in get_args(Language) or code == ENGLISH.code:
+    if code is None or code == ENGLISH.code or code not in get_args(Language):
         return ENGLISH
     table = load_table(f"report/languages/{code}.toml")
     return Words(code, table["said"], table["units"])
