@@ -17,12 +17,17 @@ def test_a_table_of_things_becomes_a_fact_a_cell(tmp_path: Path) -> None:
     assert source is not None
     assert source.kind == "things"
     assert source.facts == (
-        thing("Mara Lindt", "No", "1"),
         thing("Mara Lindt", "Instrument", "flute"),
         thing("Mara Lindt", "Joined_in", "1999"),
-        thing("Kofi Ray", "No", "2"),
         thing("Kofi Ray", "Joined_in", "2004"),
     )
+
+
+def test_only_numbers_that_count_the_rows_are_no_facts(tmp_path: Path) -> None:
+    table = "Number,Name\n17,Mara Lindt\n4,Kofi Ray\n"
+    source = read_source(written(tmp_path / "players.csv", table))
+    assert source is not None
+    assert source.facts == (thing("Mara Lindt", "Number", "17"), thing("Kofi Ray", "Number", "4"))
 
 
 def test_questions_and_their_answers(tmp_path: Path) -> None:

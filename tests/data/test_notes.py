@@ -64,3 +64,21 @@ def test_every_answer_stands_in_the_note(text: str) -> None:
         for word in fact.answer.split():
             bare = "".join(filter(str.isalnum, word))
             assert bare in letters or (bare == "and" and fact.kind == "list")
+
+
+def test_steps_that_are_sentences_stay_sentences() -> None:
+    text = "# Opening\n\n1. Switch off the alarm.\n2. Turn on the heating\n"
+    assert told(text, "list") == [("Opening", "Switch off the alarm. Turn on the heating.")]
+    text = "# Opening\n\n- alarm\n- heating\n- tea\n"
+    assert told(text, "list") == [("Opening", "alarm, heating and tea.")]
+
+
+def test_a_place_is_no_subject() -> None:
+    grammar = Grammar(("is",), places=("in",))
+    facts = note_facts("In the hall is a piano. The piano is out of tune.", "hall", grammar)
+    assert {fact.subject for fact in facts if fact.kind == "about"} == {"hall", "The piano"}
+
+
+def told(text: str, kind: str) -> list[tuple[str, str]]:
+    found = note_facts(text, "notes", ENGLISH)
+    return [(fact.subject, fact.answer) for fact in found if fact.kind == kind]

@@ -4,6 +4,7 @@ tables of things.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,10 +130,21 @@ def subject_column(rows: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _cells(rows: Sequence[Mapping[str, Any]], subject: str) -> Iterator[Fact]:
+    """All cells but those of the subject itself, and the numbers of the rows."""
+    told = [name for name in rows[0] if name != subject and str(name).strip()]
+    told = [name for name in told if not _numbers_rows(name, [row.get(name) for row in rows])]
     for row in rows:
-        for name, value in row.items():
-            if name != subject and str(name).strip() and (text := text_of_cell(value)):
+        for name in told:
+            if text := text_of_cell(row.get(name)):
                 yield thing(text_of_cell(row[subject]), str(name), text)
+
+
+def _numbers_rows(name: str, values: Sequence[Any]) -> bool:
+    """Whether a column is called a numbering and counts."""
+    texts = [text_of_cell(value) for value in values]
+    if find_name([name], NUMBERING) is None or not all(map(str.isdecimal, texts)):
+        return False
+    return all(int(b) == int(a) + 1 for a, b in pairwise(texts))
 
 
 def thing(subject: str, attribute: str, value: str) -> Fact:

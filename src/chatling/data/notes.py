@@ -16,6 +16,7 @@ PAIR = re.compile(
 )
 RULE = re.compile(r"[\s|:+-]*-[\s|:+-]*")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\W_a-z])|(?<=[。！？])")
+MARKS = (".", "!", "?", "。", "！", "？")
 MARKUP = re.compile(r"\*\*|__|`|(?<!!)\[([^\]]+)\]\([^)]*\)")
 LONGEST_ANSWER = 400  # characters
 SHORTEST_SENTENCE = 16
@@ -33,6 +34,7 @@ class Grammar:
     leaning: Sequence[str] = ()
     wide: bool = False  # without blanks between words
     joined: str = "and"
+    places: Sequence[str] = ()  # begin what is no subject: "in" of "In the hall is …"
 
 
 def note_facts(text: str, title: str, grammar: Grammar) -> list[Fact]:
@@ -102,11 +104,19 @@ def _list(heading: str, items: list[str], grammar: Grammar) -> Iterator[Fact]:
         yield from (thing(heading, pair[1], pair[2]) for pair in pairs if pair)
         return
     yield from _sentences(items, heading, grammar)
-    comma, last = ("、", grammar.joined) if grammar.wide else (", ", f" {grammar.joined} ")
-    bare = [item.rstrip(".。") for item in items]
-    told = comma.join(bare[:-1]) + last + bare[-1]
+    told = _enumerated(items, grammar)
     if len(items) in ITEMS and len(told) <= LONGEST_ANSWER:
-        yield Fact("", told + ("。" if grammar.wide else "."), subject=heading, kind="list")
+        yield Fact("", told, subject=heading, kind="list")
+
+
+def _enumerated(items: Sequence[str], grammar: Grammar) -> str:
+    """Items as one text: sentences one after the other, else with commas between them."""
+    end = "。" if grammar.wide else "."
+    if any(item.endswith(MARKS) for item in items):
+        gap = "" if grammar.wide else " "
+        return gap.join(item if item.endswith(MARKS) else item + end for item in items)
+    comma, last = ("、", grammar.joined) if grammar.wide else (", ", f" {grammar.joined} ")
+    return comma.join(items[:-1]) + last + items[-1] + end
 
 
 def _sentences(sentences: Iterable[str], heading: str, grammar: Grammar) -> Iterator[Fact]:
@@ -132,14 +142,20 @@ def _subject(sentence: str, grammar: Grammar) -> str | None:
         return None
     subject = match[1].strip()
     size = len(subject) / 4 if grammar.wide else len(subject.split())
-    return subject if 0 < size <= LONGEST_SUBJECT else None
+    return (
+        subject
+        if 0 < size <= LONGEST_SUBJECT and not _begins(subject, grammar.places, grammar.wide)
+        else None
+    )
 
 
 def _leans(sentence: str, grammar: Grammar) -> bool:
     """Whether a sentence begins with a word that leans on what was said before."""
-    if grammar.wide:
-        return sentence.startswith(tuple(grammar.leaning))
-    return sentence.split()[0].lower().strip(",") in grammar.leaning
+    return _begins(sentence, grammar.leaning, grammar.wide)
+
+
+def _begins(text: str, words: Sequence[str], wide: bool) -> bool:
+    return text.startswith(tuple(words)) if wide else text.split()[0].lower().strip(",") in words
 
 
 def _joined(facts: list[Fact]) -> list[Fact]:

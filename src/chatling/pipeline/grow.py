@@ -124,6 +124,7 @@ def _with_notes(source: Source, pack: Pack) -> Source:
         pack.words.get("leaning", ()),
         pack.wide,
         pack.notes.get("and", ","),
+        pack.words.get("places", ()),
     )
     title = source.file.name.partition(".")[0]
     found = [fact for text in source.texts for fact in note_facts(text, title, grammar)]
@@ -344,7 +345,7 @@ def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe
             " give it more --minutes, fewer files, or an --origin."
         )
     if seen.contradictions:
-        note(f"{seen.contradictions:,} questions came up again: the first answer counts.")
+        note(f"Questions that came up again, whose first answer counts: {seen.contradictions:,}.")
     note(f"All that it learns from, and the recipe: {wish.folder}")
     return recipe
 

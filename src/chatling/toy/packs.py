@@ -27,6 +27,8 @@ NEUTRAL: Mapping[str, Any] = {
         "training": ("{s}: {a}?", "{a}, {s}?", "{s} {a}", "{a} {s}"),
         "held_out": ("{s}, {a}?",),
         "answer": "{s}, {a}: {v}",
+        "plain": "{s}, {a}: {v}",
+        "verbs": (),
         "same": ("{s}?",),
         "other": ("{a}?",),
     },

@@ -34,9 +34,12 @@ class Wordings:
     def answer(self, fact: Fact) -> str:
         if fact.kind != "thing":
             return fact.answer
-        text = self.pack.things["answer"].format(
-            a=self.named(fact.attribute),
-            s=lowered(fact.subject, self.pack),
+        attribute, things = self.named(fact.attribute), self.pack.things
+        last = attribute.rpartition(" ")[2]
+        plain = last in things["verbs"] or (self.pack.code == "en" and last.endswith(("s", "ed")))
+        text = things["plain" if plain else "answer"].format(
+            a=attribute,
+            s=fact.subject if plain else lowered(fact.subject, self.pack),
             v=fact.answer.rstrip(MARKS) or fact.answer,
         )
         return text[:1].upper() + text[1:]
