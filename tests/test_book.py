@@ -43,7 +43,7 @@ def commands(text: str) -> list[str]:
     prose = FENCE.sub("", text)
     lines = [line.strip() for _, block in FENCE.findall(text) for line in block.splitlines()]
     lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose)]
-    programs = ("chatling ", "make ", "git ", "cd ", "source ", "pip ", "python ", "torchrun ")
+    programs = ("chatling ", "make ", "git ", "cd ", "source .", "pip ", "python ", "torchrun ")
     return sorted({re.split(r" {2,}| *#", line)[0] for line in lines if line.startswith(programs)})
 
 

@@ -99,7 +99,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """Put the figures inside of the page, whose colors they take."""
+    """Put the figures inside of the page, whose colors they take, and the page that chats."""
 
     def drawn(image: re.Match[str]) -> str:
         svg = (DOCS / "figures" / image["name"]).read_text(encoding="utf-8")
@@ -108,6 +108,7 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
             "<svg ", f'<svg class="figure" role="img" aria-label="{image["alt"]}" ', 1
         )
 
+    html = re.sub(r"<th(\b[^>]*)></th>", r"<td\1></td>", html)  # an empty cell heads nothing
     if page.file.src_uri.removeprefix("zh/") in LIVE_ON and files.get_file_from_path(LIVE_PAGE):
         to = get_relative_url(LIVE_PAGE, page.url)
         html += f'<iframe class="live" src="{to}" title="pocket, a model that chats in this page"></iframe>'

@@ -1,6 +1,7 @@
 """The page's own engine in Node, and the page in Chromium: the same tokens, sums and answers."""
 
 import json
+import re
 import shutil
 import subprocess
 
@@ -162,3 +163,17 @@ def test_the_page_answers_from_a_file(learned, folder, chromium):
     assert errors == []
     assert [url for url in requests if not url.startswith(("file:", "data:"))] == []
     page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(
+    ("locale", "send"), [("de-AT", "Senden"), ("zh-CN", "发送"), ("fr", "Send")]
+)
+def test_the_page_speaks_the_browsers_language(learned, folder, chromium, locale, send):
+    export(learned(), "html", folder, "f32")
+    context = chromium.new_context(locale=locale)
+    page = context.new_page()
+    page.goto(next(folder.glob("*.html")).as_uri())
+    assert page.locator("button").inner_text() == send
+    assert not re.search(r"[{}$]", page.inner_text("body"))
+    context.close()

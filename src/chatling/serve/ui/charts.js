@@ -3,7 +3,7 @@
 import { el, t } from "./common.js";
 
 const NS = "http://www.w3.org/2000/svg";
-const WIDTH = 420, HEIGHT = 200, LEFT = 52, RIGHT = 8, TOP = 10, BOTTOM = 24;
+const WIDTH = 420, HEIGHT = 200, LEFT = 58, RIGHT = 8, TOP = 10, BOTTOM = 24;
 const FEW = 30; // points that are marked one by one
 const DRAGGED = 6; // units of the drawing that a pointer moves before it chooses steps
 

@@ -20,8 +20,8 @@ export function samples(found) {
   return [...topics].map(([topic, said]) => {
     const alike = said.every(({ prompt }) => prompt === said[0].prompt);
     return el("article", { class: "sample" }, el("h3", { text: alike ? said[0].prompt : topic }),
-      el("dl", {}, ...said.map(({ stage, step, prompt, text, right }) => el("div", {}, el("dt", { text: `${stage} · ${t("samplesAt", { step })}` }),
-        el("dd", {}, ...(alike ? [] : [el("span", { class: "prompt", text: prompt })]), (MARKS[right] ?? "") + text.trim())))));
+      el("dl", {}, ...said.map(({ stage, step, prompt, text, right }) => el("div", {}, el("dt", { text: `${stage} · ${t("samplesAt", { step: step.toLocaleString("en") })}` }),
+        el("dd", {}, ...(alike ? [] : [el("span", { class: "prompt", text: prompt })]), (MARKS[right] ?? "") + (text.trim() || t("nothing")))))));
   });
 }
 

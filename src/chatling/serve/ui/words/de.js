@@ -43,7 +43,7 @@ export default {
   charts: "Kurven", noCurves: "Noch keine Schritte.", step: "Schritt", noPoints: "hier keine Punkte", smoothing: "Glättung", off: "aus", logAxis: "Log-Achse",
   noLog: "nicht logarithmisch: Werte von 0 oder weniger", whole: "Alle Schritte", csv: "CSV", csvLong: "Das Gezeigte als CSV speichern", overlay: "Mit anderen Trainings vergleichen",
   chartKeys: "Über eine Kurve ziehen zeigt einige Schritte, Doppelklick alle. Mit der Tastatur: Pfeile, Bild und Pos1/Ende bewegen, + und − zoomen, 0 zeigt alles.",
-  samples: "Neueste Proben", samplesAt: "nach Schritt {step}", evals: "Auswertungen", questions: "{correct} von {total}", chance: "Zufall {percent} %",
+  samples: "Neueste Proben", nothing: "(nichts)", samplesAt: "nach Schritt {step}", evals: "Auswertungen", questions: "{correct} von {total}", chance: "Zufall {percent} %",
   evalChat: "Fragen", evalCore: "CORE", evalBpb: "Bits pro Byte", evalHarness: "lm-eval",
   aheadLoss: "Loss besser als in früheren Trainings ({low}–{high})", insideLoss: "Loss wie in früheren Trainings ({low}–{high})",
   behindLoss: "Loss schlechter als in früheren Trainings ({low}–{high})",

@@ -43,7 +43,7 @@ export default {
   charts: "Curves", noCurves: "No steps yet.", step: "step", noPoints: "no points here", smoothing: "Smoothing", off: "off", logAxis: "Log axis",
   noLog: "not logarithmic: values of 0 or less", whole: "All steps", csv: "CSV", csvLong: "Save what is shown as CSV", overlay: "Compare with other runs",
   chartKeys: "Drag over a chart to see some steps, double-click for all. By keyboard: arrows, Page and Home/End move, + and − zoom, 0 shows all.",
-  samples: "Latest samples", samplesAt: "after step {step}", evals: "Evaluations", questions: "{correct} of {total}", chance: "chance {percent} %",
+  samples: "Latest samples", nothing: "(nothing)", samplesAt: "after step {step}", evals: "Evaluations", questions: "{correct} of {total}", chance: "chance {percent} %",
   evalChat: "questions", evalCore: "CORE", evalBpb: "bits per byte", evalHarness: "lm-eval",
   aheadLoss: "loss ahead of earlier runs ({low}–{high})", insideLoss: "loss as in earlier runs ({low}–{high})",
   behindLoss: "loss behind earlier runs ({low}–{high})",

@@ -31,11 +31,11 @@ export default {
   // the dashboard
   noRuns: "还没有训练。", noRunsHint: "运行 `chatling run pocket`，这里立即可见。", allRuns: "训练列表", stage: "阶段", stages: "阶段", running: "进行中", done: "完成",
   stoppedState: "已停止", failedState: "失败", cutOff: "中断", notRunning: "未运行", process: "进程 {process}", left: "剩余 {time}",
-  leftAll: "整个训练约剩 {time}", took: "{time}", steps: "第 {step} 步，共 {steps} 步", resumes: "恢复 {count} 次", updated: "更新于 {time}", report: "报告",
+  leftAll: "整个训练约剩 {time}", took: "{time}", steps: "{step} / {steps} 步", resumes: "恢复 {count} 次", updated: "更新于 {time}", report: "报告",
   follow: "跟随训练", charts: "曲线", noCurves: "还没有步骤。", step: "步", noPoints: "此处没有数据", smoothing: "平滑", off: "关", logAxis: "对数轴",
   noLog: "无法取对数：有不大于 0 的值", whole: "全部步骤", csv: "CSV", csvLong: "将所示内容存为 CSV", overlay: "与其他训练比较",
   chartKeys: "在图上拖动可放大一段，双击恢复。键盘：方向键、翻页键、Home/End 移动，+ 和 − 缩放，0 恢复。", samples: "最新样本",
-  samplesAt: "第 {step} 步之后", evals: "评测", questions: "{total} 题对 {correct} 题", chance: "随机 {percent} %",
+  nothing: "（什么也没说）", samplesAt: "第 {step} 步之后", evals: "评测", questions: "{total} 题对 {correct} 题", chance: "随机 {percent} %",
   evalChat: "问题", evalCore: "CORE", evalBpb: "每字节比特", evalHarness: "lm-eval",
   aheadLoss: "损失好于以往训练（{low}–{high}）", insideLoss: "损失与以往训练相当（{low}–{high}）", behindLoss: "损失差于以往训练（{low}–{high}）",
 };
