@@ -198,7 +198,7 @@ def _svg(view: tuple[float, float, float, float], shapes: list[str], told: str) 
     size = " ".join(f"{number:.0f}" for number in view)
     return (
         f'<svg class="diagram" role="img" aria-label="{escape(told)}" viewBox="{size}"'
-        f' style="max-width:{view[2]:.0f}px" font-size="13">{head}{"".join(filter(None, shapes))}</svg>'
+        f' style="max-width:{view[2]:.0f}px;min-width:{min(view[2], 480):.0f}px" font-size="13">{head}{"".join(filter(None, shapes))}</svg>'
     )
 
 

@@ -90,7 +90,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     parts[::2] = [WIDE_BREAK.sub("", LINK.sub(moved, part)) for part in parts[::2]]
     text = re.sub(
         r"^```mermaid\n(.*?)^```$",
-        lambda diagram: f"<div>{drawn_diagram(diagram[1])}</div>",
+        lambda diagram: f'<div class="wide" tabindex="0">{drawn_diagram(diagram[1])}</div>',
         "".join(parts),
         flags=WHOLE,
     )
