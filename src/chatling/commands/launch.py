@@ -1,6 +1,9 @@
 """Train with several processes, on one machine or on several."""
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 from chatling.commands.common import (
     Command,
@@ -12,12 +15,22 @@ from chatling.commands.common import (
 )
 from chatling.commands.run import add_notify
 
+if TYPE_CHECKING:
+    from chatling.config.recipe import Recipe
+
 
 def run(command: Command, words: list[str]) -> None:
     parser = recipe_parser(command)
     add_notify(parser)
     _add_options(parser)
+    parser.add_argument(
+        "--print", metavar="FORM", help="a script instead: slurm, or spark-pair for two DGX Sparks"
+    )
+    parser.add_argument("--machine", metavar="NAME", help="of --print: each node, such as 8xh100")
     recipe, given = recipe_and_run(command, words, parser)
+    if given.print is not None:
+        _print(recipe, given, words)
+        return
     host, port = _check(given)
     own = command_parser(command, help_option=False)
     _add_options(own)
@@ -35,6 +48,32 @@ def run(command: Command, words: list[str]) -> None:
     plan = Launch(given.nodes, given.node_rank, host, port, processes, given.restarts, timeout)
     words = ["-m", "chatling", "run", *rest]
     launch(plan, words, folder.path, folder.stopped, lambda line: print(line, flush=True))
+
+
+def _print(recipe: Recipe, given: argparse.Namespace, words: list[str]) -> None:
+    """Write a script that starts the run, by the plan for a machine."""
+    from chatling.hardware.machines import named_machine
+    from chatling.pipeline.launch_files import FORMS, Script
+    from chatling.pipeline.plan import plan
+    from chatling.pipeline.timetable import Throughput
+
+    if given.print not in FORMS:
+        raise UsageError(
+            f"Argument --print: there is no form {given.print!r}.", f"Forms: {', '.join(FORMS)}."
+        )
+    pair = given.print == "spark-pair"
+    if not pair and given.machine is None:
+        raise UsageError("Which machine is a node?", "Give --machine, such as 8xh100.")
+    named = named_machine("spark-pair") if pair else named_machine(given.machine, given.nodes)
+    outline = plan(recipe)
+    own = Parser(allow_abbrev=False, add_help=False)
+    own.add_argument("--print")
+    own.add_argument("--machine")
+    _add_options(own)
+    _, rest = own.parse_known_args(words)
+    rates = Throughput.published(named, outline.model)
+    script = Script(given.run or recipe.name, rest, outline, rates, named.gpus)
+    print(script.render(given.print), end="")
 
 
 def _add_options(parser: Parser) -> None:

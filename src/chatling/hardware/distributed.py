@@ -2,6 +2,8 @@
 needs.
 """
 
+from __future__ import annotations
+
 import contextlib
 import datetime
 import faulthandler
@@ -111,6 +113,11 @@ class DistContext:
     # which rank looks after the files that this one sees; where there are several disks, all who do
     leader: int = 0
     leaders: dist.ProcessGroup | None = None
+    # the ranks of its node, which share the optimizer's state, where there are several nodes of
+    # several ranks
+    node: DistContext | None = None
+    # of such ranks: those of the other nodes that hold the same share
+    across: dist.ProcessGroup | None = None
 
     @property
     def is_main(self) -> bool:
@@ -137,9 +144,20 @@ class DistContext:
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """All-reduce in place."""
+        self.sum_shares(tensor)
+        return self._sum_across(tensor)
+
+    def sum_shares(self, tensor: Tensor) -> Tensor:
+        """All-reduce in place what each of those who share a state has a part of."""
         if self.size > 1:
             with peer_errors():
                 dist.all_reduce(tensor, group=self.steps)
+        return tensor
+
+    def _sum_across(self, tensor: Tensor) -> Tensor:
+        if self.across is not None:
+            with peer_errors():
+                dist.all_reduce(tensor, group=self.across)
         return tensor
 
     def all_reduce_scalars(self, values: list[float], device: torch.device) -> list[float]:
@@ -160,7 +178,7 @@ class DistContext:
         chunk = tensor.new_empty(tensor.shape[0] // self.size, *tensor.shape[1:])
         with peer_errors():
             dist.reduce_scatter_tensor(chunk, tensor.contiguous(), group=self.steps)
-        return chunk
+        return self._sum_across(chunk)
 
     def all_gather(self, chunk: Tensor) -> Tensor:
         """Concatenate each rank's (N, …) along the first dimension."""
@@ -248,6 +266,20 @@ def local_size() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", launched_size()))
 
 
+def _node(backend: str, wait: datetime.timedelta) -> DistContext | None:
+    """The ranks of this process's node, where that is some but not all of them."""
+    size, per = launched_size(), local_size()
+    if per == 1 or per == size or size % per:
+        return None
+    nodes = [list(range(first, first + per)) for first in range(0, size, per)]
+    alike = [list(ranks) for ranks in zip(*nodes, strict=True)]
+    inside, across = (
+        dist.new_subgroups_by_enumeration(ranks, timeout=wait, backend=backend)[0]
+        for ranks in (nodes, alike)
+    )
+    return DistContext(launched_rank() % per, per, inside, across=across)
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[DistContext]:
     """Join the launcher's process group (for tensors NCCL on CUDA, else gloo) and leave it in the
@@ -266,7 +298,8 @@ def process_group(device: torch.device) -> Iterator[DistContext]:
     try:
         # a GPU's collectives tell of a peer's death later, wherever their results are waited for
         with peer_errors():
-            yield DistContext(launched_rank(), launched_size(), steps)
+            node = _node(backend, wait)
+            yield DistContext(launched_rank(), launched_size(), steps, node=node)
     finally:
         with contextlib.suppress(RuntimeError):  # there may be nobody left to part from
             dist.destroy_process_group()

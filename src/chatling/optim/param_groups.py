@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
@@ -293,6 +293,20 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     return roles
 
 
+def reduced_elements(model: nn.Module, shares: int) -> int:
+    """How many numbers a step sums over the ranks, and gathers again, when the optimizer's state
+    has so many shares: the parameters, and what Muon's stacks are padded with.
+    """
+    roles, count = parameter_roles(model), 0
+    stacks: Counter[torch.Size] = Counter()
+    for name, parameter in model.named_parameters():
+        if roles[name] == "matrix":
+            stacks[parameter.shape] += 1
+        else:
+            count += parameter.numel()
+    return count + sum(-(-n // shares) * shares * shape.numel() for shape, n in stacks.items())
+
+
 class Optimizer:
     """All groups behind one step. State is saved by parameter name and fits any number of ranks."""
 
@@ -302,6 +316,7 @@ class Optimizer:
         """Only what requires a gradient is updated. `dtype` is that of the orthogonalization, which
         float64 parameters keep in float64. Raises RunError as `parameter_roles`.
         """
+        world = world.node or world  # a state is shared inside of a node, gradients go beyond
         self.world, self.clip = world, settings.clip
         roles = parameter_roles(model)
         stacks: dict[tuple[Role, torch.Size], dict[str, Tensor]] = defaultdict(dict)
@@ -327,7 +342,7 @@ class Optimizer:
         tensor, the same on each).
         """
         squares = torch.stack([group.reduce_gradients() for group in self.groups]).sum()
-        return self.world.all_reduce(squares).sqrt()
+        return self.world.sum_shares(squares).sqrt()
 
     def step(self, norm: Tensor, rate: float, momentum: float, decay: float) -> None:
         """Apply the reduced gradients, clipped to the preset's largest norm. `rate` and `decay`

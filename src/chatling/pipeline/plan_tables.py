@@ -1,6 +1,7 @@
 """The plan as tables."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 from rich.table import Table
@@ -8,13 +9,15 @@ from rich.table import Table
 from chatling.config.recipe import Recipe
 from chatling.errors import MachineError
 from chatling.hardware.detect import REACHED, Machine
-from chatling.hardware.machines import NamedMachine, chips, has_runs
+from chatling.hardware.machines import NETWORK_SHARE, NamedMachine, chips, has_runs
 from chatling.pipeline.plan import Plan
-from chatling.pipeline.timetable import Throughput, seconds, timetable
+from chatling.pipeline.timetable import Throughput, efficiency, seconds, timetable
 from chatling.terminal.progress import duration
 from chatling.train.runtime import check_memory
 
 LINE = 100e6 / 8  # bytes/s that a download is told for
+# GB/s between nodes
+NETWORKS = {"10 Gb/s": 1.25, "100 Gb/s": 12.5, "200 Gb/s": 25.0, "8 x 400 Gb/s": 400.0}
 LARGE = 2e8  # parameters; of smaller models no published run tells
 
 
@@ -58,6 +61,9 @@ def show_plan(
         for line in _beside(plan, rates):
             console.print(line, style="dim", highlight=False)
         console.print(_basis(plan, machine, rates, named), style="dim", highlight=False)
+    if named and named.ranks > 1:
+        console.print("\nEfficiency of base on more of them, by network", style="bold")
+        console.print(_efficiency_table(plan, named))
     console.print("\nMemory and disk", style="bold")
     console.print(_memory_table(plan, machine, rates))
     if flops > 1e15:  # below that, any machine is done at once
@@ -151,6 +157,21 @@ def _beside(plan: Plan, rates: Throughput) -> Iterator[str]:
         ]
         if parts:
             yield f"{time.name}: {', '.join(parts)} of it."
+
+
+def _efficiency_table(plan: Plan, named: NamedMachine) -> Table:
+    """Times of steps as the plan reckons them, and nothing hidden behind computing."""
+    rows = []
+    for ranks in (2**power for power in range(11)):
+        inside = min(ranks, named.gpus)
+        machine = NamedMachine(named.key, inside, max(1, ranks // inside))
+        rates = Throughput.published(machine, plan.model)
+        row = [f"{ranks:,}"]
+        for network in NETWORKS.values():
+            slower = replace(rates, network=network * NETWORK_SHARE * 1e9)
+            row.append(f"{efficiency(plan, slower):.0%}")
+        rows.append(row)
+    return _table(["GPUs", *NETWORKS], rows)
 
 
 def _use_table(plan: Plan) -> Table:

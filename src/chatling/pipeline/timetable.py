@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+
+import torch
 
 from chatling.hardware.detect import Machine
 from chatling.hardware.machines import (
@@ -14,6 +17,8 @@ from chatling.hardware.machines import (
     uncertainty,
 )
 from chatling.model.config import ModelConfig, parameter_counts
+from chatling.model.gpt import GPT
+from chatling.optim.param_groups import reduced_elements
 from chatling.pipeline.plan import Plan
 from chatling.train.stage_base import StagePlan
 
@@ -119,13 +124,34 @@ def _work(stage: StagePlan, model: ModelConfig, rates: Throughput) -> tuple[floa
     return (stage.flops - stage.decode_flops) / flops, stage.decoded / rates.ranks / rows * each
 
 
+def efficiency(plan: Plan, rates: Throughput) -> float:
+    """The share of their time that the GPUs compute in base training's steps."""
+    stage = plan.stages[0]
+    computing = stage.flops / (rates.flops * rates.ranks)
+    return computing / (computing + stage.steps * _communication(plan.model, rates))
+
+
+def step_bytes(model: ModelConfig, ranks: int, nodes: int) -> int:
+    """Bytes that the collectives of a step sum and gather, in fp32. The ranks of a node share the
+    optimizer's state, and all ranks do where each is a node.
+    """
+    inside = ranks // nodes
+    return 2 * 4 * _elements(model, inside if inside > 1 else ranks)
+
+
+@functools.cache
+def _elements(model: ModelConfig, shares: int) -> int:
+    with torch.device("meta"):
+        return reduced_elements(GPT(model), shares)
+
+
 def _communication(model: ModelConfig, rates: Throughput) -> float:
-    """Seconds of a step: gradients are summed and weights gathered in fp32, by rings inside of a
-    node and between nodes, beside no computation.
+    """Seconds of a step: gradients are summed and weights gathered by rings inside of a node and
+    between nodes, beside no computation.
     """
     if rates.ranks == 1:
         return 0.0
-    size, inside = 2 * 4 * parameter_counts(model)["total"], rates.ranks // rates.nodes
+    size, inside = step_bytes(model, rates.ranks, rates.nodes), rates.ranks // rates.nodes
     spent = COLLECTIVES * LATENCY * (1 + rates.nodes**0.5)
     if inside > 1:
         spent += size * (inside - 1) / inside / (rates.link or rates.network)
