@@ -17,7 +17,7 @@ from chatling.config.recipe import load_recipe
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.optim.param_groups import OptimConfig, Optimizer, reduced_elements, resolve_optim
+from chatling.optim.param_groups import OptimConfig, Optimizer, carried_elements, resolve_optim
 from chatling.pipeline.timetable import step_bytes
 
 CARRIED: list[int] = []
@@ -27,6 +27,10 @@ class Counting(DistContext):
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
         CARRIED.append(tensor.nbytes)
         return super().reduce_scatter(tensor)
+
+    def reduce(self, tensor: Tensor, owner: int) -> Tensor:
+        CARRIED.append(tensor.nbytes)
+        return super().reduce(tensor, owner)
 
     def all_gather(self, chunk: Tensor) -> Tensor:
         full = super().all_gather(chunk)
@@ -69,5 +73,5 @@ def test_512_gpus_in_nodes_of_eight_carry_little_padding(recipe: str) -> None:
     with torch.device("meta"):
         model = GPT(loaded.model.resolve(loaded.tokenizer.vocab_size))
     count = sum(parameter.numel() for parameter in model.parameters())
-    assert reduced_elements(model, 8) / count < 1.25
-    assert reduced_elements(model, 512) / count > 4  # without nodes
+    assert carried_elements(model, 8) / (2 * count) < 1.25
+    assert carried_elements(model, 512) / (2 * count) > 2  # without nodes

@@ -169,6 +169,14 @@ class DistContext:
         ).tolist()
         return summed
 
+    def reduce(self, tensor: Tensor, owner: int) -> Tensor:
+        """Sum in place over the ranks, for one of them; what the others have then is undefined."""
+        if self.size == 1:
+            return tensor
+        with peer_errors():
+            dist.reduce(tensor, group=self.steps, group_dst=owner)
+        return self._sum_across(tensor) if self.rank == owner else tensor
+
     def reduce_scatter(self, tensor: Tensor) -> Tensor:
         """Sum (N, …) over the ranks, N divisible by their number; returns this rank's N / size
         rows.

@@ -26,6 +26,7 @@ class AdamWGroup:
 
     def __init__(self, name: str, parameter: Tensor, settings: AdamWSettings, world: DistContext):
         self.name, self.parameter, self.settings = name, parameter, settings
+        self.parameters = [parameter]
         self.sharded = parameter.ndim > 1 and parameter.shape[0] % world.size == 0
         self.world = world
         rows = parameter.shape[0] // world.size if self.sharded else parameter.shape[0]
@@ -37,14 +38,17 @@ class AdamWGroup:
         self.steps = 0
         self.gradient: Tensor | None = None
 
-    def reduce_gradients(self) -> Tensor:
-        """Sum the gradient over the ranks; returns the squared norm of this rank's share."""
+    def reduce(self, index: int) -> None:
+        """Sum the gradient over the ranks."""
         assert self.parameter.grad is not None
-        if self.sharded:
-            self.gradient = self.world.reduce_scatter(self.parameter.grad)
-            return self.gradient.square().sum()
-        self.gradient = self.world.all_reduce(self.parameter.grad)
-        return self.gradient.square().sum() / self.world.size  # every rank holds all of it
+        reduce = self.world.reduce_scatter if self.sharded else self.world.all_reduce
+        self.gradient = reduce(self.parameter.grad)
+
+    def squared_norm(self) -> Tensor:
+        """Of this rank's share of the gradient, once it is reduced."""
+        assert self.gradient is not None
+        # where it is not sharded, every rank holds all of it
+        return self.gradient.square().sum() / (1 if self.sharded else self.world.size)
 
     @torch.no_grad()
     def step(

@@ -89,14 +89,20 @@ class MuonGroup:
         self.variance = parameters[0].new_zeros(variance_shape) if settings.beta2 else None
         self.gradient: Tensor | None = None
 
-    def reduce_gradients(self) -> Tensor:
-        """Sum the gradients over the ranks; returns the squared norm of this rank's share."""
-        gradients = [p.grad for p in self.parameters]
-        padding = [torch.zeros_like(self.parameters[0])] * (
-            self.share * self.world.size - len(gradients)
-        )
-        self.gradient = self.world.reduce_scatter(torch.stack([*gradients, *padding]))  # type: ignore[list-item]
+    def reduce(self, index: int) -> None:
+        """Sum the gradient of one matrix over the ranks, for its owner."""
+        gradient = self.parameters[index].grad
+        assert gradient is not None
+        self.world.reduce(gradient, index // self.share)
+
+    def squared_norm(self) -> Tensor:
+        """Of this rank's share of the gradients, once they are reduced."""
+        gradients = [p.grad for p in self.owned]
+        self.gradient = torch.stack([*gradients, *self._padding()])  # type: ignore[list-item]
         return self.gradient.square().sum()
+
+    def _padding(self) -> list[Tensor]:
+        return [torch.zeros_like(self.momentum[0])] * (self.share - len(self.owned))
 
     @torch.no_grad()
     def step(
@@ -112,9 +118,7 @@ class MuonGroup:
         if self.variance is not None:
             update = self._even_out(update)
         rate = settings.learning_rate * factor
-        weights = torch.stack(
-            [*self.owned, *[torch.zeros_like(self.momentum[0])] * (self.share - len(self.owned))]
-        )
+        weights = torch.stack([*self.owned, *self._padding()])
         if settings.weight_decay:
             decay = rate * settings.weight_decay * decay_factor
             decay *= self.scale if settings.decay_by_aspect else 1.0

@@ -17,6 +17,7 @@ from chatling.hardware.distributed import DistContext
 from chatling.model.config import REFERENCE_WIDTH
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings
+from chatling.optim.overlap import OverlappedReduction
 from chatling.optim.schedule import DecaySchedule, Momentum
 from chatling.optim.torch_optim import TorchGroup, TorchSettings, first_state
 
@@ -293,18 +294,17 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     return roles
 
 
-def reduced_elements(model: nn.Module, shares: int) -> int:
+def carried_elements(model: nn.Module, shares: int) -> int:
     """How many numbers a step sums over the ranks, and gathers again, when the optimizer's state
-    has so many shares: the parameters, and what Muon's stacks are padded with.
+    has so many shares: the parameters twice, and what Muon's stacks are padded with.
     """
     roles, count = parameter_roles(model), 0
     stacks: Counter[torch.Size] = Counter()
     for name, parameter in model.named_parameters():
+        count += 2 * parameter.numel()
         if roles[name] == "matrix":
             stacks[parameter.shape] += 1
-        else:
-            count += parameter.numel()
-    return count + sum(-(-n // shares) * shares * shape.numel() for shape, n in stacks.items())
+    return count + sum((-n % shares) * shape.numel() for shape, n in stacks.items())
 
 
 class Optimizer:
@@ -336,12 +336,23 @@ class Optimizer:
             wide = torch.float64 if parameters[0].dtype == torch.float64 else dtype
             muon = getattr(settings, role)
             self.groups.append(MuonGroup(list(members), parameters, muon, world, wide))
+        each = [(group, i) for group in self.groups for i in range(len(group.parameters))]
+        self._reduction = OverlappedReduction(
+            world, [group.parameters[i] for group, i in each], lambda n: each[n][0].reduce(each[n][1])
+        )
+
+    def expect_last(self) -> None:
+        """The next backward pass is the step's last one; gradients that it completes are summed
+        over the ranks beside it.
+        """
+        self._reduction.expect_last()
 
     def reduce_gradients(self) -> Tensor:
         """Sum the gradients over the ranks; returns the norm of the whole gradient (a scalar
         tensor, the same on each).
         """
-        squares = torch.stack([group.reduce_gradients() for group in self.groups]).sum()
+        self._reduction.finish()
+        squares = torch.stack([group.squared_norm() for group in self.groups]).sum()
         return self.world.sum_shares(squares).sqrt()
 
     def step(self, norm: Tensor, rate: float, momentum: float, decay: float) -> None:

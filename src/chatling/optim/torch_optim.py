@@ -24,12 +24,18 @@ class TorchGroup:
 
     def __init__(self, name: str, parameter: Tensor, settings: TorchSettings, world: DistContext):
         self.name, self.parameter, self.settings, self.world = name, parameter, settings, world
+        self.parameters = [parameter]
         self.optimizer = _class(settings.optimizer)([parameter], lr=settings.learning_rate)  # type: ignore[call-arg]
 
-    def reduce_gradients(self) -> Tensor:
-        """Sum the gradient over the ranks; returns the squared norm of this rank's share."""
+    def reduce(self, index: int) -> None:
+        """Sum the gradient over the ranks."""
         assert self.parameter.grad is not None
-        return self.world.all_reduce(self.parameter.grad).square().sum() / self.world.size
+        self.world.all_reduce(self.parameter.grad)
+
+    def squared_norm(self) -> Tensor:
+        """Of this rank's share of the gradient, once it is reduced; every rank holds all of it."""
+        assert self.parameter.grad is not None
+        return self.parameter.grad.square().sum() / self.world.size
 
     def step(
         self, factor: float, momentum: float, decay_factor: float, gradient_scale: Tensor

@@ -18,7 +18,7 @@ from chatling.hardware.machines import (
 )
 from chatling.model.config import ModelConfig, parameter_counts
 from chatling.model.gpt import GPT
-from chatling.optim.param_groups import reduced_elements
+from chatling.optim.param_groups import carried_elements
 from chatling.pipeline.plan import Plan
 from chatling.train.stage_base import StagePlan
 
@@ -136,13 +136,13 @@ def step_bytes(model: ModelConfig, ranks: int, nodes: int) -> int:
     optimizer's state, and all ranks do where each is a node.
     """
     inside = ranks // nodes
-    return 2 * 4 * _elements(model, inside if inside > 1 else ranks)
+    return 4 * _elements(model, inside if inside > 1 else ranks)
 
 
 @functools.cache
 def _elements(model: ModelConfig, shares: int) -> int:
     with torch.device("meta"):
-        return reduced_elements(GPT(model), shares)
+        return carried_elements(GPT(model), shares)
 
 
 def _communication(model: ModelConfig, rates: Throughput) -> float:

@@ -322,7 +322,9 @@ class Trainer:
         total = torch.zeros((), dtype=self.wide, device=self.device)
         failed = 0  # rows that were too many
         try:
-            for tensors in micro_batches:
+            for i, tensors in enumerate(micro_batches, 1):
+                if i == len(micro_batches):
+                    self.optimizer.expect_last()
                 self._learn(tensors, count, total)
         except OutOfMemory as error:
             failed = error.rows
@@ -336,7 +338,8 @@ class Trainer:
             for parameter in self.model.parameters():
                 if parameter.requires_grad:
                     parameter.grad = torch.zeros_like(parameter)
-        return self.world.all_reduce(total) / count, self.optimizer.reduce_gradients()
+        norm = self.optimizer.reduce_gradients()  # before other collectives
+        return self.world.all_reduce(total) / count, norm
 
     def _learn(self, tensors: dict[str, Tensor], count: float, total: Tensor) -> None:
         """A micro-batch's gradients, and its loss on top of `total`."""
