@@ -9,6 +9,7 @@ import resource
 import shutil
 import signal
 import sys
+import time
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -344,6 +345,66 @@ def test_a_full_disk_is_one_sentence_and_loses_nothing(
     assert not list((tmp_path / "full/checkpoints").glob(".*tmp"))
 
 
+def slow_disk(monkeypatch: pytest.MonkeyPatch, wait: Callable[[Path], None]) -> None:
+    """Have every file of a checkpoint but those of the first one wait before it is written."""
+    import chatling.train.checkpoint as checkpoint
+
+    real = checkpoint.save_file
+
+    def save_file(tensors: Any, path: Path, *rest: Any) -> None:
+        if "step_000000" not in str(path):
+            wait(path)
+        real(tensors, path, *rest)
+
+    monkeypatch.setattr(checkpoint, "save_file", save_file)
+
+
+def test_training_continues_while_a_checkpoint_is_written(
+    trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    made = trainer(tmp_path / "run")
+    slow_disk(monkeypatch, lambda path: wait_for(lambda: made.position.step >= 7))
+    made.fit()
+    assert same(whole, made)
+    for step in (8, 12):
+        files = [f"checkpoints/step_{step:06d}/{name}.safetensors" for name in ("model", "optimizer")]
+        for file in files:
+            one, other = (load_file(tmp_path / name / file) for name in ("whole", "run"))
+            assert one.keys() == other.keys()
+            assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_one_before(
+    trainer: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = trainer(tmp_path / "whole")
+    whole.fit()
+    child = os.fork()
+    if child == 0:  # stays in the middle of its second checkpoint, and trains on to the third
+        slow_disk(monkeypatch, lambda path: time.sleep(600) if "000008" in str(path) else None)
+        trainer(tmp_path / "killed").fit()
+        os._exit(1)
+    log = tmp_path / "killed/metrics.jsonl"
+    half = tmp_path / "killed/checkpoints"
+    wait_for(lambda: bool([*half.glob(".step_000008*")]) and len(read_metrics(log)) >= 12)
+    os.kill(child, signal.SIGKILL)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert len(read_metrics(log)) == 12  # four steps beyond
+    resumed = trainer(tmp_path / "killed")
+    assert resumed.checkpoints.steps() == [0, 4]
+    resumed.fit()
+    assert same(whole, resumed)
+    assert not [*half.glob(".*")]
+
+
 def test_an_unwritable_folder_is_one_sentence(trainer: Make, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(RunError, match="Cannot write"):
@@ -451,6 +512,7 @@ def test_saving_clears_what_kills_and_damage_left(trainer: Make, tmp_path: Path)
     again._restore()
     assert again.position.step == 8
     again._save()
+    again.checkpoints.settle()
     assert [path.name for path in folder.iterdir()] == ["step_000008"]
 
 

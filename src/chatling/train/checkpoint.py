@@ -7,12 +7,14 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from chatling.errors import DataError
 from chatling.hardware.distributed import DistContext, main_process_first
@@ -48,6 +50,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, world: DistContext, keep: int = 2):
         self.folder, self.world, self.keep = folder, world, keep
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
 
     def steps(self) -> list[int]:
         """Steps that have a folder with a manifest, oldest first."""
@@ -61,21 +65,39 @@ class Checkpoints:
         return self.folder / f"step_{step:06d}"
 
     def save(self, step: int, model: GPT, optimizer: Optimizer, loop: dict[str, Any]) -> None:
-        """A collective: every rank calls it; the first one writes, and it alone takes the whole
-        state into main memory. `loop` is JSON; `loop["best_step"]` is never deleted.
+        """A collective: every rank calls it; the first one copies the whole state into main memory,
+        and a thread of it writes that while training continues. Raises what failed in the save
+        before. `loop` is JSON; `loop["best_step"]` is never deleted.
         """
-        optimizer_state = {}
-        for name, tensor in optimizer.gathered():
-            if self.world.is_main:
-                optimizer_state[name] = tensor.cpu().contiguous()
+        self.settle()
+        state = {
+            name: _copy(tensor) for name, tensor in optimizer.gathered() if self.world.is_main
+        }
+        if self.world.is_main:
+            weights = {name: _copy(tensor) for name, tensor in model.state_dict().items()}
+            files = {MODEL: weights, OPTIMIZER: state, RNG: {"cpu": torch.get_rng_state()}}
+            self._writing = self._thread.submit(self._write, step, files, model_facts(model), loop)
+
+    def settle(self) -> None:
+        """Wait until the newest save is on the disk; raises what failed. A collective."""
         with main_process_first(self.world):
-            if self.world.is_main:
-                with building_folder(self.path(step)) as folder:
-                    _save_weights(model, folder)
-                    save_tensors(optimizer_state, folder / OPTIMIZER)
-                    save_tensors({"cpu": torch.get_rng_state()}, folder / RNG)
-                    write_json(folder / LOOP, loop)
-                self._tidy(step, loop.get("best_step"))
+            writing, self._writing = self._writing, None
+            if writing is not None:
+                writing.result()
+
+    def close(self) -> None:
+        """Wait for the thread, whatever became of its work."""
+        self._thread.shutdown()
+
+    def _write(
+        self, step: int, files: dict[str, dict[str, Tensor]], facts: dict[str, Any], loop: Any
+    ) -> None:
+        with building_folder(self.path(step)) as folder:
+            for name, tensors in files.items():
+                save_tensors(tensors, folder / name)
+            write_json(folder / CONFIG, facts)
+            write_json(folder / LOOP, loop)
+        self._tidy(step, loop.get("best_step"))
 
     def _tidy(self, step: int, best: int | None) -> None:
         """Remove old checkpoints, damaged ones of later steps, and what a kill left half-written or
@@ -95,6 +117,7 @@ class Checkpoints:
 
         A collective. Raises DataError for a whole one that is of another model.
         """
+        self.settle()
         for step in reversed(self.world.broadcast_object(self.steps())):
             folder = self.path(step)
             share(self.world, folder)
@@ -135,8 +158,11 @@ def save_model(model: GPT, folder: Path, extra: dict[str, Any]) -> None:
     """Write `model.safetensors`, `config.json` (model, and `extra` such as stage and step) and a
     manifest, atomically.
     """
+    tensors = model.state_dict().items()
     with building_folder(folder) as temporary:
-        _save_weights(model, temporary, extra)
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors}
+        save_tensors(weights, temporary / MODEL)
+        write_json(temporary / CONFIG, model_facts(model) | extra)
 
 
 def open_model(folder: Path, world: DistContext | None = None) -> ModelConfig:
@@ -244,15 +270,16 @@ def _restore_random(path: Path) -> None:
         ) from error
 
 
-def _save_weights(model: GPT, folder: Path, extra: dict[str, Any] | None = None) -> None:
-    save_tensors(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()},
-        folder / MODEL,
-    )
-    facts = {FORMAT_KEY: FORMAT, "model": model.config.to_dict(), **(extra or {})}
-    if (adapter := adapter_facts(model)) is not None:
-        facts[ADAPTER] = adapter
-    write_json(folder / CONFIG, facts)
+def _copy(tensor: Tensor) -> Tensor:
+    """In main memory, so that training may change the tensor itself."""
+    return tensor.detach().to("cpu", copy=True).contiguous()
+
+
+def model_facts(model: GPT) -> dict[str, Any]:
+    """What config.json says of it."""
+    facts = {FORMAT_KEY: FORMAT, "model": model.config.to_dict()}
+    adapter = adapter_facts(model)
+    return facts if adapter is None else {**facts, ADAPTER: adapter}
 
 
 def adapter_facts(model: GPT) -> dict[str, Any] | None:
@@ -260,7 +287,7 @@ def adapter_facts(model: GPT) -> dict[str, Any] | None:
 
 
 def save_tensors(
-    tensors: dict[str, torch.Tensor], path: Path, metadata: dict[str, str] | None = None
+    tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None
 ) -> None:
     """Write tensors. What the operating system refuses raises OSError, which safetensors wraps in
     an error of its own.
@@ -274,7 +301,7 @@ def save_tensors(
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
 
 
-def _load_file(path: Path) -> dict[str, torch.Tensor]:
+def _load_file(path: Path) -> dict[str, Tensor]:
     try:
         with open_plain(path):
             return load_file(path)

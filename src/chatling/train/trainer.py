@@ -175,15 +175,16 @@ class Trainer:
         """
         if not self._restore():
             self._save()  # a rollback needs one, and a full disk shows now
+            self.checkpoints.settle()
         self.progress.start(self.name, self.schedule.steps, self.position.step)
         self.tracker.start(self.position.step)
-        closing = contextlib.closing(self.tracker)
         with (
             compiler_errors(f"training {self.name!r}"),
             memory_errors(OutOfMemory.training(self.name)),
             stop_requests(note=self._note_stop) as stopping,
             quiet_collector(),
-            closing,
+            contextlib.closing(self.tracker),
+            contextlib.closing(self.checkpoints),
         ):
             if self.evaluate_first and self.position.step == 0:
                 self._log({"step": 0, "event": "start", **self._evaluate()})
@@ -196,6 +197,7 @@ class Trainer:
                     f"{BAD_STEPS_IN_A_ROW} steps in a row were not finite; their rows are left out"
                 )
                 self.progress.message(f"{ROLLED_BACK} to step {self.position.step}: {why}.")
+            self.checkpoints.settle()
         return self.position
 
     def _note_stop(self) -> None:
@@ -236,6 +238,7 @@ class Trainer:
                 )
                 if stop:
                     self._save()
+                    self.checkpoints.settle()
                     saved = f"Stopped at step {position.step} of {schedule.steps}; saved."
                     raise Interrupted(saved, "Run the same command again to resume.")
                 # a step may hold nothing to learn
