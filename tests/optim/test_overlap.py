@@ -14,6 +14,7 @@ from chatling.hardware.distributed import DistContext
 from rank_training import STEPS, train
 from ranks import on_ranks
 
+
 def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
     tensors, others = one["tensors"], other["tensors"]
     assert tensors.keys() == others.keys()

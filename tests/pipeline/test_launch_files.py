@@ -1,5 +1,5 @@
-"""Scripts that `chatling launch --print` writes, run where srun, sudo and the like only tell how they
-were called.
+"""Scripts that `chatling launch --print` writes, run where srun, sudo and the like only tell how
+they were called.
 """
 
 from __future__ import annotations
@@ -11,12 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from chatling.cli import COMMANDS
 from chatling.commands import launch
 from chatling.commands.common import UsageError
-from chatling.cli import COMMANDS
 from chatling.pipeline.launch_files import MARGIN
 
-TELL = '#!/bin/bash\nprintf "%s" "$(basename "$0")" >> "$CALLS"\nprintf "|%s" "$@" >> "$CALLS"\necho >> "$CALLS"\n'
+TELL = """#!/bin/bash
+printf "%s" "$(basename "$0")" >> "$CALLS"
+printf "|%s" "$@" >> "$CALLS"
+echo >> "$CALLS"
+"""
 
 
 def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -28,7 +32,7 @@ def calls(script: str, tmp_path: Path, *words: str, **environment: str) -> list[
     """What the script calls, each as its words; srun does what it is told for node 1."""
     tools, log = tmp_path / "tools", tmp_path / "calls"
     tools.mkdir()
-    bodies = {name: TELL for name in ("chatling", "sudo", "ping")}
+    bodies = dict.fromkeys(("chatling", "sudo", "ping"), TELL)
     bodies["scontrol"] = TELL + 'if [ "$1" = show ]; then echo first; echo second; fi\n'
     bodies["srun"] = TELL + 'shift\nSLURM_NODEID=1 "$@"\nexit 75\n'
     for name, body in bodies.items():
@@ -79,9 +83,7 @@ def test_two_sparks_get_addresses_on_both_halves(
     ]
 
 
-@pytest.mark.parametrize(
-    "words", [("pocket", "--print", "pbs"), ("speedrun", "--print", "slurm")]
-)
+@pytest.mark.parametrize("words", [("pocket", "--print", "pbs"), ("speedrun", "--print", "slurm")])
 def test_what_cannot_be_printed_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError):
         launch.run(COMMANDS["launch"], list(words))

@@ -369,7 +369,9 @@ def test_training_continues_while_a_checkpoint_is_written(
     made.fit()
     assert same(whole, made)
     for step in (8, 12):
-        files = [f"checkpoints/step_{step:06d}/{name}.safetensors" for name in ("model", "optimizer")]
+        files = [
+            f"checkpoints/step_{step:06d}/{name}.safetensors" for name in ("model", "optimizer")
+        ]
         for file in files:
             one, other = (load_file(tmp_path / name / file) for name in ("whole", "run"))
             assert one.keys() == other.keys()

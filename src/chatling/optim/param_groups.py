@@ -338,7 +338,9 @@ class Optimizer:
             self.groups.append(MuonGroup(list(members), parameters, muon, world, wide))
         each = [(group, i) for group in self.groups for i in range(len(group.parameters))]
         self._reduction = OverlappedReduction(
-            world, [group.parameters[i] for group, i in each], lambda n: each[n][0].reduce(each[n][1])
+            world,
+            [group.parameters[i] for group, i in each],
+            lambda n: each[n][0].reduce(each[n][1]),
         )
 
     def expect_last(self) -> None:

@@ -70,9 +70,7 @@ class Checkpoints:
         before. `loop` is JSON; `loop["best_step"]` is never deleted.
         """
         self.settle()
-        state = {
-            name: _copy(tensor) for name, tensor in optimizer.gathered() if self.world.is_main
-        }
+        state = {name: _copy(tensor) for name, tensor in optimizer.gathered() if self.world.is_main}
         if self.world.is_main:
             weights = {name: _copy(tensor) for name, tensor in model.state_dict().items()}
             files = {MODEL: weights, OPTIMIZER: state, RNG: {"cpu": torch.get_rng_state()}}
