@@ -64,6 +64,18 @@ FLAG_PLACEHOLDERS = {"--table.field"}
 # Flags of other programs that stand alone in prose or code, by program.
 FOREIGN_FLAGS = {
     "torchrun": {"--standalone", "--nproc-per-node"},
+    "Slurm": {
+        "--job-name",
+        "--ntasks-per-node",
+        "--gpus-per-node",
+        "--exclusive",
+        "--time",
+        "--signal",
+        "--requeue",
+        "--open-mode",
+        "--output",
+        "--kill-on-bad-exit",
+    },
     "bubblewrap": {
         "--unshare-all",
         "--die-with-parent",

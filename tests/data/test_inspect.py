@@ -162,7 +162,7 @@ def test_test_questions_are_found_in_text(tmp_path):
     st.lists(st.sampled_from("abcd"), max_size=60),
     st.lists(st.sampled_from("abcd"), min_size=13, max_size=30),
 )
-def test_overlap_is_exact(tmp_path_factory, words, question):
+def test_reduction_is_exact(tmp_path_factory, words, question):
     path = tmp_path_factory.mktemp("sets") / "test.jsonl"
     path.write_text(f'{{"question": "{" ".join(question)}"}}\n')
     runs = {tuple(question[i : i + 13]) for i in range(len(question) - 12)}

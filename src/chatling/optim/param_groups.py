@@ -17,7 +17,7 @@ from chatling.hardware.distributed import DistContext
 from chatling.model.config import REFERENCE_WIDTH
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings
-from chatling.optim.overlap import OverlappedReduction
+from chatling.optim.reduction import OverlappedReduction
 from chatling.optim.schedule import DecaySchedule, Momentum
 from chatling.optim.torch_optim import TorchGroup, TorchSettings, first_state
 
