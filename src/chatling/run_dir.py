@@ -61,7 +61,7 @@ __all__ = [
     "write_json",
     "write_manifest",
 ]
-STAGES = ("base", "extend", "mid", "sft", "dpo", "rl")
+STAGES = ("base", "extend", "mid", "sft", "distill", "dpo", "rl")
 TEXT_STAGES = STAGES[:2]  # whose models continue texts
 STATE, STATE_COPY = "state.json", "state.copy.json"
 MOST_STATE = 16 << 20  # bytes of state.json

@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationError
 
+from chatling.config.distill import DistillConfig
 from chatling.config.extend import ExtendConfig
 from chatling.config.former_names import rename_former
 from chatling.config.overrides import override
@@ -79,6 +80,7 @@ class Recipe:
     extend: ExtendConfig | None = field(default=None, metadata={"later": True})
     mid: Annotated[FinetuneConfig | None, BeforeValidator(_packed)] = None
     sft: FinetuneConfig | None = None
+    distill: DistillConfig | None = field(default=None, metadata={"later": True})
     dpo: DPOConfig | None = None
     rl: RLConfig | None = None
     eval: EvalConfig | None = None
@@ -88,6 +90,11 @@ class Recipe:
             raise RecipeError(
                 "rl.replay shows SFT's conversations again, and the recipe has no [sft].",
                 "Set rl.replay to 0.",
+            )
+        if self.distill is not None and self.sft is None:
+            raise RecipeError(
+                "[distill] asks the questions of SFT's mixture, and the recipe has no [sft].",
+                "Write one, or leave [distill] out.",
             )
         if self.extend is not None and self.extend.context <= self.model.context:
             raise RecipeError(
@@ -106,7 +113,8 @@ class Recipe:
         directory.
         """
         tables = {
-            name: getattr(self, name) for name in ("data", "origin", "mid", "sft", "dpo", "eval")
+            name: getattr(self, name)
+            for name in ("data", "origin", "mid", "sft", "distill", "dpo", "eval")
         }
         return dataclasses.replace(
             self, **{name: table and table.anchored() for name, table in tables.items()}

@@ -44,7 +44,7 @@ class OriginConfig:
         Annotated[str, bounded(pattern="^[0-9a-f]{64}$", title="64 hexadecimal digits")] | None
     ) = None
     """Of tokenizer and weights; empty: written when they are first read."""
-    stage: Literal["base", "extend", "mid", "sft", "dpo", "rl"] | None = None
+    stage: Literal["base", "extend", "mid", "sft", "distill", "dpo", "rl"] | None = None
     """Of a run, the stage whose model it is; empty: the most advanced one."""
 
     def anchored(self) -> OriginConfig:

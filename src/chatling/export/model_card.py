@@ -108,6 +108,9 @@ def training_data(recipe: Recipe | None, stage: str) -> Iterator[Data]:
             continue
         if name in ("mid", "sft"):
             found = [_task(entry.task) for entry in table.mixture]
+        elif name == "distill":
+            asked = recipe.sft.mixture if recipe.sft else ()
+            found = [_task(entry.task) for entry in asked]
         elif name == "rl":
             found = [_task(table.task)]
         else:

@@ -176,6 +176,65 @@ def token_logprobs(
     return found.new_zeros(targets.numel()).index_copy(0, places, found).view_as(targets)
 
 
+class _ReverseKL(torch.autograd.Function):
+    """Chunked like the loss; the gradients to hidden states and head are made on the way."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        teacher_hidden: Tensor,
+        teacher_weight: Tensor,
+        softcaps: tuple[float, float],
+        rows: int,
+    ) -> Tensor:
+        compute_weight = weight.to(hidden.dtype)
+        total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
+        d_hidden, d_weight = torch.empty_like(hidden), torch.zeros_like(weight)
+        for start in range(0, hidden.shape[0], rows):
+            part = slice(start, start + rows)
+            logits = capped_logits(hidden[part], compute_weight, softcaps[0])
+            ours = logits.log_softmax(dim=-1)
+            theirs = capped_logits(teacher_hidden[part], teacher_weight, softcaps[1])
+            gap = ours - theirs.log_softmax(dim=-1)
+            probabilities = ours.exp()
+            each = (probabilities * gap).sum(dim=-1, keepdim=True)
+            total += each.sum()
+            # through the cap: its slope is 1 - tanh²
+            d_logits = probabilities * (gap - each) * (1 - (logits / softcaps[0]).square())
+            d_logits = d_logits.to(hidden.dtype)
+            d_hidden[part] = d_logits @ compute_weight
+            _add_product(d_weight, d_logits, hidden[part])
+        ctx.save_for_backward(d_hidden, d_weight)
+        return total
+
+    @staticmethod
+    def backward(
+        ctx: FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor, Tensor, None, None, None, None]:
+        d_hidden, d_weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, None, None, None, None
+
+
+def reverse_kl_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    teacher_hidden: Tensor,
+    teacher_weight: Tensor,
+    softcaps: tuple[float, float],
+) -> tuple[Tensor, Tensor]:
+    """Summed divergence KL(student || teacher) in nats of the next token's distribution, over the
+    whole vocabulary, and the number of places (GKD with reverse KL, arXiv 2306.13649).
+
+    hidden (N, D) and weight (V, D) of the student, teacher_hidden (N, D') and teacher_weight (V,
+    D'), which get no gradient; `softcaps` of both.
+    """
+    rows = max(1, chunk_rows(weight) // 2)  # two models' logits at once
+    loss = _ReverseKL.apply(hidden, weight, teacher_hidden, teacher_weight, softcaps, rows)
+    return loss, torch.tensor(hidden.shape[0], device=hidden.device)
+
+
 @dataclass(frozen=True)
 class PolicyVariant:
     """What a published method takes for the policy gradient and its advantages."""

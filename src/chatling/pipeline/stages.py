@@ -3,6 +3,7 @@
 from chatling.pipeline.evaluate import EVAL, REPORT
 from chatling.pipeline.origin import ORIGINAL
 from chatling.pipeline.tokenize import TOKENIZER
+from chatling.train.distill import DISTILL
 from chatling.train.dpo import DPO
 from chatling.train.extend import EXTEND
 from chatling.train.finetune import MID, SFT
@@ -17,6 +18,7 @@ STAGES: tuple[Stage, ...] = (
     EXTEND,
     MID,
     SFT,
+    DISTILL,
     DPO,
     RL,
     EVAL,

@@ -204,7 +204,9 @@ class PreferenceOptimization(TrainingStage):
             yield Use(self.name, config.data, "pairs", survey.pairs, tokens, config.epochs)
 
 
-DPO = PreferenceOptimization("dpo", seed_id=3, requires=(ORIGIN, "base", "extend", "mid", "sft"))
+DPO = PreferenceOptimization(
+    "dpo", seed_id=3, requires=(ORIGIN, "base", "extend", "mid", "sft", "distill")
+)
 
 
 def preference_batches(

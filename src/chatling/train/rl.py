@@ -235,7 +235,9 @@ class Reinforcement(TrainingStage):
         )
 
 
-RL = Reinforcement("rl", seed_id=4, requires=(ORIGIN, "base", "extend", "mid", "sft", "dpo"))
+RL = Reinforcement(
+    "rl", seed_id=4, requires=(ORIGIN, "base", "extend", "mid", "sft", "distill", "dpo")
+)
 
 
 def open_task(config: RLConfig, split: Literal["train", "test"], sources: Sources) -> Task:

@@ -6,12 +6,11 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from chatling.config.stages import RLConfig
 from chatling.data import IGNORE
 from chatling.data.loaders import Step
 from chatling.data.shuffle import seeded_order
@@ -19,11 +18,36 @@ from chatling.errors import DataError, RecipeError
 from chatling.evals.chat import judge
 from chatling.hardware.distributed import DistContext
 from chatling.inference.engine import Completion, Engine, Request, SamplingParams
+from chatling.messages import Conversation
 from chatling.model.gpt import GPT
+from chatling.model.losses import PolicyVariant
 from chatling.tasks.task import Task
 from chatling.tokenizer.chat_template import render_prompt
 
 ROOM_FOR_TOOLS = 128  # tokens that the calculator may put in, beyond those that are sampled
+
+
+class RolloutConfig(Protocol):
+    """How answers are sampled, and how they are learned from."""
+
+    @property
+    def questions_per_step(self) -> int: ...
+    @property
+    def samples(self) -> int: ...
+    @property
+    def temperature(self) -> float: ...
+    @property
+    def top_k(self) -> int: ...
+    @property
+    def max_tokens(self) -> int: ...
+    @property
+    def pad_to_multiple_of(self) -> int: ...
+    @property
+    def updates(self) -> int: ...
+    @property
+    def kl(self) -> float: ...
+    @property
+    def method(self) -> PolicyVariant: ...
 
 
 @dataclass(frozen=True)
@@ -93,8 +117,8 @@ class RolloutBatches:
         self,
         model: GPT,
         engine: Engine,
-        task: Task,
-        config: RLConfig,
+        task: Task | Sequence[Conversation],
+        config: RolloutConfig,
         world: DistContext,
         seed: int,
         micro_tokens: int,
@@ -133,8 +157,9 @@ class RolloutBatches:
         self.usable = [i for i, prompt in enumerate(prompts) if len(prompt) < engine.context]
         self.prompts = prompts
         if not self.usable:
+            where = getattr(task, "name", "the mixture")
             raise DataError(
-                f"No question of {task.name} fits the model's context of {engine.context} tokens.",
+                f"No question of {where} fits the model's context of {engine.context} tokens.",
                 "Choose a longer context.",
             )
 
@@ -166,12 +191,7 @@ class RolloutBatches:
                 groups, metrics = self._roll_out(place)
                 held = self._gathered(groups) if self.config.updates > 1 else []
             rollouts = [rollout for group in groups for rollout in group]
-            used = (
-                rollouts
-                if self.config.kl
-                else [rollout for rollout in rollouts if rollout.advantage]
-            )
-            micro = tuple(self._micro(part) for part in self._parts(used))
+            micro = tuple(self._micro(part) for part in self._parts(self._used(rollouts)))
             count = self._divisor(groups)
             tokens = int(
                 self.world.all_reduce_scalars(
@@ -191,6 +211,10 @@ class RolloutBatches:
                     micro, count, after, f"{place}:{at}", tokens, metrics if at == update else {}
                 )
             place, update = place + self.config.questions_per_step, 0
+
+    def _used(self, rollouts: list[Rollout]) -> list[Rollout]:
+        """Those that have a gradient."""
+        return rollouts if self.config.kl else [each for each in rollouts if each.advantage]
 
     def _divisor(self, groups: list[list[Rollout]]) -> int:
         """What this rank's part of the loss is divided by, with those of the others."""
@@ -219,10 +243,7 @@ class RolloutBatches:
         groups = []
         for question in questions:
             answers = [next(completions) for _ in range(config.samples)]
-            rewards = [
-                judge(self.engine.tokenizer, self.task, self.task[question], answer)
-                for answer in answers
-            ]
+            rewards = self._rewards(self.task[question], answers)
             worth = advantages(rewards, config.method.normalize)
             prompt = self.prompts[question]
             groups.append(
@@ -234,6 +255,10 @@ class RolloutBatches:
         if self.anchored:
             groups = self._with_old(groups)
         return groups, self._metrics(groups)
+
+    def _rewards(self, question: Conversation, answers: Sequence[Completion]) -> list[float]:
+        assert isinstance(self.task, Task)
+        return [judge(self.engine.tokenizer, self.task, question, answer) for answer in answers]
 
     def _with_old(self, groups: list[list[Rollout]]) -> list[list[Rollout]]:
         """The same rollouts with the log-probabilities that the training model gives them before it
