@@ -76,6 +76,21 @@ def test_pretraining_steps_are_the_rows_in_order_for_any_number_of_processes(
         }
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(3, 40), st.integers(0, 9))
+def test_of_packed_conversations_the_answers_alone_may_be_trained_on(row_tokens, seed):
+    shards = conversations(seed=seed)
+    answers = {t for i in range(40) for t in shards.document(i)[shards.mask(i) == 1].tolist()}
+    rows = PackedRows(shards, row_tokens, BOS, seed)
+    whole = PretrainBatches(rows, 4, 2).once()
+    for micro, every in zip(
+        PretrainBatches(rows, 4, 2, answers_only=True).once(), whole, strict=True
+    ):
+        assert np.array_equal(micro.inputs, every.inputs)
+        asked = ~np.isin(every.targets, list(answers))
+        assert np.array_equal(micro.targets, np.where(asked, IGNORE, every.targets))
+
+
 def conversations(count=40, seed=0):
     rng = np.random.default_rng(seed)
     lengths = rng.integers(1, 90, count)

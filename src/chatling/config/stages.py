@@ -204,6 +204,8 @@ class FinetuneConfig(LaterStageConfig):
     """true (the default of `[mid]`): rows packed end to end, all tokens trained on. false (that of
     `[sft]`): whole conversations, padded, only the assistant's tokens trained on.
     """
+    answers_only: Flag = field(default=False, metadata={"later": True})
+    """When packed, too, only the assistant's tokens are trained on."""
     batch_tokens: BatchTokens = 524_288
     """Of a step, when packed."""
     batch_conversations: Count = 32

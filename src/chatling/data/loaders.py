@@ -174,13 +174,22 @@ class MicroBatches(RowBatches[Row]):
 
 
 class PretrainBatches(MicroBatches[RowRef]):
-    """Packed rows, trained on whole. All micro batches are (micro_rows, T)."""
+    """Packed rows, trained on whole, or of conversations on the answers only. All micro batches
+    are (micro_rows, T).
+    """
 
     def __init__(
-        self, rows: PackedRows, rows_per_step: int, micro_rows: int, rank: int = 0, world: int = 1
+        self,
+        rows: PackedRows,
+        rows_per_step: int,
+        micro_rows: int,
+        rank: int = 0,
+        world: int = 1,
+        *,
+        answers_only: bool = False,
     ):
         super().__init__(rows_per_step, micro_rows, rank, world, rows.bos, "rows")
-        self.rows = rows
+        self.rows, self.answers_only = rows, answers_only
 
     @property
     def rows_per_epoch(self) -> int:
@@ -202,6 +211,9 @@ class PretrainBatches(MicroBatches[RowRef]):
         rows = np.stack([self.rows.read(ref) for ref in chunk])
         inputs, targets = rows[:, :-1].copy(), rows[:, 1:].astype(np.int64)
         inputs[inputs == IGNORE] = self.bos  # padding, only in an epoch's last row
+        if self.answers_only:
+            asked = np.stack([self.rows.mask(ref) for ref in chunk])[:, 1:] == 0
+            targets[asked] = IGNORE
         return MicroBatch(inputs, targets)
 
 

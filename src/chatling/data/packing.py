@@ -200,6 +200,15 @@ class PackedRows:
         row[ref.targets + 1 :] = IGNORE
         return row
 
+    def mask(self, ref: RowRef) -> np.ndarray:
+        """uint8 (T+1,) of a row of conversations, 1 where the token is an answer's."""
+        row = np.zeros(self.row_tokens + 1, np.uint8)
+        at = 0
+        for start, length in ref.pieces:
+            row[at + 1 : at + 1 + length] = self.shards.read_mask(start, length)
+            at += length + 1
+        return row
+
     def _blocks(self, epoch: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Starts and lengths of the documents of each block, none longer than a row, in a seeded
         order.

@@ -101,7 +101,13 @@ class TokenShards:
         """uint8 of document i's length, 1 where the token is trained on; None for plain text."""
         if self._masks is None:
             return None
-        return self._slice(self._masks, int(self.offsets[i]), int(self.lengths[i]))
+        return self.read_mask(int(self.offsets[i]), int(self.lengths[i]))
+
+    def read_mask(self, position: int, count: int) -> np.ndarray:
+        """The mask of the tokens that `read` gives; plain text is trained on whole."""
+        if self._masks is None:
+            return np.ones(count, np.uint8)
+        return self._slice(self._masks, position, count)
 
     def available(self, documents: int) -> int:
         """How many of the first `documents` documents there are. Of a corpus that is still being

@@ -18,6 +18,7 @@ def packed_batches(
     rows_per_step: int,
     row_tokens: int,
     pack: Callable[..., PackedRows] = PackedRows,
+    answers_only: bool = False,
 ) -> PretrainBatches:
     """Packed rows of a token corpus, in micro-batches that fit this machine."""
     world = context.world
@@ -26,7 +27,9 @@ def packed_batches(
         raise RecipeError(message, "Change the batch or their number.")
     rows = pack(context.shards(shards), row_tokens, context.tokenizer.bos, context.seed)
     micro = context.execution.micro_rows(row_tokens, rows_per_step // world.size)
-    return PretrainBatches(rows, rows_per_step, micro, world.rank, world.size)
+    return PretrainBatches(
+        rows, rows_per_step, micro, world.rank, world.size, answers_only=answers_only
+    )
 
 
 def finetune_batches(
@@ -35,7 +38,10 @@ def finetune_batches(
     """Packed rows or padded conversations, as the config says."""
     world, per_step = context.world, config.batch_conversations
     if config.packed:
-        return packed_batches(context, shards, config.batch_tokens // model.context, model.context)
+        rows = config.batch_tokens // model.context
+        return packed_batches(
+            context, shards, rows, model.context, answers_only=config.answers_only
+        )
     return ConversationBatches(
         context.shards(shards),
         per_step,
