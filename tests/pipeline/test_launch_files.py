@@ -10,10 +10,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from chatling.cli import COMMANDS
 from chatling.commands import launch
 from chatling.commands.common import UsageError
+from chatling.errors import MachineError
 from chatling.pipeline.launch_files import MARGIN
 
 TELL = """#!/bin/bash
@@ -87,3 +89,27 @@ def test_two_sparks_get_addresses_on_both_halves(
 def test_what_cannot_be_printed_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError):
         launch.run(COMMANDS["launch"], list(words))
+
+
+def test_sky_and_kubernetes_start_every_node(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("speedrun", "--machine", "8xh100", "--nodes", "2", "--run", "my_run")
+    task = yaml.safe_load(printed(capsys, *words, "--print", "sky"))
+    assert task["resources"]["accelerators"] == "H100:8"
+    assert task["num_nodes"] == 2
+    nodes = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_RANK": "1", "SKYPILOT_NODE_IPS": "a\nb"}
+    own = ["chatling", "launch", "speedrun", "--run", "my_run", "--processes", "8", "--nodes", "2"]
+    assert calls(task["run"], tmp_path, **nodes) == [
+        [*own, "--node-rank", "1", "--rendezvous", "a:29400"]
+    ]
+    service, job = yaml.safe_load_all(printed(capsys, *words, "--print", "kubernetes"))
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert service["metadata"]["name"] == pod["subdomain"] == job["metadata"]["name"] == "my-run"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 2
+    assert container["args"] == [*own, "--rendezvous", "my-run-0.my-run:29400"]
+    assert container["command"][2] == 'exec "$@" --node-rank "$JOB_COMPLETION_INDEX"'
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": 8}
+    with pytest.raises(MachineError, match="rents no spark"):
+        printed(capsys, "spark", "--print", "sky", "--machine", "spark")

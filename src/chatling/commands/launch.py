@@ -24,7 +24,9 @@ def run(command: Command, words: list[str]) -> None:
     add_notify(parser)
     _add_options(parser)
     parser.add_argument(
-        "--print", metavar="FORM", help="a script instead: slurm, or spark-pair for two DGX Sparks"
+        "--print",
+        metavar="FORM",
+        help="a file that starts it: slurm, sky, kubernetes, or spark-pair for two DGX Sparks",
     )
     parser.add_argument("--machine", metavar="NAME", help="of --print: each node, such as 8xh100")
     recipe, given = recipe_and_run(command, words, parser)
@@ -51,7 +53,7 @@ def run(command: Command, words: list[str]) -> None:
 
 
 def _print(recipe: Recipe, given: argparse.Namespace, words: list[str]) -> None:
-    """Write a script that starts the run, by the plan for a machine."""
+    """Write a file that starts the run, by the plan for a machine."""
     from chatling.hardware.machines import named_machine
     from chatling.pipeline.launch_files import FORMS, Script
     from chatling.pipeline.plan import plan
@@ -72,7 +74,7 @@ def _print(recipe: Recipe, given: argparse.Namespace, words: list[str]) -> None:
     _add_options(own)
     _, rest = own.parse_known_args(words)
     rates = Throughput.published(named, outline.model)
-    script = Script(given.run or recipe.name, rest, outline, rates, named.gpus)
+    script = Script(given.run or recipe.name, rest, outline, rates, named)
     print(script.render(given.print), end="")
 
 

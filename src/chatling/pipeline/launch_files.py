@@ -1,4 +1,4 @@
-"""Scripts that start a run on a cluster or on two DGX Sparks, with the plan's numbers."""
+"""Files that start a run on a cluster, in a cloud or on two DGX Sparks, with the plan's numbers."""
 
 import math
 import shlex
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Template
 
+from chatling.hardware.machines import NamedMachine
+from chatling.pipeline.cloud_files import IMAGE, kubernetes, sky
 from chatling.pipeline.plan import Plan
-from chatling.pipeline.timetable import Throughput, seconds, timetable
+from chatling.pipeline.timetable import DISK_RATE, Throughput, seconds, timetable
 from chatling.terminal.progress import duration
 
 MOST_HOURS = 24  # of a job; what is left then, the next one does
@@ -64,7 +66,20 @@ exec $command \\
     --nodes 2 --node-rank "$$rank" --rendezvous 10.10.0.1:29400
 """
 
-FORMS = {"slurm": SLURM, "spark-pair": SPARK_PAIR}
+SKY = """\
+# $title
+# For SkyPilot, in a checkout of chatling: sky jobs launch FILE. What is stopped or preempted saves,
+# and resumes on other machines from the bucket that holds its home.
+"""
+
+KUBERNETES = """\
+# $title
+# For kubectl apply. $image: one that has chatling. The claim `chatling`, a volume that all pods write
+# to, holds the runs. A pod that is stopped saves, and starts again.
+"""
+
+SCRIPTS = {"slurm": SLURM, "spark-pair": SPARK_PAIR}
+FORMS = (*SCRIPTS, "sky", "kubernetes")
 
 
 @dataclass(frozen=True)
@@ -75,10 +90,10 @@ class Script:
     words: Sequence[str]
     plan: Plan
     rates: Throughput
-    processes: int
+    machine: NamedMachine
 
     def render(self, form: str) -> str:
-        """The script of that name in FORMS."""
+        """The file of that form. Raises MachineError where the machine is not to be had there."""
         plan, rates = self.plan, self.rates
         whole = seconds(plan, rates)
         times = {time.name: time for time in timetable(plan, rates)}
@@ -90,16 +105,21 @@ class Script:
             f"{self.run}: {plan.parameters['total'] / 1e9:.2f} B parameters on {rates.ranks} GPUs,"
             f" {duration(whole)} by the plan, at most {step:.1f} s a step"
         )
-        return Template(FORMS[form]).substitute(
+        saving = plan.disk["a checkpoint being written"] / DISK_RATE
+        notice = MARGIN + math.ceil(2 * step + saving)
+        key, gpus, nodes = self.machine.key, self.machine.gpus, self.machine.nodes
+        command = ["chatling", "launch", *self.words, "--processes", str(gpus)]
+        if form == "sky":
+            return Template(SKY).substitute(title=title) + sky(self.run, key, gpus, nodes, command)
+        if form == "kubernetes":
+            body = kubernetes(self.run, key, gpus, nodes, command, notice)
+            return Template(KUBERNETES).substitute(title=title, image=IMAGE) + body
+        return Template(SCRIPTS[form]).substitute(
             title=title,
             run=self.run,
-            nodes=rates.nodes,
-            processes=self.processes,
+            nodes=nodes,
+            processes=gpus,
             hours=min(MOST_HOURS, math.ceil(whole / 3600 * 1.25)),
-            notice=math.ceil(2 * step)
-            + MARGIN
-            + math.ceil(plan.disk["a checkpoint being written"] / 1e9),
-            command=shlex.join(
-                ["chatling", "launch", *self.words, "--processes", str(self.processes)]
-            ),
+            notice=notice,
+            command=shlex.join(command),
         )
