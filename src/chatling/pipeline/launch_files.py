@@ -74,8 +74,8 @@ SKY = """\
 
 KUBERNETES = """\
 # $title
-# For kubectl apply. $image: one that has chatling. The claim `chatling`, a volume that all pods write
-# to, holds the runs. A pod that is stopped saves, and starts again.
+# For kubectl apply. $image: one that has chatling. The claim `chatling`, a volume that all pods
+# write to, holds the runs. A pod that is stopped saves, and starts again.
 """
 
 SCRIPTS = {"slurm": SLURM, "spark-pair": SPARK_PAIR}
