@@ -83,7 +83,7 @@ def kubernetes(
             "selector": {"batch.kubernetes.io/job-name": label},
         },
     }
-    ignored = [
+    ignored: list[dict[str, Any]] = [
         {"onExitCodes": {"operator": "In", "values": [STOPPED]}},
         {"onPodConditions": [{"type": "DisruptionTarget"}]},
     ]
