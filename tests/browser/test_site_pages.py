@@ -51,7 +51,9 @@ def opened(chromium: Any, troubles: list[str], **options: Any) -> Any:
     return page
 
 
-@pytest.mark.parametrize(("number", "page"), enumerate(PAGES), ids=[str(page) for page in PAGES])
+@pytest.mark.parametrize(
+    ("number", "page"), list(enumerate(PAGES)), ids=[str(page) for page in PAGES]
+)
 def test_a_page_is_accessible_and_asks_for_nothing(
     chromium: Any, site: Path, number: int, page: Path
 ) -> None:
