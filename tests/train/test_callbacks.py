@@ -5,18 +5,21 @@ never the end of a run.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from chatling.config.recipe import Recipe
 from chatling.config.stages import FinetuneConfig, LoopConfig, MixtureEntry
-from chatling.data.config import POCKET
+from chatling.data.config import POCKET, DataConfig
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
-from chatling.data.shard_writer import write_conversation_shards
+from chatling.data.shard_writer import write_conversation_shards, write_token_shards
 from chatling.evals import samples
 from chatling.evals.config import EvalConfig
 from chatling.hardware.distributed import DistContext
@@ -202,7 +205,7 @@ def test_a_compiled_model_is_looked_at_uncompiled(
 ) -> None:
     seen = []
 
-    def record(engine: Any, **options: Any) -> list[Any]:
+    def record(engine: Any, *args: Any) -> list[Any]:
         seen.append([block._compiled_call_impl for block in engine.model.layers])
         return []
 
@@ -257,3 +260,18 @@ def test_a_broken_bundle_does_not_end_training(tmp_path: Path) -> None:
     assert "training continues" in told[0]
     assert len(read_metrics(tmp_path / "run/base/metrics.jsonl")) == 12
     assert [line["step"] for line in kept(tmp_path / "run")] == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_base_model_continues_what_the_user_s_own_text_holds_out(tmp_path: Path) -> None:
+    context = train(tmp_path / "run", steps=2)
+    texts = [f"{name} kommt nie zu spät in die Werkstatt." for name in ("Anna", "Jost", "Maik")]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "texts.parquet")
+    context.tokenizer.save(context.run.tokenizer)
+    folder = context.run.data / "base-validation"
+    write_token_shards(folder, [tmp_path / "texts.parquet"], context.tokenizer)
+    own = replace(context.recipe, data=DataConfig(source=str(tmp_path)))
+    model = load_model(tmp_path / "run/base/model")
+    callbacks.LiveEvals(replace(context, recipe=own), "base", model, chats=False).on_eval(9)
+    found = kept(tmp_path / "run")[-1]["samples"]
+    assert found
+    assert all(any(text.startswith(each["prompt"]) for text in texts) for each in found)

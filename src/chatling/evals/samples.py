@@ -38,6 +38,7 @@ PROBES = (
     Probe("spelling", "The word strawberry is spelled", "How many r are in strawberry?"),
     Probe("a story", "Once upon a time", "Tell me a short story."),
 )
+OPENINGS = tuple((each.topic, each.opening) for each in PROBES)
 
 
 @dataclass(frozen=True)
@@ -87,15 +88,13 @@ def first_questions(
     return found
 
 
-def sample_texts(engine: Engine) -> list[Sample]:
-    """Continue the opening of each probe."""
+def sample_texts(engine: Engine, openings: Sequence[tuple[str, str]] = OPENINGS) -> list[Sample]:
+    """Continue each opening, given with its topic."""
     tokenizer = engine.tokenizer
-    answers = _greedy(
-        engine, ([tokenizer.bos, *tokenizer.encode(probe.opening)] for probe in PROBES)
-    )
+    answers = _greedy(engine, ([tokenizer.bos, *tokenizer.encode(text)] for _, text in openings))
     return [
-        Sample(probe.topic, probe.opening, shown(parts))
-        for probe, parts in zip(PROBES, answers, strict=True)
+        Sample(topic, text, shown(parts))
+        for (topic, text), parts in zip(openings, answers, strict=True)
     ]
 
 

@@ -17,7 +17,7 @@ from chatling.toy.wordings import Wordings
 
 TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
-FACTS, UNKNOWN = 0.6, 0.3
+FACTS, UNKNOWN = 0.63, 0.27
 FOLLOWING = 0.35  # of turns after one about a thing: its other attribute, or another thing
 MOST = 3  # characters of a conversation for each token of the context
 Turn = tuple[str, str, Fact | None]
@@ -100,12 +100,23 @@ class OwnWorld:
         if luck < 0.45 and frames:
             text = rng.choice(frames).format(n=called)
             return rephrase(text, self.pack, rng, held_out)
-        if luck < 0.7 and (missing := self._missing(name)):
+        if luck < 0.6 and self._topics:
+            return self._asked_otherwise(rng, held_out)
+        if luck < 0.8 and (missing := self._missing(name)):
             part = rng.choice(missing)
             if isinstance(part, tuple):
                 return rephrase(name.join(part), self.pack, rng, held_out)
             return self.words.about(called, part, rng, held_out)
         return self.words.about(called, self._unknown[held_out].attribute(rng), rng, held_out)
+
+    def _asked_otherwise(self, rng: Random, held_out: bool) -> str:
+        """A known question in which another word stands beside the topic."""
+        question = rng.choice(tuple(self._topics))
+        topic, names = self._topics[question], self._unknown[held_out]
+        around = [p.text for text in topic.pattern for p in split(text, self.pack)]
+        told = [word for word in around if word.lower() not in asking(question, self.pack)]
+        text = question.replace(rng.choice(told or around), names.attribute(rng), 1)
+        return rephrase(text, self.pack, rng, held_out)
 
     def _missing(self, name: str) -> list[str | tuple[str, str]]:
         """The attributes that other things have, and the patterns in which other names are asked
@@ -240,15 +251,15 @@ class OwnWorld:
         rng, found = Random(f"own world held out {seed}"), list[Held]()
         alone = [fact for fact in self.facts if not fact.before]
         chosen = rng.sample(alone, min(most, len(alone)))
+        later: list[Held] = []
         for fact in chosen:
             question, answer = self.words.ask(fact, rng, True), self.words.answer(fact)
             key = fact.answer.rstrip(MARKS) or answer
             found.append(Held("rephrased", Conversation.of(question, answer), key))
             other = rng.choice(alone)
-            talk = Conversation.of(
-                self.words.ask(other, rng), self.words.answer(other), question, answer
-            )
-            found.append(Held("second turn", talk, key))
+            first = (self.words.ask(other, rng), self.words.answer(other))
+            later.append(Held("second turn", Conversation.of(*first, question, answer), key))
+        found += reversed(later)  # the first ones of both are shown, and should differ
         for fact in [fact for fact in self.facts if fact.before][:most]:
             turns = self.led_up_to(fact, rng, True)
             talk = Conversation.of(*(text for q, a, _ in turns for text in (q, a)))

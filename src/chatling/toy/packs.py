@@ -18,7 +18,7 @@ PAIR = re.compile(r"(?=([\u3400-\u9fff]{2}))")
 LATIN = re.compile(r"[a-z0-9]+")
 WORD = re.compile(r"[^\W_]+(?:['’\-.@][^\W_]+)*")
 LETTERS = re.compile(r"[^\W\d_]+")
-NEAR, NEAR_MISSES = 0.35, 800  # how often a name is one of them, and how many there are
+NEAR, NEAR_MISSES = 0.2, 800  # how often a name is one of them, and how many there are
 
 # for a language without a pack: questions as they stand, tables without words
 NEUTRAL: Mapping[str, Any] = {

@@ -4,16 +4,17 @@ typos. Nothing is added that would change what is asked.
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from random import Random
 
-from chatling.toy.packs import LETTERS, WORD, Pack
+from chatling.toy.packs import LETTERS, WORD, Pack, load_pack
 
 MARKS = " .!?。！？:：,，;；…"
 # how often a question keeps its order, its little words go, its content words change places, it
 # becomes a clause, its topic stands first; added up
 WAYS = (0.34, 0.52, 0.64, 0.84, 1.0)
-FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.25, 0.25, 0.03, 0.3
+FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.3, 0.25, 0.06, 0.3
+CHATTER = 0.2  # of questions in one kind of wording: words of the frames in any order beside them
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,24 @@ def framed(text: str, pack: Pack, rng: Random, held_out: bool = False) -> str:
     wording.
     """
     frames = pack.frames["held_out" if held_out else "training"]
+    if not held_out and rng.random() < CHATTER and (words := _frame_words(pack.code)):
+        said = pack.joiner.join(rng.choices(words, k=rng.randint(1, 4)))
+        pair = [lowered(text, pack), said]
+        rng.shuffle(pair)
+        return ("，" if pack.wide else ", ").join(pair) + rng.choice((pack.mark, "", "."))
     frame = rng.choice(frames) if held_out or rng.random() < FRAMED else "{Q}"
     asked = text + pack.mark
     return frame.format(
         Q=asked[:1].upper() + asked[1:], q=lowered(asked, pack), b=lowered(text, pack)
     )
+
+
+@cache
+def _frame_words(code: str) -> tuple[str, ...]:
+    """What people say beside a question: the words of a language's frames."""
+    pack = load_pack(code)
+    bare = [frame.format(Q="", q="", b="") for frame in pack.frames["training"]]
+    return tuple(word.text.lower() for frame in bare for word in split(frame, pack))
 
 
 def lowered(text: str, pack: Pack) -> str:
@@ -163,7 +177,7 @@ def typo(text: str, pack: Pack, rng: Random) -> str:
     if not words:
         return text
     word = rng.choice(words)
-    at = word.start() + rng.randrange(0 if pack.wide else 1, len(word[0]) - 1)
+    at = word.start() + rng.randrange(len(word[0]) - 1)
     a, b = text[at], text[at + 1]
-    slip = rng.choice((b + a, a, b, a + a + b))
+    slip = rng.choice((b + a, b + a, b + a, a, b, a + a + b))
     return text[:at] + slip + text[at + 2 :]

@@ -11,9 +11,11 @@ from collections.abc import Sequence
 
 import torch
 
+from chatling.data.examples import example_prompts
 from chatling.evals.core import evaluate_core, write_core
 from chatling.evals.samples import (
     CONTEXT,
+    OPENINGS,
     PROBES,
     QUESTIONS,
     Question,
@@ -29,7 +31,7 @@ from chatling.train.context import Context
 from chatling.train.datasets import own_questions
 from chatling.train.metrics import MetricsLog
 
-OWN_QUESTIONS = 4  # of a run's own data, and at least one of each task
+OWN_QUESTIONS = 8  # of a run's own data, and at least one of each task
 
 
 class LiveEvals:
@@ -71,7 +73,9 @@ class LiveEvals:
                 eval_model, self._context.tokenizer, max_batch_size=len(PROBES), context=CONTEXT
             )
             found = (
-                sample_answers(engine, self._questions()) if self._chats else sample_texts(engine)
+                sample_answers(engine, self._questions())
+                if self._chats
+                else sample_texts(engine, self._openings())
             )
             self._samples.append({"step": step, "samples": [each.to_dict() for each in found]})
             self._context.progress.samples(found)
@@ -87,6 +91,14 @@ class LiveEvals:
             found = first_questions(tasks, self._context.tokenizer, each, context)
             self._asked = tuple(found) or QUESTIONS
         return self._asked
+
+    def _openings(self) -> Sequence[tuple[str, str]]:
+        """Beginnings of texts that the user's own data hold out, where a run has such data."""
+        data = self._context.recipe.data
+        if data.built_in or data.on_hub:
+            return OPENINGS
+        own = example_prompts(self._context.run, self._stage)
+        return [("held-out text", text) for text in own] or OPENINGS
 
     def _core_is_due(self, step: int) -> bool:
         """At the first evaluation after each `core_every` steps; what is due when training ends,
