@@ -342,7 +342,8 @@ def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe
     if (times := _times(seen, count)) < FEW_WORDINGS:
         note(
             f"Asked in {times:,} wordings each, most facts will not be kept by so small a model:"
-            " give it more --minutes, fewer files, or an --origin."
+            " give it more --minutes, fewer files, or an --origin. A model with a long context can"
+            " look them up instead: `chatling serve RUN --documents FOLDER`."
         )
     if seen.contradictions:
         note(f"Questions that came up again, whose first answer counts: {seen.contradictions:,}.")

@@ -5,10 +5,12 @@ name in its place, and "Hobel" stands in other questions, too.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from chatling.toy.packs import Pack
 from chatling.toy.rephrase import split
 
+MOST = 3_000  # questions that are compared
 FEWEST = 3  # different topics of a pattern
 LONGEST = 4  # words of a topic, or of a language without blanks signs and two more
 
@@ -29,7 +31,8 @@ def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
     """The topic of each question that has one. Of all its parts it is the one that stands in most
     patterns; of several such the shortest whose pattern has as many topics as the others', about.
     """
-    parts = {question: list(_parts(question, pack)) for question in dict.fromkeys(questions)}
+    different = islice(dict.fromkeys(questions), MOST)
+    parts = {question: list(_parts(question, pack)) for question in different}
     topics = defaultdict[tuple[str, str], set[str]](set)
     for each in parts.values():
         for part in each:
@@ -45,7 +48,8 @@ def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
         most = max((places[part.name.lower()] for part in fitting), default=0)
         fitting = [part for part in fitting if places[part.name.lower()] == most]
         many = max((len(topics[part.pattern]) for part in fitting), default=0)
-        fitting = [part for part in fitting if 2 * len(topics[part.pattern]) >= many]
+        enough = many if pack.wide else many / 2  # signs of a name may be a name, words hardly are
+        fitting = [part for part in fitting if len(topics[part.pattern]) >= enough]
         if fitting:
             found[question] = min(fitting, key=lambda part: len(part.name))
     return found
