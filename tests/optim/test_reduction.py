@@ -4,21 +4,12 @@ node, and whether or not gradients are reduced beside the backward pass.
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import pytest
 import torch
 
 from chatling.hardware.distributed import DistContext
-from rank_training import STEPS, train
+from rank_training import STEPS, difference, train
 from ranks import on_ranks
-
-
-def difference(one: dict[str, Any], other: dict[str, Any]) -> float:
-    tensors, others = one["tensors"], other["tensors"]
-    assert tensors.keys() == others.keys()
-    return max(float(np.abs(tensors[name] - others[name]).max()) for name in tensors)
 
 
 def test_two_ranks_reduce_beside_the_backward_pass_to_the_same_bits() -> None:

@@ -17,8 +17,8 @@ from chatling.config.recipe import load_recipe
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
 from chatling.model.gpt import GPT
-from chatling.optim.param_groups import OptimConfig, Optimizer, carried_elements, resolve_optim
-from chatling.pipeline.timetable import step_bytes
+from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
+from chatling.pipeline.timetable import carried_elements, step_bytes
 
 CARRIED: list[int] = []
 

@@ -50,7 +50,8 @@ def run(command: Command, words: list[str]) -> None:
     warnings = list(checked.warnings)
     rows = rows_of_a_rank(recipe, model, machine, rates.ranks, warnings.append)
     share = 1.0 if named else free_share(machine.cores)
-    console, outline = Console(), plan(recipe, micro_rows=rows, survey=checked.survey)
+    console, survey = Console(), checked.survey
+    outline = plan(recipe, micro_rows=rows, survey=survey, ranks=rates.ranks)
     show_plan(outline, recipe, machine, console, named)
     show_cost(seconds(outline, rates) / 3600, named, given.price, recipe, console)
     if share < BUSY:

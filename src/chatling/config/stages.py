@@ -84,6 +84,10 @@ class MachineConfig:
     """Of a micro-batch; 0: as many as fit."""
     deterministic: bool = False
     """The same bits each time on a GPU, too, where some steps are then slower."""
+    shard: bool = False
+    """Spread the weights of the blocks over the processes (FSDP), for models that no device trains
+    whole: in base, and where rows are packed.
+    """
     watts: Money | None = None
     """What the machine draws while it trains, for the report's energy."""
     price_per_hour: Money | None = None

@@ -197,6 +197,23 @@ class DistContext:
             dist.all_gather_into_tensor(full, chunk.contiguous(), group=self.steps)
         return full
 
+    def all_to_all(self, tensor: Tensor) -> Tensor:
+        """(N, …) in as many parts as there are ranks: part r goes to rank r; returns what came."""
+        received = torch.empty_like(tensor)
+        with peer_errors():
+            dist.all_to_all_single(received, tensor.contiguous(), group=self.steps)
+        return received
+
+    def rows_of_all(self, chunk: Tensor) -> Tensor:
+        """This rank's rows as a part of those of all ranks, a DTensor."""
+        if self.size == 1:
+            return chunk
+        from torch.distributed.tensor import DeviceMesh, DTensor, Shard
+
+        assert self.steps is not None
+        mesh = DeviceMesh.from_group(self.steps, chunk.device.type)
+        return DTensor.from_local(chunk, mesh, (Shard(0),), run_check=False)
+
     def gather(self, value: Any) -> list[Any]:
         """Every rank's value, in the order of the ranks, on each of them. Plain data only."""
         if self.size == 1:

@@ -23,6 +23,7 @@ from chatling.inference.prefix_cache import BLOCK
 from chatling.inference.sampling import Summary, summarize
 from chatling.model.adapter import merged
 from chatling.model.gpt import GPT
+from chatling.model.sharding import is_sharded, whole_model
 
 PREFILL_BLOCKS = 8  # blocks of prompts read at once, at most
 # rounded numbers that must be equal before two widths are taken to agree
@@ -35,6 +36,8 @@ def in_dtype(model: GPT, dtype: torch.dtype) -> GPT:
     """A model for inference with its parameters in `dtype`; they may or may not share memory with
     the original's.
     """
+    if is_sharded(model):
+        return whole_model(model, dtype)
     matrices = {id(module.weight) for module in model.modules() if isinstance(module, nn.Linear)}
     weights = ((p, p.detach().to(dtype)) for p in model.parameters())
     cast = {

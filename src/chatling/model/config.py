@@ -325,17 +325,23 @@ def adapter_parameters(config: ModelConfig, rank: int) -> int:
 
 
 def model_memory(
-    config: ModelConfig, *, training: bool, weight_bytes: int = 4, rank: int = 0
+    config: ModelConfig, *, training: bool, weight_bytes: int = 4, rank: int = 0, shards: int = 1
 ) -> int:
     """Bytes of weights, and in training also of fp32 gradients and optimizer state (Muon 1 moment,
-    AdamW 2): of all parameters, or with a `rank` of adapters alone.
+    AdamW 2): of all parameters, or with a `rank` of adapters alone. Where blocks are spread over
+    processes, of one of so many, with two blocks that are whole for a moment.
     """
     counts = parameter_counts(config)
     if not training:
         return counts["total"] * weight_bytes
     if rank:
         return 4 * (counts["total"] + 3 * adapter_parameters(config, rank))
-    return 4 * (counts["matrices"] * 3 + (counts["total"] - counts["matrices"]) * 4)
+    blocks, rest = counts["matrices"], counts["total"] - counts["matrices"]
+    if shards > 1:
+        # in bf16 with gradients of their own, and the sum's input in fp32
+        gathered = 2 * 8 * blocks // config.depth
+        return 4 * (blocks * 3 + rest * 2) // shards + 4 * rest * 2 + gathered
+    return 4 * (blocks * 3 + rest * 4)
 
 
 def activation_memory(config: ModelConfig, rows: int, element_bytes: int = 2) -> int:

@@ -72,6 +72,18 @@ class AdamWGroup:
             self.parameter.copy_(self.world.all_gather(weights))
         self.gradient = None
 
+    def parts(self) -> dict[str, Tensor]:
+        """This rank's rows of the moments, in place."""
+        moments = {"mean": self.mean, "variance": self.variance}
+        if self.sharded:
+            moments = {key: self.world.rows_of_all(tensor) for key, tensor in moments.items()}
+        moments["steps"] = torch.tensor([self.steps])
+        return {f"{self.name}/{key}": tensor for key, tensor in moments.items()}
+
+    def loaded(self, parts: dict[str, Tensor]) -> None:
+        """Called when `parts` were filled."""
+        self.steps = int(parts[f"{self.name}/steps"].item())
+
     def state(self) -> dict[str, Tensor]:
         """The moments under the parameter's name, gathered from all ranks: independent of their
         number.

@@ -4,6 +4,7 @@ shape and sharded over ranks.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -81,12 +82,12 @@ class MuonGroup:
         rows, cols = self.parameters[0].shape
         self.share = -(-len(self.parameters) // world.size)
         self.first = world.rank * self.share
-        self.owned = self.parameters[self.first : self.first + self.share]
         self.scale = max(1.0, rows / cols) ** 0.5
         self.reduced_dim = -1 if rows >= cols else -2
-        self.momentum = parameters[0].new_zeros(self.share, rows, cols)
+        like: dict[str, Any] = {"dtype": parameters[0].dtype, "device": parameters[0].device}
+        self.momentum = torch.zeros(self.share, rows, cols, **like)
         variance_shape = (self.share, rows, 1) if rows >= cols else (self.share, 1, cols)
-        self.variance = parameters[0].new_zeros(variance_shape) if settings.beta2 else None
+        self.variance = torch.zeros(variance_shape, **like) if settings.beta2 else None
         self.gradient: Tensor | None = None
 
     def reduce(self, index: int) -> None:
@@ -97,12 +98,19 @@ class MuonGroup:
 
     def squared_norm(self) -> Tensor:
         """Of this rank's share of the gradients, once they are reduced."""
-        gradients = [p.grad for p in self.owned]
-        self.gradient = torch.stack([*gradients, *self._padding()])  # type: ignore[list-item]
+        self.gradient = self._owned([p.grad for p in self.parameters])
         return self.gradient.square().sum()
 
-    def _padding(self) -> list[Tensor]:
-        return [torch.zeros_like(self.momentum[0])] * (self.share - len(self.owned))
+    def _owned(self, tensors: Sequence[Any]) -> Tensor:
+        """Of one for each matrix those of this rank's share, (share, rows, cols)."""
+        owned = tensors[self.first : self.first + self.share]
+        padding = [torch.zeros_like(self.momentum[0])] * (self.share - len(owned))
+        return torch.stack([*owned, *padding])
+
+    def _give_back(self, matrices: Tensor) -> None:
+        """From each rank's share to every rank's parameters."""
+        found = self.world.all_gather(matrices)
+        torch._foreach_copy_(self.parameters, list(found[: len(self.parameters)].unbind()))
 
     @torch.no_grad()
     def step(
@@ -118,15 +126,14 @@ class MuonGroup:
         if self.variance is not None:
             update = self._even_out(update)
         rate = settings.learning_rate * factor
-        weights = torch.stack([*self.owned, *self._padding()])
+        weights = self._owned(self.parameters)
         if settings.weight_decay:
             decay = rate * settings.weight_decay * decay_factor
             decay *= self.scale if settings.decay_by_aspect else 1.0
             # arXiv 2411.16085: never decay against the update
             cautious = (update * weights >= 0) if settings.beta2 else 1.0
             weights = weights - decay * weights * cautious
-        weights = self.world.all_gather(weights.sub_(update, alpha=rate * self.scale))
-        torch._foreach_copy_(self.parameters, list(weights[: len(self.parameters)].unbind()))
+        self._give_back(weights.sub_(update, alpha=rate * self.scale))
         self.gradient = None
 
     def _orthogonal(self, update: Tensor) -> Tensor:
@@ -157,6 +164,21 @@ class MuonGroup:
             torch.linalg.vector_norm(x, dim=(-2, -1), keepdim=True) for x in (update, scaled)
         )
         return scaled * (before / after.clamp_min(1e-10))
+
+    def parts(self) -> dict[str, Tensor]:
+        """This rank's share of the state, in place."""
+        kinds = {"momentum": self.momentum} | (
+            {"variance": self.variance} if self.variance is not None else {}
+        )
+        owned = self.names[self.first : self.first + self.share]
+        return {
+            f"{name}/{kind}": tensor[i]
+            for kind, tensor in kinds.items()
+            for i, name in enumerate(owned)
+        }
+
+    def loaded(self, parts: dict[str, Tensor]) -> None:
+        """Called when `parts` were filled."""
 
     def state(self) -> dict[str, Tensor]:
         """Every matrix's state under its name, gathered from all ranks: independent of their

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, get_args
@@ -15,10 +15,12 @@ from chatling.errors import DataError, RunError
 from chatling.fields import CountOrZero, Flag, Fraction, GradientNorm, Rate, bounded, config
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import REFERENCE_WIDTH
+from chatling.model.sharding import is_sharded, is_spread
 from chatling.optim.adamw import AdamWGroup, AdamWSettings
 from chatling.optim.muon import MuonGroup, MuonSettings
 from chatling.optim.reduction import OverlappedReduction
 from chatling.optim.schedule import DecaySchedule, Momentum
+from chatling.optim.sharded_muon import ShardedMuonGroup
 from chatling.optim.torch_optim import TorchGroup, TorchSettings, first_state
 
 REFERENCE_BATCH = 524_288  # tokens; the batch that the modern rates were tuned at
@@ -294,19 +296,6 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     return roles
 
 
-def carried_elements(model: nn.Module, shares: int) -> int:
-    """How many numbers a step sums over the ranks, and gathers again, when the optimizer's state
-    has so many shares: the parameters twice, and what Muon's stacks are padded with.
-    """
-    roles, count = parameter_roles(model), 0
-    stacks: Counter[torch.Size] = Counter()
-    for name, parameter in model.named_parameters():
-        count += 2 * parameter.numel()
-        if roles[name] == "matrix":
-            stacks[parameter.shape] += 1
-    return count + sum((-n % shares) * shape.numel() for shape, n in stacks.items())
-
-
 class Optimizer:
     """All groups behind one step. State is saved by parameter name and fits any number of ranks."""
 
@@ -316,7 +305,9 @@ class Optimizer:
         """Only what requires a gradient is updated. `dtype` is that of the orthogonalization, which
         float64 parameters keep in float64. Raises RunError as `parameter_roles`.
         """
-        world = world.node or world  # a state is shared inside of a node, gradients go beyond
+        sharded = is_sharded(model)
+        if not sharded:
+            world = world.node or world  # a state is shared inside of a node, gradients go beyond
         self.world, self.clip = world, settings.clip
         roles = parameter_roles(model)
         stacks: dict[tuple[Role, torch.Size], dict[str, Tensor]] = defaultdict(dict)
@@ -334,13 +325,15 @@ class Optimizer:
         for (role, _), members in stacks.items():
             parameters = list(members.values())
             wide = torch.float64 if parameters[0].dtype == torch.float64 else dtype
+            kind = ShardedMuonGroup if is_spread(parameters[0]) else MuonGroup
             muon = getattr(settings, role)
-            self.groups.append(MuonGroup(list(members), parameters, muon, world, wide))
+            self.groups.append(kind(list(members), parameters, muon, world, wide))
         each = [(group, i) for group in self.groups for i in range(len(group.parameters))]
         self._reduction = OverlappedReduction(
             world,
             [group.parameters[i] for group, i in each],
             lambda n: each[n][0].reduce(each[n][1]),
+            beside=not sharded,  # else the blocks' own sums are under way there
         )
 
     def expect_last(self) -> None:
@@ -379,6 +372,15 @@ class Optimizer:
     def state_dict(self) -> dict[str, Tensor]:
         """What `gathered` gives, at once."""
         return dict(self.gathered())
+
+    def parts(self) -> dict[str, Tensor]:
+        """What this rank has of the state, in place, the rows of a table as a DTensor."""
+        return {name: tensor for group in self.groups for name, tensor in group.parts().items()}
+
+    def loaded(self, parts: dict[str, Tensor]) -> None:
+        """Called when `parts` were filled."""
+        for group in self.groups:
+            group.loaded(parts)
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Raises DataError when the state is that of another model."""

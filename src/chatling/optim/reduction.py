@@ -20,15 +20,23 @@ class OverlappedReduction:
     """
 
     def __init__(
-        self, world: DistContext, parameters: Sequence[Tensor], reduce: Callable[[int], None]
+        self,
+        world: DistContext,
+        parameters: Sequence[Tensor],
+        reduce: Callable[[int], None],
+        *,
+        beside: bool = True,
     ):
-        """`reduce` is called with the index of a parameter."""
+        """`reduce` is called with the index of a parameter; unless `beside`, after the backward
+        pass.
+        """
         self._world, self._reduce, self._count = world, reduce, len(parameters)
         self._order: list[int] = []
         self._complete: dict[int, None] = {}  # in the order in which they were
         self._begun: list[Future[None]] = []
         self._last = False
-        if world.size == 1:
+        self._beside = beside and world.size > 1
+        if not self._beside:
             return
         self._thread = ThreadPoolExecutor(1, "gradients")
         device = parameters[0].device
@@ -52,7 +60,7 @@ class OverlappedReduction:
         else:
             for index in range(self._count):
                 self._reduce(index)
-            if self._world.size > 1:
+            if self._beside:
                 order = self._complete | dict.fromkeys(range(self._count))
                 self._order = self._world.broadcast_object(list(order))
         self._complete, self._begun, self._last = {}, [], False
@@ -73,11 +81,11 @@ class OverlappedReduction:
         self._begun.append(self._thread.submit(self._run, index, computed))
 
     def _run(self, index: int, computed: torch.cuda.Event | None) -> None:
-        with self._beside(computed):
+        with self._after(computed):
             self._reduce(index)
 
     @contextlib.contextmanager
-    def _beside(self, computed: torch.cuda.Event | None) -> Iterator[None]:
+    def _after(self, computed: torch.cuda.Event | None) -> Iterator[None]:
         """On a GPU, in a stream of its own that waits for the gradient alone."""
         if self._stream is None or computed is None:
             yield

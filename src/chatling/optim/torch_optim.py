@@ -49,6 +49,14 @@ class TorchGroup:
             group["weight_decay"] = self.settings.weight_decay * decay_factor
         self.optimizer.step()
 
+    def parts(self) -> dict[str, Tensor]:
+        """As every rank has it; empty before the first step, so a resumed one goes another way."""
+        return self.state()
+
+    def loaded(self, parts: dict[str, Tensor]) -> None:
+        """Called when `parts` were filled."""
+        self.load_state(parts)
+
     def state(self) -> dict[str, Tensor]:
         """The optimizer's state under the parameter's name; empty before the first step."""
         entries = self.optimizer.state[self.parameter].items()

@@ -2,12 +2,13 @@
 stage would refuse is refused at once.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from chatling.config.recipe import Recipe
 from chatling.errors import MachineError, RecipeError
 from chatling.hardware.detect import detect
+from chatling.model.config import ModelConfig
 from chatling.optim.param_groups import resolve_optim
 from chatling.pipeline.plan import Plan, plan
 from chatling.pipeline.stages import STAGES
@@ -54,6 +55,11 @@ def check(
         stage.check(recipe, shape)
     # the rates of the stages after base
     resolve_optim(recipe.optim, preset, model.width, base_batch(recipe.base, model, preset))
+    if recipe.machine.shard and recipe.optim.matrix != "muon":
+        raise RecipeError(
+            f"machine.shard spreads matrices for Muon; optim.matrix is {recipe.optim.matrix!r}.",
+            "Leave out one of the two.",
+        )
     for stage in todo:
         share = stage.step_share(recipe, known[stage])
         if share and share.count % processes:
@@ -62,7 +68,7 @@ def check(
             )
             raise RecipeError(what, f"Change {stage.name}.{share.key} or their number.")
     trains = any(isinstance(stage, TrainingStage) for stage in todo)
-    too_large = _check_machine(recipe, outline) if trains and here else None
+    too_large = _check_machine(recipe, outline, known, processes) if trains and here else None
     if recipe.data.local is not None:
         open_fetcher(recipe, print)  # only looks whether the folder is there
     survey = Survey()
@@ -74,7 +80,9 @@ def check(
     return Checked(outline, survey, tuple(warnings), too_large)
 
 
-def _check_machine(recipe: Recipe, outline: Plan) -> MachineError | None:
+def _check_machine(
+    recipe: Recipe, outline: Plan, known: Mapping[Stage, ModelConfig], processes: int
+) -> MachineError | None:
     """Raises MachineError for a device, compiler or kernel that is not here; returns the one that
     speaks of too little memory.
     """
@@ -85,7 +93,10 @@ def _check_machine(recipe: Recipe, outline: Plan) -> MachineError | None:
     )
     check_machine(recipe.machine, machine, outline.steps)
     try:
-        check_memory(machine, outline.longest, outline.rank)
+        for stage, shape in known.items():
+            if isinstance(stage, TrainingStage):
+                shards = processes if stage.is_sharded(recipe) else 1
+                check_memory(machine, shape, stage.rank(recipe), shards)
     except MachineError as error:
         return error
     return None

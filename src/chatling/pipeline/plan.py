@@ -54,6 +54,8 @@ class Plan:
     evaluation: StagePlan | None = None
     # of the adapters, where nothing else learns
     rank: int = 0
+    # whether the processes share the blocks' weights
+    shard: bool = False
 
     @property
     def steps(self) -> int:
@@ -71,8 +73,10 @@ def plan(
     micro_rows: int = 1,
     survey: Survey = Survey(),  # noqa: B008 - frozen
     stages: Sequence[Stage] = STAGES,
+    ranks: int = 1,
 ) -> Plan:
-    """The numbers of a recipe; memory for micro-batches of `micro_rows` rows. `survey` tells what
+    """The numbers of a recipe; memory of one of `ranks` processes for micro-batches of `micro_rows`
+    rows. `survey` tells what
     data of one's own hold, which is guessed otherwise. Raises RecipeError for shapes that do not
     fit together.
     """
@@ -89,9 +93,10 @@ def plan(
     each = CHARACTERS_PER_TOKEN
     if own:
         each = own.characters / max(1.0, own_tokens(own.bytes, model.vocab_size))
-    rank = adapter_rank(stages, recipe)
+    rank, shards = adapter_rank(stages, recipe), ranks if recipe.machine.shard else 1
+    fixed = model_memory(model, training=True, rank=rank, shards=shards)
     memory = {
-        "weights, gradients, optimizer": model_memory(model, training=True, rank=rank),
+        "weights, gradients, optimizer": fixed,
         "activations": max(activation_memory(model, micro_rows), activation_memory(longest, 1)),
         "logits, one chunk": max(logits_memory(model, micro_rows), logits_memory(longest, 1)),
     }
@@ -124,6 +129,7 @@ def plan(
         },
         plan_evaluation(recipe, longest, enabled),
         rank,
+        recipe.machine.shard,
     )
 
 
@@ -149,7 +155,8 @@ def rows_of_a_rank(
     """
     step = base_batch(recipe.base, model, recipe.model.preset) // model.context
     try:
-        most = rows_at_once(recipe.machine, machine, model, adapter_rank(STAGES, recipe), say)
+        rank, shards = adapter_rank(STAGES, recipe), ranks if recipe.machine.shard else 1
+        most = rows_at_once(recipe.machine, machine, model, rank, say, shards)
     except MachineError:
         most = 1
     return even_rows(max(1, step // ranks), most)

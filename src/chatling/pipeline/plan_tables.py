@@ -230,7 +230,8 @@ def _machine_table(plan: Plan) -> Table:
 def _fits(plan: Plan, named: NamedMachine) -> bool:
     """Whether one row at a time does."""
     try:
-        check_memory(named.machine(), plan.longest, plan.rank)
+        shards = named.ranks if plan.shard else 1
+        check_memory(named.machine(), plan.longest, plan.rank, shards)
     except MachineError:
         return False
     return True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from chatling.hardware.detect import Machine
 from chatling.hardware.machines import (
@@ -18,7 +20,7 @@ from chatling.hardware.machines import (
 )
 from chatling.model.config import ModelConfig, parameter_counts
 from chatling.model.gpt import GPT
-from chatling.optim.param_groups import carried_elements
+from chatling.optim.param_groups import parameter_roles
 from chatling.pipeline.plan import Plan
 from chatling.train.stage_base import StagePlan
 
@@ -156,3 +158,16 @@ def _communication(model: ModelConfig, rates: Throughput) -> float:
     if inside > 1:
         spent += size * (inside - 1) / inside / (rates.link or rates.network)
     return spent + size * (rates.nodes - 1) / rates.nodes / rates.network
+
+
+def carried_elements(model: nn.Module, shares: int) -> int:
+    """How many numbers a step sums over the ranks, and gathers again, when the optimizer's state
+    has so many shares: the parameters twice, and what Muon's stacks are padded with.
+    """
+    roles, count = parameter_roles(model), 0
+    stacks: Counter[torch.Size] = Counter()
+    for name, parameter in model.named_parameters():
+        count += 2 * parameter.numel()
+        if roles[name] == "matrix":
+            stacks[parameter.shape] += 1
+    return count + sum((-n % shares) * shape.numel() for shape, n in stacks.items())

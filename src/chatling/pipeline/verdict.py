@@ -64,7 +64,8 @@ class Room:
         """What there is too little of."""
         disk = self._disk(outline)
         try:
-            check_memory(self.machine, outline.longest, outline.rank)
+            shards = self.rates.ranks if self.rates and outline.shard else 1
+            check_memory(self.machine, outline.longest, outline.rank, shards)
         except ChatlingError as error:
             return error.what.rstrip(".")
         if self.free is not None and disk > self.free:

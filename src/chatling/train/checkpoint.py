@@ -2,6 +2,7 @@
 consumer loads them.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -22,8 +23,16 @@ from chatling.hardware.homes import forget, share
 from chatling.model.adapter import AdaptedGPT
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
+from chatling.model.sharding import is_sharded, spread, whole_weights
 from chatling.optim.param_groups import Optimizer
-from chatling.run_dir import building_folder, manifest_fault, open_plain, read_json, write_json
+from chatling.run_dir import (
+    building_folder,
+    manifest_fault,
+    open_plain,
+    read_json,
+    read_manifest,
+    write_json,
+)
 from chatling.run_state import FORMAT, FORMAT_KEY, check_format
 
 MODEL, OPTIMIZER, CONFIG, LOOP, RNG = (
@@ -36,7 +45,9 @@ MODEL, OPTIMIZER, CONFIG, LOOP, RNG = (
 MODEL_FILES = (MODEL, CONFIG)
 ADAPTER = "adapter"  # in a checkpoint's config.json
 MOST_CONFIG = 4 << 20  # bytes of config.json
-CHECKPOINT_FILES = (*MODEL_FILES, OPTIMIZER, RNG, LOOP)
+PART = "shard-"  # how the names of files begin that ranks wrote
+STATE_FILES = (CONFIG, RNG, LOOP)
+CHECKPOINT_FILES = (MODEL, OPTIMIZER, *STATE_FILES)  # unless ranks wrote their parts
 MADE_AGAIN = (
     "Put it back from a copy, or start the run again: it makes the model again from its stage's"
     " last checkpoint, or says how."
@@ -52,6 +63,7 @@ class Checkpoints:
         self.folder, self.world, self.keep = folder, world, keep
         self._thread = ThreadPoolExecutor(1, "checkpoints")
         self._writing: Future[None] | None = None
+        self._parts: Any = None  # PartsWriter, where weights are sharded
 
     def steps(self) -> list[int]:
         """Steps that have a folder with a manifest, oldest first."""
@@ -70,11 +82,19 @@ class Checkpoints:
         before. `loop` is JSON; `loop["best_step"]` is never deleted.
         """
         self.settle()
-        state = {name: _copy(tensor) for name, tensor in optimizer.gathered() if self.world.is_main}
+        files, parts = {RNG: {"cpu": torch.get_rng_state()}}, None
+        if is_sharded(model) and self.world.leaders is None:  # all write to one disk
+            from chatling.train.checkpoint_parts import PartsWriter  # not where it is not needed
+
+            parts = self._parts = self._parts or PartsWriter(self.world)
+            folder = parts.begin(self.path(step), model, optimizer)
+        else:
+            main, folder = self.world.is_main, building_folder(self.path(step))
+            files[OPTIMIZER] = {n: _copy(t) for n, t in optimizer.gathered() if main}
+            files[MODEL] = {n: _copy(t) for n, t in whole_weights(model) if main}
         if self.world.is_main:
-            weights = {name: _copy(tensor) for name, tensor in model.state_dict().items()}
-            files = {MODEL: weights, OPTIMIZER: state, RNG: {"cpu": torch.get_rng_state()}}
-            self._writing = self._thread.submit(self._write, step, files, model_facts(model), loop)
+            facts = model_facts(model)
+            self._writing = self._thread.submit(self._write, folder, parts, files, facts, loop)
 
     def settle(self) -> None:
         """Wait until the newest save is on the disk; raises what failed. A collective."""
@@ -82,20 +102,29 @@ class Checkpoints:
             writing, self._writing = self._writing, None
             if writing is not None:
                 writing.result()
+        if self._parts:
+            self._parts.wait()
 
     def close(self) -> None:
         """Wait for the thread, whatever became of its work."""
         self._thread.shutdown()
 
     def _write(
-        self, step: int, files: dict[str, dict[str, Tensor]], facts: dict[str, Any], loop: Any
+        self,
+        opened: contextlib.AbstractContextManager[Path],
+        parts: Any,
+        files: dict[str, dict[str, Tensor]],
+        facts: dict[str, Any],
+        loop: dict[str, Any],
     ) -> None:
-        with building_folder(self.path(step)) as folder:
+        with opened as folder:
             for name, tensors in files.items():
                 save_tensors(tensors, folder / name)
             write_json(folder / CONFIG, facts)
             write_json(folder / LOOP, loop)
-        self._tidy(step, loop.get("best_step"))
+            if parts is not None:
+                parts.wait()
+        self._tidy(loop["step"], loop.get("best_step"))
 
     def _tidy(self, step: int, best: int | None) -> None:
         """Remove old checkpoints, damaged ones of later steps, and what a kill left half-written or
@@ -119,16 +148,20 @@ class Checkpoints:
         for step in reversed(self.world.broadcast_object(self.steps())):
             folder = self.path(step)
             share(self.world, folder)
-            check = functools.partial(manifest_fault, folder, required=CHECKPOINT_FILES)
-            fault = self.world.first_fault(check)
+            fault = self.world.first_fault(functools.partial(_fault, folder))
             if fault is None:
                 if read_json(folder / CONFIG).get(ADAPTER) != adapter_facts(model):
                     raise DataError(
                         f"The adapters in {folder} belong to another model than this one.",
                         f"Put that model back, or delete {self.folder} to begin again.",
                     )
-                load_weights(model, folder)
-                optimizer.load_state_dict(_load_file(folder / OPTIMIZER))
+                if (folder / MODEL).exists():
+                    load_weights(model, folder)
+                    optimizer.load_state_dict(_load_file(folder / OPTIMIZER))
+                else:
+                    from chatling.train.checkpoint_parts import load_parts
+
+                    load_parts(folder, model, optimizer)
                 _restore_random(folder / RNG)
                 loop = read_json(folder / LOOP)
                 if not isinstance(loop, dict) or loop.get("step") != step:
@@ -144,21 +177,31 @@ class Checkpoints:
 
 def whole_checkpoint(folder: Path, step: int) -> bool:
     """Whether a stage's folder has the checkpoint of that step, undamaged."""
-    return (
-        manifest_fault(
-            Checkpoints(folder / "checkpoints", DistContext()).path(step), required=CHECKPOINT_FILES
-        )
-        is None
-    )
+    return _fault(Checkpoints(folder / "checkpoints", DistContext()).path(step)) is None
 
 
-def save_model(model: GPT, folder: Path, extra: dict[str, Any]) -> None:
+def _fault(folder: Path) -> str | None:
+    """Why it is no whole checkpoint."""
+    if (fault := manifest_fault(folder, required=STATE_FILES)) is not None:
+        return fault
+    if any(name.startswith(PART) for name in read_manifest(folder)):
+        return None
+    return manifest_fault(folder, required=CHECKPOINT_FILES, checksums=False)
+
+
+def save_model(
+    model: GPT,
+    folder: Path,
+    extra: dict[str, Any],
+    weights: dict[str, Tensor] | None = None,
+) -> None:
     """Write `model.safetensors`, `config.json` (model, and `extra` such as stage and step) and a
-    manifest, atomically.
+    manifest, atomically. `weights` are given where the model itself has but a part of them.
     """
-    tensors = model.state_dict().items()
-    with building_folder(folder) as temporary:
+    if weights is None:
+        tensors = model.state_dict().items()
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors}
+    with building_folder(folder) as temporary:
         save_tensors(weights, temporary / MODEL)
         write_json(temporary / CONFIG, model_facts(model) | extra)
 
@@ -220,7 +263,7 @@ def load_weights(model: GPT, folder: Path) -> None:
     do not fit.
     """
     try:
-        model.load_state_dict(_load_file(folder / MODEL))
+        model.load_state_dict(spread(model, _load_file(folder / MODEL)))
     except RuntimeError as error:
         raise DataError(
             f"The weights in {folder} do not fit the model ({str(error).splitlines()[-1].strip()})."

@@ -19,6 +19,7 @@ from chatling.model.adapter import AdaptedGPT, AdapterConfig
 from chatling.model.attention import select_flash
 from chatling.model.config import ModelConfig
 from chatling.model.gpt import GPT
+from chatling.model.sharding import shard_blocks
 from chatling.optim.param_groups import (
     Optimizer,
     OptimSettings,
@@ -87,12 +88,13 @@ def build(
     *,
     matrices_only: bool = False,
     make: Callable[..., GPT] = GPT,
+    shard: bool = False,
 ) -> tuple[GPT, Optimizer]:
     """A model with fresh weights (the same on every rank and device) and its optimizer, set up as
     the execution says.
 
     `matrices_only` lets nothing learn but the matrices of the blocks: embeddings, head and scales
-    stay as they are. `make` is the model's class.
+    stay as they are. `make` is the model's class. With `shard`, the processes share the blocks.
     """
     execution = context.execution
     if execution.device == "cpu":
@@ -110,6 +112,8 @@ def build(
             parameter.requires_grad_(False)
     if execution.compile:
         model.compile_training()
+    if shard and context.world.size > 1:
+        shard_blocks(model, context.world)
     orthogonal = torch.bfloat16 if execution.dtype == "bfloat16" else torch.float32
     return model, Optimizer(model, settings, context.world, orthogonal)
 
@@ -121,6 +125,7 @@ def build_from(
     *,
     matrices_only: bool = False,
     reshape: Callable[[ModelConfig], ModelConfig] = lambda shape: shape,
+    shard: bool = False,
 ) -> tuple[GPT, Optimizer]:
     """The finished model of a stage and a new optimizer, with the rates of stages after base. Where
     `config` has an adapter, the model is frozen and adapters learn. `reshape` gives the model
@@ -139,7 +144,8 @@ def build_from(
         origin, exported = context.recipe.origin, context.run.path / "exports" / f"{stage}-hf"
         source = origin.source if origin and stage not in STAGES else str(exported.absolute())
         make = functools.partial(AdaptedGPT, adapter=adapter, base=base, source=source)
-    model, optimizer = build(context, shape, settings, matrices_only=matrices_only, make=make)
+    only = matrices_only
+    model, optimizer = build(context, shape, settings, matrices_only=only, make=make, shard=shard)
     load_weights(model, folder)
     return model, optimizer
 

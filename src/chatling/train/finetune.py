@@ -74,7 +74,8 @@ class Finetuning(TrainingStage):
     def work(self, job: Job) -> None:
         """Rates are the base stage's times the fraction."""
         context, config = open_context(job), self.config(job.recipe)
-        model, optimizer = build_from(context, self.start_from(job), config)
+        shard, start = self.is_sharded(job.recipe), self.start_from(job)
+        model, optimizer = build_from(context, start, config, shard=shard)
         batches, held_out = (
             finetune_batches(context, config, job.shards(self.name, split), model.config)
             for split in ("train", "validation")
@@ -103,6 +104,10 @@ class Finetuning(TrainingStage):
                     f"The {what} of [{name}] comes to no conversations.",
                     "Give its entries counts and epochs above 0.",
                 )
+
+    def is_sharded(self, recipe: Recipe) -> bool:
+        config = self.config(recipe)
+        return recipe.machine.shard and config.packed and config.adapter is None
 
     def step_share(self, recipe: Recipe, model: ModelConfig) -> StepShare:
         config = self.config(recipe)

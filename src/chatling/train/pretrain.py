@@ -67,13 +67,17 @@ class Pretraining(TrainingStage):
             packed_batches(context, text_shards(job.folder, split), rows, shape.context)
             for split in ("train", "validation")
         )
-        model, optimizer = build(context, shape, base_rates(config, recipe.optim, shape, preset))
+        rates = base_rates(config, recipe.optim, shape, preset)
+        model, optimizer = build(context, shape, rates, shard=self.is_sharded(recipe))
         evaluate = token_evaluation(context, model, held_out.once(config.validation_tokens))
         schedule = base_schedule(config, recipe.optim, steps, preset)
         train_stage(context, self, model, optimizer, schedule, batches, evaluate)
 
     def check(self, recipe: Recipe, model: ModelConfig) -> None:
         base_rates(recipe.base, recipe.optim, model, recipe.model.preset)
+
+    def is_sharded(self, recipe: Recipe) -> bool:
+        return recipe.machine.shard
 
     def step_share(self, recipe: Recipe, model: ModelConfig) -> StepShare:
         batch = base_batch(recipe.base, model, recipe.model.preset)

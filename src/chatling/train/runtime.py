@@ -134,10 +134,11 @@ def choose_runtime(
     say: Callable[[str], None] = print,
     rank: int = 0,
     longest: int = 0,
+    shards: int = 1,
 ) -> RuntimeConfig:
     """Decide what the recipe leaves open. On a GPU, `say` gets a sentence on its attention kernels.
-    `rank` as of `rows_at_once`, `longest` the context where a stage makes it longer. Raises
-    MachineError for what this machine cannot do.
+    `rank` and `shards` as of `rows_at_once`, `longest` the context where a stage makes it longer.
+    Raises MachineError for what this machine cannot do.
     """
     check_machine(config, machine, steps)
     device = machine.device if config.device == "auto" else config.device
@@ -159,7 +160,8 @@ def choose_runtime(
         if config.kernel == "auto"
         else config.kernel
     )
-    threads, rows = config.threads or machine.cores, rows_at_once(config, machine, model, rank, say)
+    threads = config.threads or machine.cores
+    rows = rows_at_once(config, machine, model, rank, say, shards)
     micro, strict = rows * model.context, config.deterministic
     return RuntimeConfig(device, dtype, kernel, compiled, threads, micro, config.rows, strict)
 
@@ -169,9 +171,9 @@ def even_rows(share: int, most: int) -> int:
     return next(rows for rows in range(max(1, min(share, most)), 0, -1) if share % rows == 0)
 
 
-def check_memory(machine: Machine, model: ModelConfig, rank: int = 0) -> None:
+def check_memory(machine: Machine, model: ModelConfig, rank: int = 0, shards: int = 1) -> None:
     """Raises MachineError when not even one row at a time fits."""
-    _fitting(machine, model, rank, most=1)
+    _fitting(machine, model, rank, 1, shards)
 
 
 def rows_at_once(
@@ -180,15 +182,17 @@ def rows_at_once(
     model: ModelConfig,
     rank: int = 0,
     say: Callable[[str], None] = lambda text: None,
+    shards: int = 1,
 ) -> int:
     """Rows of a micro-batch: as many as the recipe asks for, at most those that fit, which is said;
-    where it asks for none, as many as fit and pay. Where only adapters learn, they are of a `rank`.
-    Raises MachineError when not even one row fits.
+    where it asks for none, as many as fit and pay. Where only adapters learn, they are of a `rank`;
+    blocks may be spread over as many processes as `shards`. Raises MachineError when not even one
+    row fits.
     """
     usual = CPU_MICRO_TOKENS if machine.device == "cpu" else GPU_MICRO_TOKENS
     most = config.rows or max(1, usual // model.context)
-    rows = _fitting(machine, model, rank, most)
-    others = rows < most and _fitting(replace(machine, left=None), model, rank, most)
+    rows = _fitting(machine, model, rank, most, shards)
+    others = rows < most and _fitting(replace(machine, left=None), model, rank, most, shards)
     if others and others > rows:
         assert machine.left is not None
         say(
@@ -203,10 +207,10 @@ def rows_at_once(
     return rows
 
 
-def _fitting(machine: Machine, model: ModelConfig, rank: int, most: int) -> int:
+def _fitting(machine: Machine, model: ModelConfig, rank: int, most: int, shards: int) -> int:
     """The rows of the largest micro-batch that fits, up to `most`."""
     element = 2 if machine.bf16_is_fast else 4
-    fixed = model_memory(model, training=True, rank=rank)
+    fixed = model_memory(model, training=True, rank=rank, shards=shards)
 
     def needed(rows: int) -> int:
         return fixed + activation_memory(model, rows, element) + logits_memory(model, rows)

@@ -81,7 +81,10 @@ def open_context(job: Job, *, core: bool = False) -> Context:
                 say = job.progress.message
                 rank = adapter_rank(job.stages, recipe)
                 longest = max(s.context for _, s in shapes(job.stages, recipe, planned))
-                chosen = choose_runtime(recipe.machine, machine, model, steps, say, rank, longest)
+                shards = job.world.size if recipe.machine.shard else 1
+                chosen = choose_runtime(
+                    recipe.machine, machine, model, steps, say, rank, longest, shards
+                )
                 stored = chosen.to_dict()
     stored = job.world.broadcast_object(stored)
     assert stored is not None

@@ -19,6 +19,7 @@ from chatling.hardware.distributed import DistContext, main_process_first
 from chatling.model.adapter import AdaptedGPT, merged
 from chatling.model.config import ModelConfig, adapter_parameters, model_memory
 from chatling.model.gpt import GPT
+from chatling.model.sharding import gathered_blocks, gathered_weights
 from chatling.optim.param_groups import Optimizer
 from chatling.optim.schedule import Momentum, Schedule
 from chatling.run_dir import RunFolder
@@ -266,6 +267,10 @@ class TrainingStage(Stage, ABC):
         adapter = getattr(self.config(recipe), "adapter", None)
         return adapter.rank if adapter else 0
 
+    def is_sharded(self, recipe: Recipe) -> bool:
+        """Whether processes share the blocks: all learn, in as many micro-batches on each."""
+        return False
+
     def disk(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> int:
         """The newest checkpoints, the best one and the finished model, and the token shards."""
         kept = checkpoint_bytes(model, self.rank(recipe)) * (recipe.loop.keep + 1)
@@ -334,7 +339,8 @@ def token_evaluation(context: Context, model: GPT, validation: Iterable[MicroBat
     token_bytes = torch.from_numpy(context.tokenizer.token_bytes).to(context.device)
 
     def evaluate() -> dict[str, float]:
-        scores = score_tokens(model, held_out, token_bytes, context.world)
+        with gathered_blocks(model):
+            scores = score_tokens(model, held_out, token_bytes, context.world)
         return {"val_loss": scores.loss, "val_accuracy": scores.accuracy, "val_bpb": scores.bpb}
 
     return evaluate
@@ -379,6 +385,7 @@ def train_stage(
     state = trainer.fit()
     if finish:
         finish(trainer)
+    weights = gathered_weights(model, world)
     with main_process_first(world):
         if world.is_main:
             facts = {
@@ -390,4 +397,4 @@ def train_stage(
             }
             if isinstance(model, AdaptedGPT):
                 save_adapter(model, run.stage(stage.name) / "adapter")
-            save_model(merged(model), run.model(stage.name), facts)
+            save_model(merged(model), run.model(stage.name), facts, weights)
