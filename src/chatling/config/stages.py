@@ -78,6 +78,8 @@ class MachineConfig:
     """Of attention."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Whether the model is compiled."""
+    fp8: Literal["off", "auto"] = "off"
+    """auto: base and extend train in it where a probe finds it right and faster."""
     threads: Annotated[int, bounded(ge=0, le=1024)] = 0
     """On a processor; 0: all cores."""
     rows: Annotated[int, bounded(ge=0, le=2**20)] = 0

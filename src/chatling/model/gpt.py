@@ -18,6 +18,7 @@ from chatling.model.losses import (
     softcapped_chunk,
     token_logprobs,
 )
+from chatling.model.precision import fits, fp8_product
 
 # variants of a compiled layer in all stages: shapes, windows, with and without gradients
 COMPILED_SHAPES = 128
@@ -28,10 +29,14 @@ class Linear(nn.Linear):
     input.
     """
 
+    fp8 = False  # where gradients are made
+
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.fp8 and torch.is_grad_enabled() and fits(x):
+            return fp8_product(x, self.weight)
         return F.linear(x, self.weight.to(x.dtype))
 
 
@@ -106,6 +111,12 @@ class Block(nn.Module):
     ) -> Tensor:
         x = x + self.self_attn(norm(x, self.eps), cos, sin, value_embedding, cache)
         return x + self.mlp(norm(x, self.eps))
+
+    def use_fp8(self, fp8: bool = True) -> None:
+        """Train the matrices in FP8, but not the gates."""
+        for name, part in self.named_modules():
+            if isinstance(part, Linear) and not name.endswith("gate"):
+                part.fp8 = fp8
 
 
 class GPT(nn.Module):

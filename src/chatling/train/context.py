@@ -89,9 +89,10 @@ def build(
     matrices_only: bool = False,
     make: Callable[..., GPT] = GPT,
     shard: bool = False,
+    fp8: bool = False,
 ) -> tuple[GPT, Optimizer]:
     """A model with fresh weights (the same on every rank and device) and its optimizer, set up as
-    the execution says.
+    the execution says; `fp8` for a stage that may train in it.
 
     `matrices_only` lets nothing learn but the matrices of the blocks: embeddings, head and scales
     stay as they are. `make` is the model's class. With `shard`, the processes share the blocks.
@@ -110,6 +111,8 @@ def build(
     for name, parameter in model.named_parameters():
         if matrices_only and roles[name] != "matrix":
             parameter.requires_grad_(False)
+    for block in model.layers:
+        block.use_fp8(fp8 and execution.fp8)  # type: ignore[operator]
     if execution.compile:
         model.compile_training()
     if shard and context.world.size > 1:
@@ -126,6 +129,7 @@ def build_from(
     matrices_only: bool = False,
     reshape: Callable[[ModelConfig], ModelConfig] = lambda shape: shape,
     shard: bool = False,
+    fp8: bool = False,
 ) -> tuple[GPT, Optimizer]:
     """The finished model of a stage and a new optimizer, with the rates of stages after base. Where
     `config` has an adapter, the model is frozen and adapters learn. `reshape` gives the model
@@ -145,7 +149,9 @@ def build_from(
         source = origin.source if origin and stage not in STAGES else str(exported.absolute())
         make = functools.partial(AdaptedGPT, adapter=adapter, base=base, source=source)
     only = matrices_only
-    model, optimizer = build(context, shape, settings, matrices_only=only, make=make, shard=shard)
+    model, optimizer = build(
+        context, shape, settings, matrices_only=only, make=make, shard=shard, fp8=fp8
+    )
     load_weights(model, folder)
     return model, optimizer
 

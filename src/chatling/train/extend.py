@@ -56,7 +56,7 @@ class Extension(TrainingStage):
         context, config = open_context(job, core=True), self.config(job.recipe)
         before, short = self.start_from(job), job.recipe.model.context
         longer = functools.partial(extended, config=config)
-        model, optimizer = build_from(context, before, config, reshape=longer)
+        model, optimizer = build_from(context, before, config, reshape=longer, fp8=True)
         long = model.config.context
         steps, batch = extension_length(job.recipe)
         share = self._long_share(context, steps * batch)

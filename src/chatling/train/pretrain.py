@@ -68,7 +68,7 @@ class Pretraining(TrainingStage):
             for split in ("train", "validation")
         )
         rates = base_rates(config, recipe.optim, shape, preset)
-        model, optimizer = build(context, shape, rates, shard=self.is_sharded(recipe))
+        model, optimizer = build(context, shape, rates, shard=self.is_sharded(recipe), fp8=True)
         evaluate = token_evaluation(context, model, held_out.once(config.validation_tokens))
         schedule = base_schedule(config, recipe.optim, steps, preset)
         train_stage(context, self, model, optimizer, schedule, batches, evaluate)

@@ -18,6 +18,7 @@ from chatling.model.attention import FLASH, Kernel
 from chatling.model.config import ModelConfig, activation_memory, logits_memory, model_memory
 from chatling.run_dir import size
 from chatling.train.kernels import fastest_kernel
+from chatling.train.low_precision import fp8_pays
 
 DTypeName = Literal["float32", "bfloat16", "float64"]
 # enough to amortise each operation's overhead, little enough to stay near the caches
@@ -44,6 +45,7 @@ class RuntimeConfig:
     micro_tokens: int  # most tokens in a micro-batch
     asked_rows: int = 0  # machine.rows of the recipe, when it last decided on `micro_tokens`
     deterministic: bool = False
+    fp8: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,15 +59,16 @@ class RuntimeConfig:
             "kernel": get_args(Kernel),
             "compile": (True, False),
             "deterministic": (True, False),
+            "fp8": (True, False),
         }
         # earlier versions did not have them
-        data = {"asked_rows": 0, "deterministic": False, **data}
+        data = {"asked_rows": 0, "deterministic": False, "fp8": False, **data}
         odd = next((key for key, known in choices.items() if data.get(key) not in known), None)
         counts = (
             type(data.get(key)) is int and least <= data[key] < 1 << 31
             for key, least in (("threads", 1), ("micro_tokens", 1), ("asked_rows", 0))
         )
-        flags = (type(data.get(key)) is bool for key in ("compile", "deterministic"))
+        flags = (type(data.get(key)) is bool for key in ("compile", "deterministic", "fp8"))
         if odd or not all(counts) or not all(flags) or len(data) != len(fields(RuntimeConfig)):
             raise RunError(
                 "The run's state does not say how it was executed.",
@@ -107,6 +110,11 @@ def check_machine(config: MachineConfig, machine: Machine, steps: int) -> None:
         raise MachineError(
             f"The {config.kernel} kernel computes in bfloat16 and on CUDA.",
             "Leave machine.kernel at auto, or set it to sdpa.",
+        )
+    if config.fp8 == "auto" and config.shard:
+        raise MachineError(
+            "FP8 was never tried on weights that are spread over processes.",
+            "Leave machine.fp8 or machine.shard out.",
         )
     if device == "mps" and config.dtype == "float64":
         raise MachineError(
@@ -163,7 +171,8 @@ def choose_runtime(
     threads = config.threads or machine.cores
     rows = rows_at_once(config, machine, model, rank, say, shards)
     micro, strict = rows * model.context, config.deterministic
-    return RuntimeConfig(device, dtype, kernel, compiled, threads, micro, config.rows, strict)
+    fp8 = config.fp8 == "auto" and fp8_pays(device, getattr(torch, dtype), model, compiled, say)
+    return RuntimeConfig(device, dtype, kernel, compiled, threads, micro, config.rows, strict, fp8)
 
 
 def even_rows(share: int, most: int) -> int:

@@ -126,6 +126,7 @@ def check_runtime(
         "kernel": config.kernel,
         "threads": config.threads or "auto",
         "deterministic": config.deterministic,
+        "fp8": "auto" if config.fp8 == "auto" else False,
         "compile": config.compile if config.compile == "auto" else config.compile == "on",
     }
     for key, value in asked.items():
