@@ -140,8 +140,7 @@ def extended(model: ModelConfig, config: ExtendConfig) -> ModelConfig:
     return replace(
         model,
         context=config.context,
-        # the slowest pair of channels turns no further in the longer context than in the shorter
-        # one from `factor` times on; twice as much did best (docs/LOG.md)
+        # as published extensions do: five to ten times for four times the context
         rope_theta=config.rope_theta or 2 * factor * model.rope_theta,
         window_theta=kept if any(model.windows) else 0.0,
     )
