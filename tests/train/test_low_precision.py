@@ -9,7 +9,7 @@ import torch
 
 from chatling.config.stages import MachineConfig
 from chatling.errors import MachineError
-from chatling.model import precision
+from chatling.model import fp8
 from chatling.model.config import ModelRecipe
 from chatling.train import low_precision
 from chatling.train.low_precision import LEAST_COSINE, cosines, fp8_pays, shapes
@@ -35,14 +35,14 @@ def test_rounding_alone_passes_by_little_and_a_coarser_type_does_not(
     # .999 cannot be asked of a gradient in e5m2
     assert found["to the input"] < 0.999
     assert found["to the matrix"] < 0.999
-    monkeypatch.setattr(precision, "FORWARD", precision.BACKWARD)
+    monkeypatch.setattr(fp8, "FORWARD", fp8.BACKWARD)
     coarse = cosines("cpu", torch.bfloat16, 256, (320, 256))
     assert all(coarse[name] < least for name, least in LEAST_COSINE.items())
 
 
 @pytest.mark.parametrize("wrong", ["nan", "zero", "transposed"])
 def test_products_that_are_wrong_are_refused(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
-    right = precision.product
+    right = fp8.product
 
     def product(*args: torch.Tensor, **options: bool) -> torch.Tensor:
         found = right(*args, **options)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ def test_products_that_are_wrong_are_refused(monkeypatch: pytest.MonkeyPatch, wr
             return found.flip(0)
         return found * (torch.nan if wrong == "nan" else 0)
 
-    monkeypatch.setattr(precision, "product", product)
+    monkeypatch.setattr(fp8, "product", product)
     found = cosines("cpu", torch.bfloat16, 64, (64, 64))
     assert all(found[name] < least for name, least in LEAST_COSINE.items())
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from chatling.model.attention import Cache, Kernel, Yarn, attend, rotary_tables, rotate
 from chatling.model.config import SMEAR_GATE_INPUTS, VALUE_GATE_INPUTS, ModelConfig, gate_inputs
+from chatling.model.fp8 import fits, fp8_product
 from chatling.model.losses import (
     ChunkLoss,
     capped_logits,
@@ -18,7 +19,6 @@ from chatling.model.losses import (
     softcapped_chunk,
     token_logprobs,
 )
-from chatling.model.precision import fits, fp8_product
 
 # variants of a compiled layer in all stages: shapes, windows, with and without gradients
 COMPILED_SHAPES = 128

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from chatling.model.attention import rotary_tables
 from chatling.model.config import ModelConfig
+from chatling.model.fp8 import LEAST_WIDTH, MULTIPLE, fp8_product
 from chatling.model.gpt import Block
-from chatling.model.precision import LEAST_WIDTH, MULTIPLE, fp8_product
 
 # Of the cosine between a product and the exact one. Rounding alone leaves .9993 where both sides
 # are e4m3 and .99826 where one is e5m2, whatever the shape (docs/LOG.md), so .999 can be asked of

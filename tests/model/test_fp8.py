@@ -10,8 +10,8 @@ import torch
 
 from chatling.hardware.distributed import DistContext
 from chatling.model.config import ModelRecipe
+from chatling.model.fp8 import BACKWARD, FORWARD, fp8_product, rounded
 from chatling.model.gpt import GPT
-from chatling.model.precision import BACKWARD, FORWARD, fp8_product, rounded
 from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
 
 
