@@ -75,8 +75,8 @@ def test_each_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) ->
 
 BAD = [
     (["rnu", "pocket"], 2, "Did you mean 'run'?"),
-    (["zzz"], 2, "Commands: run, plan"),
-    (["run"], 2, "Which recipe? Ready ones: d32, folder, laptop, pocket, pocket-zh, spark"),
+    (["zzz"], 2, "Commands: run, launch, plan"),
+    (["run"], 2, "Which recipe? Ready ones: 7b, d32, folder, laptop, pocket, pocket-zh, spark"),
     (["run", "poket"], 2, "Did you mean 'pocket'?"),
     (["run", "pocket", "--model.dept", "3"], 2, "Did you mean '--model.depth'?"),
     (["run", "pocket", "--model.depth", "three"], 2, "must be an integer, not 'three'"),

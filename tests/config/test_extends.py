@@ -13,14 +13,16 @@ from chatling.pipeline.plan import plan
 
 # so that a ready recipe does not change by another one's change
 FINGERPRINTS = {
-    "d32": "d0526dbc7c4cad56",
-    "folder": "94c70a6b5355f87c",
-    "laptop": "7087b32dffca6412",
-    "pocket": "ff0c566931925d5a",
-    "pocket-zh": "ea647d2e7348572e",
-    "spark": "ecfea53e0f48ae5c",
-    "spark-modern": "eca45f555e13f1a4",
-    "speedrun": "e6fe3c8f3e4df5db",
+    "7b": "f562c2953901050e",
+    "d32": "f3d2c7f608870597",
+    "folder": "e7dfea7df313e48f",
+    "laptop": "60aa86e734d4bdf4",
+    "pocket": "dcabbb4683b3d76a",
+    "pocket-zh": "e6b3276e7709bfa9",
+    "spark": "dcf075b9ef7d963e",
+    "spark-modern": "b7b569e2ff65ac25",
+    "spark-pair": "ba4956e1c36f139e",
+    "speedrun": "cfef26cee589269e",
 }
 
 

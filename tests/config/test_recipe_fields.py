@@ -31,6 +31,8 @@ NEEDED = {
     "origin": {"source": "'here'"},
     "mid": {"mixture": f"[{ENTRY}]"},
     "sft": {"mixture": f"[{ENTRY}]"},
+    "extend": {"context": "4096"},
+    "distill": {"teacher": '"another"'},
     "dpo": {"data": '"pocket"'},
 }  # by table
 

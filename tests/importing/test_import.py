@@ -260,4 +260,4 @@ def test_one_process_reads_the_origin_for_all(trained, tmp_path, monkeypatch):
     settled = settle_together(recipe, run, print, DistContext())
     assert settled.origin.sha256 == fingerprint(trained)
     monkeypatch.setattr(origin, "read_source", None)  # which the second one does not call
-    assert settle_together(recipe, run, print, Second(1, 2, settled)) is settled
+    assert settle_together(recipe, run, print, Second(1, 2, told=settled)) is settled

@@ -33,6 +33,7 @@ from chatling.pipeline.session import run_recipe
 from chatling.pipeline.stages import STAGES
 from chatling.report.collect import collect
 from chatling.report.long_context import long_parts
+from chatling.report.words import ENGLISH
 from chatling.run_dir import RunFolder
 from chatling.tokenizer.train import TokenizerConfig
 from chatling.toy.corpus import write_corpus
@@ -140,6 +141,6 @@ def test_it_runs_resumes_and_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     assert {gate["name"] for gate in found["results"]["gates"]} == {
         "needle", "loss by place", "bits per byte"
     }  # fmt: skip
-    report = "\n".join(long_parts(collect(cut, STAGES), alone=True))
+    report = "\n".join(long_parts(collect(cut, STAGES), ENGLISH, alone=True))
     assert "**Longer context** of extend, from 32 to 96 tokens" in report
     assert "| needle | " in report

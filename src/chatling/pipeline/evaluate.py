@@ -70,7 +70,7 @@ class Evaluation(Stage):
                 write_json(job.folder.evals / "tokenizer.json", found.to_dict())
         bundle, chat = core_bundle(job), job.recipe.eval and job.recipe.eval.chat
         for stage in job.stages:
-            if not isinstance(stage, TrainingStage):
+            if not isinstance(stage, TrainingStage) or stage.config(job.recipe) is None:
                 continue
             if not stage.chats and bundle is not None:
                 with left_out(job, "CORE", problems):

@@ -82,7 +82,7 @@ def plan(
     """
     model = recipe.model.resolve(recipe.tokenizer.vocab_size)
     known = dict(shapes(stages, recipe, model))
-    enabled, longest = list(known), [*known.values()][-1]
+    enabled, longest = list(known), next(reversed(known.values()), model)
     planned = {
         stage: found
         for stage, shape in known.items()
