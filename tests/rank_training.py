@@ -43,12 +43,16 @@ def rows(step: int) -> torch.Tensor:
 
 
 def norms(
-    model: GPT, optimizer: Optimizer, steps: range, overlap: bool, idle: int | None
+    world: DistContext,
+    model: GPT,
+    optimizer: Optimizer,
+    steps: range,
+    overlap: bool,
+    idle: int | None,
 ) -> Iterator[tuple[float, int]]:
     """Make steps; yields each gradient's norm, and how many reductions had begun when the backward
     passes ended.
     """
-    world = optimizer.world
     for step in steps:
         parts = rows(step)[world.rank :: world.size].chunk(2)
         if idle is not None and step % 2 and idle == world.rank:
@@ -77,7 +81,7 @@ def train(
 ) -> dict[str, Any]:
     """Some steps of two micro-batches; rank `idle` has nothing to learn from in some of them."""
     model, optimizer = build(world, preset, dtype, shard=shard)
-    made = list(norms(model, optimizer, range(STEPS), overlap, idle))
+    made = list(norms(world, model, optimizer, range(STEPS), overlap, idle))
     return found(model, optimizer) | {"norms": [n for n, _ in made], "begun": [b for _, b in made]}
 
 
@@ -89,11 +93,11 @@ def found(model: GPT, optimizer: Optimizer) -> dict[str, Any]:
 
 def save_halfway(world: DistContext, folder: Path, shard: bool) -> None:
     model, optimizer = build(world, "modern", torch.float64, shard=shard)
-    list(norms(model, optimizer, range(STEPS // 2), True, None))
+    list(norms(world, model, optimizer, range(STEPS // 2), True, None))
     checkpoints = Checkpoints(folder, world)
     checkpoints.save(STEPS // 2, model, optimizer, {"step": STEPS // 2})
     list(
-        norms(model, optimizer, range(STEPS // 2, STEPS), True, None)
+        norms(world, model, optimizer, range(STEPS // 2, STEPS), True, None)
     )  # it is a copy that is saved
     checkpoints.settle()
 
@@ -103,7 +107,7 @@ def resume_halfway(world: DistContext, folder: Path, shard: bool) -> dict[str, A
     model, optimizer = build(world, "modern", torch.float64, shard=shard, seed=2)
     loop = Checkpoints(folder, world).restore(model, optimizer, print)
     assert loop == {"step": STEPS // 2}
-    list(norms(model, optimizer, range(STEPS // 2, STEPS), True, None))
+    list(norms(world, model, optimizer, range(STEPS // 2, STEPS), True, None))
     return found(model, optimizer)
 
 
