@@ -18,9 +18,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chatling.config.distill import DistillConfig
+from chatling.config.extend import ExtendConfig
 from chatling.config.overrides import override
 from chatling.config.recipe import Recipe, from_toml
-from chatling.config.stages import DPOConfig, FinetuneConfig, MixtureEntry, RLConfig
+from chatling.config.stages import (
+    DPOConfig,
+    FinetuneConfig,
+    MixtureEntry,
+    RLConfig,
+)
 from chatling.errors import ChatlingError, RecipeError
 from chatling.fields import bare, members
 from chatling.model.adapter import AdapterConfig
@@ -43,7 +50,8 @@ def fields_of_the_tree(
     """(path, type) of every field that is no table; those of a mixture's entry go by its first
     one.
     """
-    for f, hint in typing.get_type_hints(kind, include_extras=True).items():
+    hints = typing.get_type_hints(kind, include_extras=True)
+    for f, hint in ((each.name, hints[each.name]) for each in dataclasses.fields(kind)):
         options = [bare(option) for option in members(hint)]
         tables = [option for option in options if dataclasses.is_dataclass(option)]
         if not tables:
@@ -138,6 +146,8 @@ def test_no_flag_is_out_of_its_bounds(
         "mid": FinetuneConfig((MixtureEntry("pocket"),), adapter=adapter),
         "dpo": DPOConfig("pocket", adapter=adapter),
         "rl": RLConfig(adapter=adapter),
+        "extend": ExtendConfig(4096),
+        "distill": DistillConfig("another", adapter=adapter),
     }
     inside = ("mixture", "0") if path[1:2] in [("mixture",), ("validation",)] else path[1:2]
     flag = f"--{'.'.join((*inside, path[2]) if len(path) == 3 else path[-1:])}"
