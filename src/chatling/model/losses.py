@@ -47,10 +47,21 @@ def softcapped_chunk(
     return (losses[:, 0] * loss_mask).sum(), gradient @ weight, gradient
 
 
-class _SoftcappedCrossEntropy(torch.autograd.Function):
-    """Chunked so that the (N, V) logits never exist at once; the gradients are made on the way,
-    where the logits still are.
+class _ChunkedLoss(torch.autograd.Function):
+    """A sum over tokens, chunked so that the (N, V) logits never exist at once: `forward` makes the
+    gradients of its first two inputs, hidden states and head, while a chunk's logits are there.
     """
+
+    @staticmethod
+    def backward(
+        ctx: FunctionCtx, gradient: Tensor
+    ) -> tuple[Tensor, Tensor, None, None, None, None]:
+        d_hidden, d_weight = ctx.saved_tensors  # type: ignore[attr-defined]
+        return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, None, None, None, None
+
+
+class _SoftcappedCrossEntropy(_ChunkedLoss):
+    """Of each chunk by a function, which may be compiled."""
 
     @staticmethod
     def forward(
@@ -75,13 +86,6 @@ class _SoftcappedCrossEntropy(torch.autograd.Function):
             del d_logits  # before the next chunk's are made
         ctx.save_for_backward(d_hidden, d_weight)
         return total
-
-    @staticmethod
-    def backward(
-        ctx: FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, Tensor, None, None, None, None]:
-        d_hidden, d_weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, None, None, None, None
 
 
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
@@ -176,8 +180,8 @@ def token_logprobs(
     return found.new_zeros(targets.numel()).index_copy(0, places, found).view_as(targets)
 
 
-class _ReverseKL(torch.autograd.Function):
-    """Chunked like the loss; the gradients to hidden states and head are made on the way."""
+class _ReverseKL(_ChunkedLoss):
+    """Of two models' tokens."""
 
     @staticmethod
     def forward(
@@ -208,13 +212,6 @@ class _ReverseKL(torch.autograd.Function):
             _add_product(d_weight, d_logits, hidden[part])
         ctx.save_for_backward(d_hidden, d_weight)
         return total
-
-    @staticmethod
-    def backward(
-        ctx: FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, Tensor, None, None, None, None]:
-        d_hidden, d_weight = ctx.saved_tensors  # type: ignore[attr-defined]
-        return d_hidden * gradient.to(d_hidden.dtype), d_weight * gradient, None, None, None, None
 
 
 def reverse_kl_loss(
