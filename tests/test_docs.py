@@ -15,6 +15,7 @@ import pytest
 from chatling.cli import COMMANDS
 from chatling.commands.common import Command
 from chatling.commands.data import _ACTIONS
+from chatling.config.recipe import builtin_recipes
 from command_lines import PARSERS, command_lines, flag_fault, line_fault, options_of
 from documents import (
     PAGES,
@@ -157,6 +158,13 @@ def test_the_recipe_shown_is_the_recipe() -> None:
     for page in (ROOT / "README.md", ROOT / "README.zh-CN.md"):
         shown = [block.text for block in toml_blocks(page) if 'name = "pocket"' in block.text]
         assert [re.sub(r" *#.*", "", text) for text in shown] == [re.sub(r" *#.*", "", recipe)]
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_each_ready_recipe_has_a_row(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \| [\d.,]+ ", text, re.MULTILINE)
+    assert sorted(rows) == sorted(builtin_recipes())
 
 
 def layers() -> list[str]:
