@@ -10,6 +10,7 @@ from chatling.config.recipe import load_recipe
 from chatling.pipeline import grow
 from chatling.pipeline.checks import check
 from chatling.run_dir import home
+from chatling.toy import topics
 
 TABLE = "question,answer\n" + "".join(
     f"Where is the {thing}?,The {thing} is in room {n}.\n"
@@ -32,10 +33,11 @@ def lines(path: Path) -> list[str]:
 
 
 def test_a_dry_run_writes_what_would_be_learned(
-    small_home: Path, capsys: pytest.CaptureFixture[str]
+    small_home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["grow", str(small_home / "tools.csv"), "--name", "Ada", "--dry-run"]) == 0
     said = capsys.readouterr().out
+    assert "found in the first" not in said
     assert "questions with answers" in said
     assert "6 facts in English" in said
     folder = home() / "data/ada"
@@ -53,6 +55,10 @@ def test_a_dry_run_writes_what_would_be_learned(
     after = {path: path.stat().st_mtime_ns for path in before}
     kept = {"conversations.jsonl", "held-out.jsonl", "shard_00000.parquet"}
     assert all(after[path] == before[path] for path in before if path.name in kept)
+    monkeypatch.setattr(topics, "COMPARED", 5)
+    assert main(["grow", str(small_home / "tools.csv"), "--name", "Ada", "--dry-run"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "found in the first 5 of them; of the other 1 no questions" in said
 
 
 def test_base_need_not_learn_again_when_answers_change(small_home: Path) -> None:

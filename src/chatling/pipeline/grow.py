@@ -33,6 +33,7 @@ from chatling.pipeline.plan import plan
 from chatling.pipeline.timetable import Throughput, timetable
 from chatling.run_dir import RunFolder, find_run, home, nearest_name
 from chatling.tasks.task import visible_text
+from chatling.toy import topics
 from chatling.toy.dataset import BUILT_IN
 from chatling.toy.own_world import Held, OwnWorld
 from chatling.toy.packs import LANGUAGES, Pack, guess_language, load_pack
@@ -347,6 +348,11 @@ def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe
         )
     if seen.contradictions:
         note(f"Questions that came up again, whose first answer counts: {seen.contradictions:,}.")
+    if (asked_of := sum(bool(fact.question) for fact in seen.facts)) > topics.COMPARED:
+        note(
+            f"What your questions are about is found in the first {topics.COMPARED:,} of them; of"
+            f" the other {asked_of - topics.COMPARED:,} no questions about made-up names are made."
+        )
     note(f"All that it learns from, and the recipe: {wish.folder}")
     return recipe
 

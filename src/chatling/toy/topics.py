@@ -10,7 +10,7 @@ from itertools import islice
 from chatling.toy.packs import Pack
 from chatling.toy.rephrase import split
 
-MOST = 3_000  # questions that are compared
+COMPARED = 3_000  # questions
 FEWEST = 3  # different topics of a pattern
 LONGEST = 4  # words of a topic, or of a language without blanks signs and two more
 
@@ -31,7 +31,7 @@ def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
     """The topic of each question that has one. Of all its parts it is the one that stands in most
     patterns; of several such the shortest whose pattern has as many topics as the others', about.
     """
-    different = islice(dict.fromkeys(questions), MOST)
+    different = islice(dict.fromkeys(questions), COMPARED)
     parts = {question: list(_parts(question, pack)) for question in different}
     topics = defaultdict[tuple[str, str], set[str]](set)
     for each in parts.values():
