@@ -165,7 +165,7 @@ class OwnWorld:
             return rephrase(topic.other(names.any(rng)), self.pack, rng, held_out)
         words = split(fact.question, self.pack)
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
-        if not inside:
+        if not inside or len(words) < 2:  # nothing of the question would be left
             return self._generic(rng, held_out)
         weights = [self._weight(words[i].text, i) for i in inside]
         old = words[rng.choices(inside, weights)[0]].text
