@@ -18,7 +18,9 @@ from ranks import on_ranks
 CLOSE = 1e-10  # in float64; where gradients are tiny, AdamW divides by numbers that are, too
 
 
-@pytest.mark.parametrize(("preset", "ranks"), [("classic", 2), ("modern", 4)])
+@pytest.mark.parametrize(
+    ("preset", "ranks"), [("classic", 2), pytest.param("modern", 4, marks=pytest.mark.slow)]
+)
 def test_spread_blocks_make_the_steps_of_one_process(preset: Any, ranks: int) -> None:
     alone = train(DistContext(), preset, torch.float64)
     found = on_ranks(train, ranks, preset, torch.float64, True, None, True)
@@ -27,6 +29,7 @@ def test_spread_blocks_make_the_steps_of_one_process(preset: Any, ranks: int) ->
     assert difference(found[0], alone) < CLOSE
 
 
+@pytest.mark.slow
 def test_what_four_ranks_save_three_resume_and_one(tmp_path: Path) -> None:
     alone = train(DistContext(), "modern", torch.float64)
     on_ranks(save_halfway, 4, tmp_path, True)
@@ -37,6 +40,7 @@ def test_what_four_ranks_save_three_resume_and_one(tmp_path: Path) -> None:
         assert difference(found, alone) < CLOSE
 
 
+@pytest.mark.slow
 def test_ranks_look_at_different_numbers_of_rows() -> None:
     loss, states = look(DistContext(), False)
     for found in on_ranks(look, 3, True):

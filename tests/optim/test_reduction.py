@@ -22,7 +22,7 @@ def test_two_ranks_reduce_beside_the_backward_pass_to_the_same_bits() -> None:
     assert first["begun"] == [0, 32, 32, 32]
 
 
-@pytest.mark.parametrize("preset", ["classic", "modern"])
+@pytest.mark.parametrize("preset", ["classic", pytest.param("modern", marks=pytest.mark.slow)])
 def test_four_ranks_make_the_steps_of_one(preset: str) -> None:
     alone = train(DistContext(), preset, torch.float64, True)
     for node in (4, 2):
