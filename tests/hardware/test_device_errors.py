@@ -61,9 +61,9 @@ def test_what_the_compiler_says_is_a_sentence() -> None:
         compiled(torch.ones(1))
 
 
-def test_too_many_shapes_are_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch._dynamo.config, "recompile_limit", 2)
-    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+# pytest's monkeypatch would leave the two deleted: torch's configurations have no __dict__
+@torch._dynamo.config.patch(recompile_limit=2, fail_on_recompile_limit_hit=True)
+def test_too_many_shapes_are_a_sentence() -> None:
     compiled = torch.compile(lambda x: x + 1, dynamic=False, backend="eager")
     with (
         pytest.raises(
