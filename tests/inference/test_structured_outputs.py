@@ -17,7 +17,7 @@ import torch
 
 from chatling.errors import ChatlingError
 from chatling.inference.engine import Completion, Engine, Request, SamplingParams
-from chatling.inference.grammar import NARROWER
+from chatling.inference.grammar import NARROWER, matcher, vocabulary
 from chatling.inference.request import RequestState
 from chatling.inference.structured_outputs import MAX_SCHEMA, StructuredOutputsParams
 from chatling.model.gpt import GPT
@@ -195,6 +195,26 @@ def test_formats_are_what_validators_take(engine: Engine, name: str) -> None:
     assert len(whole) > 5
     for text in whole:
         validate(schema, text)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("email", "a@{x}.org"),
+        ("email", "{x}@a.org"),
+        ("email", "a@b-{x}.org"),
+        ("hostname", "{x}"),
+        ("hostname", "a.{x}"),
+        ("hostname", "a.{x}-c.org"),
+    ],
+)
+def test_no_part_of_a_host_is_longer_than_validators_take(name: str, text: str) -> None:
+    """Random answers seldom get that long."""
+    schema = json.dumps({"type": "string", "format": name})
+    tokens = vocabulary([bytes([byte]) for byte in range(256)], ["<|end|>"], [256])
+    for length, taken in ((25, True), (90, False)):
+        answer = json.dumps(text.format(x="x" * length)).encode()
+        assert (matcher(tokens, schema).validate_tokens(list(answer)) == len(answer)) is taken
 
 
 def test_answers_follow_their_schema_and_neighbors_keep_their_bits(engine: Engine) -> None:

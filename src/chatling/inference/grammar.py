@@ -29,12 +29,14 @@ DAY = (
     r"|..(0[48]|[2468][048]|[13579][26])-02-29)"
 )
 TIME = r"..:..:[0-5]\d(\.\d{1,6})?[^.\d]"
+LABEL = "[^-.]{1,31}(-[^-.]{1,31})?"  # of a host's name, at most 63 characters
+HOST = rf"{LABEL}(\.{LABEL}){{0,2}}"
 NARROWER = {
     "date": DAY,
     "time": "^" + TIME,
     "date-time": DAY + "." + TIME,
-    "email": "^[^@]{1,64}@[^-]+(-[^-]+)*$",
-    "hostname": "^[^-]+(-[^-]+)*$",
+    "email": f"^[^@]{{1,64}}@{HOST}$",
+    "hostname": f"^{HOST}$",
 }
 
 

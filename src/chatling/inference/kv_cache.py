@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from chatling.inference import cpu_kernels
+from chatling.inference.cpu_attention import attend_in_blocks, attend_one_query
 from chatling.model.attention import masked_attention
 from chatling.model.config import ModelConfig
 
 # Attention reads a multiple of this many positions, enough for the longest row; the rest is masked.
-# A masked position adds an exact zero, and at whole multiples of 64 the sums group the same way, so
-# a row's bits do not depend on its neighbors' lengths (tested).
+# A masked position adds an exact zero, and in whole multiples of 64, taken in blocks, the sums
+# group the same way, so a row's bits do not depend on its neighbors' lengths (tested).
 EXTENT = 64
 
 
@@ -165,10 +166,11 @@ class Pass:
             return out[:, None].to(q.dtype)
         keys, values = self._held(keys), self._held(values)
         queries, mask = q.transpose(1, 2).to(self.cache.wide), self.masks[window]
-        if self.cache.on_cpu and q.shape[1] == 1:
-            out = _attend_plainly(queries, keys, values, mask)
+        if not self.cache.on_cpu:
+            attend = masked_attention
         else:
-            out = masked_attention(queries, keys, values, mask)
+            attend = attend_one_query if q.shape[1] == 1 else attend_in_blocks
+        out = attend(queries, keys, values, mask)
         return out.transpose(1, 2).to(q.dtype)
 
     def _store(self, storage: Tensor, fresh: Tensor) -> None:
@@ -196,14 +198,3 @@ class Pass:
         return torch.zeros(hidden.shape, dtype=self.cache.wide, device=hidden.device).masked_fill(
             hidden, float("-inf")
         )
-
-
-def _attend_plainly(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
-    """Attention of one query q (B, H, 1, E) over k, v (B, K, L, E), step by step; returns (B, H, 1,
-    E).
-
-    At one query the processor's attention kernel gives each thread a buffer that lies differently
-    in memory, so that in fp32 a row's last bits depend on which thread takes it.
-    """
-    groups = q.view(q.shape[0], k.shape[1], -1, q.shape[-1]) * q.shape[-1] ** -0.5  # (B, K, H/K, E)
-    return (((groups @ k.transpose(-2, -1)) + mask).softmax(-1) @ v).view_as(q)

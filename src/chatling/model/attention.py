@@ -166,12 +166,12 @@ def _flash(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
 def masked_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
     """Attention of q (B, H, T, E) over k, v (B, K, L, E) where a mask says so."""
     if q.is_cuda:  # no fast kernel there takes a mask and shared heads
-        k, v = _for_each_head(q, k, v)
+        k, v = for_each_head(q, k, v)
     grouped = q.shape[1] != k.shape[1]
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=grouped)
 
 
-def _for_each_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def for_each_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """k and v (B, K, T, E) as (B, H, T, E)."""
     groups = q.shape[1] // k.shape[1]
     if groups == 1:
@@ -181,7 +181,7 @@ def _for_each_head(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, window: int) -> Tensor:
     """Two matrix products and a masked softmax: the fastest there is on a CPU at short contexts."""
-    k, v = _for_each_head(q, k, v)
+    k, v = for_each_head(q, k, v)
     scores = q @ k.transpose(-2, -1)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) * q.shape[-1] ** -0.5
     scores = scores.masked_fill(~visible(q.shape[2], window, q.device), float("-inf"))
