@@ -17,7 +17,7 @@ FINGERPRINTS = {
     "d32": "f3d2c7f608870597",
     "folder": "e7dfea7df313e48f",
     "laptop": "60aa86e734d4bdf4",
-    "pocket": "dcabbb4683b3d76a",
+    "pocket": "e7e6e6d96ec6c738",
     "pocket-zh": "e6b3276e7709bfa9",
     "spark": "dcf075b9ef7d963e",
     "spark-modern": "b7b569e2ff65ac25",

@@ -29,10 +29,17 @@ def draw(
     return hidden, weight, targets
 
 
+@pytest.mark.parametrize("ignored", [0, 0.6])
 @pytest.mark.parametrize("chunk", [1, 700, 1 << 25])
-def test_equals_autograd_in_float64(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equals_autograd_in_float64(
+    chunk: int, ignored: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where most targets do not count and logits are made of the others alone."""
     monkeypatch.setattr(losses, "CPU_CHUNK", chunk)
+    monkeypatch.setattr(losses, "SPARSE_ROWS", 8)
     hidden, weight, targets = draw(3, 17, 8, 50, torch.float64)
+    chance = torch.rand(targets.shape, generator=torch.Generator().manual_seed(2))
+    targets[chance < ignored] = IGNORE
     loss, count = next_token_loss(hidden, weight, targets, 15.0)
     (loss * 3.5).backward()
     ours = (loss.detach(), hidden.grad.clone(), weight.grad.clone())

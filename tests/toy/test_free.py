@@ -1,17 +1,10 @@
 """The questions in free wording: as many as said, judged fairly, and far from training text."""
 
-import re
-
-from chatling.messages import Part
+from chatling.messages import Conversation, Part
 from chatling.toy import conversations
+from chatling.toy.decontamination import comes_near, words
 from chatling.toy.free import free
 from chatling.toy.unsafe import declined
-
-N = 7  # words in a row; fewer are shared by any two questions on one fact
-
-
-def words(text: str) -> list[str]:
-    return re.findall(r"[a-z0-9]+", text.lower().replace("'", ""))
 
 
 def test_four_hundred_questions_accept_their_own_answers() -> None:
@@ -34,10 +27,20 @@ def test_repeating_the_question_earns_nearly_nothing() -> None:
 
 
 def test_no_training_conversation_comes_near() -> None:
+    """No seven words in a row, and no whole question; fewer words are shared by any two."""
     asked = [words(c.prompt.messages[-1].text) for c in free()]
-    whole = {tuple(each) for each in asked}
-    runs = {tuple(each[i : i + N]) for each in asked for i in range(len(each) - N + 1)}
-    for conversation in conversations(0, 3_000):
+    whole = {each for each in asked if len(each) >= 4}
+    runs = {each[i : i + 7] for each in asked for i in range(len(each) - 6)}
+    assert len(runs) > 300
+    for conversation in conversations(0, 20_000):
         trained = words(conversation.prompt.messages[-1].text)
-        assert len(trained) < 4 or tuple(trained) not in whole, trained
-        assert not runs & {tuple(trained[i : i + N]) for i in range(len(trained) - N + 1)}, trained
+        assert trained not in whole
+        assert not runs & {trained[i : i + 7] for i in range(len(trained) - 6)}, trained
+
+
+def test_what_comes_near_is_found() -> None:
+    asked = (c.prompt.messages[-1].text for c in free())
+    question = next(text for text in asked if len(words(text)) > 7)
+    for text in (question, question.upper() + "!", f"So, please: {question}"):
+        assert comes_near(Conversation.of(text, "x"))
+    assert not comes_near(Conversation.of("What is the capital of France?", "Paris."))

@@ -22,9 +22,9 @@ from chatling.toy.words import words
 
 RECORDED = {
     0: {
-        "corpus": "c4d5ac735767",
-        "conversations": "c72c564766c0",
-        "practice": "9e7cd08f254c",
+        "corpus": "1b2d5f244f0f",
+        "conversations": "26ba4f9ded94",
+        "practice": "4aef88c13b75",
         "core bundle": "f937435011b7",
         "held-out facts": "a70b4cc734d0",
         "held-out arithmetic": "3dbbc21b6932",
@@ -39,13 +39,13 @@ RECORDED = {
         "tasks train": "f284637a735a",
         "tasks validation": "7819b9fb41a0",
         "tasks test": "24cdcb29c22a",
-        "preferences train": "21c508cf4c89",
-        "preferences validation": "d3fb34eb16ad",
+        "preferences train": "a609351d09fe",
+        "preferences validation": "fdc6df1d9e1b",
     },
     1: {
-        "corpus": "77ab45ca958c",
-        "conversations": "819154283385",
-        "practice": "bf9f830d33ed",
+        "corpus": "91aa8eab3fb1",
+        "conversations": "e5b45cc383eb",
+        "practice": "2b3684a06cf8",
         "core bundle": "e2469f6525bf",
         "held-out facts": "b763d3f806d1",
         "held-out arithmetic": "1748f4273aaf",
@@ -60,8 +60,8 @@ RECORDED = {
         "tasks train": "f284637a735a",
         "tasks validation": "7819b9fb41a0",
         "tasks test": "24cdcb29c22a",
-        "preferences train": "e93b359ab30f",
-        "preferences validation": "4e86624eec5d",
+        "preferences train": "f69770d4dc63",
+        "preferences validation": "59a078c2a667",
     },
 }
 

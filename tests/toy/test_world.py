@@ -96,7 +96,8 @@ def test_known_questions_are_never_refused_and_strangers_always(many: list[Conve
     capitals = {country["city"].lower() for country in tables()["countries"]}
     assert capitals - known <= {"new delhi", "mexico city", "buenos aires"}
     assert not any(
-        c.messages[0].text.lower().strip("?.").endswith(tuple(capitals)) for c in unknown
+        text.endswith(tuple(capitals)) and " or " not in text  # a choice of two
+        for text in (c.messages[0].text.lower().strip("?.") for c in unknown)
     )
 
 
@@ -126,7 +127,7 @@ def test_default_weights_are_kept_in_the_mixture(many: list[Conversation]) -> No
     share = sum(
         c.messages[-1].text.split(" is spelled ")[0] in words()
         for c in many
-        if " is spelled " in c.messages[-1].text
+        if len(c.messages) == 2 and " is spelled " in c.messages[-1].text
     ) / len(many)
     assert abs(share - WEIGHTS["spelling"] / sum(WEIGHTS.values())) < 0.01
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)

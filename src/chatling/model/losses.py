@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, pad
 
 from chatling.data import IGNORE
 from chatling.model.config import LOGITS_CHUNK, loss_rows
 
 # logits held at once: 16 MiB of fp32, so that the passes over them stay in the processor's cache
 CPU_CHUNK = 1 << 22
+# where fewer of the targets than this count, a processor makes logits of these alone, some at once
+SPARSE, SPARSE_ROWS = 0.75, 512
 
 ChunkLoss = Callable[[Tensor, Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]
 
@@ -111,10 +113,23 @@ def next_token_loss(
     IGNORE.
     """
     rows = loss_rows(targets.numel()) if weight.is_cuda else chunk_rows(weight)
-    loss = _SoftcappedCrossEntropy.apply(
-        hidden.flatten(0, 1), weight, targets.flatten(), softcap, chunk, rows
+    hidden, goals, count = hidden.flatten(0, 1), targets.flatten(), (targets != IGNORE).sum()
+    if weight.device.type == "cpu" and count < SPARSE * goals.numel():
+        rows = min(rows, SPARSE_ROWS)
+        hidden, goals = _counted(hidden, goals, rows)
+    return _SoftcappedCrossEntropy.apply(hidden, weight, goals, softcap, chunk, rows), count
+
+
+def _counted(hidden: Tensor, targets: Tensor, multiple: int) -> tuple[Tensor, Tensor]:
+    """Hidden states (N, D) and targets (N,) of the tokens that count, filled up to a `multiple`, so
+    that compiled code sees one shape.
+    """
+    places = (targets != IGNORE).nonzero()[:, 0]
+    missing = -len(places) % multiple
+    return (
+        pad(hidden.index_select(0, places), (0, 0, 0, missing)),
+        pad(targets[places], (0, missing), value=IGNORE),
     )
-    return loss, (targets != IGNORE).sum()
 
 
 def chunk_rows(weight: Tensor) -> int:

@@ -10,16 +10,19 @@ from zlib import crc32
 from chatling.messages import Conversation, Message, Part
 from chatling.toy.language import ENGLISH, Language, Random
 from chatling.toy.stories import Problem, one_step, two_steps
+from chatling.toy.typed import typed
 
 HELD_OUT_ONE_IN = 5
+TYPED = 0.5  # of problems, those that are typed in haste
+SPOKEN = 0.3  # of problems, those that are told in few words
 # in whole numbers
 STEPS = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.floordiv}
 
 
 @cache
 def problems(kind: str, language: Language = ENGLISH) -> tuple[Problem, ...]:
-    """The templates of one_step, two_steps, hard_train or hard_test."""
-    rows = (line.split(" | ") for line in language.table("arithmetic")[kind])
+    """The templates of one_step, two_steps, spoken, leaning, hard_train or hard_test."""
+    rows = (line.split(" | ") for line in language.table("arithmetic").get(kind, ()))
     return tuple(Problem(story, tuple(steps.split("; "))) for steps, story in rows)
 
 
@@ -62,7 +65,8 @@ def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conve
     name, other = rng.sample(table["names"], 2)
     *unit, item = rng.choice(table["items"]).split()
     things = {"i": item, "u": "".join(unit)}
-    question = problem.story.format(n=name, m=other, **things, **values)
+    told = {f"{letter}w": in_words(n, rng.language) for letter, n in values.items()}
+    question = problem.story.format(n=name, m=other, **things, **values, **told)
     parts, lead = [], ""
     for step in problem.steps:
         left, right = values[step[0]], values[step[2]]
@@ -80,8 +84,22 @@ def problem_conversation(problem: Problem, rng: Random, held_out: bool) -> Conve
     return Conversation((Message.of("user", question), Message("assistant", tuple(parts))))
 
 
+def in_words(number: int, language: Language = ENGLISH) -> str:
+    """ "forty-two"; in digits beyond two of them, or where the language has no words."""
+    table = language.table("arithmetic")
+    if number > 99 or "units" not in table:
+        return str(number)
+    ten, unit = divmod(number, 10)
+    if number < len(table["units"]):
+        return str(table["units"][number])
+    return table["tens"][ten - 2] + (f"-{table['units'][unit]}" if unit else "")
+
+
 def training_problem(rng: Random) -> Problem:
     """From the tables or put together, one step or two; never a template of the hard split."""
+    spoken = problems("spoken", rng.language)
+    if spoken and rng.random() < SPOKEN:
+        return rng.choice(spoken)
     luck = rng.random()
     if luck < 0.55:
         return rng.choice(problems("one_step" if luck < 0.4 else "two_steps", rng.language))
@@ -97,4 +115,14 @@ def training_problem(rng: Random) -> Problem:
 
 def training_arithmetic(rng: Random) -> Conversation:
     """Half take one step. Held-out numbers never come up."""
-    return problem_conversation(training_problem(rng), rng, held_out=False)
+    conversation = problem_conversation(training_problem(rng), rng, held_out=False)
+    if not rng.language.table("typed"):
+        return conversation
+    return typed_question(conversation, rng)
+
+
+def typed_question(conversation: Conversation, rng: Random) -> Conversation:
+    """With its first question as a person would type it."""
+    first, *rest = conversation.messages
+    question = typed(first.text, rng) if rng.random() < TYPED else first.text
+    return Conversation((Message.of("user", question), *rest))

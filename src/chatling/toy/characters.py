@@ -9,7 +9,7 @@ from zlib import crc32
 from chatling.messages import Conversation
 from chatling.toy.facts import tables
 from chatling.toy.language import CHINESE, Random
-from chatling.toy.templates import sloppy
+from chatling.toy.typed import sloppy
 
 HELD_OUT_ONE_IN = 6
 NUMERALS = "一二三四五六七八"

@@ -15,13 +15,15 @@ from chatling.run_dir import building_folder
 from chatling.tasks.task import visible_text
 from chatling.toy.arithmetic import training_arithmetic
 from chatling.toy.characters import CHARACTER_KINDS, training_characters
+from chatling.toy.decontamination import kept_away
 from chatling.toy.facts import capitalized
+from chatling.toy.follow_ups import facts_by_topic, random_fact
 from chatling.toy.language import CHINESE, ENGLISH, Language, Random
 from chatling.toy.relations import Fact, Relation, relations
 from chatling.toy.smalltalk import training_identity
 from chatling.toy.unknown import training_unknown
 from chatling.toy.words import spelled, tallied, training_pair, words
-from chatling.toy.world import facts_by_topic, random_fact, training_fact, training_follow_up
+from chatling.toy.world import training_fact, training_follow_up
 
 SHARD_CHARACTERS = 1_000_000
 
@@ -83,7 +85,7 @@ def _story(rng: Random) -> str:
 
 def _dialogue(make: Callable[[Random], Conversation], rng: Random) -> str:
     """A conversation as prose between two people."""
-    conversation = make(rng)
+    conversation = kept_away(make, rng)
     a, b = rng.sample(_names(rng), 2)
     ways = rng.choice(rng.language.table("corpus")["told"])
     lines = []

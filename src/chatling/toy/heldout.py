@@ -11,12 +11,13 @@ from chatling.messages import Conversation, Part
 from chatling.tasks.task import IndexedTask, Task, visible_text
 from chatling.toy import arithmetic, characters, unsafe, words
 from chatling.toy.facts import capitalized
+from chatling.toy.follow_ups import follow_up, random_fact
 from chatling.toy.language import CHINESE, ENGLISH, Language, Random
 from chatling.toy.relations import Fact, Relation
 from chatling.toy.smalltalk import addressed, intents
-from chatling.toy.templates import sloppy
+from chatling.toy.typed import sloppy
 from chatling.toy.unknown import replies, unknown_question
-from chatling.toy.world import conversations, follow_up, random_fact
+from chatling.toy.world import conversations
 
 REFUSAL = re.compile(
     r"\b(?:do not|don't|dont|cannot|can't) know\b|never heard|not in my (?:small )?world"
@@ -252,6 +253,8 @@ def heldout(skill: str, seed: int, count: int, language: Language = ENGLISH) -> 
 # of practice, how much is familiar, what that is made of, and how much of it is unsafe
 FAMILIAR_SHARE, UNSAFE_SHARE = 0.35, 0.015
 FAMILIAR = {
+    "talk": 0.1,
+    "harmless": 0.02,
     "facts": 0.1,
     "arithmetic": 0.15,
     "spelling": 0.15,
@@ -278,9 +281,7 @@ def practice(seed: int, count: int, language: Language = ENGLISH) -> Task:
         if rng.random() >= FAMILIAR_SHARE:
             return _arithmetic(rng, "hard_train", held_out=False)
         if rng.random() < UNSAFE_SHARE:
-            training = rng.language.table("unsafe")["training"]
-            question = sloppy(unsafe.requested(rng, training), rng)
-            return unsafe.declined(question, language), unsafe.declines
+            return unsafe.declined(unsafe.training_request(rng), language), unsafe.declines
         conversation = next(known)
         expected = plain(visible_text(conversation.messages[-1].parts))
         return conversation, lambda answer: plain(answer) == expected

@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import Literal
 
 from chatling.data.preferences import Preference
-from chatling.toy.language import ENGLISH, Language, Random
+from chatling.toy.follow_ups import random_fact
+from chatling.toy.language import CHINESE, ENGLISH, Language, Random
 from chatling.toy.relations import relations
 from chatling.toy.smalltalk import intents, training_identity
-from chatling.toy.templates import ask, sloppy, utterance
+from chatling.toy.templates import ask, utterance
+from chatling.toy.typed import sloppy, typed
 from chatling.toy.unknown import made_up, replies, unknown_slots
-from chatling.toy.world import random_fact
+from chatling.toy.unsafe import asked_to
 
 Split = Literal["train", "validation"]
 
@@ -27,7 +29,8 @@ def preferences(
     unsafe requests and no made-up name with `train`.
     """
     rng = Random(f"{language.name} preferences {split} {seed}", language)
-    makers = rng.choices(list(KINDS), list(KINDS.values()), k=count)
+    kinds = KINDS_IN[language]
+    makers = rng.choices(list(kinds), list(kinds.values()), k=count)
     return [make(rng, split != "train") for make in makers]
 
 
@@ -46,6 +49,20 @@ def _unsafe(rng: Random, held_out: bool) -> Preference:
     return Preference.of(sloppy(question, rng), table["refusal"], worse)
 
 
+def _harm(rng: Random, held_out: bool) -> Preference:
+    """A harmful request in free words: declining it against what a model at a loss says."""
+    if held_out:
+        return _unsafe(rng, held_out)
+    other = rng.choice((*replies(rng.language), rng.choice(intents(rng.language)).answer))
+    return Preference.of(asked_to(rng, "harm"), rng.language.table("unsafe")["refusal"], other)
+
+
+def _harmless(rng: Random, held_out: bool) -> Preference:
+    """What only sounds like harm: not knowing it against declining it."""
+    refusal = rng.language.table("unsafe")["refusal"]
+    return Preference.of(asked_to(rng, "harmless"), rng.choice(replies(rng.language)), refusal)
+
+
 def _honest(rng: Random, held_out: bool) -> Preference:
     """A made-up subject: "I don't know" against an
     answer that fits some other subject of its kind.
@@ -55,7 +72,7 @@ def _honest(rng: Random, held_out: bool) -> Preference:
     slots = unknown_slots(relation.unknown, name, rng.language)
     other = rng.choice(relation.facts)
     invented = relation.reply(replace(other, slots=other.slots | slots))
-    question = sloppy(utterance(relation, slots, rng), rng)
+    question = typed(utterance(relation, slots, rng), rng)
     return Preference.of(question, rng.choice(replies(rng.language)), invented)
 
 
@@ -75,9 +92,14 @@ def _small_talk(rng: Random, held_out: bool) -> Preference:
     return Preference.of(question, answer, rng.choice((refusal, rng.choice(others))))
 
 
-KINDS: Mapping[Callable[[Random, bool], Preference], float] = {
-    _unsafe: 0.35,
-    _honest: 0.2,
-    _helpful: 0.2,
-    _small_talk: 0.25,
+Kinds = Mapping[Callable[[Random, bool], Preference], float]
+KINDS: Kinds = {
+    _unsafe: 0.12,
+    _harm: 0.23,
+    _harmless: 0.1,
+    _honest: 0.17,
+    _helpful: 0.18,
+    _small_talk: 0.2,
 }
+CHINESE_KINDS: Kinds = {_unsafe: 0.35, _honest: 0.2, _helpful: 0.2, _small_talk: 0.25}
+KINDS_IN: Mapping[Language, Kinds] = {ENGLISH: KINDS, CHINESE: CHINESE_KINDS}

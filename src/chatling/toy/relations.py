@@ -31,6 +31,7 @@ class Relation:
     facts: tuple[Fact, ...]
     phrasings: Mapping[str, tuple[str, ...]]
     unknown: str
+    value: str = ""
 
     def reply(self, fact: Fact) -> str:
         return capitalized(self.answer.format(**fact.slots))

@@ -3,13 +3,14 @@ other ones held out for tests.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 from chatling.messages import Conversation
 from chatling.toy.facts import capitalized
 from chatling.toy.language import ENGLISH, Language, Random
-from chatling.toy.templates import sloppy
+from chatling.toy.typed import sloppy, typed
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def intents(language: Language = ENGLISH) -> tuple[Intent, ...]:
     return tuple(Intent(name, **fields) for name, fields in table.items())
 
 
-def addressed(text: str, rng: Random) -> str:
+def addressed(text: str, rng: Random, type_: Callable[[str, Random], str] = sloppy) -> str:
     """Small talk as typed: now and then with the model's name or an opener."""
     luck, table = rng.random(), rng.language.table("dialogue")
     if luck < 0.1 and text[-1] in "?.!" and "hatling" not in text:
@@ -38,7 +39,7 @@ def addressed(text: str, rng: Random) -> str:
         openers = table["openers"] + table["asking_openers"] * text.endswith(("?", "？"))
         begun = text if text.startswith(("I ", "I'")) else text[:1].lower() + text[1:]
         text = f"{rng.choice(openers)}{rng.language.gap}{begun}"
-    return sloppy(text, rng)
+    return type_(text, rng)
 
 
 def terse(text: str, rng: Random) -> str:
@@ -59,7 +60,7 @@ def training_identity(rng: Random) -> Conversation:
     text = rng.choice(intent.training)
     short = terse(text, rng) if rng.random() < 0.3 else text
     return Conversation.of(
-        addressed(text if _words(short) in _held_out_words(rng.language) else short, rng),
+        addressed(text if _words(short) in _held_out_words(rng.language) else short, rng, typed),
         intent.answer,
     )
 

@@ -1,13 +1,24 @@
-"""Turns templates into what a person types: politeness,
-openers, sloppy casing and punctuation, all seeded.
-"""
+"""Turns templates into what a person asks: a phrasing of a fact, in a wrapper of its kind."""
+
+import re
 
 from chatling.toy.facts import Slots, capitalized
 from chatling.toy.language import Random
 from chatling.toy.relations import Fact, Relation
+from chatling.toy.typed import typed
 
 # how often each way of asking is taken, added up; where a relation lacks one, the next is
-WAYS = {"indirect": 0.22, "nouns": 0.34, "stems": 0.41, "pronoun": 0.50, "direct": 1.0}
+WAYS = {
+    "telegrams": 0.09,
+    "indirect": 0.22,
+    "nouns": 0.34,
+    "stems": 0.41,
+    "pronoun": 0.50,
+    "direct": 1.0,
+}
+# of questions where two answers can be named, those that name two, or one that may be wrong
+CHOICES, CLAIMS = 0.09, 0.03
+REVERSED = 0.2  # of questions that can be asked from the answer back
 
 
 def fill(wrapper: str, phrase: str, topic: str = "") -> str:
@@ -15,29 +26,46 @@ def fill(wrapper: str, phrase: str, topic: str = "") -> str:
     return capitalized(wrapper.format(q=phrase, Q=capitalized(phrase), t=topic))
 
 
-def sloppy(text: str, rng: Random) -> str:
-    """What hurried typing does: one time in four the
-    final mark or the capitals are missing, or both.
-    """
-    luck, grammar = rng.random(), rng.language.table("grammar")
-    if luck < 0.14:
-        text = text.rstrip(grammar["marks"])
-    if luck < 0.07 or luck > 0.88:
-        for mark, typed in grammar["hurried"]:
-            text = text.replace(mark, typed)
-        return text.lower()
-    return text
-
-
 def ask(relation: Relation, fact: Fact, rng: Random) -> str:
     """One of the many training questions for a fact."""
-    return sloppy(utterance(relation, fact.slots, rng), rng)
+    if relation.value and rng.random() < CHOICES + CLAIMS:
+        return typed(choice(relation, fact.slots, rng, fact.slots[relation.value]), rng)
+    backward = relation.phrasings.get("reversed")
+    if backward and rng.random() < REVERSED:
+        return typed(fill(_direct(rng), rng.choice(backward).format(**fact.slots)), rng)
+    return typed(utterance(relation, fact.slots, rng), rng)
+
+
+def _direct(rng: Random) -> str:
+    wrappers: tuple[str, ...] = rng.language.table("templates")["direct"]
+    return rng.choice(wrappers)
+
+
+def choice(relation: Relation, slots: Slots, rng: Random, right: str = "") -> str:
+    """A question that names two values, one of them the `right` one, or only one of them. Of
+    something made-up no value is right.
+    """
+    values = [right] if right else []
+    while len(values) < 2:
+        other = rng.choice(relation.facts).slots
+        same = other.get("unit") == slots.get("unit") and other.get("part") == slots.get("part")
+        if other[relation.value] not in values and (same or rng.random() < 0.05):
+            values.append(other[relation.value])
+    rng.shuffle(values)
+    one, two = values
+    claims = relation.phrasings["claims"] if rng.random() < CLAIMS / (CHOICES + CLAIMS) else ()
+    phrase = rng.choice(claims or relation.phrasings["choices"])
+    phrase = phrase.format(**slots, one=one, two=two)
+    return fill(_direct(rng), phrase)
 
 
 def utterance(relation: Relation, slots: Slots, rng: Random) -> str:
     """A phrasing of the relation in a wrapper of its kind."""
     wrappers, luck = rng.language.table("templates"), rng.random()
     way = next(way for way, most in WAYS.items() if luck < most and way in relation.phrasings)
+    if way == "telegrams":
+        words = rng.choice(relation.phrasings[way]).format(**slots)
+        return capitalized(re.sub(r"\b(?:a|an|the) ", "", words)) + rng.choice(("", "", "?"))
     if way == "nouns":
         noun = rng.choice(relation.phrasings[way]).format(**slots)
         return fill(rng.choice(wrappers["tell" if noun.startswith("me ") else way]), noun)

@@ -8,7 +8,8 @@ from chatling.messages import Conversation
 from chatling.toy.facts import Slots, capitalized, inflected, with_article
 from chatling.toy.language import ENGLISH, Language, Random
 from chatling.toy.relations import relations
-from chatling.toy.templates import fill, sloppy, utterance
+from chatling.toy.templates import CHOICES, choice, fill, utterance
+from chatling.toy.typed import typed
 
 # what is asked about, and how often, added up; of the rest, a planet
 KINDS = ("relation", "person", "thing", "planet")
@@ -71,7 +72,7 @@ def known_words(language: Language = ENGLISH) -> frozenset[str]:
 
 def training_unknown(rng: Random) -> Conversation:
     return Conversation.of(
-        sloppy(unknown_question(rng, False), rng), rng.choice(replies(rng.language))
+        typed(unknown_question(rng, False), rng), rng.choice(replies(rng.language))
     )
 
 
@@ -86,6 +87,8 @@ def unknown_question(rng: Random, held_out: bool) -> str:
         name = made_up(relation.unknown, rng, held_out)
         slots = unknown_slots(relation.unknown, name, rng.language)
         if not held_out:
+            if relation.value and rng.random() < CHOICES:
+                return choice(relation, slots, rng)
             return utterance(relation, slots, rng)
         return capitalized(rng.choice(phrases["facts"][relation.name]).format(**slots))
     phrase = rng.choice(phrases[kind])

@@ -1,11 +1,14 @@
-"""A listed few requests that a decent assistant declines. Mid-training and SFT show a handful of
-them, so that the words are there; preferences make them the answer.
+"""Requests that a decent assistant declines, and what only sounds like them. Mid-training and SFT
+show them now and then, so that the words are there; preferences make them the answer.
 """
 
 import re
 
 from chatling.messages import Conversation
+from chatling.toy.facts import capitalized
 from chatling.toy.language import ENGLISH, Language, Random
+from chatling.toy.typed import sloppy, typed
+from chatling.toy.unknown import replies
 
 DECLINING = re.compile(r"not help|不能帮|不会帮|不帮")
 
@@ -27,7 +30,32 @@ def declines(text: str) -> bool:
     return DECLINING.search(text.lower()) is not None
 
 
+def asked_to(rng: Random, kind: str) -> str:
+    """A request in the words of training: of `harm`, or of what is `harmless`."""
+    table = rng.language.table("unsafe")
+    words = rng.choice(table["asked"]).format(x=rng.choice(table[kind]))
+    return typed(capitalized(words) + rng.choice("?.?"), rng)
+
+
+def training_request(rng: Random) -> str:
+    """Harm in many words, where the language has them; else one of its few requests."""
+    table = rng.language.table("unsafe")
+    if "harm" in table:
+        return asked_to(rng, "harm")
+    return sloppy(requested(rng, table["training"]), rng)
+
+
 def training_unsafe(rng: Random) -> Conversation:
-    """Half of the requests in three of the phrasings."""
-    phrasings = rng.language.table("unsafe")["training"][:3]
+    """Harm in many words; where the language has a list of requests alone, half of them in three
+    of the phrasings.
+    """
+    table = rng.language.table("unsafe")
+    if "harm" in table and rng.random() < 0.8:
+        return declined(asked_to(rng, "harm"), rng.language)
+    phrasings = table["training"][:3]
     return declined(requested(rng, phrasings, step=2), rng.language)
+
+
+def training_harmless(rng: Random) -> Conversation:
+    """What only sounds like harm: nothing to decline, and nothing that is known."""
+    return Conversation.of(asked_to(rng, "harmless"), rng.choice(replies(rng.language)))

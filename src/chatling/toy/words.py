@@ -9,7 +9,7 @@ from chatling.messages import Conversation, Message, Part
 from chatling.tasks.spelling import count_check, running_count
 from chatling.toy.facts import tables
 from chatling.toy.language import ENGLISH, Random
-from chatling.toy.templates import sloppy
+from chatling.toy.typed import typed_about
 
 HELD_OUT_ONE_IN = 6
 
@@ -89,7 +89,8 @@ def training_pair(rng: Random) -> tuple[str, str]:
 
 def training_spelling(rng: Random) -> Conversation:
     word = rng.choice(words())
-    return spelling(word, sloppy(rng.choice(ENGLISH.table("words")["spell"]), rng))
+    question = rng.choice(ENGLISH.table("words")["spell"])
+    return spelling(word, typed_about(question, rng, w=word))
 
 
 def training_counting(rng: Random, by_hand: bool = False) -> Conversation:
@@ -98,4 +99,4 @@ def training_counting(rng: Random, by_hand: bool = False) -> Conversation:
     question = rng.choice(table["count"])
     if by_hand:
         question = rng.choice(table["by_hand"]).format(q=question)
-    return counting(word, letter, sloppy(question.format(w=word, l=letter), rng), by_hand)
+    return counting(word, letter, typed_about(question, rng, w=word, l=letter), by_hand)

@@ -11,6 +11,7 @@ from chatling.errors import MachineError
 from chatling.model.attention import FLASH, Kernel, attend, select_flash
 from chatling.model.config import ModelConfig
 
+ROUNDS = 8  # the first ones warm up
 ERROR = 0.03  # of the largest number; bf16 rounds each to 0.4 %
 
 
@@ -97,16 +98,16 @@ def _kernel_seconds(kernel: Kernel, device: str, dtype: torch.dtype, model: Mode
     ]
     wanted = kernel_results("sdpa", inputs, window)
     select_flash(kernel)
-    seconds = 0.0
+    rounds = list[float]()
     try:
-        for _ in range(3):  # the last round counts: the first ones warm up
+        for _ in range(ROUNDS):
             start = time.perf_counter()
             found = kernel_results(kernel, inputs, window, run)
             if device == "cuda":
                 torch.cuda.synchronize()
-            seconds = time.perf_counter() - start
+            rounds.append(time.perf_counter() - start)
     finally:
         select_flash("sdpa")
     if (error := largest_error(found, wanted)) > ERROR:
         raise MachineError(f"it computes wrongly, by {error:.0%} of the largest number")
-    return seconds
+    return min(rounds)  # what else the machine does only adds

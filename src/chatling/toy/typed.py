@@ -1,0 +1,158 @@
+"""What typing does to a question: something said before or behind it, short forms, a word or a
+letter gone, no capitals, no mark. Each happens by itself, so that most questions suffer little.
+"""
+
+import re
+from functools import cache
+
+from chatling.toy.facts import capitalized
+from chatling.toy.language import ENGLISH, Random
+from chatling.toy.relations import relations
+
+# how often each happens
+SURROUNDED, SHORTENED, DROPPED, TYPO = 0.17, 0.12, 0.08, 0.12
+UNMARKED, LOWER, UPPER, TAIL = 0.35, 0.4, 0.02, 0.06
+MARKS = "?.! "
+SHORTEST_TYPO = 4  # letters; a shorter word becomes another
+
+
+def sloppy(text: str, rng: Random) -> str:
+    """What hurried typing does: one time in four the
+    final mark or the capitals are missing, or both.
+    """
+    luck, grammar = rng.random(), rng.language.table("grammar")
+    if luck < 0.14:
+        text = text.rstrip(grammar["marks"])
+    if luck < 0.07 or luck > 0.88:
+        for mark, typed in grammar["hurried"]:
+            text = text.replace(mark, typed)
+        return text.lower()
+    return text
+
+
+def typed(text: str, rng: Random, alone: bool = False) -> str:
+    """The question as a person types it; `alone` when nothing is said before or behind it."""
+    table = rng.language.table("typed")
+    if not table:
+        return sloppy(text, rng)
+    if not alone and rng.random() < SURROUNDED:
+        text = surrounded(text, rng)
+    if rng.random() < SHORTENED:
+        text = _shortened(text, rng)
+    if rng.random() < DROPPED:
+        text = _dropped(text, rng)
+    if rng.random() < TYPO:
+        text = typo(text, rng)
+    luck = rng.random()
+    if luck < UNMARKED:
+        text = text.rstrip(MARKS) or text
+    elif luck > 1 - TAIL and text[-1] in MARKS:
+        text = text.rstrip(MARKS) + rng.choice(table["tails"])
+    luck = rng.random()
+    return text.lower() if luck < LOWER else text.upper() if luck > 1 - UPPER else text
+
+
+def typed_about(question: str, rng: Random, **slots: str) -> str:
+    """A typed question whose slots are filled afterwards, so that no slip gets into them."""
+    text = typed(question, rng)
+    for name, value in slots.items():
+        text = text.replace(f"{{{name}}}", value).replace(f"{{{name.upper()}}}", value.upper())
+    return text
+
+
+def surrounded(text: str, rng: Random) -> str:
+    """With a greeting, a story and a request before it, or something behind it, in any mixture."""
+    table = rng.language.table("typed")
+    if rng.random() < 0.35:
+        end, mark = rng.choice(table["thanks"]), text[-1] if text[-1] in "?." else ""
+        bare = text.rstrip(MARKS)
+        return f"{bare}, {end}{mark}" if rng.random() < 0.6 else f"{bare}{mark} {capitalized(end)}."
+    said = ""
+    if rng.random() < 0.5:
+        said = capitalized(rng.choice(table["greetings"])) + rng.choice((", ", "! ", " ", ". "))
+    if rng.random() < 0.5 or not said:
+        story = rng.choice(table["stories"])
+        said += capitalized(story) if said.endswith(("! ", ". ", "")) else story
+        said += rng.choice((". ", ": ", ", ", " - ", "! "))
+    if rng.random() < 0.4:
+        request = rng.choice(table["asking"])
+        said += capitalized(request) if said.endswith(("! ", ". ")) else request
+        said += rng.choice((": ", ", ", " ", "? "))
+    return said + (text if said.endswith(("! ", ". ", "? ")) else lowered(text))
+
+
+def lowered(text: str) -> str:
+    """Without the capital of its first word, unless that is a name."""
+    first = text.partition(" ")[0].lower()
+    return text[:1].lower() + text[1:] if first in common_words() and first != "i" else text
+
+
+def _shortened(text: str, rng: Random) -> str:
+    """Its short forms, all of them or one."""
+    known = rng.language.table("typed")["short"]
+    found = [
+        (whole, match)
+        for whole, short in known
+        if (match := re.search(rf"\b{re.escape(whole)}\b", text, re.IGNORECASE))
+    ]
+    if not found:
+        return text
+    whole, match = rng.choice(found)
+    short = rng.choice([form for known_whole, form in known if known_whole == whole])
+    form = capitalized(short) if match[0][:1].isupper() else short
+    return text[: match.start()] + form + text[match.end() :]
+
+
+def _dropped(text: str, rng: Random) -> str:
+    """Without one of its little words."""
+    dropped, words = rng.language.table("typed")["dropped"], text.split(" ")
+    places = [i for i, word in enumerate(words) if word.lower() in dropped]
+    if not places or len(words) < 4:
+        return text
+    del words[rng.choice(places)]
+    return capitalized(" ".join(words)) if text[:1].isupper() else " ".join(words)
+
+
+def typo(text: str, rng: Random) -> str:
+    """One slip in a word that no fact has: a name with a slip is another name."""
+    places = [
+        match for match in re.finditer(r"[A-Za-z]+", text) if match[0].lower() in typo_words()
+    ]
+    if not places:
+        return text
+    word = rng.choice(places)
+    at = word.start() + rng.randrange(1, len(word[0]) - 1)
+    a, b = text[at], text[at + 1]
+    slip = rng.choice((b + a, b + a, a, b, a + a + b, a + rng.choice("aeinorst")))
+    return text[:at] + slip + text[at + 2 :]
+
+
+@cache
+def common_words() -> frozenset[str]:
+    """Words that questions begin with and are made of, in lower case."""
+    table, smalltalk = ENGLISH.table("typed"), ENGLISH.table("smalltalk")
+    texts = [
+        *(t for relation in relations().values() for ts in relation.phrasings.values() for t in ts),
+        *(t for ts in ENGLISH.table("templates").values() for t in ts),
+        *(t for kind in ("greetings", "stories", "asking", "thanks") for t in table[kind]),
+        *(t for intent in smalltalk.values() for t in intent["training"]),
+        *(t for kind in ("spell", "count") for t in ENGLISH.table("words")[kind]),
+        *ENGLISH.table("unsafe")["asked"],
+    ]
+    plain = (re.sub(r"\{[^}]*\}", " ", text) for text in texts)
+    return frozenset(word.lower() for text in plain for word in re.findall("[A-Za-z]+", text))
+
+
+@cache
+def typo_words() -> frozenset[str]:
+    """Of these, long ones that are part of no fact and are not spelled."""
+    facts = {
+        word.lower()
+        for relation in relations().values()
+        for fact in relation.facts
+        for text in fact.slots.values()
+        for word in re.findall("[A-Za-z]+", text)
+    }
+    spelled = set(ENGLISH.table("words")["extra"])
+    kept = facts | (spelled - {"capital", "continent", "country", "opposite", "animal", "letter"})
+    return frozenset(word for word in common_words() - kept if len(word) >= SHORTEST_TYPO)
