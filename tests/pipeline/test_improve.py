@@ -80,7 +80,7 @@ def test_from_pairs_to_a_model_that_is_kept(
     assert recipe.origin is not None
     assert (recipe.origin.source, recipe.origin.stage) == (str(run.path), "rl")
     assert recipe.dpo is not None
-    assert recipe.dpo.watch == ("pocket",)
+    assert recipe.dpo.watch == ("pocket", "free")
     assert read_manifest(run.model("rl")) == before  # the old one is as it was
     trained = read_manifest(new.model("dpo"))
     assert trained != before
