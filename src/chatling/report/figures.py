@@ -107,7 +107,7 @@ def curves(
     # fixed margins: a layout that measures its labels takes as long again as the drawing
     with canvas(HEIGHT, layout=None) as (figure, axes):
         figure.subplots_adjust(
-            left=60 / WIDTH, right=1 - 12 / WIDTH, bottom=42 / HEIGHT, top=1 - 12 / HEIGHT
+            left=60 / WIDTH, right=1 - 28 / WIDTH, bottom=42 / HEIGHT, top=1 - 12 / HEIGHT
         )
         for line, color in zip(lines, cycle(SERIES), strict=False):
             x_means, y_means = _binned(line.x, line.y)
@@ -130,6 +130,7 @@ def curves(
         if clip and high > low:
             axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
         axes.set_xlabel(x)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
         axes.grid(axis="y", color=GRID, linewidth=0.8)
         if len(lines) > 1:
             axes.legend(frameon=False, fontsize=FONT - 1, labelcolor=INK)
