@@ -225,9 +225,9 @@ def test_answers_follow_their_schema_and_neighbors_keep_their_bits(engine: Engin
 
 @pytest.mark.slow
 def test_answers_of_many_schemas(engine: Engine) -> None:
-    stopped, possible = check(engine, 780, seed=2)
-    print(f"{possible} schemas of 780 can be compiled; {stopped} answers ended by themselves")
-    assert possible > 500
+    stopped, possible = check(engine, 600, seed=2)
+    print(f"{possible} schemas of 600 can be compiled; {stopped} answers ended by themselves")
+    assert possible > 350
     assert stopped > possible // 2
 
 
