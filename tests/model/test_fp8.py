@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from chatling.model.config import ModelRecipe
 from chatling.model.fp8 import BACKWARD, FORWARD, fp8_product, rounded
 from chatling.model.gpt import GPT
 from chatling.optim.param_groups import OptimConfig, Optimizer, resolve_optim
+from chatling.toy import write_corpus
 
 
 def grid(exponent_bits: int, mantissa_bits: int, largest: float) -> np.ndarray:
@@ -69,12 +72,18 @@ def test_the_product_and_its_gradients_are_those_of_what_was_rounded() -> None:
         torch.testing.assert_close(found.double(), wanted, atol=1e-4, rtol=1e-4)
 
 
-def small(fp8: bool, seed: int, dtype: torch.dtype) -> GPT:
-    model = GPT(
-        ModelRecipe(depth=2, width=64, head_width=16, context=64).resolve(61),
-        compute_dtype=dtype,
-        kernel="plain",
-    )
+def small(
+    fp8: bool,
+    seed: int,
+    dtype: torch.dtype,
+    *,
+    width: int = 64,
+    depth: int = 2,
+    vocab_size: int = 61,
+) -> GPT:
+    heads = {64: 16, 256: 32}
+    recipe = ModelRecipe(depth=depth, width=width, head_width=heads[width], context=64)
+    model = GPT(recipe.resolve(vocab_size), compute_dtype=dtype, kernel="plain")
     model.initialize(torch.Generator().manual_seed(seed))
     for block in model.layers:
         block.use_fp8(fp8)  # type: ignore[operator]
@@ -99,30 +108,37 @@ def test_only_training_and_only_matrices_are_in_fp8() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_300_steps_end_within_half_a_percent_of_bfloat16(seed: int) -> None:
-    """Texts in which each token follows from the two before it, with noise."""
-    generator = torch.Generator().manual_seed(seed)
-    table = torch.randint(0, 61, (61, 61), generator=generator)
-    steps = []
-    for _ in range(300):
-        rows = torch.randint(0, 61, (16, 65), generator=generator)
-        for place in range(2, 65):
-            follows = torch.rand(16, generator=generator) < 0.8
-            rows[follows, place] = table[rows[follows, place - 2], rows[follows, place - 1]]
-        steps.append(rows)
-    ends = []
-    for fp8 in (False, True):
-        model = small(fp8, seed, torch.bfloat16)
-        settings = resolve_optim(OptimConfig(), "classic", 64, 1024, 1, 0)
-        optimizer = Optimizer(model, settings, DistContext(), torch.bfloat16)
-        losses = []
-        for step, rows in enumerate(steps):
-            total, count = model.loss(rows[:, :-1], rows[:, 1:].contiguous())
-            (total / count).backward()
-            optimizer.step(optimizer.reduce_gradients(), min(1.0, (300 - step) / 100), 0.95, 1.0)
-            model.zero_grad(set_to_none=True)
-            losses.append(float(total / count))
-        ends.append(sum(losses[-50:]) / 50)
-    assert losses[0] > 1.2 * ends[1]  # it learns
-    assert ends[1] == pytest.approx(ends[0], rel=0.005)
+def test_300_steps_end_within_half_a_percent_of_bfloat16(tmp_path: Path) -> None:
+    """Text of the built-in world, letter by letter; the mean of three seeds, which differ by a few
+    thousandths (docs/LOG.md).
+    """
+    write_corpus(tmp_path, seed=0, characters=200_000)
+    files = sorted(tmp_path.glob("*.parquet"))
+    text = "\n".join(text for file in files for text in pq.read_table(file)["text"].to_pylist())
+    letters = torch.tensor([min(byte, 127) for byte in text.encode()])
+    ratios = []
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        places = torch.randint(0, len(letters) - 65, (300, 8), generator=generator).tolist()
+        steps = [torch.stack([letters[place : place + 65] for place in row]) for row in places]
+        ends = [trained(steps, seed, fp8=fp8) for fp8 in (False, True)]
+        ratios.append(ends[1] / ends[0])
+    assert sum(ratios) / 3 < 1.005, ratios
+    assert max(ratios) < 1.01, ratios
+
+
+def trained(steps: list[torch.Tensor], seed: int, *, fp8: bool) -> float:
+    """The loss of the last 50 steps."""
+    model = small(fp8, seed, torch.bfloat16, width=256, depth=1, vocab_size=128)
+    settings = resolve_optim(OptimConfig(), "classic", 256, 512, 1, 0)
+    optimizer = Optimizer(model, settings, DistContext(), torch.bfloat16)
+    losses = []
+    for step, rows in enumerate(steps):
+        total, count = model.loss(rows[:, :-1], rows[:, 1:].contiguous())
+        (total / count).backward()
+        optimizer.step(optimizer.reduce_gradients(), min(1.0, (300 - step) / 100), 0.95, 1.0)
+        model.zero_grad(set_to_none=True)
+        losses.append((total / count).item())
+    end = sum(losses[-50:]) / 50
+    assert losses[0] > 2 * end  # it learns
+    return end
