@@ -79,7 +79,7 @@ def test_work_without_reports_is_told_of_now_and_then() -> None:
         clock.now += 1
         progress.heartbeat()
     assert text.getvalue().splitlines()[1:] == [
-        f"base · {duration(seconds)} so far" for seconds in (15, 30, 45, 60)
+        f"– left · base · {duration(seconds)} so far" for seconds in (15, 30, 45, 60)
     ]
 
 

@@ -244,7 +244,7 @@ class Progress(contextlib.AbstractContextManager["Progress"]):
         spent, (done, total) = self._clock() - self._since, self._counted
         what = f"{self._activity} {done:,}/{total:,}" if total else self._activity
         left = [f"{duration(spent * (total - done) / done)} left"] if done else self._planned()
-        return [*(left or ["– left"] * bool(total)), what, f"{duration(spent)} so far"]
+        return [*(left or ["– left"]), what, f"{duration(spent)} so far"]
 
     def _planned(self) -> list[str]:
         """What is left of the whole run as the plan has it, for work that says nothing itself."""
