@@ -2,6 +2,7 @@
 kind.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from chatling.tokenizer.bpe import Tokenizer
 EXAMPLES = 4
 LOOKED_AT = 400  # held-out documents
 LENGTH = range(4, 90)  # characters of a question
+MARKS = "?!.？！。"
 OPENING = 32  # characters of a text, at most
 
 
@@ -29,10 +31,25 @@ def example_prompts(folder: RunFolder, stage: str) -> list[str]:
             found = dict.fromkeys(_prompts(path, Tokenizer.load(folder.tokenizer)))
         except (ChatlingError, OSError, LookupError):
             continue  # taken away, or damaged: the stages tell of it
-        prompts, count = sorted(found, key=len), min(EXAMPLES, len(found))
+        prompts, count = sorted(_tidy(list(found)), key=len), min(EXAMPLES, len(found))
         # one of each part by length, so that they differ
         return [prompts[(2 * i + 1) * len(prompts) // (2 * count)] for i in range(count)]
     return []
+
+
+def _tidy(prompts: list[str]) -> list[str]:
+    """Of these the whole sentences without a word that no other has, which may be a slip, where
+    there are enough.
+    """
+    uses = Counter(word for text in prompts for word in set(text.lower().split()))
+    tidy = [
+        text
+        for text in prompts
+        if text[-1] in MARKS
+        and not text[0].islower()
+        and all(uses[word] > 1 for word in text.lower().split())
+    ]
+    return tidy if len(tidy) >= EXAMPLES else prompts
 
 
 def _prompts(path: Path, tokenizer: Tokenizer) -> Iterator[str]:
