@@ -29,7 +29,8 @@ DAY = (
     r"|..(0[48]|[2468][048]|[13579][26])-02-29)"
 )
 TIME = r"..:..:[0-5]\d(\.\d{1,6})?[^.\d]"
-LABEL = "[^-.]{1,31}(-[^-.]{1,31})?"  # of a host's name, at most 63 characters
+# validators take labels of at most 63 characters; three are enough for a host
+LABEL = "[^-.]{1,31}(-[^-.]{1,31})?"
 HOST = rf"{LABEL}(\.{LABEL}){{0,2}}"
 NARROWER = {
     "date": DAY,

@@ -71,8 +71,7 @@ def surrounded(text: str, rng: Random) -> str:
     if rng.random() < 0.5:
         said = capitalized(rng.choice(table["greetings"])) + rng.choice((", ", "! ", " ", ". "))
     if rng.random() < 0.5 or not said:
-        story = rng.choice(table["stories"])
-        said += capitalized(story) if said.endswith(("! ", ". ", "")) else story
+        said += capitalized(rng.choice(table["stories"]))
         said += rng.choice((". ", ": ", ", ", " - ", "! "))
     if rng.random() < 0.4:
         request = rng.choice(table["asking"])
@@ -88,7 +87,7 @@ def lowered(text: str) -> str:
 
 
 def _shortened(text: str, rng: Random) -> str:
-    """Its short forms, all of them or one."""
+    """With one of its words in a short form."""
     known = rng.language.table("typed")["short"]
     found = [
         (whole, match)
