@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Literal
 
 from chatling.data.preferences import Preference
+from chatling.toy.decontamination import comes_near
 from chatling.toy.follow_ups import random_fact
 from chatling.toy.language import CHINESE, ENGLISH, Language, Random
 from chatling.toy.relations import relations
@@ -31,7 +32,16 @@ def preferences(
     rng = Random(f"{language.name} preferences {split} {seed}", language)
     kinds = KINDS_IN[language]
     makers = rng.choices(list(kinds), list(kinds.values()), k=count)
-    return [make(rng, split != "train") for make in makers]
+    return [_kept_away(make, rng, split != "train") for make in makers]
+
+
+def _kept_away(
+    make: Callable[[Random, bool], Preference], rng: Random, held_out: bool
+) -> Preference:
+    """Drawn again where its question comes near one in free wording."""
+    while comes_near((made := make(rng, held_out)).prompt):
+        pass
+    return made
 
 
 def _unsafe(rng: Random, held_out: bool) -> Preference:
