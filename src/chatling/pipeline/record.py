@@ -103,7 +103,9 @@ def _train(recipe: str, run: RunFolder, home: str, options: Sequence[str]) -> st
     command = [sys.executable, "-m", "chatling", "run", recipe, "--run", run.name, *options]
     done = subprocess.run(
         command,
-        env=os.environ | {"CHATLING_HOME": home},
+        # each seed compiles its own code, as a newcomer's run does
+        env=os.environ
+        | {"CHATLING_HOME": home, "TORCHINDUCTOR_CACHE_DIR": f"{home}/compiled-{run.name}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

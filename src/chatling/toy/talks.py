@@ -90,7 +90,7 @@ def _three(rng: Random) -> Conversation:
 
 
 def _spell_it(rng: Random) -> Conversation:
-    """A word of an answer, or of the question, spelled."""
+    """The word that an answer was about, spelled."""
     known = set(words())
     while True:
         relation, fact = random_fact(rng)
