@@ -33,6 +33,14 @@ def test_bf16_is_used_only_where_it_measures_faster() -> None:
     assert (slow.bf16_is_fast, slow.tflops) == (False, 0.1)
 
 
+def test_what_is_not_a_product_is_as_fast_as_in_fp32() -> None:
+    plain = detect(probe(0.1, 0.01), device="cpu")
+    assert plain.training_tflops == pytest.approx(0.35 * 0.1)
+    with_amx = detect(probe(0.27, 1.13), device="cpu")  # a Xeon
+    measured = 22_000 * 7.08e6 / 1e12  # tokens/s of pocket's mid there, by FLOPs a token
+    assert with_amx.training_tflops == pytest.approx(measured, rel=0.25)
+
+
 @pytest.mark.parametrize("tells", [True, False])
 def test_use_of_a_gpu_is_told_where_its_driver_tells(
     monkeypatch: pytest.MonkeyPatch, tells: bool

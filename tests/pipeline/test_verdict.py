@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chatling.config.recipe import load_recipe
-from chatling.hardware.detect import REACHED, Machine
+from chatling.hardware.detect import Machine
 from chatling.pipeline.plan import plan, rows_of_a_rank
 from chatling.pipeline.verdict import LONGEST, Room
 
@@ -25,7 +25,7 @@ def test_what_fits_is_said_with_time_memory_and_disk() -> None:
 
 def test_what_takes_years_is_not_for_this_machine() -> None:
     outline = plan(load_recipe("spark"))
-    days = sum(outline.work.values()) / (1e12 * REACHED["cpu"]) / 86_400
+    days = sum(outline.work.values()) / (1e12 * LAPTOP.training_tflops) / 86_400
     said = Room(replace(LAPTOP, memory=TB), TB).verdict(outline)
     took = int(said.removeprefix("Not for this machine: it would take ").split()[0])
     assert days < took < 1.05 * days  # with evaluations

@@ -17,7 +17,7 @@ from .conftest import save_run, serving
 
 
 def examples(page: str) -> list[str]:
-    return [html.unescape(text) for text in re.findall("<pre>(.*?)</pre>", page, re.DOTALL)]
+    return [html.unescape(text) for text in re.findall("<code>(.*?)</code>", page, re.DOTALL)]
 
 
 @pytest.mark.parametrize("key", [None, "right"])

@@ -197,6 +197,23 @@ def test_samples_come_in_the_order_of_the_stages(live: RunFolder) -> None:
         assert [each["file"] for each in found["evals"]] == [f"{name}-chat" for name in order]
 
 
+def test_skills_are_named_in_the_language(live: RunFolder) -> None:
+    topics = ("second turn", "held-out text", "a topic {of} its own")
+    samples = [{"topic": topic, "prompt": "?", "text": "!"} for topic in topics]
+    line = json.dumps({"step": 3, "samples": samples})
+    (live.evals / "sft-samples.jsonl").write_text(line + "\n")
+    results = [{"name": "hard_arithmetic"}, {"name": "free: facts"}, {"name": 3}, "x", {}]
+    (live.evals / "sft-chat.json").write_text(json.dumps({"results": results}))
+    (live.evals / "sft-core.json").write_text("[1]")
+    with serving(live.path.parent, stages=STAGES) as server:
+        found = httpx.get(f"{server.url}/api/runs/live?language=de").json()
+    said = [each["topic"] for each in found["samples"]["sft"]["samples"]]
+    assert said == ["Als zweite Frage", "Zurückgehaltener Text", "a topic {of} its own"]
+    values = {each["file"]: each["values"] for each in found["evals"]}
+    names = [{"name": "Rechnen in zwei Schritten"}, {"name": "Frei gefragt: Fakten"}]
+    assert values["sft-chat"]["results"] == [*names, {"name": 3}, "x", {}]
+
+
 def test_the_report_is_served_and_nothing_else(live: RunFolder, tmp_path: Path) -> None:
     with serving(live.path.parent) as server:
         url = server.url + "/runs/live/report"

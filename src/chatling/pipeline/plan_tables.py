@@ -8,7 +8,7 @@ from rich.table import Table
 
 from chatling.config.recipe import Recipe
 from chatling.errors import MachineError
-from chatling.hardware.detect import REACHED, Machine
+from chatling.hardware.detect import Machine
 from chatling.hardware.machines import NETWORK_SHARE, NamedMachine, chips, has_runs
 from chatling.pipeline.plan import Plan
 from chatling.pipeline.timetable import Throughput, efficiency, seconds, timetable
@@ -91,7 +91,8 @@ def _basis(plan: Plan, machine: Machine, rates: Throughput, named: NamedMachine 
     """What the times rest on."""
     if named is None or rates.error is None:
         return (
-            f"Times are for {REACHED[machine.device]:.0%} of the {machine.tflops:.3g} TFLOP/s"
+            f"Times are for {machine.training_tflops / machine.tflops:.0%} of the"
+            f" {machine.tflops:.3g} TFLOP/s"
             f" measured here ({machine.name})."
         )
     ranks = f" on each of {rates.ranks}" if rates.ranks > 1 else ""

@@ -221,7 +221,7 @@ def _samples(runs: Sequence[RunReport], words: Words) -> list[str]:
     parts = []
     columns = ("", words("prompt"), words("text"))
     for topic, rows in latest.items():
-        title = words(topic)
+        title = words.name(topic)
         parts += [f"### {escape(title[:1].upper() + title[1:])}", table(columns, rows)]
         if alone and topic in earlier:
             parts.append(folded(words("How it came about"), table(columns, earlier[topic])))

@@ -22,8 +22,3 @@ def folded(summary: str, text: str) -> str:
     """Text that opens at a click."""
     title = escape_html(summary, quote=False)
     return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
-
-
-def plain(name: str) -> str:
-    """A name in the code as words."""
-    return name.replace("_", " ")

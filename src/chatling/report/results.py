@@ -9,7 +9,7 @@ from typing import Any
 from chatling.report.collect import RunReport
 from chatling.report.figures import Bars, Curve, Figure, bars, curves
 from chatling.report.long_context import long_parts
-from chatling.report.markdown import escape, folded, plain, table
+from chatling.report.markdown import escape, folded, table
 from chatling.report.words import MISSING, Words
 
 POCKET_CORE = "pocket CORE"
@@ -114,7 +114,7 @@ def _chat(runs: Sequence[RunReport], words: Words) -> Scores | None:
             " ChatCORE, the mean accuracy above guessing: {scores}.",
             scores=words(", ").join(chatcores),
         )
-    names = [words(plain(task)) for task in tasks]
+    names = [words.name(task) for task in tasks]
     figure = bars("chat", words("Chat questions answered correctly"), names, series, words=words)
     cells = [
         (
@@ -170,9 +170,9 @@ def _core(runs: Sequence[RunReport], words: Words) -> Scores | None:
         scores=words(", ").join(f"{escape(name)} {core:.4f}" for name, core in totals.items()),
     )
     title = words("{kind}: accuracy above guessing, by task", kind=kind)
-    figure = bars("core", title, [*map(plain, tasks)], series, percent=False, words=words)
+    figure = bars("core", title, [*map(words.name, tasks)], series, percent=False, words=words)
     cells = [
-        (plain(task), *(_core_cell(found["tasks"].get(task), words) for found in results))
+        (words.name(task), *(_core_cell(found["tasks"].get(task), words) for found in results))
         for task in tasks
     ]
     summary = words("{kind}, the numbers", kind=kind)

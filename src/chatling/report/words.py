@@ -26,6 +26,10 @@ class Words:
         text = self.said.get(text, text)
         return text.format(**values) if values else text
 
+    def name(self, name: str) -> str:
+        """A task's or skill's name in the code, as words: "hard_arithmetic", "free: facts"."""
+        return ": ".join(map(self, name.replace("_", " ").split(": ")))
+
     def missing(self, what: str) -> str:
         """The sentence that stands for what is not there."""
         return self("*{what}: {missing}.*", what=self(what), missing=self(MISSING))

@@ -12,17 +12,35 @@ router = APIRouter()
 
 PAGE = """<!doctype html>
 <html lang="en">
+<head>
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>chatling: the API</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>chatling · API</title>
+<link rel="icon" href="/ui/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="/ui/style.css">
-<script type="module" src="/ui/copy.js"></script>
+<link rel="stylesheet" href="/ui/runs.css">
+<script src="/ui/theme.js"></script>
+<script type="module" src="/ui/api.js"></script>
+</head>
+<body class="runs api">
+<header class="bar-top">
+<div class="brand"><img src="/ui/icon.svg" alt="" width="28" height="28">\
+<a href="/">chatling</a></div>
+<nav data-label="pages">
+<a href="/" data-t="chat">Chat</a>
+<a href="/runs" data-t="runs">Training runs</a>
+<a href="/v1/models" data-t="apiModels">Models</a>
+<button type="button" id="language" class="plain" data-label="language">中文</button>
+<button type="button" id="theme" class="plain" data-label="theme">◐</button>
+</nav>
+</header>
 <main>
-<h1>The API</h1>
-<p>It speaks OpenAI's protocol: chat completions, completions and <a href="/v1/models">models</a>.
-The <a href="/">chat</a> and the <a href="/runs">runs</a> are pages of their own.</p>
+<h1 data-t="api">The API</h1>
+<p data-t="apiIntro">It speaks OpenAI's protocol: chat completions, completions and models.</p>
 {examples}
+<p id="notice" class="hint" role="status"></p>
 </main>
+</body>
 </html>
 """
 
@@ -50,15 +68,25 @@ async def api_page(request: Request) -> HTMLResponse:
         f"  -e OPENAI_API_BASE_URL=http://host.docker.internal:{port}/v1 \\\n"
         f"  -e OPENAI_API_KEY={key} ghcr.io/open-webui/open-webui:main"
     )
-    examples = {
-        "curl": f"curl {shlex.quote(base)}/chat/completions {authorization}"
-        f"-H 'Content-Type: application/json' \\\n  -d {shlex.quote(json.dumps(ask))}",
-        "Python (pip install openai)": python,
-        "Open WebUI: Settings, Connections, OpenAI; this address": base,
-        "Open WebUI in Docker: on Linux the server has to listen beyond localhost, and wants a key"
-        " then (chatling serve --host 0.0.0.0 --api-key @key.txt)": docker,
-    }
+    examples = (
+        (
+            "apiCurl",
+            "curl",
+            f"curl {shlex.quote(base)}/chat/completions {authorization}"
+            f"-H 'Content-Type: application/json' \\\n  -d {shlex.quote(json.dumps(ask))}",
+        ),
+        ("apiPython", "Python (pip install openai)", python),
+        ("apiWebUI", "Open WebUI: Settings, Connections, OpenAI; this address", base),
+        (
+            "apiDocker",
+            "Open WebUI in Docker: on Linux the server has to listen beyond localhost, and wants a"
+            " key then (chatling serve --host 0.0.0.0 --api-key @key.txt)",
+            docker,
+        ),
+    )
     parts = (
-        f"<h2>{escape(title)}</h2>\n<pre>{escape(text)}</pre>" for title, text in examples.items()
+        f'<h2 data-t="{name}">{escape(title)}</h2>\n'
+        f'<pre tabindex="0"><code>{escape(text)}</code></pre>'
+        for name, title, text in examples
     )
     return HTMLResponse(PAGE.replace("{examples}", "\n".join(parts)))

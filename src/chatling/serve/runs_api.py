@@ -19,7 +19,7 @@ from pydantic_core import to_json
 
 from chatling.config.recipe import Recipe, from_toml, read_text
 from chatling.errors import ChatlingError
-from chatling.report.words import Language, load_words
+from chatling.report.words import Language, Words, load_words
 from chatling.run_dir import RunFolder, read_json
 from chatling.serve.errors import ApiError
 from chatling.serve.model_manager import ModelManager
@@ -52,8 +52,8 @@ async def run(
     points: Annotated[int, Query(ge=10, le=4000)] = POINTS,
     language: Language = "en",
 ) -> Response:
-    """One run: its stages, the seconds left of all of them, the charts (titles and labels in a
-    language) and curves of each, its latest samples and its evaluations.
+    """One run: its stages, the seconds left of all of them, the charts and curves of each, its
+    latest samples and its evaluations; titles, labels and skills are named in a language.
     """
     state = request.app.state
     models, registry = state.service.models, state.stages
@@ -108,8 +108,8 @@ def _one(
                 for stage in stages
             },
             "curves": {stage: found for stage, found in curves.items() if found},
-            "samples": _samples(folder, registry),
-            "evals": _evals(folder, registry),
+            "samples": _samples(folder, registry, words),
+            "evals": _evals(folder, registry, words),
             "report": (folder.report / REPORT).is_file(),
         }
 
@@ -236,24 +236,42 @@ def thinned(series: list[list[float]], points: int) -> list[list[float]]:
     ]
 
 
-def _samples(folder: RunFolder, registry: Sequence[Stage]) -> dict[str, Any]:
-    """The latest samples of each stage, in their order: {"step", "samples": [{"prompt",
+def _samples(folder: RunFolder, registry: Sequence[Stage], words: Words) -> dict[str, Any]:
+    """The latest samples of each stage, in their order: {"step", "samples": [{"topic", "prompt",
     "text"}]}.
     """
     found = {}
     for path in _files(folder.evals, "*-samples.jsonl", registry):
         with contextlib.suppress(ChatlingError):
             if lines := read_samples(path):
-                found[path.name.removesuffix("-samples.jsonl")] = lines[-1]
+                stage, last = path.name.removesuffix("-samples.jsonl"), lines[-1]
+                found[stage] = last | {"samples": _named(last["samples"], "topic", words)}
     return found
 
 
-def _evals(folder: RunFolder, registry: Sequence[Stage]) -> list[dict[str, Any]]:
-    """evals/*.json as they are, with their file's name, in the order of the stages."""
+def _named(entries: Any, key: str, words: Words) -> Any:
+    """What a file lists, with the skill that each entry names in a language; what has another
+    shape as it is.
+    """
+    if not isinstance(entries, list):
+        return entries
+    return [
+        each | {key: words.name(each[key])}
+        if isinstance(each, dict) and isinstance(each.get(key), str)
+        else each
+        for each in entries
+    ]
+
+
+def _evals(folder: RunFolder, registry: Sequence[Stage], words: Words) -> list[dict[str, Any]]:
+    """evals/*.json with their file's name, in the order of the stages."""
     found = []
     for path in _files(folder.evals, "*.json", registry):
         try:
-            evaluation = {"file": path.stem, "values": read_json(path, MOST_EVAL)}
+            values = read_json(path, MOST_EVAL)
+            if isinstance(values, dict) and "results" in values:
+                values["results"] = _named(values["results"], "name", words)
+            evaluation = {"file": path.stem, "values": values}
             _json(evaluation)
         except (ChatlingError, ValueError):
             continue  # damaged, or gone meanwhile

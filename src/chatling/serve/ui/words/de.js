@@ -35,6 +35,10 @@ export default {
   keyNew: "Neues Gespräch", keyRegenerate: "Letzte Antwort neu schreiben", keyCompare: "Zwei Modelle vergleichen",
   keyProbabilities: "Wahrscheinlichkeiten der Token", keySettings: "Einstellungen", keyFocus: "Zum Eingabefeld",
   thinking: "denkt nach",
+  // the API's page
+  api: "Die API", apiModels: "Modelle", apiIntro: "Sie spricht das Protokoll von OpenAI: Chat-Antworten, Fortsetzungen von Texten und Modelle.", apiCurl: "curl",
+  apiPython: "Python (pip install openai)", apiWebUI: "Open WebUI: Einstellungen, Verbindungen, OpenAI; diese Adresse",
+  apiDocker: "Open WebUI in Docker: unter Linux muss der Server über localhost hinaus lauschen und verlangt dann einen Schlüssel (chatling serve --host 0.0.0.0 --api-key @key.txt)",
   // the dashboard
   noRuns: "Es gibt noch keine Trainings.", noRunsHint: "Beginne eines mit `chatling run pocket`; es erscheint hier sofort.", allRuns: "Trainings", stage: "Stufe",
   stages: "Stufen", running: "läuft", done: "fertig", stoppedState: "angehalten", failedState: "gescheitert", cutOff: "abgebrochen", notRunning: "läuft nicht",

@@ -35,6 +35,10 @@ export default {
   keyNew: "New conversation", keyRegenerate: "Regenerate the last answer", keyCompare: "Compare two models",
   keyProbabilities: "Token probabilities", keySettings: "Settings", keyFocus: "To the message box",
   thinking: "thinking",
+  // the API's page
+  api: "The API", apiModels: "Models", apiIntro: "It speaks OpenAI's protocol: chat completions, completions and models.", apiCurl: "curl",
+  apiPython: "Python (pip install openai)", apiWebUI: "Open WebUI: Settings, Connections, OpenAI; this address",
+  apiDocker: "Open WebUI in Docker: on Linux the server has to listen beyond localhost, and wants a key then (chatling serve --host 0.0.0.0 --api-key @key.txt)",
   // the dashboard
   noRuns: "There are no runs yet.", noRunsHint: "Start one with `chatling run pocket`; it shows here at once.", allRuns: "Runs", stage: "Stage",
   stages: "Stages", running: "running", done: "done", stoppedState: "stopped", failedState: "failed", cutOff: "cut off", notRunning: "not running",

@@ -28,6 +28,10 @@ export default {
   keyStop: "停止回答，关闭面板", keyEdit: "编辑上一条消息（输入框为空时）", keyNew: "新对话", keyRegenerate: "重新生成上一个回答",
   keyCompare: "比较两个模型", keyProbabilities: "词元概率", keySettings: "设置", keyFocus: "到输入框",
   thinking: "思考中",
+  // the API's page
+  api: "API", apiModels: "模型", apiIntro: "它使用 OpenAI 的协议：聊天、文本补全和模型列表。", apiCurl: "curl",
+  apiPython: "Python（pip install openai）", apiWebUI: "Open WebUI：设置 → 外部连接 → OpenAI，填这个地址",
+  apiDocker: "Docker 里的 Open WebUI：在 Linux 上，服务器要监听 localhost 以外的地址，这时必须设密钥（chatling serve --host 0.0.0.0 --api-key @key.txt）",
   // the dashboard
   noRuns: "还没有训练。", noRunsHint: "运行 `chatling run pocket`，这里立即可见。", allRuns: "训练列表", stage: "阶段", stages: "阶段", running: "进行中", done: "完成",
   stoppedState: "已停止", failedState: "失败", cutOff: "中断", notRunning: "未运行", process: "进程 {process}", left: "剩余 {time}",
