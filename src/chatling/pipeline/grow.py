@@ -300,6 +300,7 @@ packed = true
 batch_tokens = {batch}
 warmup = 20
 warmdown = 0.8
+answers_only = true  # how people type is nothing to imitate
 mixture = [{{task = {talks}}}]
 
 [sft]

@@ -188,7 +188,8 @@ class OwnWorld:
 
     def small_talk(self, rng: Random, held_out: bool = False) -> tuple[str, str]:
         """A greeting, a question about who it is, or the like; questions of training in frames."""
-        intent = rng.choice(tuple(self.pack.smalltalk.values()))
+        intents = tuple(self.pack.smalltalk.values())
+        intent = rng.choices(intents, [len(each["training"]) for each in intents])[0]
         text = rng.choice(intent["held_out" if held_out else "training"]).format(name=self.name)
         if text.endswith(self.pack.mark) and not held_out and rng.random() < 0.35:
             words = split(text, self.pack)
