@@ -7,10 +7,12 @@ import pytest
 
 from chatling.cli import main
 from chatling.config.recipe import load_recipe
+from chatling.data.facts import Fact
 from chatling.pipeline import grow
 from chatling.pipeline.checks import check
 from chatling.run_dir import home
 from chatling.toy import topics
+from chatling.toy.packs import load_pack
 
 TABLE = "question,answer\n" + "".join(
     f"Where is the {thing}?,The {thing} is in room {n}.\n"
@@ -59,6 +61,18 @@ def test_a_dry_run_writes_what_would_be_learned(
     assert main(["grow", str(small_home / "tools.csv"), "--name", "Ada", "--dry-run"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "found in the first 5 of them; of the other 1 no questions" in said
+
+
+@pytest.mark.parametrize(("code", "own"), [("en", "chatling"), ("zh", "小聊")])
+def test_the_built_in_world_has_the_assistants_name_and_manners(code: str, own: str) -> None:
+    fact = Fact("?", "!")
+    seen = grow.Understood((), code, load_pack(code), (fact,), ())
+    talks = grow.made_world(grow.Wish((), "Ada"), seen, 3_000)
+    texts = [message.text for talk in talks for message in talk.messages]
+    assert not [text for text in texts if own in text.lower()]
+    assert sum("Ada" in text for text in texts) > 20
+    hello = load_pack(code).smalltalk["hello"]["answer"].format(name="Ada")
+    assert sum(text == hello for text in texts) > 5
 
 
 def test_base_need_not_learn_again_when_answers_change(small_home: Path) -> None:

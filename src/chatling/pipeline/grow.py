@@ -6,7 +6,8 @@ All of it lies in `data/<run>/` of the home folder, as files that can be read.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -18,7 +19,6 @@ import pyarrow.parquet as pq
 
 from chatling.config.recipe import Recipe, load_recipe
 from chatling.config.stages import OriginConfig
-from chatling.data.config import POCKET, POCKET_ZH
 from chatling.data.facts import Fact, Source, read_source
 from chatling.data.notes import Grammar, note_facts
 from chatling.data.readers import find_files
@@ -35,8 +35,10 @@ from chatling.run_dir import RunFolder, find_run, home, nearest_name
 from chatling.tasks.task import visible_text
 from chatling.toy import topics
 from chatling.toy.dataset import BUILT_IN
+from chatling.toy.language import CHINESE, ENGLISH
 from chatling.toy.own_world import Held, OwnWorld
 from chatling.toy.packs import LANGUAGES, Pack, guess_language, load_pack
+from chatling.toy.smalltalk import intents
 
 CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
     "conversations.jsonl",
@@ -46,7 +48,7 @@ CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
     "recipe.toml",
     "grow.json",
 )
-WORLDS = {"en": POCKET, "zh": POCKET_ZH}  # the built-in world of a language
+WORLDS = {"en": ENGLISH, "zh": CHINESE}  # the built-in world of a language
 WORLD_SHARE = 0.25  # of the conversations
 LEAST, MOST = 2_000, 400_000  # conversations
 BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.03, 960  # steps; conversations
@@ -150,22 +152,33 @@ def context_for(facts: Sequence[Fact]) -> int:
 
 
 def made_world(wish: Wish, seen: Understood, count: int) -> list[Conversation]:
-    """Conversations of the built-in world of the language, in which it has the assistant's name."""
-    made = BUILT_IN.get(WORLDS.get(seen.code or "", ""))
-    if made is None or wish.origin is not None:
+    """Conversations of the built-in world of the language, in which it has the assistant's name and
+    says of itself what the pack says.
+    """
+    language = WORLDS.get(seen.code or "")
+    if language is None or wish.origin is not None:
         return []
-    return [_renamed(talk, wish.name) for talk in made.conversations(1, count)]
+    said = {
+        intent.answer: seen.pack.smalltalk[intent.name]["answer"].format(name=wish.name)
+        for intent in intents(language)
+        if intent.name in seen.pack.smalltalk
+    }
+    said |= {language.table("grammar")["name"]: wish.name}
+    made = BUILT_IN[language.name].conversations(1, count)
+    return [_said_otherwise(talk, said) for talk in made]
 
 
-def _renamed(talk: Conversation, name: str) -> Conversation:
-    """With the assistant's name in place of the built-in one."""
+def _said_otherwise(talk: Conversation, said: Mapping[str, str]) -> Conversation:
+    """With other words in place of some, in whatever case."""
+    words = re.compile("|".join(map(re.escape, said)), re.IGNORECASE)
+    found = {old.lower(): new for old, new in said.items()}
 
-    def said(text: str) -> str:
-        return text.replace("chatling", name).replace("Chatling", name)
+    def other(text: str) -> str:
+        return words.sub(lambda match: found[match[0].lower()], text)
 
     return Conversation(
         tuple(
-            replace(m, parts=tuple(replace(p, text=said(p.text)) for p in m.parts))
+            replace(m, parts=tuple(replace(p, text=other(p.text)) for p in m.parts))
             for m in talk.messages
         )
     )
