@@ -91,6 +91,22 @@ def test_what_cannot_be_printed_is_refused(words: tuple[str, ...]) -> None:
         launch.run(COMMANDS["launch"], list(words))
 
 
+def test_what_is_printed_fits_the_schemas(capsys: pytest.CaptureFixture[str]) -> None:
+    """Those that SkyPilot and Kubernetes publish: `pip install skypilot kubernetes-validate`."""
+    words = ("speedrun", "--machine", "8xh100", "--nodes", "2", "--run", "my_run")
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for document in yaml.safe_load_all(printed(capsys, *words, "--print", "kubernetes")):
+        kubernetes_validate.validate(document, "1.34", strict=True)
+    jsonschema, schemas = (pytest.importorskip(each) for each in ("jsonschema", "sky.utils.schemas"))
+    task = yaml.safe_load(printed(capsys, *words, "--print", "sky"))
+    for part, schema in (
+        (task, schemas.get_task_schema()),
+        (task["resources"], schemas.get_resources_schema()),
+        *((mount, schemas.get_storage_schema()) for mount in task["file_mounts"].values()),
+    ):
+        jsonschema.validate(part, schema)
+
+
 def test_sky_and_kubernetes_start_every_node(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,7 +85,7 @@ def kubernetes(
     }
     ignored: list[dict[str, Any]] = [
         {"onExitCodes": {"operator": "In", "values": [STOPPED]}},
-        {"onPodConditions": [{"type": "DisruptionTarget"}]},
+        {"onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
     ]
     job = {
         "apiVersion": "batch/v1",

@@ -34,11 +34,11 @@ from chatling.pipeline.timetable import Throughput, timetable
 from chatling.run_dir import RunFolder, find_run, home, nearest_name
 from chatling.tasks.task import visible_text
 from chatling.toy import topics
-from chatling.toy.dataset import BUILT_IN
 from chatling.toy.language import CHINESE, ENGLISH
 from chatling.toy.own_world import Held, OwnWorld
 from chatling.toy.packs import LANGUAGES, Pack, guess_language, load_pack
 from chatling.toy.smalltalk import intents
+from chatling.toy.world import conversations
 
 CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
     "conversations.jsonl",
@@ -49,7 +49,10 @@ CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
     "grow.json",
 )
 WORLDS = {"en": ENGLISH, "zh": CHINESE}  # the built-in world of a language
-WORLD_SHARE = 0.25  # of the conversations
+# Of the conversations, the built-in world's part, and which of its skills: not its facts,
+# whose words would answer for what nobody told ("the blood type of Ada" with "blood is red").
+WORLD_SHARE = 0.15
+WORLD_WEIGHTS = {"arithmetic": 0.4, "identity": 0.35, "unknown": 0.2, "unsafe": 0.05}
 LEAST, MOST = 2_000, 400_000  # conversations
 BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.03, 960  # steps; conversations
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
@@ -152,8 +155,8 @@ def context_for(facts: Sequence[Fact]) -> int:
 
 
 def made_world(wish: Wish, seen: Understood, count: int) -> list[Conversation]:
-    """Conversations of the built-in world of the language, in which it has the assistant's name and
-    says of itself what the pack says.
+    """Conversations of the built-in world of the language without its facts, in which it has the
+    assistant's name and says of itself what the pack says.
     """
     language = WORLDS.get(seen.code or "")
     if language is None or wish.origin is not None:
@@ -164,7 +167,7 @@ def made_world(wish: Wish, seen: Understood, count: int) -> list[Conversation]:
         if intent.name in seen.pack.smalltalk
     }
     said |= {language.table("grammar")["name"]: wish.name}
-    made = BUILT_IN[language.name].conversations(1, count)
+    made = conversations(1, count, WORLD_WEIGHTS, language)
     return [_said_otherwise(talk, said) for talk in made]
 
 
