@@ -97,7 +97,9 @@ def test_what_is_printed_fits_the_schemas(capsys: pytest.CaptureFixture[str]) ->
     kubernetes_validate = pytest.importorskip("kubernetes_validate")
     for document in yaml.safe_load_all(printed(capsys, *words, "--print", "kubernetes")):
         kubernetes_validate.validate(document, "1.34", strict=True)
-    jsonschema, schemas = (pytest.importorskip(each) for each in ("jsonschema", "sky.utils.schemas"))
+    jsonschema, schemas = (
+        pytest.importorskip(each) for each in ("jsonschema", "sky.utils.schemas")
+    )
     task = yaml.safe_load(printed(capsys, *words, "--print", "sky"))
     for part, schema in (
         (task, schemas.get_task_schema()),

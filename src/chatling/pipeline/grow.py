@@ -7,7 +7,7 @@ All of it lies in `data/<run>/` of the home folder, as files that can be read.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -37,7 +37,6 @@ from chatling.toy import topics
 from chatling.toy.language import CHINESE, ENGLISH
 from chatling.toy.own_world import Held, OwnWorld
 from chatling.toy.packs import LANGUAGES, Pack, guess_language, load_pack
-from chatling.toy.smalltalk import intents
 from chatling.toy.world import conversations
 
 CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
@@ -49,10 +48,10 @@ CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
     "grow.json",
 )
 WORLDS = {"en": ENGLISH, "zh": CHINESE}  # the built-in world of a language
-# Of the conversations, the built-in world's part, and which of its skills: not its facts,
-# whose words would answer for what nobody told ("the blood type of Ada" with "blood is red").
-WORLD_SHARE = 0.15
-WORLD_WEIGHTS = {"arithmetic": 0.4, "identity": 0.35, "unknown": 0.2, "unsafe": 0.05}
+# Of the conversations, the built-in world's part, and which of its skills: neither facts nor small
+# talk, whose words would answer for what nobody told ("the blood type of Ada" with "blood is red").
+WORLD_SHARE = 0.12
+WORLD_WEIGHTS = {"arithmetic": 0.6, "unknown": 0.3, "unsafe": 0.1}
 LEAST, MOST = 2_000, 400_000  # conversations
 BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.03, 960  # steps; conversations
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
@@ -155,33 +154,21 @@ def context_for(facts: Sequence[Fact]) -> int:
 
 
 def made_world(wish: Wish, seen: Understood, count: int) -> list[Conversation]:
-    """Conversations of the built-in world of the language without its facts, in which it has the
-    assistant's name and says of itself what the pack says.
-    """
+    """Conversations of the built-in world of the language, in which it has the assistant's name."""
     language = WORLDS.get(seen.code or "")
     if language is None or wish.origin is not None:
         return []
-    said = {
-        intent.answer: seen.pack.smalltalk[intent.name]["answer"].format(name=wish.name)
-        for intent in intents(language)
-        if intent.name in seen.pack.smalltalk
-    }
-    said |= {language.table("grammar")["name"]: wish.name}
     made = conversations(1, count, WORLD_WEIGHTS, language)
-    return [_said_otherwise(talk, said) for talk in made]
+    return [_renamed(talk, language.table("grammar")["name"], wish.name) for talk in made]
 
 
-def _said_otherwise(talk: Conversation, said: Mapping[str, str]) -> Conversation:
-    """With other words in place of some, in whatever case."""
-    words = re.compile("|".join(map(re.escape, said)), re.IGNORECASE)
-    found = {old.lower(): new for old, new in said.items()}
-
-    def other(text: str) -> str:
-        return words.sub(lambda match: found[match[0].lower()], text)
-
+def _renamed(talk: Conversation, old: str, new: str) -> Conversation:
+    name = re.compile(re.escape(old), re.IGNORECASE)
     return Conversation(
         tuple(
-            replace(m, parts=tuple(replace(p, text=other(p.text)) for p in m.parts))
+            replace(
+                m, parts=tuple(replace(p, text=name.sub(lambda _: new, p.text)) for p in m.parts)
+            )
             for m in talk.messages
         )
     )
