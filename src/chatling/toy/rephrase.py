@@ -14,7 +14,8 @@ MARKS = " .!?。！？:：,，;；…"
 # becomes a clause, its topic stands first; added up
 WAYS = (0.34, 0.52, 0.64, 0.84, 1.0)
 FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.3, 0.25, 0.06, 0.3
-CHATTER = 0.2  # of questions in one kind of wording: words of the frames in any order beside them
+# of questions in one kind of wording: any words beside them, half of the time those of the frames
+CHATTER = 0.3
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,8 @@ def framed(text: str, pack: Pack, rng: Random, held_out: bool = False) -> str:
     wording.
     """
     frames = pack.frames["held_out" if held_out else "training"]
-    if not held_out and rng.random() < CHATTER and (words := _frame_words(pack.code)):
+    if not held_out and rng.random() < CHATTER and pack.language:
+        words = _frame_words(pack.code) if rng.random() < 0.5 else _other_words(pack.code)
         said = pack.joiner.join(rng.choices(words, k=rng.randint(1, 4)))
         pair = [lowered(text, pack), said]
         rng.shuffle(pair)
@@ -146,6 +148,20 @@ def _frame_words(code: str) -> tuple[str, ...]:
     pack = load_pack(code)
     bare = [frame.format(Q="", q="", b="") for frame in pack.frames["training"]]
     return tuple(word.text.lower() for frame in bare for word in split(frame, pack))
+
+
+@cache
+def _other_words(code: str) -> tuple[str, ...]:
+    """What else they may say, so that strange words beside a question are no strange name in it:
+    the words of small talk; of a language without blanks signs, those of things among them.
+    """
+    pack = load_pack(code)
+    texts = [text for intent in pack.smalltalk.values() for text in intent["training"]]
+    if pack.wide:
+        signs = "".join([*texts, *pack.unknown["things"]])
+        return tuple(sorted({sign for sign in signs if "\u4e00" <= sign <= "\u9fff"}))
+    words = [w for text in texts for w in split(text, pack) if w.kind != "question"]
+    return tuple(sorted({word.text.lower() for word in words if word.text != "name"}))
 
 
 def lowered(text: str, pack: Pack) -> str:
