@@ -117,7 +117,10 @@ class UnknownNames:
             ]
 
         self._first, self._last, self._things = new("first"), new("last"), new("things")
-        self._attributes = new("attributes")
+        self._attributes, self._signs = (
+            new("attributes"),
+            sorted({*"".join(pack.unknown["things"])}),
+        )
         self._near = [
             name for name in near if held_out_name(name) == held_out and not self.is_known(name)
         ]
@@ -157,13 +160,18 @@ class UnknownNames:
         return rng.choice(known) if known and rng.random() < 0.67 else self.made_up(rng)
 
     def made_up(self, rng: Random) -> str:
-        """A word of two or three syllables, in the half asked for and not one of the files'."""
+        """A word of two or three syllables, of a language without blanks half of the time of two
+        or three signs of the pack's things, in the half asked for and not one of the files'.
+        """
         table = self._pack.unknown
         while True:
-            word = "".join(
-                rng.choice(table["onsets"]) + rng.choice(table["vowels"])
-                for _ in range(rng.choice((1, 2, 2)))
-            ) + rng.choice(table["codas"])
+            if self._pack.wide and rng.random() < 0.5:
+                word = "".join(rng.choices(self._signs, k=rng.choice((2, 2, 3))))
+            else:
+                word = "".join(
+                    rng.choice(table["onsets"]) + rng.choice(table["vowels"])
+                    for _ in range(rng.choice((1, 2, 2)))
+                ) + rng.choice(table["codas"])
             if held_out_name(word) == self._held_out and not self.is_known(word):
                 return word.capitalize()
 
