@@ -48,7 +48,11 @@ def club(rng: Random) -> World:
             ("built", "made"),
             ("phone", "number"),
         ),
-        ("what's your name then?", "and you are called?", "tell me who you are"),
+        (
+            *("what's your name then?", "and you are called?", "tell me who you are"),
+            *("could I have a name to call you by?", "state your name", "who's on the line?"),
+            *("what do your friends call you", "hi! whom am I chatting to?"),
+        ),
         ("What is the blood type of {s}?", "What does {s} have for breakfast?"),
         strangers=(
             "Osprey",
@@ -104,7 +108,11 @@ def shop(rng: Random) -> World:
             "jetzt mal ehrlich, {q}",
         ),
         (("kostet", "macht"), ("Farbe", "Lackierung"), ("repariert", "flickt"), ("liegt", "steht")),
-        ("und dein Name?", "wie nennst du dich?", "mit wem schreibe ich hier?"),
+        (
+            *("und dein Name?", "wie nennst du dich?", "mit wem schreibe ich hier?"),
+            *("wie darf man dich rufen?", "mit welchem Namen spreche ich dich an?"),
+            *("wer ist am Apparat?", "sag mal, wie heißt du eigentlich", "hat der Bot einen Namen?"),
+        ),
         ("Wie schwer ist {s}?", "Welches Land stellt {s} her?"),
         strangers=("Fräse", "Kelle", "Raspel", "Wasserwaage", "Winde", "Presse", "Esse", "Egge"),
     )
@@ -136,7 +144,10 @@ def family(rng: Random) -> World:
         "不知道",
         ("随便问问，{q}", "又来了，{q}", "{q}，说来听听", "帮个忙，{q}"),
         (("放在", "收在"), ("喜欢", "爱"), ("住在", "家在"), ("哪里", "什么地方")),
-        ("你的大名？", "跟我聊天的是谁？", "该叫你什么好？"),
+        (
+            *("你的大名？", "跟我聊天的是谁？", "该叫你什么好？", "你姓甚名谁？", "喂，你哪位？"),
+            *("平时大家喊你什么？", "能说说你叫啥吗", "我面前的是谁？"),
+        ),
         ("{s}的血型是什么？", "{s}几点起床？"),
         strangers=("曾祖父", "邻居老高", "班主任", "房东", "理发师", "教练", "快递员", "园丁"),
     )
