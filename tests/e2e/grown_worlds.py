@@ -111,7 +111,11 @@ def shop(rng: Random) -> World:
         (
             *("und dein Name?", "wie nennst du dich?", "mit wem schreibe ich hier?"),
             *("wie darf man dich rufen?", "mit welchem Namen spreche ich dich an?"),
-            *("wer ist am Apparat?", "sag mal, wie heißt du eigentlich", "hat der Bot einen Namen?"),
+            *(
+                "wer ist am Apparat?",
+                "sag mal, wie heißt du eigentlich",
+                "hat der Bot einen Namen?",
+            ),
         ),
         ("Wie schwer ist {s}?", "Welches Land stellt {s} her?"),
         strangers=("Fräse", "Kelle", "Raspel", "Wasserwaage", "Winde", "Presse", "Esse", "Egge"),

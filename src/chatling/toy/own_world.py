@@ -11,7 +11,7 @@ from random import Random
 from chatling.data.facts import Fact
 from chatling.messages import Conversation
 from chatling.toy.packs import Pack, UnknownNames, held_out_name, near_misses, own_names
-from chatling.toy.rephrase import MARKS, asking, clause, content, framed, hurried, rephrase, split
+from chatling.toy.rephrase import MARKS, asking, clause, content, framed, hurried, split
 from chatling.toy.topics import find_topics
 from chatling.toy.wordings import Wordings
 
@@ -43,16 +43,17 @@ class OwnWorld:
     def __init__(self, facts: Sequence[Fact], pack: Pack, name: str, also: Sequence[str] = ()):
         """`also` are other texts that the assistant learns from: what they name is known."""
         self.pack, self.name, self.facts = pack, name, tuple(facts)
-        self.words = Wordings(facts, pack)
         self._having: dict[str, list[Fact]] = defaultdict(list)
         for fact in facts:
             if fact.kind == "thing":
                 self._having[fact.attribute].append(fact)
-        alone = [fact.question for fact in self.words.asked if not fact.before]
+        alone = [fact.question for fact in facts if fact.question and not fact.before]
         self._rare = Counter(word for key in {content(q, pack) for q in alone} for word in key)
         self._topics = find_topics(alone, pack) if pack.unknown else {}
-        subjects = [*self.words.things, *(topic.name for topic in self._topics.values())]
+        subjects = [fact.subject for fact in facts if fact.kind == "thing"]
+        subjects += [topic.name for topic in self._topics.values()]
         self._names = tuple(dict.fromkeys(subjects))
+        self.words = Wordings(facts, pack, self._names)
         known = own_names([*(text for fact in facts for text in _texts(fact)), *also, name])
         near = near_misses(self._names, pack) if pack.unknown else ()
         self._unknown = {
@@ -82,7 +83,7 @@ class OwnWorld:
         names = self._unknown[held_out]
         frame = rng.choice(self.pack.unknown["held_out" if held_out else "training"])
         slots = {"n": names.person(rng), "t": names.thing(rng), "a": names.attribute(rng)}
-        return rephrase(frame.format(**slots), self.pack, rng, held_out)
+        return self.words.rephrased(frame.format(**slots), rng, held_out)
 
     def _unknown_thing(self, rng: Random, held_out: bool) -> str:
         subject = rng.choice(tuple(self.words.things))
@@ -99,13 +100,13 @@ class OwnWorld:
         called, frames = self.words.called(name, rng), self._never_told[held_out]
         if luck < 0.45 and frames:
             text = rng.choice(frames).format(n=called)
-            return rephrase(text, self.pack, rng, held_out)
+            return self.words.rephrased(text, rng, held_out)
         if luck < 0.6 and self._topics:
             return self._asked_otherwise(rng, held_out)
         if luck < 0.8 and (missing := self._missing(name)):
             part = rng.choice(missing)
             if isinstance(part, tuple):
-                return rephrase(name.join(part), self.pack, rng, held_out)
+                return self.words.rephrased(name.join(part), rng, held_out)
             return self.words.about(called, part, rng, held_out)
         return self.words.about(called, self._unknown[held_out].attribute(rng), rng, held_out)
 
@@ -116,7 +117,7 @@ class OwnWorld:
         around = [p.text for text in topic.pattern for p in split(text, self.pack)]
         told = [word for word in around if word.lower() not in asking(question, self.pack)]
         text = question.replace(rng.choice(told or around), names.attribute(rng), 1)
-        return rephrase(text, self.pack, rng, held_out)
+        return self.words.rephrased(text, rng, held_out)
 
     def _missing(self, name: str) -> list[str | tuple[str, str]]:
         """The attributes that other things have, and the patterns in which other names are asked
@@ -162,14 +163,14 @@ class OwnWorld:
         fact, names = rng.choice(self.words.asked), self._unknown[held_out]
         topic = self._topics.get(fact.question)
         if topic is not None and rng.random() < 0.8:
-            return rephrase(topic.other(names.any(rng)), self.pack, rng, held_out)
+            return self.words.rephrased(topic.other(names.any(rng)), rng, held_out)
         words = split(fact.question, self.pack)
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
         if not inside or len(words) < 2:  # nothing of the question would be left
             return self._generic(rng, held_out)
         weights = [self._weight(words[i].text, i) for i in inside]
         old = words[rng.choices(inside, weights)[0]].text
-        return rephrase(fact.question.replace(old, names.any(rng), 1), self.pack, rng, held_out)
+        return self.words.rephrased(fact.question.replace(old, names.any(rng), 1), rng, held_out)
 
     def _swapped_word(self, rng: Random, held_out: bool) -> str:
         """Words of a sentence with one of them exchanged."""
@@ -228,7 +229,7 @@ class OwnWorld:
     def led_up_to(self, fact: Fact, rng: Random, held_out: bool = False) -> list[Turn]:
         """A fact after its own earlier turns, all of them asked in other words."""
         turns = [*fact.before, fact.question, fact.answer]
-        asked = [rephrase(text, self.pack, rng, held_out) for text in turns[::2]]
+        asked = [self.words.rephrased(text, rng, held_out) for text in turns[::2]]
         return [(q, a, None) for q, a in zip(asked, turns[1::2], strict=True)]
 
     def follow_up(self, last: Fact, rng: Random) -> Turn:

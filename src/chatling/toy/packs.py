@@ -50,6 +50,7 @@ class Pack:
     unknown: Mapping[str, Any] = field(default_factory=dict)
     typos: Mapping[str, Any] = field(default_factory=dict)
     smalltalk: Mapping[str, Any] = field(default_factory=dict)
+    synonyms: tuple[tuple[str, ...], ...] = ()
     language: str = ""
 
     @property

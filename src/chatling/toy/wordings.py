@@ -17,13 +17,23 @@ from chatling.toy.rephrase import (
     rephrase,
     split,
 )
+from chatling.toy.synonyms import Synonyms
+
+SYNONYM = 0.3  # of questions, where a word has one
 
 
 class Wordings:
     """Facts in a language. `things` are those of tables, by subject and attribute."""
 
-    def __init__(self, facts: Sequence[Fact], pack: Pack):
+    def __init__(self, facts: Sequence[Fact], pack: Pack, names: Sequence[str] = ()):
+        """`names` are what facts are about: no other word stands for them."""
         self.pack, self.facts = pack, tuple(facts)
+        told = [
+            text
+            for fact in facts
+            for text in (fact.question, fact.attribute, fact.answer * (fact.kind == "sentence"))
+        ]
+        self._synonyms = Synonyms(pack.synonyms, told, names, pack.wide)
         self.asked = [fact for fact in facts if fact.question]
         self._keys = Counter(content(fact.question, pack) for fact in self.asked)
         self.things: dict[str, dict[str, Fact]] = defaultdict(dict)
@@ -48,12 +58,12 @@ class Wordings:
         """One of the many wordings of a fact's question."""
         if fact.question:
             bare = self._keys[content(fact.question, self.pack)] == 1
-            return rephrase(fact.question, self.pack, rng, held_out, bare)
+            return self.rephrased(fact.question, rng, held_out, bare)
         if fact.kind == "sentence":
             return self.in_words(self.some_words(fact, rng), rng, held_out)
         if fact.kind != "thing":
             frame = rng.choice(self.pack.notes.get(fact.kind, ("{x}",)))
-            return rephrase(frame.format(x=fact.subject), self.pack, rng, held_out)
+            return self.rephrased(frame.format(x=fact.subject), rng, held_out)
         return self.about(self.called(fact.subject, rng), fact.attribute, rng, held_out)
 
     def about(self, subject: str, attribute: str, rng: Random, held_out: bool) -> str:
@@ -65,8 +75,17 @@ class Wordings:
         text = rng.choice(frames).format(s=subject, a=self.named(attribute))
         text = text[:1].upper() + text[1:]
         if rng.random() < 0.25:
-            return rephrase(text, self.pack, rng, held_out)
-        return hurried(text, self.pack, rng)
+            return self.rephrased(text, rng, held_out)
+        return hurried(self._in_other_words(text, rng), self.pack, rng)
+
+    def rephrased(self, text: str, rng: Random, held_out: bool = False, bare: bool = True) -> str:
+        """A question as another person would type it, now and then with a word of the same meaning
+        for one of its own.
+        """
+        return rephrase(self._in_other_words(text, rng), self.pack, rng, held_out, bare)
+
+    def _in_other_words(self, text: str, rng: Random) -> str:
+        return self._synonyms.other(text, rng) if rng.random() < SYNONYM else text
 
     def some_words(self, fact: Fact, rng: Random) -> list[str]:
         """Some content words of a sentence in order, or all words of a part of it, which no other
@@ -95,7 +114,7 @@ class Wordings:
         ]
         if self.pack.words and rng.random() < 0.7:
             words.insert(0, rng.choice(self.pack.words["question"]))
-        joined = self.pack.joiner.join(words)
+        joined = self._in_other_words(self.pack.joiner.join(words), rng)
         if rng.random() < 0.3:
             return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
         return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
