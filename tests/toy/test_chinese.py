@@ -34,7 +34,7 @@ from chatling.toy.unsafe import declines
 from .shared import calculator_calls, open_questions
 
 SKILLS = SKILLS_IN[CHINESE]
-RECORDED = {0: "fdda682e03d1", 1: "14b97536c273"}
+RECORDED = {0: "651bcfb25fa8", 1: "d0e82d44240a"}
 TRUE_SENTENCES = """
 法国的首都是巴黎。
 澳大利亚的首都是堪培拉。

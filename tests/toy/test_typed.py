@@ -2,13 +2,12 @@
 
 import re
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chatling.toy.language import CHINESE, Random
 from chatling.toy.relations import relations
-from chatling.toy.typed import common_words, sloppy, surrounded, typed, typed_about, typo
+from chatling.toy.typed import common_words, surrounded, typed, typed_about, typo
 from chatling.toy.unknown import made_up
 
 QUESTION = "What is the capital of Pakistan?"
@@ -60,10 +59,14 @@ def test_what_is_said_around_a_question_leaves_it_whole(seed: int) -> None:
     assert plain(QUESTION) in plain(text)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_chinese_is_typed_as_before(seed: int) -> None:
+@given(st.integers())
+def test_what_is_said_beside_a_chinese_question_leaves_it_whole(seed: int) -> None:
     text = "法国的首都是哪里？"
-    assert typed(text, Random(seed, CHINESE)) == sloppy(text, Random(seed, CHINESE))
+    said = typed(text, Random(seed, CHINESE)).replace(",", "，")
+    parts = said.rstrip("？?").split("，")
+    assert len(parts) <= 2
+    assert "法国的首都是哪里" in parts
+    assert typed(text, Random(seed, CHINESE), alone=True).rstrip("？?") == "法国的首都是哪里"
 
 
 def test_words_of_questions_are_known() -> None:

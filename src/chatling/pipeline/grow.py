@@ -57,7 +57,9 @@ BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.03, 960  # steps; conversations
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
 TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
-SLACK = 0.8  # of the minutes that are planned for; the rest is evaluations and the unforeseen
+# Of the minutes, by a plan that counts the logits of all tokens where two thirds are left out; what
+# is left over is evaluations and the unforeseen
+SLACK = 0.95
 FEW_WORDINGS = 40
 ADAPTER = """
 [sft.adapter]

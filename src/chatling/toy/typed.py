@@ -12,6 +12,7 @@ from chatling.toy.relations import relations
 # how often each happens
 SURROUNDED, SHORTENED, DROPPED, TYPO = 0.17, 0.12, 0.08, 0.12
 UNMARKED, LOWER, UPPER, TAIL = 0.35, 0.4, 0.02, 0.06
+BESIDE = 0.25  # in a language without blanks
 MARKS = "?.! "
 SHORTEST_TYPO = 4  # letters; a shorter word becomes another
 
@@ -33,8 +34,8 @@ def sloppy(text: str, rng: Random) -> str:
 def typed(text: str, rng: Random, alone: bool = False) -> str:
     """The question as a person types it; `alone` when nothing is said before or behind it."""
     table = rng.language.table("typed")
-    if not table:
-        return sloppy(text, rng)
+    if "before" in table:
+        return sloppy(text if alone or rng.random() > BESIDE else _beside(text, rng), rng)
     if not alone and rng.random() < SURROUNDED:
         text = surrounded(text, rng)
     if rng.random() < SHORTENED:
@@ -50,6 +51,20 @@ def typed(text: str, rng: Random, alone: bool = False) -> str:
         text = text.rstrip(MARKS) + rng.choice(table["tails"])
     luck = rng.random()
     return text.lower() if luck < LOWER else text.upper() if luck > 1 - UPPER else text
+
+
+def _beside(text: str, rng: Random) -> str:
+    """In a language without blanks: something said before or behind it, or any signs of such."""
+    table = rng.language.table("typed")
+    side = rng.choice(("before", "after"))
+    said = rng.choice(table[side])
+    if rng.random() < 0.5:
+        signs = sorted({*"".join(table["before"] + table["after"])})
+        said = "".join(rng.choices(signs, k=rng.randint(2, 6)))
+    if side == "before":
+        return f"{said}，{text}"
+    stripped = text.rstrip("？。！")
+    return f"{stripped}，{said}{text[len(stripped) :]}"
 
 
 def typed_about(question: str, rng: Random, **slots: str) -> str:
