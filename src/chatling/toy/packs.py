@@ -118,10 +118,8 @@ class UnknownNames:
             ]
 
         self._first, self._last, self._things = new("first"), new("last"), new("things")
-        self._attributes, self._signs = (
-            new("attributes"),
-            sorted({*"".join(pack.unknown["things"])}),
-        )
+        self._attributes = new("attributes")
+        self._signs = sorted({*"".join(pack.unknown["things"])})
         self._near = [
             name for name in near if held_out_name(name) == held_out and not self.is_known(name)
         ]

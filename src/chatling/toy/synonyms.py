@@ -5,6 +5,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from random import Random
 
+from chatling.toy.facts import capitalized
+
 
 class Synonyms:
     """Groups of words of one meaning, for some texts. A word that the texts use is exchanged for
@@ -20,18 +22,19 @@ class Synonyms:
         wide: bool = False,
     ):
         """`names` stay as they are, whole; `wide` is a language without blanks."""
-        known = {*names, *(word for group in groups for word in group)}
-        members = sorted(known, key=len, reverse=True)
-        edge = "" if wide else r"\b"
-        either = "|".join(map(re.escape, members)) or "(?!)"
-        self._words = re.compile(f"{edge}(?:{either}){edge}", re.IGNORECASE)
-        used = {match[0].lower() for text in texts for match in self._words.finditer(text)}
+        members = {word for group in groups for word in group}
+        known = _either(members, wide)
+        names = {name for name in names if known.search(name)}
+        used = {
+            m[0].lower() for text in texts for m in _either(members | names, wide).finditer(text)
+        }
         fixed = {name.lower() for name in names}
         self._others: dict[str, list[str]] = defaultdict(list)
         for group in groups:
             here = [word.lower() for word in group if word.lower() in used]
             if len(here) == 1 and here[0] not in fixed:
                 self._others[here[0]] += [w for w in group if w.lower() not in used | fixed]
+        self._words = _either(used | fixed, wide)
 
     def other(self, text: str, rng: Random) -> str:
         """The text with one word exchanged, where one can be."""
@@ -40,10 +43,14 @@ class Synonyms:
             return text
         match = rng.choice(found)
         word = rng.choice(self._others[match[0].lower()])
-        if match.start() == 0 or match[0].isupper():
-            word = word.upper() if match[0].isupper() and len(match[0]) > 1 else capitalized(word)
+        if match[0].isupper() and len(match[0]) > 1:
+            word = word.upper()
+        elif match.start() == 0:
+            word = capitalized(word)
         return text[: match.start()] + word + text[match.end() :]
 
 
-def capitalized(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _either(words: Collection[str], wide: bool) -> re.Pattern[str]:
+    """Any of the words, the longest first."""
+    found = "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)"
+    return re.compile(found if wide else rf"(?<!\w)(?:{found})(?!\w)", re.IGNORECASE)

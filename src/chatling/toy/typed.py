@@ -54,7 +54,7 @@ def typed(text: str, rng: Random, alone: bool = False) -> str:
 
 
 def _beside(text: str, rng: Random) -> str:
-    """In a language without blanks: something said before or behind it, or any signs of such."""
+    """In a language without blanks: something said before or after it, or any signs of such."""
     table = rng.language.table("typed")
     side = rng.choice(("before", "after"))
     said = rng.choice(table[side])
