@@ -48,8 +48,8 @@ CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
     "grow.json",
 )
 WORLDS = {"en": ENGLISH, "zh": CHINESE}  # the built-in world of a language
-# Of the conversations, the built-in world's part, and which of its skills: neither facts nor small
-# talk, whose words would answer for what nobody told ("the blood type of Ada" with "blood is red").
+# of the conversations, the built-in world's part: no facts and no small talk, which would answer
+# for what nobody told
 WORLD_SHARE = 0.12
 WORLD_WEIGHTS = {"arithmetic": 0.6, "unknown": 0.3, "unsafe": 0.1}
 LEAST, MOST = 2_000, 400_000  # conversations
@@ -57,9 +57,7 @@ BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.03, 960  # steps; conversations
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
 TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
-# Of the minutes, by a plan that counts the logits of all tokens where two thirds are left out; what
-# is left over is evaluations and the unforeseen
-SLACK = 0.95
+SLACK = 0.95  # of the minutes; a plan counts all tokens' logits, of which two thirds are left out
 FEW_WORDINGS = 40
 ADAPTER = """
 [sft.adapter]
