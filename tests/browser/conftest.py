@@ -54,7 +54,9 @@ ANSWERS = {
     "formulas": MATH,
     "calculate": ["so ", "12+7", " it is."],
     "slowly": "word " * 60,
+    "letters": "x " * 150,
 }
+SLOW = ("slowly", "letters")
 
 
 class ScriptedService(AsyncEngine):
@@ -97,7 +99,7 @@ class ScriptedService(AsyncEngine):
         state = ticket.state
         script.append(t.assistant_end)
         while state.completion.finish_reason is None:
-            time.sleep(0.05 if asked == "slowly" else 0.001)
+            time.sleep(0.05 if asked in SLOW else 0.001)
             if ticket.cancelled:
                 ticket.on_event(state.cancel())
                 return

@@ -30,6 +30,18 @@ def test_a_model_that_cannot_be_loaded_is_a_sentence(open_page: Open, server: Ru
     assert alert.inner_text() == "Model 'tiny/sft' cannot be loaded: <b>no</b> memory"
 
 
+def test_no_blank_is_lost_while_an_answer_is_written(open_page: Open) -> None:
+    """Markdown has no blank at a paragraph's end, where the rest is put."""
+    page = open_page()
+    send(page, "letters", wait=False)
+    page.wait_for_selector(".answer .body")
+    seen = ""
+    while seen.count("x") < 50:
+        seen = page.locator(".answer .body").inner_text()
+        assert "xx" not in seen
+    page.get_by_role("button", name="Stop").click()
+
+
 def test_send_regenerate_edit_and_keep(open_page: Open) -> None:
     page = open_page()
     page.wait_for_selector(".welcome")

@@ -68,11 +68,12 @@ export class AnswerView {
     placeCalls(holder, calls);
     typeset(holder, () => { if (!this.body.querySelector(".token")) this.draw(); });
     addCopyButtons(holder);
-    const rest = text.slice(known.text.length);
-    if (rest) {
+    if (text.length > known.text.length) {
+      const last = known.html ? lastBlock(holder) : holder;
+      const shown = last.matches("p") ? known.text.trimEnd() : known.text; // a paragraph has no blank at its end
       const tail = el("span", { class: "tail" });
-      fill(tail, rest, calls);
-      (known.html ? lastBlock(holder) : holder).append(tail);
+      fill(tail, text.slice(shown.length), calls);
+      last.append(tail);
     }
     this.body.replaceChildren(...holder.childNodes);
   }
