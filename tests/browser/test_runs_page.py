@@ -151,6 +151,21 @@ def test_no_metric_is_shown_by_its_raw_name(open_page: Open, live: RunFolder) ->
         assert not re.search(r"val_|_norm|pass@|other_metric|memory_gb|tokens_per", text)
 
 
+def test_a_chart_keeps_the_focus_when_another_goes(open_page: Open, live: RunFolder) -> None:
+    """One of which nothing was measured in the steps that are shown."""
+    write(live, "base", range(50, 60), gradient_norm=0.1)
+    page = open_page("/runs")
+    drawing = chart(page, "Loss, nats a token").locator("svg")
+    drawing.wait_for()
+    before = page.locator(".chart").count()
+    drawing.focus()
+    for key in ("Home", "+"):
+        page.keyboard.press(key)
+    until(page, f"document.querySelectorAll('.chart').length < {before}")
+    page.keyboard.press("0")
+    assert steps(page) == ["0", "59"]
+
+
 def test_zoom_smoothing_and_a_logarithmic_axis(open_page: Open, live: RunFolder) -> None:
     page = open_page("/runs")
     drawing = chart(page, "Loss, nats a token").locator("svg")

@@ -57,7 +57,7 @@ BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.03, 960  # steps; conversations
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
 TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
-SLACK = 0.95  # of the minutes; a plan counts all tokens' logits, of which two thirds are left out
+SLACK = 0.95  # of the minutes; a plan counts all tokens' logits, of which about half are left out
 FEW_WORDINGS = 40
 ADAPTER = """
 [sft.adapter]

@@ -156,12 +156,12 @@ def _other_words(code: str) -> tuple[str, ...]:
     the words of small talk; of a language without blanks signs, those of things among them.
     """
     pack = load_pack(code)
-    texts = [text for intent in pack.smalltalk.values() for text in intent["training"]]
+    texts = [t.format(name="") for each in pack.smalltalk.values() for t in each["training"]]
     if pack.wide:
         signs = "".join([*texts, *pack.unknown["things"]])
         return tuple(sorted({sign for sign in signs if "\u4e00" <= sign <= "\u9fff"}))
     words = [w for text in texts for w in split(text, pack) if w.kind != "question"]
-    return tuple(sorted({word.text.lower() for word in words if word.text != "name"}))
+    return tuple(sorted({word.text.lower() for word in words}))
 
 
 def lowered(text: str, pack: Pack) -> str:

@@ -47,7 +47,8 @@ export function drawCurves(run, stage, runs) {
     return chart.node;
   });
   const there = byId("charts");
-  if (nodes.length !== there.children.length || nodes.some((node, i) => node !== there.children[i])) there.replaceChildren(...nodes); // else one keeps the focus
+  for (const old of [...there.children]) if (!nodes.includes(old)) old.remove();
+  nodes.forEach((node, i) => { if (there.children[i] !== node) there.insertBefore(node, there.children[i] ?? null); }); // what stays keeps the focus
   drawTools(run, stage, runs);
 }
 
