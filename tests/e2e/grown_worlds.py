@@ -4,8 +4,8 @@
 `python tests/e2e/grown_worlds.py [--seed N] [--minutes N] [WORLD…]` grows an assistant of each in
 `CHATLING_HOME`, writes its answers to `worlds/<run>.answers.jsonl` there and prints a table. A
 world that was grown before is only asked again. `--conversations N` trains on so many, whatever the
-machine does in these minutes. Nothing here uses the language packs: names, frames and synonyms
-are the test's own.
+machine does in these minutes; `--origin` continues a run. Nothing here uses the language packs:
+names, frames and synonyms are the test's own.
 """
 
 from __future__ import annotations
@@ -245,17 +245,24 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", default="10")
     parser.add_argument("--conversations", type=int)
+    parser.add_argument("--origin")
     given = parser.parse_args()
     table = []
     for name in given.worlds or WORLDS:
         world, run = WORLDS[name](Random(f"{name} {given.seed}")), f"{name}-{given.seed}"
-        rates = grown(world, run, given.minutes, given.seed, given.conversations)
+        run += "-continued" if given.origin else ""
+        rates = grown(world, run, given.minutes, given.seed, given.conversations, given.origin)
         table += [(run, kind, f"{right / asked:.1%}", str(asked)) for kind, (right, asked) in rates]
     print("\n".join("  ".join(row) for row in table))
 
 
 def grown(
-    world: World, run: str, minutes: str, seed: int, conversations: int | None
+    world: World,
+    run: str,
+    minutes: str,
+    seed: int,
+    conversations: int | None,
+    origin: str | None,
 ) -> list[tuple[str, tuple[int, int]]]:
     """(kind, (right, asked)) of an assistant grown of the world's files."""
     from chatling.cli import main as chatling
@@ -269,10 +276,10 @@ def grown(
     record = home() / "data" / run / "grow.json"
     if conversations and not record.exists():
         record.parent.mkdir(parents=True, exist_ok=True)
-        sizes = {"minutes": float(minutes), "origin": None, "conversations": conversations}
+        sizes = {"minutes": float(minutes), "origin": origin, "conversations": conversations}
         record.write_text(json.dumps(sizes))
     words = ["grow", str(folder), "--name", NAME, "--run", run, "--minutes", minutes, "--no-chat"]
-    if code := chatling(words):
+    if code := chatling(words + (["--origin", origin] if origin else [])):
         raise SystemExit(code)
     model, rates, rows = LLM(run), defaultdict[str, list[int]](lambda: [0, 0]), list[object]()
     for kind, turns, key in questions(world, Random(seed)):

@@ -9,6 +9,7 @@ from chatling.errors import nearest
 
 def run(command: Command, words: list[str]) -> None:
     from chatling.bench.suite import BENCHES, run_benches, show_figures
+    from chatling.pipeline import series
     from chatling.pipeline.record import RECIPE, measure_record
 
     parser = command_parser(command)
@@ -18,13 +19,14 @@ def run(command: Command, words: list[str]) -> None:
         metavar="NAME",
         help=f"what to measure, of {', '.join(BENCHES)}; all of them. gpu, alone: try each part of"
         " chatling on this device and hold it against what is expected. pocket, alone: train it"
-        " with three seeds, how long it takes and what it knows then",
+        " with three seeds, how long it takes and what it knows then. series, alone: train models"
+        " of four depths with four budgets, and tell which depth is best for which",
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="parquet files for encode and bpe; the built-in world",
+        help="parquet files for encode, bpe and series; but for series, the built-in world",
     )
     parser.add_argument(
         "--run",
@@ -41,7 +43,7 @@ def run(command: Command, words: list[str]) -> None:
         "--record",
         type=Path,
         metavar="FOLDER",
-        help="pocket, alone: train it three times, and keep times, scores, recipe and logs there",
+        help="pocket or series, alone: keep times, scores, recipe and logs, or the series, there",
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), help="gpu: where; the best there is")
     parser.add_argument(
@@ -54,12 +56,18 @@ def run(command: Command, words: list[str]) -> None:
             "gpu is tried alone, and --device and --recipe are its options.",
             "chatling bench gpu --device cpu --recipe pocket",
         )
-    if given.record and given.names != [RECIPE]:
+    alone = given.names in ([RECIPE], [series.NAME])
+    if given.record and not alone:
         raise UsageError(
-            "--record is of the first run.",
+            "--record is of the first run, or of the series.",
             f"chatling bench {RECIPE} --record FOLDER",
         )
-    for name in given.names if given.names not in (["gpu"], [RECIPE]) else ():
+    if given.names == [series.NAME] and not given.data:
+        raise UsageError(
+            "The series needs more text than the built-in world has.",
+            f"chatling bench {series.NAME} --data FOLDER, with parquet files of text",
+        )
+    for name in given.names if given.names != ["gpu"] and not alone else ():
         if name not in BENCHES:
             raise UsageError(
                 f"There is no benchmark {name!r}.",
@@ -85,6 +93,8 @@ def run(command: Command, words: list[str]) -> None:
         return
     if given.names == [RECIPE]:
         figures = measure_record(given.record).rows()
+    elif given.names == [series.NAME]:
+        figures = series.measure_series(given.data, given.record).rows()
     else:
         names = given.names or list(BENCHES)
         figures = run_benches(names, given.data, given.run, given.bundle, given.url)

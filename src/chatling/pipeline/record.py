@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from chatling.errors import RunError
@@ -81,7 +82,10 @@ def measure_record(
         for seed in SEEDS:
             print(f"seed {seed} …", flush=True)
             run = RunFolder(Path(home) / "runs" / f"seed-{seed}")
-            logs[f"seed-{seed}.log"] = _train(recipe, run, home, ["--seed", str(seed), *options])
+            # each seed compiles its own code, as a newcomer's run does
+            own = {"TORCHINDUCTOR_CACHE_DIR": f"{home}/compiled-{run.name}"}
+            words = ["--seed", str(seed), *options]
+            logs[f"seed-{seed}.log"] = train_run(recipe, run, home, words, own)
             state = run.read_state()["stages"]
             attempts.append(Attempt(seed, _seconds(state), _correct(run, state)))
             found = [each["attempts"][0].get("machine") for each in state.values()]
@@ -98,14 +102,20 @@ def measure_record(
     return record
 
 
-def _train(recipe: str, run: RunFolder, home: str, options: Sequence[str]) -> str:
-    """What the run printed."""
+def train_run(
+    recipe: str,
+    run: RunFolder,
+    home: str,
+    options: Sequence[str],
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> str:
+    """Train a recipe in a process and a home of its own; returns what it printed. Raises RunError
+    when it fails.
+    """
     command = [sys.executable, "-m", "chatling", "run", recipe, "--run", run.name, *options]
     done = subprocess.run(
         command,
-        # each seed compiles its own code, as a newcomer's run does
-        env=os.environ
-        | {"CHATLING_HOME": home, "TORCHINDUCTOR_CACHE_DIR": f"{home}/compiled-{run.name}"},
+        env={**os.environ, "CHATLING_HOME": home, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

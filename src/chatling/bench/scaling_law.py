@@ -1,0 +1,129 @@
+"""How the loss falls with the size of a model and with its tokens: a law fitted to finished
+trainings, and the depth that it advises for a budget (Hoffmann et al. 2022, arXiv 2203.15556,
+approach 3).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+
+EXPONENTS = np.arange(0.05, 1.505, 0.01)
+UNKNOWNS = 3  # floor, a and b; the exponents are tried one by one
+
+
+@dataclass(frozen=True)
+class Point:
+    """A finished training: its budget in FLOPs, the depth, parameters in matrices and head, the
+    tokens and the loss on held-out text.
+    """
+
+    flops: float
+    depth: int
+    parameters: int
+    tokens: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A depth that may be advised: its parameters in matrices and head, and FLOPs a token."""
+
+    depth: int
+    parameters: int
+    flops_per_token: float
+
+
+@dataclass(frozen=True)
+class Law:
+    """loss = floor + a / parameters^alpha + b / tokens^beta."""
+
+    floor: float
+    a: float
+    alpha: float
+    b: float
+    beta: float
+
+    def loss(self, parameters: float, tokens: float) -> float:
+        fall = self.a * parameters**-self.alpha + self.b * tokens**-self.beta
+        return float(self.floor + fall)
+
+    def error(self, points: Sequence[Point]) -> float:
+        """Mean distance of the points from the law, as a share of their losses."""
+        return float(np.mean([abs(self.loss(p.parameters, p.tokens) / p.loss - 1) for p in points]))
+
+    def advise(self, budget: float, shapes: Sequence[Shape]) -> Shape:
+        """The shape with the least loss when the whole budget is spent on it."""
+        return min(
+            shapes, key=lambda each: self.loss(each.parameters, budget / each.flops_per_token)
+        )
+
+
+def fit_law(points: Sequence[Point]) -> Law:
+    """The law with the least squares of relative errors, none of its terms negative. Raises
+    ValueError for fewer points than the law has numbers.
+    """
+    if len(points) < UNKNOWNS + 2:
+        raise ValueError(f"{len(points)} points are too few for a law of five numbers")
+    losses = np.array([each.loss for each in points])
+    # the logarithms' means are taken out, so that all columns are near 1
+    sizes, tokens = (
+        np.array([getattr(each, name) for each in points], dtype=float)
+        for name in ("parameters", "tokens")
+    )
+    size, count = (float(np.exp(np.log(each).mean())) for each in (sizes, tokens))
+    best, found = np.inf, Law(0, 0, 0, 0, 0)
+    for alpha in EXPONENTS:
+        for beta in EXPONENTS:
+            columns = np.stack(
+                (np.ones_like(losses), (sizes / size) ** -alpha, (tokens / count) ** -beta), 1
+            )
+            factors, error = _nonnegative(columns / losses[:, None])
+            if error < best:
+                floor, a, b = factors
+                best = error
+                found = Law(
+                    float(floor),
+                    float(a * size**alpha),
+                    float(alpha),
+                    float(b * count**beta),
+                    float(beta),
+                )
+    return found
+
+
+def _nonnegative(columns: np.ndarray) -> tuple[np.ndarray, float]:
+    """Factors of the columns, none below 0, that bring their sum nearest to 1; and the squared
+    error. With so few columns every set of them is tried.
+    """
+    ones = np.ones(len(columns))
+    best, found = np.inf, np.zeros(columns.shape[1])
+    names = range(columns.shape[1])
+    for used in (list(each) for count in (3, 2, 1) for each in combinations(names, count)):
+        factors = np.linalg.lstsq(columns[:, used], ones, rcond=None)[0]
+        if (factors < 0).any():
+            continue
+        error = float(((columns[:, used] @ factors - ones) ** 2).sum())
+        if error < best:
+            best, found = error, np.zeros(columns.shape[1])
+            found[used] = factors
+        if len(used) == columns.shape[1]:
+            break  # no set of fewer is nearer
+    return found, best
+
+
+def usable_range(
+    law: Law, points: Sequence[Point], shapes: Mapping[int, Shape], beyond: float
+) -> tuple[float, float]:
+    """From the smallest budget that was measured to the largest one at which the advised depth was
+    measured, at most `beyond` times the largest budget. `shapes` has deeper ones as well.
+    """
+    budgets, deepest = [p.flops for p in points], max(p.depth for p in points)
+    tried = np.geomspace(max(budgets), beyond * max(budgets), 101)
+    inside = [
+        float(each)
+        for each in tried
+        if law.advise(float(each), list(shapes.values())).depth <= deepest
+    ]
+    return min(budgets), max(inside, default=max(budgets))
