@@ -18,7 +18,7 @@ from chatling.toy.packs import (
     own_names,
     own_words,
 )
-from chatling.toy.rephrase import content, rephrase
+from chatling.toy.rephrase import content, moved, rephrase
 
 QUESTIONS = {
     "en": "When does the orchestra rehearse in the school hall?",
@@ -75,6 +75,14 @@ def test_a_rephrasing_adds_no_content(code: str, seed: int, held_out: bool) -> N
     allowed = own_words([QUESTIONS[code], *frames, *beside, *things])
     new = own_words([asked]) - allowed
     assert len(new) <= 2  # a slip may part a word
+
+
+@given(st.lists(st.text("abc", min_size=1), min_size=3, max_size=8), st.integers(0, 10**6))
+def test_a_word_that_moves_leaves_the_others_in_order(words: list[str], seed: int) -> None:
+    found = moved(" ".join(words), Random(seed)).split()
+    without = [[*each[:i], *each[i + 1 :]] for each in (words, found) for i in range(len(words))]
+    assert sorted(found) == sorted(words)
+    assert any(each in without[len(words) :] for each in without[: len(words)])
 
 
 @given(st.sampled_from(LANGUAGES), st.integers(0, 10**6), st.booleans())

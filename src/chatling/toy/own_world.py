@@ -17,7 +17,7 @@ from chatling.toy.wordings import Wordings
 
 TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
-FACTS, UNKNOWN = 0.67, 0.23
+FACTS, UNKNOWN = 0.66, 0.22
 FOLLOWING = 0.35  # of turns after one about a thing: its other attribute, or another thing
 MOST = 3  # characters of a conversation for each token of the context
 Turn = tuple[str, str, Fact | None]

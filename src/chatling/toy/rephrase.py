@@ -13,6 +13,7 @@ MARKS = " .!?。！？:：,，;；…"
 # how often a question keeps its order, its little words go, its content words change places, it
 # becomes a clause, its topic stands first; added up
 WAYS = (0.34, 0.52, 0.64, 0.84, 1.0)
+MOVED = 0.15  # of those that keep it, one word is somewhere else
 FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.3, 0.25, 0.06, 0.3
 # of questions in one kind of wording: any words beside them, half of the time those of the frames
 CHATTER = 0.3
@@ -84,10 +85,12 @@ def rephrase(
     inside = [p for p in words if p.kind == "content"]
     asking = [p.text for p in words if p.kind == "question"]
     if len(inside) < 2 and luck > WAYS[0]:
-        luck = rng.choice((0.0, WAYS[3] - 0.01))
+        luck = rng.choice((WAYS[0] - 0.01, WAYS[3] - 0.01))
     join = pack.joiner.join
     text = question.strip().rstrip(MARKS)
-    if luck < WAYS[0]:
+    if luck < MOVED * WAYS[0] and not pack.wide and len(words) > 2:
+        text = moved(text, rng)
+    elif luck < WAYS[0]:
         pass
     elif luck < WAYS[1]:
         drop = rng.choice((0.5, 1.0))
@@ -109,6 +112,14 @@ def rephrase(
             form = rng.choice(forms)
             return hurried(form.format(t=join(mixed), w=join(asking)), pack, rng)
     return hurried(framed(text, pack, rng, held_out), pack, rng)
+
+
+def moved(text: str, rng: Random) -> str:
+    """One word at another place, half of the time the last one at the beginning."""
+    words = text.split()
+    word = words.pop(-1 if rng.random() < 0.5 else rng.randrange(len(words)))
+    words.insert(0 if rng.random() < 0.5 else rng.randint(0, len(words)), word)
+    return " ".join(words)
 
 
 def clause(words: tuple[Word, ...], pack: Pack) -> str:
