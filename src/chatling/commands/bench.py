@@ -1,5 +1,6 @@
 """Measure this machine."""
 
+import argparse
 import re
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from chatling.errors import nearest
 
 def run(command: Command, words: list[str]) -> None:
     from chatling.bench.suite import BENCHES, run_benches, show_figures
-    from chatling.pipeline import series
+    from chatling.pipeline import compare, series
     from chatling.pipeline.record import RECIPE, measure_record
 
     parser = command_parser(command)
@@ -20,13 +21,15 @@ def run(command: Command, words: list[str]) -> None:
         help=f"what to measure, of {', '.join(BENCHES)}; all of them. gpu, alone: try each part of"
         " chatling on this device and hold it against what is expected. pocket, alone: train it"
         " with three seeds, how long it takes and what it knows then. series, alone: train models"
-        " of four depths with four budgets, and tell which depth is best for which",
+        " of four depths with four budgets, and tell which depth is best for which. compare, alone:"
+        " train base of two recipes with the same seeds, and tell which is better",
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="FOLDER",
-        help="parquet files for encode, bpe and series; but for series, the built-in world",
+        help="parquet files for encode, bpe, series and compare; else the built-in world, or what"
+        " the recipes name",
     )
     parser.add_argument(
         "--run",
@@ -43,42 +46,26 @@ def run(command: Command, words: list[str]) -> None:
         "--record",
         type=Path,
         metavar="FOLDER",
-        help="pocket or series, alone: keep times, scores, recipe and logs, or the series, there",
+        help="pocket, series or compare: keep what was measured there",
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), help="gpu: where; the best there is")
     parser.add_argument(
-        "--recipe", metavar="RECIPE", help="gpu: whose step and model; spark, pocket on a processor"
+        "--recipe",
+        metavar="RECIPE",
+        help="gpu: whose step and model; spark, pocket on a processor. compare: the first recipe",
     )
+    parser.add_argument("--against", metavar="RECIPE", help="compare: the second recipe")
+    parser.add_argument(
+        "--equal",
+        choices=("tokens", "seconds"),
+        default="tokens",
+        help="compare: what both get as much of (tokens)",
+    )
+    parser.add_argument("--seeds", type=int, default=6, metavar="N", help="compare: how many (6)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse(words)
-    if (given.device or given.recipe or "gpu" in given.names) and given.names != ["gpu"]:
-        raise UsageError(
-            "gpu is tried alone, and --device and --recipe are its options.",
-            "chatling bench gpu --device cpu --recipe pocket",
-        )
-    alone = given.names in ([RECIPE], [series.NAME])
-    if given.record and not alone:
-        raise UsageError(
-            "--record is of the first run, or of the series.",
-            f"chatling bench {RECIPE} --record FOLDER",
-        )
-    if given.names == [series.NAME] and not given.data:
-        raise UsageError(
-            "The series needs more text than the built-in world has.",
-            f"chatling bench {series.NAME} --data FOLDER, with parquet files of text",
-        )
-    for name in given.names if given.names != ["gpu"] and not alone else ():
-        if name not in BENCHES:
-            raise UsageError(
-                f"There is no benchmark {name!r}.",
-                nearest(name, list(BENCHES)) or f"There are {', '.join(BENCHES)}.",
-            )
-
-    if given.url and (given.names != ["serve"] or not re.match("https?://[^/]", given.url)):
-        raise UsageError(
-            f"--url {given.url} does not go with this.",
-            "Write `chatling bench serve --url http://localhost:8000`.",
-        )
+    alone = given.names[0] if len(given.names) == 1 else ""
+    _check(given, alone)
 
     import json
 
@@ -86,15 +73,23 @@ def run(command: Command, words: list[str]) -> None:
 
     # a GPU that cannot be used is told, instead of measuring the processor
     device = open_device(device=given.device)
-    if given.names == ["gpu"]:
+    if alone == "gpu":
         from chatling.pipeline.bench_gpu import bench_gpu, show_rows
 
         show_rows(bench_gpu(device, given.recipe), json=given.json)
         return
-    if given.names == [RECIPE]:
+    if alone == RECIPE:
         figures = measure_record(given.record).rows()
-    elif given.names == [series.NAME]:
+    elif alone == series.NAME:
         figures = series.measure_series(given.data, given.record).rows()
+    elif alone == compare.NAME:
+        figures = compare.measure_comparison(
+            (given.recipe, given.against),
+            given.seeds,
+            given.record,
+            equal=given.equal,
+            data=given.data,
+        ).rows()
     else:
         names = given.names or list(BENCHES)
         figures = run_benches(names, given.data, given.run, given.bundle, given.url)
@@ -102,3 +97,51 @@ def run(command: Command, words: list[str]) -> None:
         print(json.dumps(figures, indent=1))
     else:
         show_figures(figures)
+
+
+def _check(given: argparse.Namespace, alone: str) -> None:
+    """Raises UsageError for options that do not go with what is measured."""
+    from chatling.bench.suite import BENCHES
+    from chatling.pipeline import compare, series
+    from chatling.pipeline.record import RECIPE
+
+    wide = {"gpu", RECIPE, series.NAME, compare.NAME}
+    if given.device and alone != "gpu":
+        raise UsageError("--device is of gpu, alone.", "chatling bench gpu --device cpu")
+    if given.recipe and alone not in ("gpu", compare.NAME):
+        raise UsageError(
+            "--recipe is of gpu or compare, alone.", "chatling bench gpu --recipe pocket"
+        )
+    if given.record and alone not in wide - {"gpu"}:
+        raise UsageError(
+            "--record is of the first run, the series or a comparison.",
+            f"chatling bench {RECIPE} --record FOLDER",
+        )
+    if alone == series.NAME and not given.data:
+        raise UsageError(
+            "The series needs more text than the built-in world has.",
+            f"chatling bench {series.NAME} --data FOLDER, with parquet files of text",
+        )
+    if (given.against is not None) != (alone == compare.NAME) or (
+        given.against and not given.recipe
+    ):
+        raise UsageError(
+            "Two recipes are compared, and nothing else is measured then.",
+            f"chatling bench {compare.NAME} --recipe RECIPE --against RECIPE",
+        )
+    if given.seeds < 1:
+        raise UsageError("--seeds must be at least 1.")
+    for name in given.names if alone not in wide else ():
+        if name in wide:
+            raise UsageError(f"{name} is measured alone.", f"chatling bench {name}")
+        if name not in BENCHES:
+            raise UsageError(
+                f"There is no benchmark {name!r}.",
+                nearest(name, [*BENCHES, *wide]) or f"There are {', '.join(BENCHES)}.",
+            )
+
+    if given.url and (given.names != ["serve"] or not re.match("https?://[^/]", given.url)):
+        raise UsageError(
+            f"--url {given.url} does not go with this.",
+            "Write `chatling bench serve --url http://localhost:8000`.",
+        )

@@ -18,6 +18,7 @@ from typing import Any
 
 from chatling.errors import RunError
 from chatling.run_dir import RunFolder, read_json, write_atomic, write_json
+from chatling.train.metrics import read_metrics
 from chatling.train.status import duration
 from chatling.version import __version__
 
@@ -125,6 +126,12 @@ def train_run(
         last = done.stdout.strip().splitlines()[-1:]
         raise RunError(f"The run of {recipe} ended with code {done.returncode}: {' '.join(last)}")
     return done.stdout.replace(home, "HOME")
+
+
+def held_out_loss(run: RunFolder) -> float:
+    """Bits per byte of the finished base model, on held-out text."""
+    lines = read_metrics(run.stage("base") / "metrics.jsonl")
+    return float([line["val_bpb"] for line in lines if "val_bpb" in line][-1])
 
 
 def _seconds(state: Mapping[str, Any]) -> dict[str, float]:

@@ -15,10 +15,9 @@ from chatling.bench.scaling_law import Law, Point, Shape, fit_law, usable_range
 from chatling.config.recipe import Recipe, load_recipe
 from chatling.errors import RecipeError
 from chatling.model.config import flops_per_token, parameter_counts
-from chatling.pipeline.record import RECORD, train_run
+from chatling.pipeline.record import RECORD, held_out_loss, train_run
 from chatling.report.figures import FONT, GRID, INK, SERIES, Figure, canvas, drawn
 from chatling.run_dir import RunFolder, write_atomic, write_json
-from chatling.train.metrics import read_metrics
 from chatling.train.scaling import base_batch, own_tokens
 from chatling.train.status import duration
 from chatling.train.survey import survey_text
@@ -150,7 +149,13 @@ def measure_series(data: Path, folder: Path | None, options: Sequence[str] = ())
             words = [*_depth(each.shape.depth), *fixed, "--base.steps", str(each.steps)]
             train_run(RECIPE, run, home, words)
             points.append(
-                Point(each.flops, each.shape.depth, each.shape.parameters, each.tokens, _loss(run))
+                Point(
+                    each.flops,
+                    each.shape.depth,
+                    each.shape.parameters,
+                    each.tokens,
+                    held_out_loss(run),
+                )
             )
             state = run.read_state()["stages"]["base"]
             spent += each.flops
@@ -256,12 +261,6 @@ def page(series: Series, about: Mapping[str, Any]) -> Iterator[str]:
         yield "\nLeft out:\n"
         yield from (f"- {line}" for line in about["left_out"])
     yield ""
-
-
-def _loss(run: RunFolder) -> float:
-    """Of the finished model, on held-out text."""
-    lines = read_metrics(run.stage("base") / "metrics.jsonl")
-    return float([line["val_bpb"] for line in lines if "val_bpb" in line][-1])
 
 
 def _depth(depth: int) -> list[str]:
