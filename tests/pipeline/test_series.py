@@ -13,7 +13,7 @@ from chatling.bench.scaling_law import Law, Point, Shape
 from chatling.config.recipe import load_recipe
 from chatling.errors import RecipeError
 from chatling.pipeline import series
-from chatling.pipeline.series import fitted, measure_series, trainings, write_series
+from chatling.pipeline.series import fitted, measure_series, of_all_depths, trainings, write_series
 from chatling.toy.corpus import write_corpus
 
 SHAPES = {
@@ -33,25 +33,16 @@ def points() -> list[Point]:
     ]
 
 
-def recipes() -> dict[int, object]:
-    return {
-        depth: load_recipe(
-            "folder",
-            f"--model.depth {depth} --model.width {64 * depth} --base.batch-tokens 4096".split(),
-        )
-        for depth in series.DEPTHS
-    }
-
-
 def test_what_is_trained_spends_its_budget_and_the_rest_is_named() -> None:
-    todo, left_out = trainings(recipes(), 10e6)
+    recipes = of_all_depths(load_recipe("folder", ["--base.batch-tokens", "4096"]))
+    todo, left_out = trainings(recipes, 10e6)
     assert len(todo) + len(left_out) == len(series.DEPTHS) * len(series.BUDGETS)
     for each in todo:
         spent = each.tokens * each.shape.flops_per_token
         assert abs(spent - each.flops) <= 4096 * each.shape.flops_per_token
         assert each.steps >= series.FEWEST_STEPS
         assert each.tokens <= 40e6
-    few, much = trainings(recipes(), 10e6)[1], trainings(recipes(), 1e6)[1]
+    few, much = left_out, trainings(recipes, 1e6)[1]
     assert any("steps are too few" in line for line in few)
     assert any("it would read the text" in line for line in much)
 
@@ -84,7 +75,7 @@ def test_too_little_text_is_refused_before_anything_is_trained(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_whole_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"DEPTHS": (1, 2), "BUDGETS": (2e8, 4e8, 8e8), "FEWEST_STEPS": 2}.items():
+    for name, value in {"DEPTHS": (1, 2), "BUDGETS": (4e6, 8e6, 16e6), "FEWEST_STEPS": 2}.items():
         monkeypatch.setattr(series, name, value)
     monkeypatch.setattr(series, "WIDTH", 32)
     write_corpus(text := tmp_path / "text", 1, characters=300_000)

@@ -5,7 +5,7 @@ approach 3).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import chain, combinations
 
 import numpy as np
 
@@ -73,43 +73,36 @@ def fit_law(points: Sequence[Point]) -> Law:
         for name in ("parameters", "tokens")
     )
     size, count = (float(np.exp(np.log(each).mean())) for each in (sizes, tokens))
-    best, found = np.inf, Law(0, 0, 0, 0, 0)
-    for alpha in EXPONENTS:
-        for beta in EXPONENTS:
-            columns = np.stack(
-                (np.ones_like(losses), (sizes / size) ** -alpha, (tokens / count) ** -beta), 1
-            )
-            factors, error = _nonnegative(columns / losses[:, None])
-            if error < best:
-                floor, a, b = factors
-                best = error
-                found = Law(
-                    float(floor),
-                    float(a * size**alpha),
-                    float(alpha),
-                    float(b * count**beta),
-                    float(beta),
-                )
-    return found
+    alphas, betas = (each.ravel() for each in np.meshgrid(EXPONENTS, EXPONENTS, indexing="ij"))
+    columns = np.stack(
+        (
+            np.ones((len(alphas), len(points))),
+            (sizes / size) ** -alphas[:, None],
+            (tokens / count) ** -betas[:, None],
+        ),
+        -1,
+    )
+    factors, errors = _nonnegative(columns / losses[:, None])
+    best = int(np.argmin(errors))
+    floor, a, b = map(float, factors[best])
+    alpha, beta = float(alphas[best]), float(betas[best])
+    return Law(floor, a * size**alpha, alpha, b * count**beta, beta)
 
 
-def _nonnegative(columns: np.ndarray) -> tuple[np.ndarray, float]:
-    """Factors of the columns, none below 0, that bring their sum nearest to 1; and the squared
-    error. With so few columns every set of them is tried.
+def _nonnegative(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of many sets of a few columns (sets, rows, columns): factors of the columns, none below 0,
+    that bring their sum nearest to 1, and the squared errors. Every choice of columns is tried.
     """
-    ones = np.ones(len(columns))
-    best, found = np.inf, np.zeros(columns.shape[1])
-    names = range(columns.shape[1])
-    for used in (list(each) for count in (3, 2, 1) for each in combinations(names, count)):
-        factors = np.linalg.lstsq(columns[:, used], ones, rcond=None)[0]
-        if (factors < 0).any():
-            continue
-        error = float(((columns[:, used] @ factors - ones) ** 2).sum())
-        if error < best:
-            best, found = error, np.zeros(columns.shape[1])
-            found[used] = factors
-        if len(used) == columns.shape[1]:
-            break  # no set of fewer is nearer
+    sets, _, count = columns.shape
+    found, best = np.zeros((sets, count)), np.full(sets, np.inf)
+    for used in chain.from_iterable(combinations(range(count), n) for n in range(1, count + 1)):
+        chosen = columns[:, :, used]
+        factors = np.linalg.pinv(chosen).sum(-1)
+        errors = (((chosen @ factors[:, :, None])[..., 0] - 1) ** 2).sum(-1)
+        better = (factors >= 0).all(-1) & (errors < best)
+        best[better] = errors[better]
+        found[better] = 0
+        found[np.ix_(better, used)] = factors[better]
     return found, best
 
 

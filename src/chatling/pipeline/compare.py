@@ -2,6 +2,7 @@
 or for as many seconds, and what a paired test says of their losses.
 """
 
+import json
 import statistics
 import tempfile
 import time
@@ -21,11 +22,9 @@ from chatling.version import __version__
 
 NAME, PAGE, FILES = "compare", "README.md", ("first.toml", "second.toml")
 PROBE = 30  # steps by which speeds are compared
-# base alone, evaluated and saved in the end
-BASE_ALONE = [
-    *(f"--{stage}=none" for stage in ("extend", "mid", "sft", "distill", "dpo", "rl", "eval")),
-    *("--loop.save-every", "0", "--loop.evaluate-every", "0"),
-]
+# evaluated and saved in the end
+AT_THE_END = ("--loop.save-every", "0", "--loop.evaluate-every", "0")
+LATER = ("extend", "mid", "sft", "distill", "dpo", "rl", "eval")
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def measure_comparison(
 
     Raises RecipeError for recipes that cannot be read, RunError when a run fails.
     """
-    words = [*BASE_ALONE, *options, *(["--data.source", str(data)] if data else [])]
+    words = [*AT_THE_END, *options, *(["--data.source", str(data)] if data else [])]
     loaded = [load_recipe(recipe, words) for recipe in recipes]
     steps = [
         base_steps(r.base, r.model.resolve(r.tokenizer.vocab_size), r.model.preset) for r in loaded
@@ -107,16 +106,17 @@ def measure_comparison(
     machine: Mapping[str, Any] = {}
     begun = time.monotonic()
     with tempfile.TemporaryDirectory() as home:
+        alone = [_base_alone(recipe, Path(home), side) for side, recipe in enumerate(recipes)]
         if equal == "seconds":
             each = [
                 _seconds(_train(recipe, home, 0, PROBE, words, side))
-                for side, recipe in enumerate(recipes)
+                for side, recipe in enumerate(alone)
             ]
             steps[1] = max(1, round(steps[0] * each[0] / each[1]))
         for seed in range(1, seeds + 1):
             runs = [
                 _train(recipe, home, seed, count, words, side)
-                for side, (recipe, count) in enumerate(zip(recipes, steps, strict=True))
+                for side, (recipe, count) in enumerate(zip(alone, steps, strict=True))
             ]
             loss, spent = ([value(run) for run in runs] for value in (held_out_loss, _seconds))
             trials.append(
@@ -175,6 +175,15 @@ def page(found: Comparison, about: Mapping[str, Any]) -> Iterator[str]:
             f" {each.seconds[0]:.0f} and {each.seconds[1]:.0f} |"
         )
     yield ""
+
+
+def _base_alone(recipe: str, home: Path, side: int) -> str:
+    """A recipe without the stages after base."""
+    lines = [f"extends = {json.dumps(str(find_recipe(recipe).absolute()), ensure_ascii=False)}"]
+    lines += [f'{stage} = "none"' for stage in LATER]
+    path = home / f"base-{side}.toml"
+    write_atomic(path, "\n".join(lines) + "\n")
+    return str(path)
 
 
 def _train(

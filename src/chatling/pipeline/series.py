@@ -5,7 +5,7 @@ follow, and the depth that it advises for a budget.
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,14 @@ class Series:
             yield budget, shape, tokens, self.law.loss(shape.parameters, tokens)
 
 
+def of_all_depths(recipe: Recipe) -> dict[int, Recipe]:
+    """The recipe with each depth that may be advised."""
+    return {
+        depth: replace(recipe, model=replace(recipe.model, depth=depth, width=WIDTH * depth))
+        for depth in range(1, DEEPEST + 1)
+    }
+
+
 def shape_of(recipe: Recipe, depth: int) -> Shape:
     """A depth of the series, with the recipe's vocabulary and context."""
     model = recipe.model.resolve(recipe.tokenizer.vocab_size)
@@ -128,9 +136,7 @@ def measure_series(data: Path, folder: Path | None, options: Sequence[str] = ())
     """
     begun = time.monotonic()
     fixed = [*_overrides(data), *options]
-    recipes = {
-        depth: load_recipe(RECIPE, [*_depth(depth), *fixed]) for depth in range(1, DEEPEST + 1)
-    }
+    recipes = of_all_depths(load_recipe(RECIPE, fixed))
     text = survey_text(data, recipes[1].data.column)
     there = own_tokens(text.bytes, recipes[1].tokenizer.vocab_size)
     todo, left_out = trainings(recipes, there)
