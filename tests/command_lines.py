@@ -18,6 +18,7 @@ from unittest import mock
 from chatling.bench.suite import BENCHES
 from chatling.cli import COMMANDS
 from chatling.commands import common
+from chatling.commands.bench import ALONE
 from chatling.commands.data import _ACTIONS
 from chatling.commands.eval import EVALUATIONS, TOKENIZER
 from chatling.config.recipe import Recipe, builtin_recipes, load_recipe
@@ -317,7 +318,7 @@ def _parse_eval(parser: common.Parser, words: list[str]) -> argparse.Namespace:
 
 def _values_fault(name: str, given: argparse.Namespace) -> str | None:
     if name == "bench" and (
-        unknown := set(given.names) - {*BENCHES, "gpu"} - set(PLACEHOLDERS.values())
+        unknown := set(given.names) - {*BENCHES, *ALONE} - set(PLACEHOLDERS.values())
     ):
         return f"there is no benchmark {unknown.pop()!r}"
     if (

@@ -34,7 +34,7 @@ from chatling.toy.unsafe import declines
 from .shared import calculator_calls, open_questions
 
 SKILLS = SKILLS_IN[CHINESE]
-RECORDED = {0: "651bcfb25fa8", 1: "d0e82d44240a"}
+RECORDED = {0: "801b62d01851", 1: "2078fcd558d1"}
 TRUE_SENTENCES = """
 法国的首都是巴黎。
 澳大利亚的首都是堪培拉。

@@ -110,7 +110,7 @@ UNTIL = STAGES[: 1 + STAGES.index(DISTILL)]
 
 
 def test_it_comes_nearer_to_the_teacher_and_resumes_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("CHATLING_HOME", str(tmp_path))
     monkeypatch.setattr("chatling.hardware.detect.gemm_tflops", lambda device, dtype: 1.0)
@@ -148,6 +148,10 @@ def test_it_comes_nearer_to_the_teacher_and_resumes_to_the_same_bits(
         patch.setattr(Distillation, "work", stopped)
         with pytest.raises(Interrupted):
             run_recipe(student, "cut", stages=UNTIL)
+    capsys.readouterr()
+    fewer = replace(student, distill=replace(TABLE, questions=41))
+    run_recipe(fewer, "fewer", stages=UNTIL)
+    assert "40 questions instead of 41" in capsys.readouterr().out
     run_recipe(student, "cut", stages=UNTIL)
     cut = RunFolder(tmp_path / "runs/cut")
     weights = [
@@ -158,6 +162,9 @@ def test_it_comes_nearer_to_the_teacher_and_resumes_to_the_same_bits(
     planned = {stage.name: stage for stage in plan(student).stages}["distill"]
     assert planned.steps == 6
     assert planned.flops > 0
+    # sft's mixture has 40 conversations, whatever is asked for
+    more = replace(student, distill=replace(TABLE, questions=400, steps=None))
+    assert {stage.name: stage.steps for stage in plan(more).stages}["distill"] == 40 // 4
     other = replace(student, tokenizer=TokenizerConfig(vocab_size=401))
     with pytest.raises(DataError, match=r"has 400 tokens, and tokenizer\.vocab_size is 401"):
         check(other, ())

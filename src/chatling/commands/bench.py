@@ -7,11 +7,13 @@ from pathlib import Path
 from chatling.commands.common import Command, UsageError, command_parser
 from chatling.errors import nearest
 
+ALONE = ("gpu", "pocket", "series", "compare")  # measured by themselves
+
 
 def run(command: Command, words: list[str]) -> None:
     from chatling.bench.suite import BENCHES, run_benches, show_figures
     from chatling.pipeline import compare, series
-    from chatling.pipeline.record import RECIPE, measure_record
+    from chatling.pipeline.record import measure_record
 
     parser = command_parser(command)
     parser.add_argument(
@@ -58,10 +60,9 @@ def run(command: Command, words: list[str]) -> None:
     parser.add_argument(
         "--equal",
         choices=("tokens", "seconds"),
-        default="tokens",
         help="compare: what both get as much of (tokens)",
     )
-    parser.add_argument("--seeds", type=int, default=6, metavar="N", help="compare: how many (6)")
+    parser.add_argument("--seeds", type=int, metavar="N", help="compare: how many (6)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     given = parser.parse(words)
     alone = given.names[0] if len(given.names) == 1 else ""
@@ -78,16 +79,16 @@ def run(command: Command, words: list[str]) -> None:
 
         show_rows(bench_gpu(device, given.recipe), json=given.json)
         return
-    if alone == RECIPE:
+    if alone == "pocket":
         figures = measure_record(given.record).rows()
-    elif alone == series.NAME:
+    elif alone == "series":
         figures = series.measure_series(given.data, given.record).rows()
-    elif alone == compare.NAME:
+    elif alone == "compare":
         figures = compare.measure_comparison(
             (given.recipe, given.against),
-            given.seeds,
+            6 if given.seeds is None else given.seeds,
             given.record,
-            equal=given.equal,
+            equal=given.equal or "tokens",
             data=given.data,
         ).rows()
     else:
@@ -102,42 +103,37 @@ def run(command: Command, words: list[str]) -> None:
 def _check(given: argparse.Namespace, alone: str) -> None:
     """Raises UsageError for options that do not go with what is measured."""
     from chatling.bench.suite import BENCHES
-    from chatling.pipeline import compare, series
-    from chatling.pipeline.record import RECIPE
 
-    wide = {"gpu", RECIPE, series.NAME, compare.NAME}
     if given.device and alone != "gpu":
         raise UsageError("--device is of gpu, alone.", "chatling bench gpu --device cpu")
-    if given.recipe and alone not in ("gpu", compare.NAME):
+    if given.recipe and alone not in ("gpu", "compare"):
         raise UsageError(
             "--recipe is of gpu or compare, alone.", "chatling bench gpu --recipe pocket"
         )
-    if given.record and alone not in wide - {"gpu"}:
+    if given.record and alone not in ALONE[1:]:
         raise UsageError(
             "--record is of the first run, the series or a comparison.",
-            f"chatling bench {RECIPE} --record FOLDER",
+            "chatling bench pocket --record FOLDER",
         )
-    if alone == series.NAME and not given.data:
+    if alone == "series" and not given.data:
         raise UsageError(
-            "The series needs more text than the built-in world has.",
-            f"chatling bench {series.NAME} --data FOLDER, with parquet files of text",
+            "The series needs more text than the built-in world has: parquet files in a folder.",
+            "chatling bench series --data FOLDER",
         )
-    if (given.against is not None) != (alone == compare.NAME) or (
-        given.against and not given.recipe
-    ):
+    if (given.against is not None) != (alone == "compare") or (given.against and not given.recipe):
         raise UsageError(
-            "Two recipes are compared, and nothing else is measured then.",
-            f"chatling bench {compare.NAME} --recipe RECIPE --against RECIPE",
+            "--against, --equal and --seeds are of compare, alone.",
+            "chatling bench compare --recipe RECIPE --against RECIPE",
         )
-    if given.seeds < 1:
+    if given.seeds is not None and given.seeds < 1:
         raise UsageError("--seeds must be at least 1.")
-    for name in given.names if alone not in wide else ():
-        if name in wide:
+    for name in given.names if alone not in ALONE else ():
+        if name in ALONE:
             raise UsageError(f"{name} is measured alone.", f"chatling bench {name}")
         if name not in BENCHES:
             raise UsageError(
                 f"There is no benchmark {name!r}.",
-                nearest(name, [*BENCHES, *wide]) or f"There are {', '.join(BENCHES)}.",
+                nearest(name, [*BENCHES, *ALONE]) or f"There are {', '.join(BENCHES)}.",
             )
 
     if given.url and (given.names != ["serve"] or not re.match("https?://[^/]", given.url)):

@@ -41,10 +41,10 @@ LEAST = 8  # prompts with pairs, to begin with
 HELD_OUT_ONE_IN = 5  # prompts; the others are trained on
 # pairs that training goes through: the person's, repeated where there are fewer, and among them
 # some of the built-in world
-TRAINED, MIXED = 360, 120
+TRAINED, MIXED = 1080, 120
 # of base's rate. Enough for a few dozen pairs to change a habit (docs/LOG.md): what it costs of old
 # skills is taken back, where there are questions that show it
-RATE, CAREFUL_RATE = 0.3, 0.1
+RATE, CAREFUL_RATE = 0.15, 0.1
 WRITTEN_WEIGHT = 0.2  # of the next-token loss of answers that a person wrote
 STAGE = "dpo"
 

@@ -30,7 +30,7 @@ from chatling.train.charts import OPTIMIZATION, Chart
 from chatling.train.checkpoint import MODEL, load_model, model_shape, open_model, read_model
 from chatling.train.context import build_from, tensors
 from chatling.train.datasets import Sources, open_sources
-from chatling.train.mixture import expected_tokens
+from chatling.train.mixture import expected_tokens, taken
 from chatling.train.rollouts import ROOM_FOR_TOOLS, Rollout, RolloutBatches
 from chatling.train.setup import open_context
 from chatling.train.stage_base import (
@@ -90,6 +90,11 @@ class Distillation(TrainingStage):
         asked, held_out = (
             self._questions(job.recipe, sources, split) for split in ("train", "validation")
         )
+        if len(asked) < config.questions:
+            job.progress.message(
+                f"{self.name}: {len(asked):,} questions instead of {config.questions:,}: [sft]'s"
+                " mixture has no more."
+            )
         longest = max(len(render_prompt(context.tokenizer, each)) for each in (*asked, *held_out))
         at_once = min(
             config.max_batch_size, config.questions_per_step * config.samples // world.size
@@ -195,11 +200,12 @@ class Distillation(TrainingStage):
 
     def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan:
         config = self.config(recipe)
+        assert recipe.sft is not None
+        there = sum(taken(entry, survey) for entry in recipe.sft.mixture)
         steps, answers = (
-            distill_steps(config, config.questions),
+            distill_steps(config, min(config.questions, there)),
             config.questions_per_step * config.samples,
         )
-        assert recipe.sft is not None
         each = min(expected_tokens(recipe.sft.mixture[0].task), model.context)
         tokens = steps * answers * each
         folder, stage = open_teacher(config)

@@ -108,6 +108,11 @@ class Reinforcement(TrainingStage):
             read_model(folder, model.config, device=execution.device, dtype=execution.torch_dtype)
             for _ in range(2)
         )
+        if config.questions and len(train) < config.questions:
+            context.progress.message(
+                f"rl: {len(train):,} questions instead of {config.questions:,}: {config.task} has"
+                " no more."
+            )
         longest = max(
             len(render_prompt(context.tokenizer, question.prompt))
             for task in (train, test)
@@ -215,11 +220,12 @@ class Reinforcement(TrainingStage):
     def plan(self, recipe: Recipe, model: ModelConfig, survey: Survey) -> StagePlan:
         config = self.config(recipe)
         if made := BUILT_IN.get(config.task):
-            known, each = made.practice_count, made.tokens_per_rollout
+            questions, each = config.questions or made.practice_count, made.tokens_per_rollout
         else:
-            known = expected_length(config.task, "train") or 0
+            known = expected_length(config.task, "train") or config.questions or 0
+            questions = min(config.questions or known, known)
             each = TOKENS_PER_QUESTION + config.max_tokens // 2
-        steps = rl_steps(config, config.questions or known)
+        steps = rl_steps(config, questions)
         tokens = steps * config.questions_per_step * config.samples * each
         once = tokens * flops_per_token(model)
         answers = steps * config.questions_per_step * config.samples
