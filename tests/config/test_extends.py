@@ -18,7 +18,7 @@ FINGERPRINTS = {
     "folder": "e7dfea7df313e48f",
     "laptop": "60aa86e734d4bdf4",
     "pocket": "e7e6e6d96ec6c738",
-    "pocket-zh": "18c7aad05b0679d1",
+    "pocket-zh": "edd8bad4c2297f66",
     "spark": "dcf075b9ef7d963e",
     "spark-modern": "b7b569e2ff65ac25",
     "spark-pair": "ba4956e1c36f139e",
