@@ -131,9 +131,3 @@ def test_the_command(
     assert main(["bench", "gpu", "--device", "cpu", "--recipe", tiny, "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["part"], row["right"]) == ("loss", True)
-
-
-@pytest.mark.parametrize("words", [["gpu", "decode"], ["decode", "--device", "cpu"]])
-def test_it_is_tried_alone(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", *words]) == 2
-    assert "gpu is tried alone" in capsys.readouterr().err

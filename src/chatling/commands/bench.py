@@ -120,7 +120,12 @@ def _check(given: argparse.Namespace, alone: str) -> None:
             "The series needs more text than the built-in world has: parquet files in a folder.",
             "chatling bench series --data FOLDER",
         )
-    if (given.against is not None) != (alone == "compare") or (given.against and not given.recipe):
+    of_two = (given.against, given.equal, given.seeds)
+    if alone == "compare" and not (given.recipe and given.against):
+        raise UsageError(
+            "Two recipes are compared.", "chatling bench compare --recipe RECIPE --against RECIPE"
+        )
+    if alone != "compare" and of_two != (None, None, None):
         raise UsageError(
             "--against, --equal and --seeds are of compare, alone.",
             "chatling bench compare --recipe RECIPE --against RECIPE",
