@@ -13,7 +13,7 @@ MARKS = " .!?。！？:：,，;；…"
 # how often a question keeps its order, its little words go, its content words change places, it
 # becomes a clause, its topic stands first; added up
 WAYS = (0.34, 0.52, 0.64, 0.84, 1.0)
-MOVED = 0.15  # of those that keep it, one word is somewhere else
+MOVED = 0.3  # of those that keep it, one word is somewhere else
 FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.3, 0.25, 0.06, 0.3
 # of questions in one kind of wording: any words beside them, half of the time those of the frames
 CHATTER = 0.3
