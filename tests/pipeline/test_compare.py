@@ -57,16 +57,20 @@ def test_a_recipe_against_a_wider_one(tmp_path: Path) -> None:
         vocab_size = 400
         [base]
         steps = 20
-        batch_tokens = 512
+        batch_tokens = {}
         validation_tokens = 2048
         [machine]
         compile = "off"
     """
-    for name, width in (("narrow", 16), ("wide", 64)):
-        (tmp_path / f"{name}.toml").write_text(tiny.format(width))
+    for name, width, batch in (("narrow", 16, 256), ("wide", 64, 512)):
+        (tmp_path / f"{name}.toml").write_text(tiny.format(width, batch))
     recipes = str(tmp_path / "wide.toml"), str(tmp_path / "narrow.toml")
     found = measure_comparison(recipes, 2, tmp_path / "record", equal="seconds", data=text)
+    assert found.recipes == ("wide", "narrow")
     assert found.change < 0
     assert all(each.steps[0] == 20 < each.steps[1] for each in found.trials)
     assert "width = 64" in (tmp_path / "record" / "first.toml").read_text()
-    assert str(tmp_path) not in (tmp_path / "record" / compare.PAGE).read_text()
+    for name in (compare.PAGE, "record.json"):
+        assert str(tmp_path) not in (tmp_path / "record" / name).read_text()
+    (trial,) = measure_comparison(recipes, 1, None, data=text).trials
+    assert trial.steps == (20, 40)

@@ -16,7 +16,7 @@ from chatling.config.recipe import find_recipe, load_recipe, read_text
 from chatling.pipeline.record import RECORD, held_out_loss, train_run
 from chatling.run_dir import RunFolder, write_atomic, write_json
 from chatling.train.metrics import read_metrics
-from chatling.train.scaling import base_steps
+from chatling.train.scaling import base_batch, base_tokens
 from chatling.train.status import duration
 from chatling.version import __version__
 
@@ -90,17 +90,19 @@ def measure_comparison(
     options: Sequence[str] = (),
 ) -> Comparison:
     """Train base of both recipes with so many seeds, each in a process of its own. Both see as many
-    tokens; or with `equal` "seconds" the second gets the steps for which the first one's seconds
-    are enough. `data` is a folder of text instead of the recipes' own, `options` are overrides of
-    both. With `folder`, the record is written there.
+    tokens as the first one asks for; or with `equal` "seconds" the second gets the steps for which
+    the first one's seconds are enough. `data` is a folder of text instead of the recipes' own,
+    `options` are overrides of both. With `folder`, the record is written there.
 
     Raises RecipeError for recipes that cannot be read, RunError when a run fails.
     """
     words = [*AT_THE_END, *options, *(["--data.source", str(data)] if data else [])]
     loaded = [load_recipe(recipe, words) for recipe in recipes]
-    steps = [
-        base_steps(r.base, r.model.resolve(r.tokenizer.vocab_size), r.model.preset) for r in loaded
+    batches = [
+        base_batch(r.base, r.model.resolve(r.tokenizer.vocab_size), r.model.preset) for r in loaded
     ]
+    tokens = base_tokens(loaded[0])
+    steps = [max(1, round(tokens / batch)) for batch in batches]
     texts = [read_text(find_recipe(recipe)) for recipe in recipes]
     trials: list[Trial] = []
     machine: Mapping[str, Any] = {}
@@ -129,7 +131,7 @@ def measure_comparison(
                 flush=True,
             )
             machine = runs[0].read_state()["stages"]["base"]["attempts"][-1].get("machine", {})
-    found = Comparison(recipes, equal, trials)
+    found = Comparison((Path(recipes[0]).stem, Path(recipes[1]).stem), equal, trials)
     if folder is not None:
         about: dict[str, Any] = {
             "machine": machine,
