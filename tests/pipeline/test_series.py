@@ -75,7 +75,7 @@ def test_too_little_text_is_refused_before_anything_is_trained(tmp_path: Path) -
 
 @pytest.mark.slow
 def test_a_whole_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"DEPTHS": (1, 2), "BUDGETS": (4e6, 8e6, 16e6), "FEWEST_STEPS": 2}.items():
+    for name, value in {"DEPTHS": (1, 2), "BUDGETS": (4e9, 8e9, 16e9), "FEWEST_STEPS": 2}.items():
         monkeypatch.setattr(series, name, value)
     monkeypatch.setattr(series, "WIDTH", 32)
     write_corpus(text := tmp_path / "text", 1, characters=300_000)
