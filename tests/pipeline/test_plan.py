@@ -355,3 +355,10 @@ def test_a_length_of_less_than_a_step_is_refused() -> None:
     for length in ({"tokens": 524_287}, {"tokens_per_parameter": 1e-6}):
         with pytest.raises(RecipeError, match="not one step"):
             plan(replace(D20, base=BaseConfig(**length)))
+
+
+@pytest.mark.parametrize(("asked", "steps"), [(1_600, 100), (20_000, 7_473 // 16)])
+def test_no_more_questions_are_planned_than_there_are(asked: int, steps: int) -> None:
+    """GSM8K has 7,473 to train on."""
+    recipe = load_recipe("spark", ["--rl.questions", str(asked)])
+    assert {stage.name: stage.steps for stage in plan(recipe).stages}["rl"] == steps
