@@ -16,6 +16,7 @@ from chatling.cli import main
         ("decode --recipe pocket", "--recipe is of gpu or compare"),
         ("decode --record FOLDER", "--record is of the first run, the series or a comparison"),
         ("gpu --record FOLDER", "--record is of the first run, the series or a comparison"),
+        ("pocket --data FOLDER", "pocket takes no --data"),
         ("series", "needs more text"),
         ("compare --recipe pocket", "Two recipes are compared"),
         ("compare --against pocket", "Two recipes are compared"),

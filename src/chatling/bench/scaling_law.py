@@ -10,7 +10,7 @@ from itertools import chain, combinations
 import numpy as np
 
 EXPONENTS = np.arange(0.05, 1.505, 0.01)
-UNKNOWNS = 3  # floor, a and b; the exponents are tried one by one
+FEWEST_POINTS = 5  # the law has five numbers
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def fit_law(points: Sequence[Point]) -> Law:
     """The law with the least squares of relative errors, none of its terms negative. Raises
     ValueError for fewer points than the law has numbers.
     """
-    if len(points) < UNKNOWNS + 2:
+    if len(points) < FEWEST_POINTS:
         raise ValueError(f"{len(points)} points are too few for a law of five numbers")
     losses = np.array([each.loss for each in points])
     # the logarithms' means are taken out, so that all columns are near 1

@@ -115,6 +115,8 @@ def _check(given: argparse.Namespace, alone: str) -> None:
             "--record is of the first run, the series or a comparison.",
             "chatling bench pocket --record FOLDER",
         )
+    if given.data and alone in ("gpu", "pocket"):
+        raise UsageError(f"{alone} takes no --data.", f"chatling bench {alone}")
     if alone == "series" and not given.data:
         raise UsageError(
             "The series needs more text than the built-in world has: parquet files in a folder.",

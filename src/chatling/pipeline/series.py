@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chatling.bench.scaling_law import Law, Point, Shape, fit_law, usable_range
+from chatling.bench.scaling_law import FEWEST_POINTS, Law, Point, Shape, fit_law, usable_range
 from chatling.config.recipe import Recipe, load_recipe
 from chatling.errors import RecipeError
 from chatling.model.config import flops_per_token, parameter_counts
@@ -29,7 +29,6 @@ BATCH = 4096  # tokens of a step
 BUDGETS = (3e12, 1e13, 3e13, 1e14)  # FLOPs
 FEWEST_STEPS = 50  # of fewer, most are warmup
 MOST_EPOCHS = 4  # up to there text that is read again is nearly as good as new: arXiv 2305.16264
-FEWEST_POINTS = 5  # for a law of five numbers
 DEEPEST = 12  # of what may be advised
 BEYOND = 10  # times the largest budget, how far a law may be used
 PAGE, PICTURE = "README.md", "series.svg"

@@ -115,7 +115,7 @@ def rephrase(
 
 
 def moved(text: str, rng: Random) -> str:
-    """One word at another place, half of the time the last one at the beginning."""
+    """One word at another place: often the last one, and often at the beginning."""
     words = text.split()
     word = words.pop(-1 if rng.random() < 0.5 else rng.randrange(len(words)))
     words.insert(0 if rng.random() < 0.5 else rng.randint(0, len(words)), word)
