@@ -1,7 +1,9 @@
 """A user's facts as conversations: what stays the same in every wording, and what is never said."""
 
+import re
+from collections.abc import Iterator, Sequence
 from functools import cache
-from itertools import islice
+from itertools import islice, product
 from random import Random
 
 import pytest
@@ -18,7 +20,7 @@ from chatling.toy.packs import (
     own_names,
     own_words,
 )
-from chatling.toy.rephrase import content, moved, rephrase
+from chatling.toy.rephrase import content, moved, one_of, rephrase
 
 QUESTIONS = {
     "en": "When does the orchestra rehearse in the school hall?",
@@ -39,6 +41,24 @@ def world(code: str) -> OwnWorld:
     return OwnWorld([first, later, *THINGS], load_pack(code), "Ada")
 
 
+def all_of(texts: Sequence[str]) -> Iterator[str]:
+    """Each `[one|other]` with each of its parts."""
+    for text in texts:
+        pieces = [piece.split("|") for piece in re.split(r"[][]", text)]
+        yield from map("".join, product(*pieces))
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_parts_of_a_phrasing_are_chosen_one_by_one(code: str) -> None:
+    """Everything that can come of it does, and nothing else; such texts come up more often."""
+    assert {one_of(["[a|b] c [d|]"], Random(i)) for i in range(99)} == set(all_of(["[a|b] c [d|]"]))
+    texts, rng = load_pack(code).smalltalk["name"]["training"], Random(5)
+    whole = {text for text in texts if "[" not in text}
+    found = [one_of(texts, rng) for _ in range(3000)]
+    assert set(found) <= set(all_of(texts))
+    assert 0.1 < sum(text not in whole for text in found) / len(found) < 0.4
+
+
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_packs_are_complete(code: str) -> None:
     pack, english = load_pack(code), load_pack("en")
@@ -49,7 +69,7 @@ def test_packs_are_complete(code: str) -> None:
     assert not set(pack.frames["training"]) & set(pack.frames["held_out"])
     assert not set(pack.things["training"]) & set(pack.things["held_out"])
     for intent in pack.smalltalk.values():
-        assert not set(intent["training"]) & set(intent["held_out"])
+        assert not set(all_of(intent["training"])) & set(intent["held_out"])
         assert intent["key"].lower() in intent["answer"].lower()
         assert not pack.is_unknown(intent["answer"])
 

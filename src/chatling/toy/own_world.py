@@ -11,7 +11,16 @@ from random import Random
 from chatling.data.facts import Fact
 from chatling.messages import Conversation
 from chatling.toy.packs import Pack, UnknownNames, held_out_name, near_misses, own_names
-from chatling.toy.rephrase import MARKS, asking, clause, content, framed, hurried, split
+from chatling.toy.rephrase import (
+    MARKS,
+    asking,
+    clause,
+    content,
+    framed,
+    hurried,
+    one_of,
+    split,
+)
 from chatling.toy.topics import find_topics
 from chatling.toy.wordings import Wordings
 
@@ -191,7 +200,8 @@ class OwnWorld:
         """A greeting, a question about who it is, or the like; questions of training in frames."""
         intents = tuple(self.pack.smalltalk.values())
         intent = rng.choices(intents, [len(each["training"]) for each in intents])[0]
-        text = rng.choice(intent["held_out" if held_out else "training"]).format(name=self.name)
+        text = one_of(intent["held_out" if held_out else "training"], rng)
+        text = text.format(name=self.name)
         if text.endswith(self.pack.mark) and not held_out and rng.random() < 0.35:
             words = split(text, self.pack)
             bare = clause(words, self.pack) if rng.random() < 0.5 else text.rstrip(MARKS)

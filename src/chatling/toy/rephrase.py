@@ -3,12 +3,14 @@ typos. Nothing is added that would change what is asked.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from random import Random
 
 from chatling.toy.packs import LETTERS, WORD, Pack, load_pack
 
+PARTS = re.compile(r"\[([^]]*)\]")
 MARKS = " .!?。！？:：,，;；…"
 # how often a question keeps its order, its little words go, its content words change places, it
 # becomes a clause, its topic stands first; added up
@@ -180,6 +182,14 @@ def lowered(text: str, pack: Pack) -> str:
     first = text.partition(" ")[0]
     small = {*pack.words.get("question", ()), *pack.words.get("function", ())}
     return text[:1].lower() + text[1:] if first.lower() in small and first != "I" else text
+
+
+def one_of(texts: Sequence[str], rng: Random) -> str:
+    """A text, with one of the parts of each `[one|other]` in it; one with more of these comes up
+    more often.
+    """
+    text = rng.choices(texts, [1 + text.count("[") for text in texts])[0]
+    return PARTS.sub(lambda found: rng.choice(found[1].split("|")), text)
 
 
 def hurried(text: str, pack: Pack, rng: Random) -> str:
