@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from chatling.bench.paired import paired_p
-from chatling.errors import RecipeError
+from chatling.errors import RecipeError, RunError
 from chatling.pipeline import compare
 from chatling.pipeline.compare import Comparison, Trial, measure_comparison, write_comparison
+from chatling.run_dir import RunFolder
 from chatling.toy.corpus import write_corpus
 
 TRIALS = [
@@ -44,7 +46,8 @@ def test_a_recipe_that_is_none_is_told_before_anything_is_trained() -> None:
 
 
 @pytest.mark.slow
-def test_a_recipe_against_a_wider_one(tmp_path: Path) -> None:
+def test_a_recipe_against_a_wider_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHATLING_HOME", str(home := tmp_path / "home"))
     write_corpus(text := tmp_path / "text", 1, characters=300_000)
     tiny = """
         extends = "folder"
@@ -65,7 +68,25 @@ def test_a_recipe_against_a_wider_one(tmp_path: Path) -> None:
     for name, width, batch in (("narrow", 16, 256), ("wide", 64, 512)):
         (tmp_path / f"{name}.toml").write_text(tiny.format(width, batch))
     recipes = str(tmp_path / "wide.toml"), str(tmp_path / "narrow.toml")
+    real, begun = compare.train_run, dict[str, list[int]]()
+
+    def counted(recipe: str, run: RunFolder, options: Sequence[str]) -> str:
+        if len(begun) == 3:
+            begun["cut off"] = []
+            raise RunError("cut off")
+        printed = real(recipe, run, options)
+        times = begun.setdefault(run.name, [])
+        times.append((run.stage("base") / "metrics.jsonl").stat().st_mtime_ns)
+        return printed
+
+    monkeypatch.setattr(compare, "train_run", counted)
+    with pytest.raises(RunError, match="cut off"):
+        measure_comparison(recipes, 2, tmp_path / "record", equal="seconds", data=text)
     found = measure_comparison(recipes, 2, tmp_path / "record", equal="seconds", data=text)
+    twice = [times for times in begun.values() if len(times) == 2]
+    assert len(twice) == 3
+    assert all(first == again for first, again in twice)  # trained once
+    assert not list((home / "bench").iterdir())
     assert found.recipes == ("wide", "narrow")
     assert found.change < 0
     assert all(each.steps[0] == 20 < each.steps[1] for each in found.trials)

@@ -9,7 +9,7 @@ import pytest
 
 from chatling.errors import RunError
 from chatling.pipeline import record
-from chatling.pipeline.record import Attempt, Record, measure_record, page
+from chatling.pipeline.record import Attempt, Record, kept_home, measure_record, page
 
 TINY = (
     "--model.depth 1 --model.width 32 --model.head-width 16 --model.context 64 --base.steps 2"
@@ -52,3 +52,22 @@ def test_a_record_is_made_and_joins_the_table(
 def test_a_run_that_fails_is_told() -> None:
     with pytest.raises(RunError, match=r"ended with code 2: .*--no-such-key"):
         measure_record(None, ["--no-such-key", "1"])
+
+
+def test_what_was_cut_off_goes_on_and_what_is_done_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHATLING_HOME", str(tmp_path))
+
+    def cut_off() -> None:
+        with kept_home("law", ["--a", "1"]) as first:
+            (first / "trained").touch()
+            raise RunError("cut off")
+
+    with pytest.raises(RunError):
+        cut_off()
+    with kept_home("law", ["--a", "2"]) as other:
+        assert not (other / "trained").exists()
+    with kept_home("law", ["--a", "1"]) as again:
+        assert (again / "trained").exists()
+    assert not list((tmp_path / "bench").iterdir())

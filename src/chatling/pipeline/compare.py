@@ -4,7 +4,6 @@ or for as many seconds, and what a paired test says of their losses.
 
 import json
 import statistics
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from typing import Any
 
 from chatling.bench.paired import FEWEST, paired_p
 from chatling.config.recipe import find_recipe, load_recipe, read_text
-from chatling.pipeline.record import RECORD, held_out_loss, train_run
+from chatling.pipeline.record import RECORD, held_out_loss, kept_home, spent, train_run
 from chatling.run_dir import RunFolder, write_atomic, write_json
 from chatling.train.metrics import read_metrics
 from chatling.train.scaling import base_batch, base_tokens
@@ -92,7 +91,8 @@ def measure_comparison(
     """Train base of both recipes with so many seeds, each in a process of its own. Both see as many
     tokens as the first one asks for; or with `equal` "seconds" the second gets the steps for which
     the first one's seconds are enough. `data` is a folder of text instead of the recipes' own,
-    `options` are overrides of both. With `folder`, the record is written there.
+    `options` are overrides of both. With `folder`, the record is written there. After a kill the
+    same call goes on.
 
     Raises RecipeError for recipes that cannot be read, RunError when a run fails.
     """
@@ -106,9 +106,9 @@ def measure_comparison(
     texts = [read_text(find_recipe(recipe)) for recipe in recipes]
     trials: list[Trial] = []
     machine: Mapping[str, Any] = {}
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory() as home:
-        alone = [_base_alone(recipe, Path(home), side) for side, recipe in enumerate(recipes)]
+    took = 0.0
+    with kept_home(NAME, texts, words) as home:
+        alone = [_base_alone(recipe, home, side) for side, recipe in enumerate(recipes)]
         if equal == "seconds":
             each = [
                 _seconds(_train(recipe, home, 0, PROBE, words, side))
@@ -120,11 +120,12 @@ def measure_comparison(
                 _train(recipe, home, seed, count, words, side)
                 for side, (recipe, count) in enumerate(zip(alone, steps, strict=True))
             ]
-            loss, spent = ([value(run) for run in runs] for value in (held_out_loss, _seconds))
+            loss, time_of = ([value(run) for run in runs] for value in (held_out_loss, _seconds))
             trials.append(
-                Trial(seed, (loss[0], loss[1]), (steps[0], steps[1]), (spent[0], spent[1]))
+                Trial(seed, (loss[0], loss[1]), (steps[0], steps[1]), (time_of[0], time_of[1]))
             )
-            left = (time.monotonic() - begun) * (seeds / seed - 1)
+            took += sum(map(spent, runs))
+            left = took * (seeds / seed - 1)
             print(
                 f"seed {seed}: {loss[0]:.4f} and {loss[1]:.4f} bpb ({loss[0] / loss[1] - 1:+.2%})"
                 f" · {duration(left)} left",
@@ -137,7 +138,7 @@ def measure_comparison(
             "machine": machine,
             "chatling": __version__,
             "date": time.strftime("%Y-%m-%d"),
-            "took": round(time.monotonic() - begun, 1),
+            "took": round(took, 1),
             "options": [*options],
             "text": "--data FOLDER" if data else "",
         }
@@ -189,11 +190,11 @@ def _base_alone(recipe: str, home: Path, side: int) -> str:
 
 
 def _train(
-    recipe: str, home: str, seed: int, steps: int, words: Sequence[str], side: int = 0
+    recipe: str, home: Path, seed: int, steps: int, words: Sequence[str], side: int
 ) -> RunFolder:
-    run = RunFolder(Path(home) / "runs" / f"{Path(recipe).stem}-{seed}-{side}")
+    run = RunFolder(home / "runs" / f"{Path(recipe).stem}-{seed}-{side}")
     length = ["--base.steps", str(steps), "--seed", str(seed)]
-    train_run(recipe, run, home, [*words, *length])
+    train_run(recipe, run, [*words, *length])
     return run
 
 

@@ -2,21 +2,25 @@
 knows then, of a few seeds, in a folder that others can hold theirs against.
 """
 
+import hashlib
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from chatling.errors import RunError
+from chatling.files import home
 from chatling.run_dir import RunFolder, read_json, write_atomic, write_json
 from chatling.train.metrics import read_metrics
 from chatling.train.status import duration
@@ -79,14 +83,14 @@ def measure_record(
     """
     logs, frozen, attempts = {}, "", []
     machine: Mapping[str, Any] = {}
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory() as folder_of_runs:
         for seed in SEEDS:
             print(f"seed {seed} …", flush=True)
-            run = RunFolder(Path(home) / "runs" / f"seed-{seed}")
+            run = RunFolder(Path(folder_of_runs) / "runs" / f"seed-{seed}")
             # each seed compiles its own code, as a newcomer's run does
-            own = {"TORCHINDUCTOR_CACHE_DIR": f"{home}/compiled-{run.name}"}
+            own = {"TORCHINDUCTOR_CACHE_DIR": f"{folder_of_runs}/compiled-{run.name}"}
             words = ["--seed", str(seed), *options]
-            logs[f"seed-{seed}.log"] = train_run(recipe, run, home, words, own)
+            logs[f"seed-{seed}.log"] = train_run(recipe, run, words, own)
             state = run.read_state()["stages"]
             attempts.append(Attempt(seed, _seconds(state), _correct(run, state)))
             found = [each["attempts"][0].get("machine") for each in state.values()]
@@ -106,17 +110,17 @@ def measure_record(
 def train_run(
     recipe: str,
     run: RunFolder,
-    home: str,
     options: Sequence[str],
     variables: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
-    """Train a recipe in a process and a home of its own; returns what it printed. Raises RunError
-    when it fails.
+    """Train a recipe in a process of its own, in the home that holds the run; returns what it
+    printed. Raises RunError when it fails.
     """
+    folder = str(run.path.parent.parent)
     command = [sys.executable, "-m", "chatling", "run", recipe, "--run", run.name, *options]
     done = subprocess.run(
         command,
-        env={**os.environ, "CHATLING_HOME": home, **variables},
+        env={**os.environ, "CHATLING_HOME": folder, **variables},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -125,7 +129,26 @@ def train_run(
     if done.returncode:
         last = done.stdout.strip().splitlines()[-1:]
         raise RunError(f"The run of {recipe} ended with code {done.returncode}: {' '.join(last)}")
-    return done.stdout.replace(home, "HOME")
+    return done.stdout.replace(folder, "HOME")
+
+
+@contextmanager
+def kept_home(name: str, *about: object) -> Iterator[Path]:
+    """A home for the trainings of a measurement that takes long: one about the same that was cut
+    off goes on there. What ends well removes it.
+    """
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
+    folder = home() / "bench" / f"{name}-{key}"
+    if folder.exists():
+        print(f"Going on with the trainings in {folder}.", flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def spent(run: RunFolder) -> float:
+    """Seconds of all stages of a run."""
+    return _seconds(run.read_state()["stages"])[WHOLE]
 
 
 def held_out_loss(run: RunFolder) -> float:

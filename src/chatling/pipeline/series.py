@@ -2,7 +2,6 @@
 follow, and the depth that it advises for a budget.
 """
 
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,7 +14,7 @@ from chatling.bench.scaling_law import FEWEST_POINTS, Law, Point, Shape, fit_law
 from chatling.config.recipe import Recipe, load_recipe
 from chatling.errors import RecipeError
 from chatling.model.config import flops_per_token, parameter_counts
-from chatling.pipeline.record import RECORD, held_out_loss, train_run
+from chatling.pipeline.record import RECORD, held_out_loss, kept_home, spent, train_run
 from chatling.report.figures import FONT, GRID, INK, SERIES, Figure, canvas, drawn
 from chatling.run_dir import RunFolder, write_atomic, write_json
 from chatling.train.scaling import base_batch, own_tokens
@@ -129,11 +128,11 @@ def trainings(recipes: dict[int, Recipe], there: float) -> tuple[list[Training],
 
 def measure_series(data: Path, folder: Path | None, options: Sequence[str] = ()) -> Series:
     """Train the series on a folder of parquet files of text, each in a process of its own. With
-    `folder`, the record is written there. `options` are overrides of the recipe.
+    `folder`, the record is written there. `options` are overrides of the recipe. After a kill the
+    same call goes on.
 
     Raises RecipeError where too few trainings are left, RunError when one fails.
     """
-    begun = time.monotonic()
     fixed = [*_overrides(data), *options]
     recipes = of_all_depths(load_recipe(RECIPE, fixed))
     text = survey_text(data, recipes[1].data.column)
@@ -147,12 +146,12 @@ def measure_series(data: Path, folder: Path | None, options: Sequence[str] = ())
             "Give it more text, or smaller batches.",
         )
     points, state = [], {}
-    total, spent = sum(each.flops for each in todo), 0.0
-    with tempfile.TemporaryDirectory() as home:
+    total, paid, took = sum(each.flops for each in todo), 0.0, 0.0
+    with kept_home(NAME, fixed) as home:
         for number, each in enumerate(todo, 1):
-            run = RunFolder(Path(home) / "runs" / each.name)
+            run = RunFolder(home / "runs" / each.name)
             words = [*_depth(each.shape.depth), *fixed, "--base.steps", str(each.steps)]
-            train_run(RECIPE, run, home, words)
+            train_run(RECIPE, run, words)
             points.append(
                 Point(
                     each.flops,
@@ -163,8 +162,9 @@ def measure_series(data: Path, folder: Path | None, options: Sequence[str] = ())
                 )
             )
             state = run.read_state()["stages"]["base"]
-            spent += each.flops
-            left = (time.monotonic() - begun) * (total / spent - 1)
+            paid += each.flops
+            took += spent(run)
+            left = took * (total / paid - 1)
             print(
                 f"{number}/{len(todo)} · depth {each.shape.depth}, {each.flops:.0e} FLOPs,"
                 f" {each.tokens:,} tokens: {points[-1].loss:.4f} bpb · {duration(left)} left",
@@ -176,7 +176,7 @@ def measure_series(data: Path, folder: Path | None, options: Sequence[str] = ())
             "machine": state["attempts"][-1].get("machine", {}),
             "chatling": __version__,
             "date": time.strftime("%Y-%m-%d"),
-            "seconds": round(time.monotonic() - begun, 1),
+            "seconds": round(took, 1),
             "options": [*options],
             "left_out": left_out,
         }
