@@ -21,6 +21,7 @@ from chatling.toy.packs import (
     own_words,
 )
 from chatling.toy.rephrase import content, moved, one_of, rephrase
+from chatling.toy.wordings import Wordings
 
 QUESTIONS = {
     "en": "When does the orchestra rehearse in the school hall?",
@@ -72,6 +73,16 @@ def test_packs_are_complete(code: str) -> None:
         assert not set(all_of(intent["training"])) & set(intent["held_out"])
         assert intent["key"].lower() in intent["answer"].lower()
         assert not pack.is_unknown(intent["answer"])
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_what_only_one_thing_has_is_asked_for_without_it(code: str) -> None:
+    facts = [thing("Club", "Chair", "Bo"), thing("Club", "Fee", "9"), thing("Hall", "Fee", "3")]
+    words, alone = Wordings(facts, load_pack(code)), dict[str, int]()
+    for fact in facts:
+        asked = [words.ask(fact, Random(i)).lower() for i in range(300)]
+        alone[fact.answer] = sum(fact.subject.lower() not in text for text in asked)
+    assert alone["Bo"] > max(alone["9"], alone["3"]) + 30  # where a slip may hide the name
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

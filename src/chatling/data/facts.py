@@ -26,7 +26,8 @@ NUMBERING = tuple(map(plain, ("id", "no", "nr", "number", "index", "编号", "�
 class Fact:
     """A question as the user wrote it, after earlier turns if any, with its answer; what a table
     says of a thing: `subject`, `attribute` and, as the answer, the value; or what notes say about a
-    subject, list under a heading, or say in a sentence.
+    subject, list under a heading, or say in a sentence, whose `subject` are the words by which it
+    may be asked for.
     """
 
     question: str

@@ -21,6 +21,8 @@ MARKUP = re.compile(r"\*\*|__|`|(?<!!)\[([^\]]+)\]\([^)]*\)")
 LONGEST_ANSWER = 400  # characters
 SHORTEST_SENTENCE = 16
 LONGEST_SUBJECT = 5  # words, or of Chinese four times as many signs
+OPENING = 3  # words of a sentence on which the next one leans; of Chinese a sign more
+SHORTEST_TELLING = 3  # words of a value, by which it may be asked for
 ITEMS = range(2, 13)  # of a list that is told as a whole
 
 
@@ -102,6 +104,10 @@ def _list(heading: str, items: list[str], grammar: Grammar) -> Iterator[Fact]:
     pairs = [PAIR.fullmatch(item) for item in items]
     if all(pairs):
         yield from (thing(heading, pair[1], pair[2]) for pair in pairs if pair)
+        telling = [
+            pair[0] for pair in pairs if pair and _size(pair[2], grammar) >= SHORTEST_TELLING
+        ]
+        yield from _sentences(telling, heading, grammar)
         return
     yield from _sentences(items, heading, grammar)
     told = _enumerated(items, grammar)
@@ -120,15 +126,37 @@ def _enumerated(items: Sequence[str], grammar: Grammar) -> str:
 
 
 def _sentences(sentences: Iterable[str], heading: str, grammar: Grammar) -> Iterator[Fact]:
-    """Each sentence by itself, and as what it says about its subject, where it tells that."""
+    """Each sentence by itself, with what it is about beside it where it does not say so; and as
+    what it says about its subject, where it tells that.
+    """
+    before = ""
     for sentence in sentences:
+        leans = _begins(sentence, grammar.leaning, grammar.wide)
+        topic = _topic(before, heading, grammar) if leans else heading
+        before = before if leans else sentence
         if not SHORTEST_SENTENCE <= len(sentence) * (3 if grammar.wide else 1) <= LONGEST_ANSWER:
             continue
-        if _leans(sentence, grammar):
+        asked = sentence if topic.lower() in sentence.lower() else f"{topic}: {sentence}"
+        yield Fact("", sentence, subject=asked, kind="sentence")
+        if leans:
             continue
-        yield Fact("", sentence, subject=sentence, kind="sentence")
         if (subject := _subject(sentence, grammar)) and subject != heading:
             yield Fact("", sentence, subject=subject, kind="about")
+
+
+def _topic(before: str, heading: str, grammar: Grammar) -> str:
+    """What a sentence that leans on the one before is about: the heading, but where that sentence
+    does not speak of it, what that begins with.
+    """
+    words = [heading] if grammar.wide else heading.lower().split()
+    if not before or any(word in before.lower() for word in words if len(word) > 3 or grammar.wide):
+        return heading
+    return before[: OPENING + 1] if grammar.wide else " ".join(before.split()[:OPENING])
+
+
+def _size(text: str, grammar: Grammar) -> int:
+    """Words, or of Chinese half the signs."""
+    return len(text) // 2 if grammar.wide else len(text.split())
 
 
 def _subject(sentence: str, grammar: Grammar) -> str | None:
@@ -149,13 +177,10 @@ def _subject(sentence: str, grammar: Grammar) -> str | None:
     )
 
 
-def _leans(sentence: str, grammar: Grammar) -> bool:
-    """Whether a sentence begins with a word that leans on what was said before."""
-    return _begins(sentence, grammar.leaning, grammar.wide)
-
-
 def _begins(text: str, words: Sequence[str], wide: bool) -> bool:
-    return text.startswith(tuple(words)) if wide else text.split()[0].lower().strip(",") in words
+    if wide:
+        return text.startswith(tuple(words))
+    return any(word.lower().strip(",") in words for word in text.split(maxsplit=1)[:1])
 
 
 def _joined(facts: list[Fact]) -> list[Fact]:

@@ -20,6 +20,7 @@ from chatling.toy.rephrase import (
 from chatling.toy.synonyms import Synonyms
 
 SYNONYM = 0.3  # of questions, where a word has one
+ALONE = 0.25  # of questions about an attribute that only one thing has, those that name it alone
 
 
 class Wordings:
@@ -31,7 +32,7 @@ class Wordings:
         told = [
             text
             for fact in facts
-            for text in (fact.question, fact.attribute, fact.answer * (fact.kind == "sentence"))
+            for text in (fact.question, fact.attribute, fact.subject * (fact.kind == "sentence"))
         ]
         self._synonyms = Synonyms(pack.synonyms, told, names, pack.wide)
         self.asked = [fact for fact in facts if fact.question]
@@ -40,6 +41,7 @@ class Wordings:
         for fact in facts:
             if fact.kind == "thing":
                 self.things[fact.subject][fact.attribute] = fact
+        self._having = Counter(fact.attribute for fact in facts if fact.kind == "thing")
 
     def answer(self, fact: Fact) -> str:
         if fact.kind != "thing":
@@ -62,9 +64,14 @@ class Wordings:
         if fact.kind == "sentence":
             return self.in_words(self.some_words(fact, rng), rng, held_out)
         if fact.kind != "thing":
-            frame = rng.choice(self.pack.notes.get(fact.kind, ("{x}",)))
-            return self.rephrased(frame.format(x=fact.subject), rng, held_out)
+            return self._on(fact.subject, fact.kind, rng, held_out)
+        if self._having[fact.attribute] == 1 and rng.random() < ALONE:
+            return self._on(self.named(fact.attribute), "about", rng, held_out)
         return self.about(self.called(fact.subject, rng), fact.attribute, rng, held_out)
+
+    def _on(self, topic: str, kind: str, rng: Random, held_out: bool) -> str:
+        frame = rng.choice(self.pack.notes.get(kind, ("{x}",)))
+        return self.rephrased(frame.format(x=topic), rng, held_out)
 
     def about(self, subject: str, attribute: str, rng: Random, held_out: bool) -> str:
         if rng.random() < 0.2:
@@ -91,7 +98,7 @@ class Wordings:
         """Some content words of a sentence in order, or all words of a part of it, which no other
         sentence has together where there are such.
         """
-        words, chosen = self.sentences[fact.answer], list[Word]()
+        words, chosen = self.sentences[fact.subject], list[Word]()
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
         for _ in range(6):
             places = sorted(rng.sample(inside, min(len(inside), rng.choice((2, 2, 3, 3, 4)))))
@@ -121,8 +128,8 @@ class Wordings:
 
     @cached_property
     def sentences(self) -> dict[str, tuple[Word, ...]]:
-        """The words of each sentence."""
-        found = {f.answer: split(f.answer, self.pack) for f in self.facts if f.kind == "sentence"}
+        """The words by which each sentence may be asked for."""
+        found = {f.subject: split(f.subject, self.pack) for f in self.facts if f.kind == "sentence"}
         return {
             text: words
             if any(piece.kind == "content" for piece in words)
