@@ -1,7 +1,8 @@
 """The pocket model learns a longer context: `python tests/e2e/long_context.py FOLDER [OVERRIDE…]`
 writes text that tells numbers and tells them again further on, trains base in 128 tokens and
-`extend` in 512 on it, and prints the gates. Called again with other overrides of `[extend]`, it
-keeps base.
+`extend` in 512 on it, and prints the gates, that of CORE in the report. Called again with other
+overrides of `[extend]`, it keeps base. A base of a minute needs a larger share, at a higher rate,
+than the stage's own.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ mid = "none"
 sft = "none"
 dpo = "none"
 rl = "none"
-eval = "none"
 [data]
 source = "{source}"
 [base]
 steps = 1500
 [extend]
 context = 512
-share = 0.05
+share = 0.4
+learning_rate_fraction = 0.5
+[eval]
+core = "pocket"
+chat = []
 """
 
 

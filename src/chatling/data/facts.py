@@ -20,6 +20,8 @@ Kind = Literal["questions", "conversations", "things", "notes"]
 LONGEST_CELL = 80  # characters on average, of the longest column of a table of things
 LONGEST_NAME = 60  # of a thing
 NUMBERING = tuple(map(plain, ("id", "no", "nr", "number", "index", "编号", "序号", "#", "key")))
+UNTELLING = tuple(map(plain, ("name", "names", "title", "who", "what", "item", "Bezeichnung")))
+UNTELLING += tuple(map(plain, ("wer", "was", "Titel", "名字", "姓名", "名称")))  # of what it is one
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Fact:
     subject: str = ""
     attribute: str = ""
     kind: Literal["question", "thing", "about", "list", "sentence"] = "question"
+    sort: str = field(default="", compare=False)
+    """What the thing is one of, by the head of its column: a suit."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def _cells(rows: Sequence[Mapping[str, Any]], subject: str) -> Iterator[Fact]:
     for row in rows:
         for name in told:
             if text := text_of_cell(row.get(name)):
-                yield thing(text_of_cell(row[subject]), str(name), text)
+                yield thing(text_of_cell(row[subject]), str(name), text, subject)
 
 
 def _numbers_rows(name: str, values: Sequence[Any]) -> bool:
@@ -148,11 +152,14 @@ def _numbers_rows(name: str, values: Sequence[Any]) -> bool:
     return all(int(b) == int(a) + 1 for a, b in pairwise(texts))
 
 
-def thing(subject: str, attribute: str, value: str) -> Fact:
-    """A thing's attribute. Names of columns are read as words."""
-    return Fact(
-        "", value, subject=subject, attribute=attribute.strip().replace("_", " "), kind="thing"
-    )
+def thing(subject: str, attribute: str, value: str, head: str = "") -> Fact:
+    """A thing's attribute. Names of columns are read as words; `head` is that of the things."""
+    sort = "" if find_name([head], UNTELLING) else _words(head)
+    return Fact("", value, subject=subject, attribute=_words(attribute), kind="thing", sort=sort)
+
+
+def _words(name: str) -> str:
+    return name.strip().replace("_", " ")
 
 
 def text_of_cell(value: Any) -> str:

@@ -96,7 +96,7 @@ def _table(block: list[str]) -> Iterator[Fact]:
         for row in rows:
             for name in head:
                 if name != subject and row.get(name):
-                    yield thing(row[subject], name, row[name])
+                    yield thing(row[subject], name, row[name], subject)
 
 
 def _list(heading: str, items: list[str], grammar: Grammar) -> Iterator[Fact]:

@@ -28,6 +28,7 @@ TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
 FACTS, UNKNOWN = 0.66, 0.22
 FOLLOWING = 0.35  # of turns after one about a thing: its other attribute, or another thing
+LONGEST_NAME = 3  # words of what notes speak of, or of a language without blanks twice as many
 MOST = 3  # characters of a conversation for each token of the context
 Turn = tuple[str, str, Fact | None]
 
@@ -62,6 +63,10 @@ class OwnWorld:
         subjects = [fact.subject for fact in facts if fact.kind == "thing"]
         subjects += [topic.name for topic in self._topics.values()]
         self._names = tuple(dict.fromkeys(subjects))
+        noted = [fact.subject for fact in facts if fact.kind in ("about", "list")]
+        longest = LONGEST_NAME * (2 if pack.wide else 1)
+        short = [name for name in noted if len(split(name, pack)) <= longest]
+        self._spoken_of = tuple(dict.fromkeys((*subjects, *short)))
         self.words = Wordings(facts, pack, self._names)
         known = own_names([*(text for fact in facts for text in _texts(fact)), *also, name])
         near = near_misses(self._names, pack) if pack.unknown else ()
@@ -76,7 +81,7 @@ class OwnWorld:
         makers: list[tuple[Callable[[Random, bool], str], int]] = [(self._generic, 3)]
         if self.words.things:
             makers.append((self._unknown_thing, 5))
-        if self._names:
+        if self._spoken_of:
             makers.append((self._untold, 5))
         if self.words.asked:
             makers.append((self._swapped, 6))
@@ -105,7 +110,7 @@ class OwnWorld:
 
     def _untold(self, rng: Random, held_out: bool) -> str:
         """What the facts do not say about a known name, but may about others."""
-        name, luck = rng.choice(self._names), rng.random()
+        name, luck = rng.choice(self._spoken_of), rng.random()
         called, frames = self.words.called(name, rng), self._never_told[held_out]
         if luck < 0.45 and frames:
             text = rng.choice(frames).format(n=called)
@@ -116,7 +121,8 @@ class OwnWorld:
             part = rng.choice(missing)
             if isinstance(part, tuple):
                 return self.words.rephrased(name.join(part), rng, held_out)
-            return self.words.about(called, part, rng, held_out)
+            thing = name in self.words.things
+            return self.words.about(called, part, rng, held_out, unnamed=thing)
         return self.words.about(called, self._unknown[held_out].attribute(rng), rng, held_out)
 
     def _asked_otherwise(self, rng: Random, held_out: bool) -> str:
@@ -129,12 +135,21 @@ class OwnWorld:
         return self.words.rephrased(text, rng, held_out)
 
     def _missing(self, name: str) -> list[str | tuple[str, str]]:
-        """The attributes that other things have, and the patterns in which other names are asked
-        about, but only with words that ask for something else.
+        """The attributes that other things have, of no kind of which this one has another, and the
+        patterns in which other names are asked about, but only with words that ask for something
+        else.
         """
         told = self.words.things.get(name)
         if told is not None:
-            return [attribute for attribute in self._having if attribute not in told]
+            kinds = {self.words.kind(attribute) for attribute in told} - {None}
+            return [
+                attribute
+                for attribute in self._having
+                if attribute not in told and self.words.kind(attribute) not in kinds
+            ]
+        if name not in self._names:  # of which notes speak
+            about = content(name, self.pack)
+            return [a for a in self._having if not self.words.tells(about | content(a, self.pack))]
         asked = self._asking[name]
         return [pattern for pattern, words in self._patterns.items() if not words & asked]
 
@@ -182,12 +197,37 @@ class OwnWorld:
         return self.words.rephrased(fact.question.replace(old, names.any(rng), 1), rng, held_out)
 
     def _swapped_word(self, rng: Random, held_out: bool) -> str:
-        """Words of a sentence with one of them exchanged."""
+        """Words of a sentence with one of them exchanged, or with another name in them of which the
+        facts speak, but do not say that.
+        """
         fact = rng.choice([fact for fact in self.facts if fact.kind == "sentence"])
         words = self.words.some_words(fact, rng)
+        if other := self._about_another(words, rng):
+            return self.words.in_words(other, rng, held_out)
         weights = [self._weight(word, 1) for word in words]
         words[rng.choices(range(len(words)), weights)[0]] = self._unknown[held_out].any(rng)
         return self.words.in_words(words, rng, held_out)
+
+    def _about_another(self, words: Sequence[str], rng: Random) -> list[str] | None:
+        here = {word.lower() for word in words}
+        named = [each for each in self._contents.values() if each <= here]
+        if not named or rng.random() < 0.5:
+            return None
+        old, name = max(named, key=len), rng.choice(self._spoken_of)
+        rest = [word for word in words if word.lower() not in old]
+        asked = content(" ".join(rest), self.pack)
+        about = self._contents.get(name, frozenset())
+        told = {part for a in self.words.things.get(name, ()) for part in content(a, self.pack)}
+        if not asked or not about or asked & (about | told) or self.words.tells(asked | about):
+            return None
+        rest.insert(rng.randint(0, len(rest)), self.words.called(name, rng))
+        return rest
+
+    @cached_property
+    def _contents(self) -> dict[str, frozenset[str]]:
+        """The content words of the names that have some."""
+        found = {name: content(name, self.pack) for name in self._spoken_of}
+        return {name: words for name, words in found.items() if words}
 
     def _weight(self, word: str, place: int) -> float:
         """How likely a word is what a question is about: rare, long, and with a capital."""

@@ -20,6 +20,9 @@ from chatling.toy.rephrase import (
 from chatling.toy.synonyms import Synonyms
 
 SYNONYM = 0.3  # of questions, where a word has one
+DIRECTLY = 0.4  # of questions about an attribute, where a language has a question for its kind
+SORT = 0.25  # of names, where it is known what they name
+ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
 ALONE = 0.25  # of questions about an attribute that only one thing has, those that name it alone
 
 
@@ -42,6 +45,7 @@ class Wordings:
             if fact.kind == "thing":
                 self.things[fact.subject][fact.attribute] = fact
         self._having = Counter(fact.attribute for fact in facts if fact.kind == "thing")
+        self._sorts = {fact.subject: self.named(fact.sort) for fact in facts if fact.sort}
 
     def answer(self, fact: Fact) -> str:
         if fact.kind != "thing":
@@ -69,15 +73,47 @@ class Wordings:
             return self._on(self.named(fact.attribute), "about", rng, held_out)
         return self.about(self.called(fact.subject, rng), fact.attribute, rng, held_out)
 
+    def kind(self, attribute: str) -> int | None:
+        """Which of the language's kinds an attribute is of, of which one asks alike: days, places,
+        prices.
+        """
+        words = {attribute.lower(), attribute.lower().rpartition(" ")[2]}
+        kinds = self.pack.things.get("kinds", ())
+        return next((i for i, kind in enumerate(kinds) if words & set(kind["attributes"])), None)
+
+    @cached_property
+    def _direct(self) -> dict[str, list[str]]:
+        """How one asks for an attribute that the facts have by its kind; without its name only
+        where no thing has two of the kind.
+        """
+        found = dict[str, list[str]]()
+        for attribute in self._having:
+            if (kind := self.kind(attribute)) is not None:
+                alike = [
+                    sum(self.kind(other) == kind for other in told)
+                    for told in self.things.values()
+                    if attribute in told
+                ]
+                frames = self.pack.things["kinds"][kind]["frames"]
+                found[attribute] = [f for f in frames if max(alike) == 1 or "{a}" in f]
+        return found
+
     def _on(self, topic: str, kind: str, rng: Random, held_out: bool) -> str:
         frame = rng.choice(self.pack.notes.get(kind, ("{x}",)))
         return self.rephrased(frame.format(x=topic), rng, held_out)
 
-    def about(self, subject: str, attribute: str, rng: Random, held_out: bool) -> str:
+    def about(
+        self, subject: str, attribute: str, rng: Random, held_out: bool, unnamed: bool = True
+    ) -> str:
+        """With `unnamed` the question may leave it to its question word what is asked for."""
         if rng.random() < 0.2:
             words = [subject, self.named(attribute)]
             rng.shuffle(words)
             return self.in_words(words, rng, held_out, cut=0.0)
+        direct = [f for f in self._direct.get(attribute, ()) if unnamed or "{a}" in f]
+        if direct and rng.random() < DIRECTLY:
+            text = rng.choice(direct).format(s=subject, a=self.named(attribute))
+            return self.rephrased(text[:1].upper() + text[1:], rng, held_out)
         frames = self.pack.things["held_out" if held_out else "training"]
         text = rng.choice(frames).format(s=subject, a=self.named(attribute))
         text = text[:1].upper() + text[1:]
@@ -101,8 +137,9 @@ class Wordings:
         words, chosen = self.sentences[fact.subject], list[Word]()
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
         for _ in range(6):
-            places = sorted(rng.sample(inside, min(len(inside), rng.choice((2, 2, 3, 3, 4)))))
-            whole = rng.random() < 0.35
+            count = rng.choice((2, 2, 3, 3, 4, 5, 6))
+            places = sorted(rng.sample(inside, min(len(inside), count)))
+            whole = rng.random() < 0.5
             chosen = (
                 list(words[places[0] : places[-1] + 1]) if whole else [words[i] for i in places]
             )
@@ -119,8 +156,12 @@ class Wordings:
             word[:-1] if len(word) > 3 and word[-1] in "snetd" and rng.random() < cut else word
             for word in words
         ]
+        if rng.random() < ROTATED:
+            at = rng.randrange(len(words))
+            words = words[at:] + words[:at]
         if self.pack.words and rng.random() < 0.7:
-            words.insert(0, rng.choice(self.pack.words["question"]))
+            at = 0 if rng.random() < 0.75 else rng.randint(0, len(words))
+            words.insert(at, rng.choice(self.pack.words["question"]))
         joined = self._in_other_words(self.pack.joiner.join(words), rng)
         if rng.random() < 0.3:
             return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
@@ -136,6 +177,10 @@ class Wordings:
             else (Word(text, "content"),)
             for text, words in found.items()
         }
+
+    def tells(self, words: frozenset[str]) -> bool:
+        """Whether a sentence has all of these content words, in lower case."""
+        return any(words <= told for told in self._sentence_words)
 
     @cached_property
     def _sentence_words(self) -> list[frozenset[str]]:
@@ -153,7 +198,10 @@ class Wordings:
         if rest and first.lower() in self.pack.words.get("function", ()):
             subject = rest if rng.random() < 0.5 else f"{first.lower()} {rest}"
         alone = self._short_names.get(subject, ())
-        return rng.choice(alone) if alone and rng.random() < 0.3 else subject
+        name = rng.choice(alone) if alone and rng.random() < 0.3 else subject
+        if (sort := self._sorts.get(subject)) and rng.random() < SORT:
+            name = self.pack.joiner.join(rng.choice(((name, sort), (sort, name))))
+        return name
 
     @cached_property
     def _short_names(self) -> dict[str, list[str]]:
