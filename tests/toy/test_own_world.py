@@ -85,6 +85,46 @@ def test_what_only_one_thing_has_is_asked_for_without_it(code: str) -> None:
     assert alone["Bo"] > max(alone["9"], alone["3"]) + 30  # where a slip may hide the name
 
 
+def test_what_nobody_said_of_a_known_name_is_unknown() -> None:
+    """Asked of another name in words that nothing said of this one has; not where it may be told
+    in other words: with a question word that asks for one thing, or a word of the same meaning.
+    """
+    told = {
+        "What does the {} cost?": ("saw", "lathe", "kiln", "drill"),
+        "What does the {} weigh?": ("saw", "lathe", "kiln", "drill", "plane"),
+        "Who oils the {}?": ("lathe",),
+        "What is the price of the {} blade?": ("plane",),
+        "What holds the {} down?": ("plane",),
+        "Where is the {}?": ("saw",),
+    }
+    facts = [Fact(q.format(name), "Yes.") for q, names in told.items() for name in names]
+    made = OwnWorld(facts, load_pack("en"), "Ada")
+    untold = {
+        name: {name.join(pattern) for pattern in made._missing(name)} for name in ("plane", "saw")
+    }
+    assert "Who oils the plane?" in untold["plane"]
+    assert "Where is the plane?" in untold["plane"]
+    assert "What does the plane cost?" not in untold["plane"]  # its price is told
+    assert "What holds the saw down?" in untold["saw"]
+    assert "What does the saw cost?" not in untold["saw"]
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_direct_questions_leave_the_attribute_to_their_question_word(code: str) -> None:
+    attributes = {"en": ("Day", "Place"), "de": ("Tag", "Ort"), "zh": ("日期", "地点")}[code]
+    first = {"en": "when is gala", "de": "wann ist gala", "zh": "gala是哪天"}[code]
+    facts = [thing("Gala", each, "9") for each in attributes] + [thing("Ball", "Age", "3")]
+
+    def asked(facts: list[Fact]) -> str:
+        words = Wordings(facts, load_pack(code))
+        found = [words.about("Gala", attributes[0], Random(i), False) for i in range(2000)]
+        return "\n".join(found).lower()
+
+    assert first in asked(facts)
+    twice = [*facts, thing("Gala", {"en": "Time", "de": "Zeit", "zh": "时间"}[code], "8 pm")]
+    assert first not in asked(twice)
+
+
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_a_language_is_told_by_its_little_words(code: str) -> None:
     assert guess_language([QUESTIONS[code]] * 3) == code

@@ -39,3 +39,13 @@ def test_one_pattern_is_enough_and_two_names_are_not() -> None:
     found = find_topics(asked, load_pack("en"))
     assert [topic.name for topic in found.values()] == ["France", "Spain", "Peru"]
     assert find_topics(asked[:2], load_pack("en")) == {}
+
+
+def test_a_question_of_its_own_pattern_is_about_a_topic_that_it_names() -> None:
+    names = ("saw", "drill press", "kiln")
+    alone = "Who sharpens the drill press in May?"
+    asked = [f"What does the {name} cost?" for name in names]
+    found = find_topics([*asked, alone, "Is the sawdust free?"], load_pack("en"))
+    assert found[alone].name == "drill press"
+    assert found[alone].other("lathe") == "Who sharpens the lathe in May?"
+    assert "Is the sawdust free?" not in found

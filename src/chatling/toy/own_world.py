@@ -102,11 +102,27 @@ class OwnWorld:
     def _unknown_thing(self, rng: Random, held_out: bool) -> str:
         subject = rng.choice(tuple(self.words.things))
         attribute = rng.choice(tuple(self._having))
-        name = self._unknown[held_out].any(rng)
+        name = self._strange(subject, self._unknown[held_out], rng)
         first, _, rest = subject.partition(" ")
         if rest and first.lower() in self.pack.words["function"] and rng.random() < 0.6:
             name = f"{first.lower()} {name}"
         return self.words.about(name, attribute, rng, held_out)
+
+    def _strange(self, name: str, names: UnknownNames, rng: Random) -> str:
+        """A name that nobody told. Of a name of several words now and then one stays: another cup's
+        for a cup's.
+        """
+        strange = names.any(rng)
+        words = [piece.text for piece in split(name, self.pack) if piece.kind == "content"]
+        if self.pack.wide or len(words) < 2 or rng.random() < 0.5:
+            return strange
+        own = [w for w in words if self._shared[w.lower()] == 1] or words[-1:]
+        return name.replace(rng.choice(own), strange, 1)
+
+    @cached_property
+    def _shared(self) -> Counter[str]:
+        """How many names have a word."""
+        return Counter(word for name in self._names for word in content(name, self.pack))
 
     def _untold(self, rng: Random, held_out: bool) -> str:
         """What the facts do not say about a known name, but may about others."""
@@ -150,8 +166,34 @@ class OwnWorld:
         if name not in self._names:  # of which notes speak
             about = content(name, self.pack)
             return [a for a in self._having if not self.words.tells(about | content(a, self.pack))]
-        asked = self._asking[name]
-        return [pattern for pattern, words in self._patterns.items() if not words & asked]
+        return [pattern for pattern in self._patterns if self._is_untold(pattern, name)]
+
+    def _is_untold(self, pattern: tuple[str, str], name: str) -> bool:
+        """Whether what a pattern asks is asked of a name in no other words: the question word is a
+        new one; or it is one that may ask for anything, beside words that no fact about the name
+        has, nor others of their meaning.
+        """
+        words, asked = self._patterns[pattern], self._asking[name]
+        if not words & asked:
+            return True
+        about = content(" ".join(pattern), self.pack)
+        if not about or words & asked - set(self.pack.words["open"]):
+            return False
+        alike = {w for group in self._meanings if about & group for w in group} | about
+        return not own_names(alike) & self._told_of[name]
+
+    @cached_property
+    def _meanings(self) -> list[frozenset[str]]:
+        return [frozenset(word.lower() for word in group) for group in self.pack.synonyms]
+
+    @cached_property
+    def _told_of(self) -> dict[str, set[str]]:
+        """The words of all facts about each topic."""
+        found = defaultdict[str, set[str]](set)
+        for fact in self.words.asked:
+            if topic := self._topics.get(fact.question):
+                found[topic.name] |= own_names((fact.question, fact.answer))
+        return found
 
     @cached_property
     def _patterns(self) -> dict[tuple[str, str], frozenset[str]]:
@@ -187,7 +229,9 @@ class OwnWorld:
         fact, names = rng.choice(self.words.asked), self._unknown[held_out]
         topic = self._topics.get(fact.question)
         if topic is not None and rng.random() < 0.8:
-            return self.words.rephrased(topic.other(names.any(rng)), rng, held_out)
+            return self.words.rephrased(
+                topic.other(self._strange(topic.name, names, rng)), rng, held_out
+            )
         words = split(fact.question, self.pack)
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
         if not inside or len(words) < 2:  # nothing of the question would be left

@@ -2,8 +2,9 @@
 name in its place, and "Hobel" stands in other questions, too.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -30,6 +31,7 @@ class Topic:
 def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
     """The topic of each question that has one. Of all its parts it is the one that stands in most
     patterns; of several such the shortest whose pattern has as many topics as the others', about.
+    A question of a pattern of its own is about a topic of others that it names.
     """
     different = islice(dict.fromkeys(questions), COMPARED)
     parts = {question: list(_parts(question, pack)) for question in different}
@@ -52,7 +54,23 @@ def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
         fitting = [part for part in fitting if len(topics[part.pattern]) >= enough]
         if fitting:
             found[question] = min(fitting, key=lambda part: len(part.name))
-    return found
+    return found | dict(_named({topic.name for topic in found.values()}, parts, found, pack))
+
+
+def _named(
+    names: set[str],
+    questions: Iterable[str],
+    known: Mapping[str, Topic],
+    pack: Pack,
+) -> Iterator[tuple[str, Topic]]:
+    """Of the other questions those that name a topic, with the longest that they name."""
+    either = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
+    name = re.compile(either if pack.wide else rf"(?<!\w)(?:{either})(?!\w)")
+    for question in questions:
+        if question not in known and (match := name.search(question)):
+            around = question[: match.start()], question[match.end() :]
+            if any(piece.kind != "function" for side in around for piece in split(side, pack)):
+                yield question, Topic(match[0], around)
 
 
 def _parts(question: str, pack: Pack) -> Iterator[Topic]:
