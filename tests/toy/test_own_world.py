@@ -92,6 +92,7 @@ def test_what_nobody_said_of_a_known_name_is_unknown() -> None:
     told = {
         "What does the {} cost?": ("saw", "lathe", "kiln", "drill"),
         "What does the {} weigh?": ("saw", "lathe", "kiln", "drill", "plane"),
+        "Which shelf has the {}?": ("saw", "lathe", "kiln", "drill", "plane"),
         "Who oils the {}?": ("lathe",),
         "What is the price of the {} blade?": ("plane",),
         "What holds the {} down?": ("plane",),

@@ -44,7 +44,7 @@ def test_one_pattern_is_enough_and_two_names_are_not() -> None:
 def test_a_question_of_its_own_pattern_is_about_a_topic_that_it_names() -> None:
     names = ("saw", "drill press", "kiln")
     alone = "Who sharpens the drill press in May?"
-    asked = [f"What does the {name} cost?" for name in names]
+    asked = [f"{what} the {name}?" for what in ("Where is", "Who has") for name in names]
     found = find_topics([*asked, alone, "Is the sawdust free?"], load_pack("en"))
     assert found[alone].name == "drill press"
     assert found[alone].other("lathe") == "Who sharpens the lathe in May?"

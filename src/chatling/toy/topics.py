@@ -3,7 +3,7 @@ name in its place, and "Hobel" stands in other questions, too.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -31,7 +31,7 @@ class Topic:
 def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
     """The topic of each question that has one. Of all its parts it is the one that stands in most
     patterns; of several such the shortest whose pattern has as many topics as the others', about.
-    A question of a pattern of its own is about a topic of others that it names.
+    A question with none, or one of its own, is about a topic of several others that it names.
     """
     different = islice(dict.fromkeys(questions), COMPARED)
     parts = {question: list(_parts(question, pack)) for question in different}
@@ -54,20 +54,22 @@ def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
         fitting = [part for part in fitting if len(topics[part.pattern]) >= enough]
         if fitting:
             found[question] = min(fitting, key=lambda part: len(part.name))
-    return found | dict(_named({topic.name for topic in found.values()}, parts, found, pack))
+    return found | dict(_named(found, parts, pack))
 
 
 def _named(
-    names: set[str],
-    questions: Iterable[str],
-    known: Mapping[str, Topic],
-    pack: Pack,
+    found: Mapping[str, Topic], questions: Iterable[str], pack: Pack
 ) -> Iterator[tuple[str, Topic]]:
-    """Of the other questions those that name a topic, with the longest that they name."""
-    either = "|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)"
+    """Of the questions that have no topic, or one of their own, those that name a topic of several
+    others, with the longest that they name.
+    """
+    uses = Counter(topic.name for topic in found.values())
+    names = sorted((name for name, count in uses.items() if count > 1), key=len, reverse=True)
+    either = "|".join(map(re.escape, names)) or "(?!)"
     name = re.compile(either if pack.wide else rf"(?<!\w)(?:{either})(?!\w)")
     for question in questions:
-        if question not in known and (match := name.search(question)):
+        own = question in found and uses[found[question].name] > 1
+        if not own and (match := name.search(question)):
             around = question[: match.start()], question[match.end() :]
             if any(piece.kind != "function" for side in around for piece in split(side, pack)):
                 yield question, Topic(match[0], around)
