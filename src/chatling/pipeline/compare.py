@@ -91,8 +91,8 @@ def measure_comparison(
     """Train base of both recipes with so many seeds, each in a process of its own. Both see as many
     tokens as the first one asks for; or with `equal` "seconds" the second gets the steps for which
     the first one's seconds are enough. `data` is a folder of text instead of the recipes' own,
-    `options` are overrides of both. With `folder`, the record is written there. After a kill the
-    same call goes on.
+    `options` are overrides of both. With `folder`, the record is written there. An interrupted
+    measurement is resumed.
 
     Raises RecipeError for recipes that cannot be read, RunError when a run fails.
     """

@@ -134,8 +134,8 @@ def train_run(
 
 @contextmanager
 def kept_home(name: str, *about: object) -> Iterator[Path]:
-    """A home for the trainings of a measurement that takes long: one about the same that was cut
-    off goes on there. What ends well removes it.
+    """A home for the trainings of a measurement that takes long: an interrupted one about the same
+    is resumed there. It is removed in the end.
     """
     key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:12]
     folder = home() / "bench" / f"{name}-{key}"

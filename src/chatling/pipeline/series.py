@@ -128,8 +128,8 @@ def trainings(recipes: dict[int, Recipe], there: float) -> tuple[list[Training],
 
 def measure_series(data: Path, folder: Path | None, options: Sequence[str] = ()) -> Series:
     """Train the series on a folder of parquet files of text, each in a process of its own. With
-    `folder`, the record is written there. `options` are overrides of the recipe. After a kill the
-    same call goes on.
+    `folder`, the record is written there. `options` are overrides of the recipe. An interrupted
+    measurement is resumed.
 
     Raises RecipeError where too few trainings are left, RunError when one fails.
     """
