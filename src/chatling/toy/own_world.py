@@ -128,12 +128,12 @@ class OwnWorld:
         """What the facts do not say about a known name, but may about others."""
         name, luck = rng.choice(self._spoken_of), rng.random()
         called, frames = self.words.called(name, rng), self._never_told[held_out]
-        if luck < 0.45 and frames:
+        if luck < 0.35 and frames:
             text = rng.choice(frames).format(n=called)
             return self.words.rephrased(text, rng, held_out)
-        if luck < 0.6 and self._topics:
+        if luck < 0.5 and self._topics:
             return self._asked_otherwise(rng, held_out)
-        if luck < 0.8 and (missing := self._missing(name)):
+        if luck < 0.85 and (missing := self._missing(name)):
             part = rng.choice(missing)
             if isinstance(part, tuple):
                 return self.words.rephrased(name.join(part), rng, held_out)

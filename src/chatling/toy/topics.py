@@ -2,9 +2,8 @@
 name in its place, and "Hobel" stands in other questions, too.
 """
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -31,7 +30,7 @@ class Topic:
 def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
     """The topic of each question that has one. Of all its parts it is the one that stands in most
     patterns; of several such the shortest whose pattern has as many topics as the others', about.
-    A question with none, or one of its own, is about a topic of several others that it names.
+    A question with none, or one of its own, is about its words that stand in several questions.
     """
     different = islice(dict.fromkeys(questions), COMPARED)
     parts = {question: list(_parts(question, pack)) for question in different}
@@ -54,25 +53,59 @@ def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
         fitting = [part for part in fitting if len(topics[part.pattern]) >= enough]
         if fitting:
             found[question] = min(fitting, key=lambda part: len(part.name))
-    return found | dict(_named(found, parts, pack))
+    return found | dict(_recurring(found, list(parts), pack))
 
 
-def _named(
-    found: Mapping[str, Topic], questions: Iterable[str], pack: Pack
+def _recurring(
+    found: Mapping[str, Topic], questions: Sequence[str], pack: Pack
 ) -> Iterator[tuple[str, Topic]]:
-    """Of the questions that have no topic, or one of their own, those that name a topic of several
-    others, with the longest that they name.
+    """Of the questions that have no topic, or one that no other has, those with words that stand in
+    several: the rarest of these, with those beside it that are as frequent.
     """
     uses = Counter(topic.name for topic in found.values())
-    names = sorted((name for name, count in uses.items() if count > 1), key=len, reverse=True)
-    either = "|".join(map(re.escape, names)) or "(?!)"
-    name = re.compile(either if pack.wide else rf"(?<!\w)(?:{either})(?!\w)")
+    spans = {question: list(_spans(question, pack)) for question in questions}
+    counts = Counter(
+        part
+        for question, each in spans.items()
+        for part in {question[a:b].lower() for a, b in each}
+    )
     for question in questions:
-        own = question in found and uses[found[question].name] > 1
-        if not own and (match := name.search(question)):
-            around = question[: match.start()], question[match.end() :]
-            if any(piece.kind != "function" for side in around for piece in split(side, pack)):
-                yield question, Topic(match[0], around)
+        own = found.get(question)
+        if own is not None and uses[own.name] > 1:
+            continue
+        first, last = 0, len(question)
+        if own is not None:
+            first = len(own.pattern[0])
+            last = first + len(own.name)
+        often = [
+            (counts[question[a:b].lower()], a, b)
+            for a, b in spans[question]
+            if first <= a and b <= last and counts[question[a:b].lower()] >= FEWEST
+        ]
+        if not often:
+            continue
+        fewest = min(count for count, _, _ in often)
+        rarest = [(a, b) for count, a, b in often if count == fewest]
+        start, end = max(rarest, key=lambda span: span[1] - span[0])
+        while more := [(a, b) for a, b in rarest if 0 <= a - end <= 1 or 0 <= start - b <= 1]:
+            start, end = min(start, *(a for a, _ in more)), max(end, *(b for _, b in more))
+        around = question[:start], question[end:]
+        if any(piece.kind != "function" for side in around for piece in split(side, pack)):
+            yield question, Topic(question[start:end], around)
+
+
+def _spans(question: str, pack: Pack) -> Iterator[tuple[int, int]]:
+    """Beginning and end of each content word; of a language without blanks of all two to four
+    signs of content in a row.
+    """
+    units = list(_units(question, pack))
+    if not pack.wide:
+        yield from ((start, end) for start, end, kind in units if kind == "content")
+        return
+    for i, (start, _, _) in enumerate(units):
+        for j in range(i + 2, min(i + LONGEST, len(units)) + 1):
+            if all(kind == "content" for _, _, kind in units[i:j]):
+                yield start, units[j - 1][1]
 
 
 def _parts(question: str, pack: Pack) -> Iterator[Topic]:
