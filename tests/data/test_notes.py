@@ -60,10 +60,10 @@ def test_a_sentence_is_asked_for_with_what_it_is_about() -> None:
     asked = {f.answer: f.subject for f in found if f.kind == "sentence"}
     assert asked == {
         (looks := "Tomas Wray looks after the big extractor."): looks,
-        (kept := "It is kept in the old dairy."): f"Big extractor: {kept}",
+        "It is kept in the old dairy.": "Big extractor is kept in the old dairy.",
         (costs := "The deposit is 15 pounds."): f"Big extractor: {costs}",
         (burns := "The copper smoker burns old sacking."): f"Smokers: {burns}",
-        (hangs := "It hangs behind the hut door."): f"The copper smoker: {hangs}",
+        "It hangs behind the hut door.": "The copper smoker hangs behind the hut door.",
         (cones := "blue one: pine cones, never paper"): f"Smokers: {cones}",
     }
 
@@ -72,7 +72,7 @@ def test_chinese_sentences_have_no_blanks() -> None:
     grammar = Grammar(("是",), ("她", "他"), True, "和")
     found = note_facts("奶奶是退休的老师。她是苏州人。", "家", grammar)
     assert Fact("", "奶奶是退休的老师。", subject="奶奶", kind="about") in found
-    assert [f.subject for f in found if f.answer == "她是苏州人。"] == ["奶奶是退: 她是苏州人。"]
+    assert [f.subject for f in found if f.answer == "她是苏州人。"] == ["奶奶是退是苏州人。"]
 
 
 def test_what_comes_before_a_heading_is_of_the_file() -> None:

@@ -136,7 +136,11 @@ def _sentences(sentences: Iterable[str], heading: str, grammar: Grammar) -> Iter
         before = before if leans else sentence
         if not SHORTEST_SENTENCE <= len(sentence) * (3 if grammar.wide else 1) <= LONGEST_ANSWER:
             continue
-        asked = sentence if topic.lower() in sentence.lower() else f"{topic}: {sentence}"
+        asked = sentence
+        if leans:
+            asked = _in_place_of_the_first(topic, sentence, grammar)
+        elif topic.lower() not in sentence.lower():
+            asked = f"{topic}: {sentence}"
         yield Fact("", sentence, subject=asked, kind="sentence")
         if leans:
             continue
@@ -152,6 +156,14 @@ def _topic(before: str, heading: str, grammar: Grammar) -> str:
     if not before or any(word in before.lower() for word in words if len(word) > 3 or grammar.wide):
         return heading
     return before[: OPENING + 1] if grammar.wide else " ".join(before.split()[:OPENING])
+
+
+def _in_place_of_the_first(topic: str, sentence: str, grammar: Grammar) -> str:
+    """The sentence with its topic for the word that leans."""
+    if not grammar.wide:
+        return f"{topic} {sentence.partition(' ')[2]}"
+    longest = max((word for word in grammar.leaning if sentence.startswith(word)), key=len)
+    return topic + sentence.removeprefix(longest)
 
 
 def _size(text: str, grammar: Grammar) -> int:

@@ -255,7 +255,7 @@ class OwnWorld:
     def _about_another(self, words: Sequence[str], rng: Random) -> list[str] | None:
         here = {word.lower() for word in words}
         named = [each for each in self._contents.values() if each <= here]
-        if not named or rng.random() < 0.5:
+        if not named or rng.random() < 0.6:
             return None
         old, name = max(named, key=len), rng.choice(self._spoken_of)
         rest = [word for word in words if word.lower() not in old]

@@ -23,7 +23,8 @@ SYNONYM = 0.3  # of questions, where a word has one
 DIRECTLY = 0.4  # of questions about an attribute, where a language has a question for its kind
 SORT = 0.25  # of names, where it is known what they name
 ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
-ALONE = 0.25  # of questions about an attribute that only one thing has, those that name it alone
+STRETCHES = 0.5  # of questions made of a sentence's words, those that are its beginning or end
+ALONE = 0.4  # of questions about an attribute that only one thing has, those that name it alone
 
 
 class Wordings:
@@ -131,22 +132,32 @@ class Wordings:
         return self._synonyms.other(text, rng) if rng.random() < SYNONYM else text
 
     def some_words(self, fact: Fact, rng: Random) -> list[str]:
-        """Some content words of a sentence in order, or all words of a part of it, which no other
-        sentence has together where there are such.
+        """What a sentence says without its end or its beginning, some content words of it in order,
+        or all words of a part of it, which no other sentence has together where there are such.
         """
         words, chosen = self.sentences[fact.subject], list[Word]()
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
         for _ in range(6):
+            if len(words) > 3 and rng.random() < STRETCHES:
+                size = rng.randint(2, len(words) - 1)
+                chosen = list(words[:size] if rng.random() < 0.5 else words[-size:])
+                if self._alone(chosen):
+                    break
+                continue
             count = rng.choice((2, 2, 3, 3, 4, 5, 6))
             places = sorted(rng.sample(inside, min(len(inside), count)))
             whole = rng.random() < 0.5
             chosen = (
                 list(words[places[0] : places[-1] + 1]) if whole else [words[i] for i in places]
             )
-            key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
-            if sum(key <= found for found in self._sentence_words) == 1:
+            if self._alone(chosen):
                 break
         return [piece.text for piece in chosen]
+
+    def _alone(self, chosen: Sequence[Word]) -> bool:
+        """Whether a single sentence has these content words together."""
+        key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
+        return sum(key <= found for found in self._sentence_words) == 1
 
     def in_words(self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.35) -> str:
         """A question of content words; of some of them the ending is `cut`, as another form of the
@@ -161,11 +172,23 @@ class Wordings:
             words = words[at:] + words[:at]
         if self.pack.words and rng.random() < 0.7:
             at = 0 if rng.random() < 0.75 else rng.randint(0, len(words))
+            if at == 0 and not self.pack.wide:
+                words = self._helped(words, rng)
             words.insert(at, rng.choice(self.pack.words["question"]))
         joined = self._in_other_words(self.pack.joiner.join(words), rng)
         if rng.random() < 0.3:
             return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
         return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
+
+    def _helped(self, words: list[str], rng: Random) -> list[str]:
+        """With a helping verb in front: one of theirs, or now and then another one."""
+        adding, helping = self.pack.words["dropped"], self.pack.words["copulas"]
+        own = [i for i, word in enumerate(words) if word.lower() in (*adding, *helping)]
+        luck = rng.random()
+        if own and luck < 0.6:
+            at = rng.choice(own)
+            return [words[at], *words[:at], *words[at + 1 :]]
+        return [rng.choice(adding), *words] if adding and luck > 0.75 else words
 
     @cached_property
     def sentences(self) -> dict[str, tuple[Word, ...]]:
