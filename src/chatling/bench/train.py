@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from chatling.bench.measure import SMALL, Rows, figure, seconds
+from chatling.config.recipe import Recipe
 from chatling.config.stages import MachineConfig
 from chatling.hardware.detect import detect
 from chatling.hardware.distributed import DistContext
@@ -136,6 +137,18 @@ def measure_training(
             "training, step / those and the optimizer's", step_seconds / sum(with_optimizer), "x"
         ),
     ]
+
+
+def reached_flops(recipe: Recipe, tokens: int) -> float:
+    """FLOPs a second of a training step of so many tokens, set up as a run on this machine is."""
+    config = recipe.model.resolve(recipe.tokenizer.vocab_size)
+    execution = choose_runtime(recipe.machine, detect(), config, steps=1_000_000)
+    device, rows = torch.device(execution.device), max(1, tokens // config.context)
+    if device.type == "cpu":
+        torch.set_num_threads(execution.threads)
+    step, _, _ = training_step(recipe.model, config, execution, rows)
+    spent = median_seconds(step, device, repeats=7)
+    return flops_per_token(config) * rows * config.context / spent
 
 
 def training_step(

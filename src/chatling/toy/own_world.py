@@ -26,7 +26,8 @@ from chatling.toy.wordings import Wordings
 
 TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
-FACTS, UNKNOWN = 0.66, 0.22
+FACTS, UNKNOWN = 0.68, 0.2
+OFTEN = {"sentence": 2}  # in so many more ways than others it may be asked for
 FOLLOWING = 0.35  # of turns after one about a thing: its other attribute, or another thing
 LONGEST_NAME = 3  # words of what notes speak of, or of a language without blanks twice as many
 MOST = 3  # characters of a conversation for each token of the context
@@ -114,10 +115,12 @@ class OwnWorld:
         """
         strange = names.any(rng)
         words = [piece.text for piece in split(name, self.pack) if piece.kind == "content"]
-        if self.pack.wide or len(words) < 2 or rng.random() < 0.5:
+        if self.pack.wide or len(words) < 2 or rng.random() < 0.4:
             return strange
-        own = [w for w in words if self._shared[w.lower()] == 1] or words[-1:]
-        return name.replace(rng.choice(own), strange, 1)
+        own = [w for w in words if self._shared[w.lower()] == 1]
+        return name.replace(
+            rng.choice(own) if own and rng.random() < 0.4 else words[-1], strange, 1
+        )
 
     @cached_property
     def _shared(self) -> Counter[str]:
@@ -293,7 +296,7 @@ class OwnWorld:
         return hurried(text, self.pack, rng), intent["answer"].format(name=self.name)
 
     def conversations(self, seed: int, context: int) -> Iterator[Conversation]:
-        """An endless stream, in which every fact comes up equally often."""
+        """An endless stream, in which every fact of a kind comes up equally often."""
         rng, most = Random(f"own world {seed}"), MOST * context
         waiting: list[Fact] = []
         while True:
@@ -301,7 +304,7 @@ class OwnWorld:
             turns: list[Turn] = []
             while len(turns) < count and sum(len(q) + len(a) for q, a, _ in turns) < most:
                 if not waiting:
-                    waiting = list(self.facts)
+                    waiting = [f for f in self.facts for _ in range(OFTEN.get(f.kind, 1))]
                     rng.shuffle(waiting)
                 if turns and waiting[-1].before:  # which leans on turns of its own
                     break
