@@ -85,7 +85,7 @@ class OwnWorld:
         if self._spoken_of:
             makers.append((self._untold, 5))
         if self.words.asked:
-            makers.append((self._swapped, 6))
+            makers.append((self._swapped, 8))
         if self.words.sentences:
             makers.append((self._swapped_word, 4))
         make = rng.choices([m for m, _ in makers], [w for _, w in makers])[0]
@@ -241,6 +241,10 @@ class OwnWorld:
             return self._generic(rng, held_out)
         weights = [self._weight(words[i].text, i) for i in inside]
         old = words[rng.choices(inside, weights)[0]].text
+        if self.pack.wide and len(old) > 2:  # several words, of which the first is often the name
+            size = rng.randint(2, min(4, len(old)))
+            at = 0 if rng.random() < 0.7 else rng.randint(0, len(old) - size)
+            old = old[at : at + size]
         return self.words.rephrased(fact.question.replace(old, names.any(rng), 1), rng, held_out)
 
     def _swapped_word(self, rng: Random, held_out: bool) -> str:
