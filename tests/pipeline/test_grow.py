@@ -28,6 +28,7 @@ def small_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(grow, "LEAST", 120)
     monkeypatch.setattr(grow, "MOST", 150)
     monkeypatch.setattr(grow, "TEXT_CHARACTERS", 20_000)
+    monkeypatch.setattr(grow, "reached_flops", lambda recipe, tokens: 1e11)
     (tmp_path / "tools.csv").write_text(TABLE, encoding="utf-8")
     return tmp_path
 

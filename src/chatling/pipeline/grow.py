@@ -41,16 +41,11 @@ from chatling.toy.packs import LANGUAGES, Pack, guess_language, load_pack
 from chatling.toy.world import conversations
 
 CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
-    "conversations.jsonl",
-    "held-out.jsonl",
-    "facts.jsonl",
-    "text",
-    "recipe.toml",
-    "grow.json",
+    *("conversations.jsonl", "held-out.jsonl", "facts.jsonl"),
+    *("text", "recipe.toml", "grow.json"),
 )
 WORLDS = {"en": ENGLISH, "zh": CHINESE}  # the built-in world of a language
-# of the conversations, the built-in world's part: no facts and no small talk, which would answer
-# for what nobody told
+# the built-in world's part: no facts and no small talk, which would answer for what nobody told
 WORLD_SHARE = 0.12
 WORLD_WEIGHTS = {"arithmetic": 0.6, "unknown": 0.3, "unsafe": 0.1}
 LEAST, MOST = 2_000, 400_000  # conversations
@@ -337,6 +332,7 @@ def prepare(wish: Wish, seen: Understood, note: Callable[[str], None]) -> Recipe
     if {key: earlier.get(key) for key in asked} == asked:
         count = int(earlier["conversations"])
     else:
+        note(f"How much fits into {wish.minutes:g} minutes is measured …")
         count = _fitting(wish, seen)
     recipe = written(wish, seen, count, note)
     mark = {**asked, "conversations": count, "texts": text_mark(seen)}
