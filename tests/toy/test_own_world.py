@@ -101,7 +101,7 @@ def test_what_nobody_said_of_a_known_name_is_unknown() -> None:
     facts = [Fact(q.format(name), "Yes.") for q, names in told.items() for name in names]
     made = OwnWorld(facts, load_pack("en"), "Ada")
     untold = {
-        name: {name.join(pattern) for pattern in made._missing(name)} for name in ("plane", "saw")
+        name: {name.join(pattern) for pattern in made._not_told(name)} for name in ("plane", "saw")
     }
     assert "Who oils the plane?" in untold["plane"]
     assert "Where is the plane?" in untold["plane"]

@@ -5,7 +5,7 @@ greetings and questions that nothing of theirs answers.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from random import Random
 
 from chatling.data.facts import Fact
@@ -68,6 +68,7 @@ class OwnWorld:
         longest = LONGEST_NAME * (2 if pack.wide else 1)
         short = [name for name in noted if len(split(name, pack)) <= longest]
         self._spoken_of = tuple(dict.fromkeys((*subjects, *short)))
+        self._missing = cache(self._not_told)
         self.words = Wordings(facts, pack, self._names)
         known = own_names([*(text for fact in facts for text in _texts(fact)), *also, name])
         near = near_misses(self._names, pack) if pack.unknown else ()
@@ -153,7 +154,7 @@ class OwnWorld:
         text = question.replace(rng.choice(told or around), names.attribute(rng), 1)
         return self.words.rephrased(text, rng, held_out)
 
-    def _missing(self, name: str) -> list[str | tuple[str, str]]:
+    def _not_told(self, name: str) -> list[str | tuple[str, str]]:
         """The attributes that other things have, of no kind of which this one has another, and the
         patterns in which other names are asked about, but only with words that ask for something
         else.
@@ -292,7 +293,8 @@ class OwnWorld:
         intents = tuple(self.pack.smalltalk.values())
         intent = rng.choices(intents, [len(each["training"]) for each in intents])[0]
         text = one_of(intent["held_out" if held_out else "training"], rng)
-        text = text.format(name=self.name)
+        thing = self._unknown[held_out].thing(rng) if "{t}" in text else ""
+        text = text.format(name=self.name, t=thing)
         if text.endswith(self.pack.mark) and not held_out and rng.random() < 0.35:
             words = split(text, self.pack)
             bare = clause(words, self.pack) if rng.random() < 0.5 else text.rstrip(MARKS)

@@ -169,7 +169,7 @@ def _other_words(code: str) -> tuple[str, ...]:
     the words of small talk; of a language without blanks signs, those of things among them.
     """
     pack = load_pack(code)
-    texts = [t.format(name="") for each in pack.smalltalk.values() for t in each["training"]]
+    texts = [t.format(name="", t="") for each in pack.smalltalk.values() for t in each["training"]]
     if pack.wide:
         signs = "".join([*texts, *pack.unknown["things"]])
         return tuple(sorted({sign for sign in signs if "\u4e00" <= sign <= "\u9fff"}))
