@@ -26,7 +26,7 @@ from chatling.toy.wordings import Wordings
 
 TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
-FACTS, UNKNOWN = 0.68, 0.2
+FACTS, UNKNOWN = 0.64, 0.24
 OFTEN = {"sentence": 2}  # in so many more ways than others it may be asked for
 FOLLOWING = 0.35  # of turns after one about a thing: its other attribute, or another thing
 LONGEST_NAME = 3  # words of what notes speak of, or of a language without blanks twice as many
@@ -82,7 +82,7 @@ class OwnWorld:
         """A question that the facts do not answer, and the honest answer."""
         makers: list[tuple[Callable[[Random, bool], str], int]] = [(self._generic, 3)]
         if self.words.things:
-            makers.append((self._unknown_thing, 5))
+            makers.append((self._unknown_thing, 7))
         if self._spoken_of:
             makers.append((self._untold, 5))
         if self.words.asked:
