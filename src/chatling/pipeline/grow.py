@@ -53,7 +53,7 @@ BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.03, 960  # steps; conversations
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
 TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
-SLACK, TIMED = 0.95, 0.72  # of the minutes: by a plan; by a step timed alone, which is quicker
+SLACK, TIMED = 0.95, 0.9  # of the minutes: by a plan; by a step timed alone, which is quicker
 FEW_WORDINGS = 40
 ADAPTER = """
 [sft.adapter]
