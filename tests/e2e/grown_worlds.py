@@ -1,5 +1,6 @@
 # ruff: noqa: SIM905 - columns of words read better than lists of strings
-"""Three made-up worlds for `chatling grow`, and how well what is grown of them answers.
+"""Made-up worlds for `chatling grow`, and how well what is grown of them answers: three that are
+made here, and three in `worlds` by an author who had not seen the program (bees, tea, zhou).
 
 `python tests/e2e/grown_worlds.py [--seed N] [--minutes N] [WORLD…]` grows an assistant of each in
 `CHATLING_HOME`, writes its answers to `worlds/<run>.answers.jsonl` there and prints a table. A
@@ -15,6 +16,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 
 NAME = "Quinta"
@@ -200,6 +202,7 @@ def family(rng: Random) -> World:
 
 
 WORLDS: dict[str, Callable[[Random], World]] = {"club": club, "shop": shop, "family": family}
+WRITTEN = Path(__file__).parent / "worlds"
 Asked = tuple[str, tuple[str, ...], str]  # what it tests, the user's turns, what must be answered
 
 
@@ -241,7 +244,8 @@ def typed(world: World, question: str, rng: Random) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("worlds", nargs="*", choices=[*WORLDS, []], default=[])
+    written = sorted(path.name for path in WRITTEN.iterdir())
+    parser.add_argument("worlds", nargs="*", choices=[*WORLDS, *written, []], default=[])
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", default="10")
     parser.add_argument("--conversations", type=int)
@@ -249,29 +253,41 @@ def main() -> None:
     given = parser.parse_args()
     table = []
     for name in given.worlds or WORLDS:
-        world, run = WORLDS[name](Random(f"{name} {given.seed}")), f"{name}-{given.seed}"
-        run += "-continued" if given.origin else ""
-        rates = grown(world, run, given.minutes, given.seed, given.conversations, given.origin)
+        run = f"{name}-{given.seed}" + ("-continued" if given.origin else "")
+        if name in WORLDS:
+            world = WORLDS[name](Random(f"{name} {given.seed}"))
+            files, asked = world.files, list(questions(world, Random(given.seed)))
+        else:
+            files, asked = written_world(WRITTEN / name)
+        rates = grown(files, asked, run, given.minutes, given.conversations, given.origin)
         table += [(run, kind, f"{right / asked:.1%}", str(asked)) for kind, (right, asked) in rates]
     print("\n".join("  ".join(row) for row in table))
 
 
+def written_world(folder: Path) -> tuple[dict[str, str], list[Asked]]:
+    """Files, and the questions about them."""
+    files = {path.name: path.read_text("utf-8") for path in sorted((folder / "files").iterdir())}
+    lines = (folder / "questions.jsonl").read_text("utf-8").splitlines()
+    rows = map(json.loads, lines)
+    return files, [(row["kind"], tuple(row["turns"]), row["key"]) for row in rows]
+
+
 def grown(
-    world: World,
+    files: dict[str, str],
+    questions: list[Asked],
     run: str,
     minutes: str,
-    seed: int,
     conversations: int | None,
     origin: str | None,
 ) -> list[tuple[str, tuple[int, int]]]:
-    """(kind, (right, asked)) of an assistant grown of the world's files."""
+    """(kind, (right, asked)) of an assistant grown of a world's files."""
     from chatling.cli import main as chatling
     from chatling.llm import LLM
     from chatling.run_dir import home
 
     folder = home() / "worlds" / run
     folder.mkdir(parents=True, exist_ok=True)
-    for name, text in world.files.items():
+    for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     record = home() / "data" / run / "grow.json"
     if conversations and not record.exists():
@@ -282,7 +298,7 @@ def grown(
     if code := chatling(words + (["--origin", origin] if origin else [])):
         raise SystemExit(code)
     model, rates, rows = LLM(run), defaultdict[str, list[int]](lambda: [0, 0]), list[object]()
-    for kind, turns, key in questions(world, Random(seed)):
+    for kind, turns, key in questions:
         talk: list[dict[str, object]] = []
         for turn in turns:
             answer = model.chat([*talk, {"role": "user", "content": turn}])

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from chatling.cli import main
-from chatling.config.recipe import load_recipe
+from chatling.config.recipe import Recipe, load_recipe
 from chatling.data.facts import Fact
 from chatling.pipeline import grow
 from chatling.pipeline.checks import check
+from chatling.pipeline.grow_files import Understood, Wish, understand
 from chatling.run_dir import home
 from chatling.toy import topics
 from chatling.toy.language import Random
@@ -68,8 +69,8 @@ def test_a_dry_run_writes_what_would_be_learned(
 
 @pytest.mark.parametrize(("code", "own"), [("en", "chatling"), ("zh", "小聊")])
 def test_the_built_in_world_has_the_assistants_name_and_no_facts(code: str, own: str) -> None:
-    seen = grow.Understood((), code, load_pack(code), (Fact("?", "!"),), ())
-    talks = grow.made_world(grow.Wish((), "Ada"), seen, 3_000)
+    seen = Understood((), code, load_pack(code), (Fact("?", "!"),), ())
+    talks = grow.made_world(Wish((), "Ada"), seen, 3_000)
     texts = [message.text for talk in talks for message in talk.messages]
     assert not [text for text in texts if own in text.lower()]
     rng = Random("facts", grow.WORLDS[code])
@@ -101,3 +102,29 @@ def test_what_cannot_be_asked_about_is_a_sentence(
     (small_home / "tools.csv").write_text("question,answer\n", encoding="utf-8")
     assert main(["grow", str(small_home), "--name", "Ada"]) == 1
     assert "can be asked about" in capsys.readouterr().err
+
+
+def test_a_smaller_batch_is_timed_where_the_minutes_hold_few_conversations(
+    small_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size of a step goes by the number of conversations, and what a step reaches by its
+    size.
+    """
+    monkeypatch.setattr(grow, "MOST", 400_000)
+    monkeypatch.setattr(grow, "BATCHES", {1_000: 256, 10_000: 512, 400_000: 1024})
+    asked: list[int] = []
+
+    def reached(recipe: Recipe, tokens: int) -> float:
+        asked.append(tokens)
+        return {256: 1e8, 512: 2e9, 1024: 1e11}[tokens]
+
+    monkeypatch.setattr(grow, "reached_flops", reached)
+    wish = Wish((str(small_home / "tools.csv"),), "Ada", minutes=4)
+    most = grow._fitting(wish, understand(wish))
+    assert asked == [1024]
+    assert most > 10_000
+    asked.clear()
+    monkeypatch.setattr(grow, "reached_flops", lambda r, tokens: reached(r, tokens) / 40)
+    few = grow._fitting(wish, understand(wish))
+    assert asked == [1024, 256]
+    assert grow.LEAST <= few <= 1_000

@@ -110,6 +110,41 @@ def test_what_nobody_said_of_a_known_name_is_unknown() -> None:
     assert "What does the saw cost?" not in untold["saw"]
 
 
+@given(st.integers(0, 10**6))
+@settings(max_examples=150, deadline=None)
+def test_another_name_is_asked_about_in_words_that_nothing_says_of_it(seed: int) -> None:
+    told = {
+        "The big kiln": "The big kiln is fired on Mondays.",
+        "The lathe": "The lathe stands behind the green door.",
+        "The loom": "The loom stands under the stairs.",
+    }
+    facts = [Fact("", text, subject=text, kind="sentence") for text in told.values()]
+    facts += [Fact("", text, subject=name, kind="about") for name, text in told.items()]
+    facts.append(thing("The lathe", "Oil", "once a week"))
+    made, rng = OwnWorld(facts, pack := load_pack("en"), "Ada"), Random(seed)
+    words = made.words.some_words(rng.choice(facts[:3]), rng)
+    if (other := made._about_another(words, rng)) is None:
+        return
+    asked = content(" ".join(other), pack)
+    named = [name for name in told if content(name, pack) <= asked]
+    assert len(named) == 1  # what it was about is not in it any more
+    assert not content(" ".join(words), pack) >= content(named[0], pack)
+    assert not any(asked <= content(text, pack) for text in told.values())
+
+
+def test_of_a_name_of_several_words_one_may_stay() -> None:
+    facts = [
+        thing(f"{kind} {name}", "Price", "9") for kind in ("Cup", "Jug") for name in ["Ab", "Cd"]
+    ]
+    facts.append(thing("The hut", "Price", "3"))
+    made = OwnWorld(facts, load_pack("en"), "Ada")
+    names = made._unknown[False]
+    found = [made._strange("Cup Ab", names, Random(i)) for i in range(300)]
+    assert "Cup Ab" not in found
+    assert 60 < sum(name.startswith("Cup ") for name in found) < 240
+    assert not any("hut" in made._strange("The hut", names, Random(i)) for i in range(100))
+
+
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_direct_questions_leave_the_attribute_to_their_question_word(code: str) -> None:
     attributes = {"en": ("Day", "Place"), "de": ("Tag", "Ort"), "zh": ("日期", "地点")}[code]

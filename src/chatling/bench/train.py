@@ -109,10 +109,8 @@ def measure_training(
     this machine would be.
     """
     config = recipe.resolve(vocab_size)
-    execution = choose_runtime(machine or MachineConfig(), detect(), config, steps=1_000_000)
+    execution = as_a_run(config, machine or MachineConfig())
     device, dtype = torch.device(execution.device), execution.torch_dtype
-    if device.type == "cpu":
-        torch.set_num_threads(execution.threads)
     step, optimizer, micro = training_step(recipe, config, execution, rows)
     compile_seconds = seconds(step)
     step_seconds = median_seconds(step, device, repeats=7)
@@ -142,13 +140,19 @@ def measure_training(
 def reached_flops(recipe: Recipe, tokens: int) -> float:
     """FLOPs a second of a training step of so many tokens, set up as a run on this machine is."""
     config = recipe.model.resolve(recipe.tokenizer.vocab_size)
-    execution = choose_runtime(recipe.machine, detect(), config, steps=1_000_000)
-    device, rows = torch.device(execution.device), max(1, tokens // config.context)
-    if device.type == "cpu":
-        torch.set_num_threads(execution.threads)
+    execution = as_a_run(config, recipe.machine)
+    rows = max(1, tokens // config.context)
     step, _, _ = training_step(recipe.model, config, execution, rows)
-    spent = median_seconds(step, device, repeats=7)
+    spent = median_seconds(step, torch.device(execution.device), repeats=7)
     return flops_per_token(config) * rows * config.context / spent
+
+
+def as_a_run(config: ModelConfig, machine: MachineConfig) -> RuntimeConfig:
+    """What a long run on this machine computes with, its threads set."""
+    execution = choose_runtime(machine, detect(), config, steps=1_000_000)
+    if execution.device == "cpu":
+        torch.set_num_threads(execution.threads)
+    return execution
 
 
 def training_step(

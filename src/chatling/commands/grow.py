@@ -33,7 +33,8 @@ def run(command: Command, words: list[str]) -> None:
 
     from rich.console import Console
 
-    from chatling.pipeline.grow import Wish, prepare, understand
+    from chatling.pipeline.grow import prepare
+    from chatling.pipeline.grow_files import Wish, understand
     from chatling.terminal.grow import show_scores, show_sources
 
     wish = Wish(

@@ -20,8 +20,9 @@ Kind = Literal["questions", "conversations", "things", "notes"]
 LONGEST_CELL = 80  # characters on average, of the longest column of a table of things
 LONGEST_NAME = 60  # of a thing
 NUMBERING = tuple(map(plain, ("id", "no", "nr", "number", "index", "编号", "序号", "#", "key")))
-UNTELLING = tuple(map(plain, ("name", "names", "title", "who", "what", "item", "Bezeichnung")))
-UNTELLING += tuple(map(plain, ("wer", "was", "Titel", "名字", "姓名", "名称")))  # of what it is one
+# heads of a column of things that do not say what they are
+_NO_SORTS = "name names title who what item Bezeichnung wer was Titel 名字 姓名 名称"
+UNTELLING = tuple(map(plain, _NO_SORTS.split()))
 
 
 @dataclass(frozen=True)

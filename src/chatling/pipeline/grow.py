@@ -7,12 +7,11 @@ All of it lies in `data/<run>/` of the home folder, as files that can be read.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,9 +19,7 @@ import pyarrow.parquet as pq
 from chatling.bench.train import reached_flops
 from chatling.config.recipe import Recipe, load_recipe
 from chatling.config.stages import OriginConfig
-from chatling.data.facts import Fact, Source, read_source
-from chatling.data.notes import Grammar, note_facts
-from chatling.data.readers import find_files
+from chatling.data.facts import Fact
 from chatling.data.splits import CONVERSATIONS_ONE_IN as ONE_IN
 from chatling.errors import DataError
 from chatling.files import building_folder, read_json, write_atomic
@@ -30,22 +27,28 @@ from chatling.hardware.detect import detect
 from chatling.importing.origin import settle
 from chatling.messages import Conversation
 from chatling.pipeline.checks import check
-from chatling.pipeline.plan import plan
+from chatling.pipeline.grow_files import Understood, Wish
+from chatling.pipeline.plan import Plan, plan
 from chatling.pipeline.timetable import Throughput, timetable
-from chatling.run_dir import RunFolder, find_run, home, nearest_name
+from chatling.run_dir import RunFolder, find_run
 from chatling.tasks.task import visible_text
 from chatling.toy import topics
 from chatling.toy.language import CHINESE, ENGLISH
 from chatling.toy.own_world import Held, OwnWorld
-from chatling.toy.packs import LANGUAGES, Pack, guess_language, load_pack
+from chatling.toy.packs import LANGUAGES
 from chatling.toy.world import conversations
 
 CONVERSATIONS, QUESTIONS, FACTS, TEXT, RECIPE, RECORD = (
-    *("conversations.jsonl", "held-out.jsonl", "facts.jsonl"),
-    *("text", "recipe.toml", "grow.json"),
+    "conversations.jsonl",
+    "held-out.jsonl",
+    "facts.jsonl",
+    "text",
+    "recipe.toml",
+    "grow.json",
 )
 WORLDS = {"en": ENGLISH, "zh": CHINESE}  # the built-in world of a language
-# the built-in world's part: no facts and no small talk, which would answer for what nobody told
+# of the conversations, the built-in world's part: no facts and no small talk, which would answer
+# for what nobody told
 WORLD_SHARE = 0.12
 WORLD_WEIGHTS = {"arithmetic": 0.6, "unknown": 0.3, "unsafe": 0.1}
 LEAST, MOST = 2_000, 400_000  # conversations
@@ -60,82 +63,6 @@ ADAPTER = """
 rank = 16
 alpha = 32.0
 """
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What was asked for."""
-
-    paths: tuple[str, ...]
-    name: str
-    language: str | None = None
-    origin: str | None = None
-    minutes: float = 10.0
-    run: str | None = None
-
-    @property
-    def run_name(self) -> str:
-        return self.run or nearest_name(self.name.lower())
-
-    @property
-    def folder(self) -> Path:
-        return home() / "data" / self.run_name
-
-
-@dataclass(frozen=True)
-class Understood:
-    """All files, the language that they are in, and the facts that can be asked about."""
-
-    sources: tuple[Source, ...]
-    code: str | None
-    pack: Pack
-    facts: tuple[Fact, ...]
-    texts: tuple[str, ...]
-    contradictions: int = 0
-
-
-def understand(wish: Wish) -> Understood:
-    """Read the files. Raises DataError when they hold nothing that can be asked about."""
-    files = [file for path in wish.paths for file in find_files(Path(path).expanduser()).files]
-    sources = [source for file in dict.fromkeys(files) if (source := read_source(file))]
-    samples = [text[:5_000] for source in sources for text in _sample(source)]
-    code = wish.language or guess_language(samples)
-    pack = load_pack(code)
-    sources = [_with_notes(source, pack) for source in sources]
-    facts = [fact for source in sources for fact in source.facts]
-    once: dict[tuple[Any, ...], Fact] = {}
-    for fact in facts:
-        key = (*fact.before, fact.question.lower(), fact.subject.lower(), fact.attribute, fact.kind)
-        once.setdefault(key, fact)
-    if not once:
-        raise DataError(
-            f"Nothing in {', '.join(wish.paths)} can be asked about.",
-            "Bring notes, a table of questions and answers, conversations, or a table whose first"
-            " column names things.",
-        )
-    texts = tuple(text for source in sources for text in source.texts)
-    kept = tuple(once.values())
-    return Understood(tuple(sources), code, pack, kept, texts, len(facts) - len(kept))
-
-
-def _with_notes(source: Source, pack: Pack) -> Source:
-    """With the facts that its texts hold, whose rules go by the language."""
-    grammar = Grammar(
-        pack.words.get("copulas", ()),
-        pack.words.get("leaning", ()),
-        pack.wide,
-        pack.notes.get("and", ","),
-        pack.words.get("places", ()),
-    )
-    title = source.file.name.partition(".")[0]
-    found = [fact for text in source.texts for fact in note_facts(text, title, grammar)]
-    return replace(source, facts=(*source.facts, *found))
-
-
-def _sample(source: Source) -> Iterator[str]:
-    yield from source.texts[:20]
-    for fact in source.facts[:200]:
-        yield f"{fact.question} {fact.answer}"
 
 
 def context_for(facts: Sequence[Fact]) -> int:
@@ -269,7 +196,7 @@ batch_conversations = 16
 learning_rate_fraction = 0.1
 mixture = [{{task = {talks}}}]
 {tail}"""
-    batch = next(size for most, size in BATCHES.items() if count <= most)
+    batch = _batch(count)
     vocab = 4096 if seen.pack.wide else 2048
     return f"""{head}
 [model]
@@ -383,18 +310,35 @@ def written(
 
 
 def _fitting(wish: Wish, seen: Understood) -> int:
-    """How many conversations fill the minutes on this machine, by the plan's reckoning."""
+    """How many conversations fill the minutes on this machine: with an origin by the plan's
+    reckoning; else by a step, since what so small a model reaches of the machine's matrix products
+    no rule foretells.
+    """
     recipe = written(wish, seen, LEAST)
     if wish.origin is not None:
         recipe = settle(recipe, RunFolder(find_run(wish.run_name)), lambda line: None)
     outline = plan(recipe, survey=check(recipe).survey)
-    # so small a model reaches a share of the machine's matrix products that no rule foretells
-    reached = None if wish.origin else reached_flops(recipe, max(BATCHES.values()))
-    rates = Throughput(reached) if reached else Throughput.measured(detect())
+    if wish.origin is not None:
+        return _filling(60 * wish.minutes * SLACK, outline, Throughput.measured(detect()))
+    count, batch = MOST, 0
+    while batch != _batch(count):  # fewer conversations take smaller steps, which reach less
+        batch = _batch(count)
+        reached = Throughput(reached_flops(recipe, batch))
+        count = min(count, _filling(60 * wish.minutes * TIMED, outline, reached))
+    return count
+
+
+def _batch(count: int) -> int:
+    """Tokens of a step for so many conversations."""
+    return next(size for most, size in BATCHES.items() if count <= most)
+
+
+def _filling(seconds: float, outline: Plan, rates: Throughput) -> int:
     took = {each.name: each.total for each in timetable(outline, rates)}
     sft = took.pop("sft")
-    each = took.pop("mid", sft) / LEAST  # an origin has SFT alone, for all of them
-    if wish.origin is None:
+    each = took.pop("mid", None)
+    if each is None:  # an origin has SFT alone, for all of them
+        each = sft
+    else:
         took["sft"] = sft * SFT_MOST / (SFT_SHARE * LEAST)
-    left = 60 * wish.minutes * (TIMED if reached else SLACK) - sum(took.values())
-    return max(LEAST, min(MOST, int(left / each)))
+    return max(LEAST, min(MOST, int((seconds - sum(took.values())) / (each / LEAST))))

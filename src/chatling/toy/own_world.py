@@ -106,7 +106,8 @@ class OwnWorld:
         attribute = rng.choice(tuple(self._having))
         name = self._strange(subject, self._unknown[held_out], rng)
         first, _, rest = subject.partition(" ")
-        if rest and first.lower() in self.pack.words["function"] and rng.random() < 0.6:
+        article = rest and first.lower() in self.pack.words["function"]
+        if article and not name.startswith(f"{first} ") and rng.random() < 0.6:
             name = f"{first.lower()} {name}"
         return self.words.about(name, attribute, rng, held_out)
 

@@ -217,12 +217,13 @@ class Wordings:
 
     def called(self, subject: str, rng: Random) -> str:
         """A thing's name, or one word of it that no other thing has."""
+        sort = self._sorts.get(subject)
         first, _, rest = subject.partition(" ")
         if rest and first.lower() in self.pack.words.get("function", ()):
             subject = rest if rng.random() < 0.5 else f"{first.lower()} {rest}"
         alone = self._short_names.get(subject, ())
         name = rng.choice(alone) if alone and rng.random() < 0.3 else subject
-        if (sort := self._sorts.get(subject)) and rng.random() < SORT:
+        if sort and rng.random() < SORT:
             name = self.pack.joiner.join(rng.choice(((name, sort), (sort, name))))
         return name
 
