@@ -2,6 +2,7 @@
 
 from inspect import cleandoc
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,3 +110,19 @@ def test_a_place_is_no_subject() -> None:
 def told(text: str, kind: str) -> list[tuple[str, str]]:
     found = note_facts(text, "notes", ENGLISH)
     return [(fact.subject, fact.answer) for fact in found if fact.kind == kind]
+
+
+@pytest.mark.parametrize(
+    ("note", "asked"),
+    [
+        ("# The fair\n\nNell Hathersage leads it.", "Nell Hathersage leads The fair."),
+        ("# The fair\n\nNell drives all of us there.", "Nell drives all of us The fair."),
+        ("# The fair\n\nNell is item number one.", "The fair: Nell is item number one."),
+        ("# The fair\n\nNell says the fair and it will do.", "Nell says the fair and it will do."),
+        ("# The fair\n\nThere is no paid staff.", "The fair: There is no paid staff."),
+    ],
+)
+def test_a_heading_stands_for_the_word_that_means_it(note: str, asked: str) -> None:
+    grammar = Grammar(("is",), ("it",), pronouns=("it", "there"))
+    found = [fact.subject for fact in note_facts(note, "x", grammar) if fact.kind == "sentence"]
+    assert found == [asked]

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.data.facts import Fact, thing
+from chatling.messages import Conversation
 from chatling.toy.own_world import OwnWorld
 from chatling.toy.packs import (
     LANGUAGES,
@@ -20,7 +21,7 @@ from chatling.toy.packs import (
     own_names,
     own_words,
 )
-from chatling.toy.rephrase import content, moved, one_of, rephrase
+from chatling.toy.rephrase import content, moved, one_of, rephrase, split
 from chatling.toy.wordings import Wordings
 
 QUESTIONS = {
@@ -222,6 +223,33 @@ def test_every_fact_comes_up_equally_often(code: str) -> None:
     counts = [answers.count(made.words.answer(fact)) for fact in made.facts if fact.kind != "thing"]
     assert min(counts) > 30
     assert talks == list(islice(made.conversations(1, 256), 600))
+
+
+@pytest.mark.parametrize(
+    ("code", "first", "later", "whole"),
+    [
+        ("en", "Who bought the loom?", "When does it break?", "When does {} break?"),
+        ("de", "Wer kaufte den Webstuhl?", "Wann geht er kaputt?", "Wann geht {} kaputt?"),
+        ("zh", "织布机是谁买的？", "它什么时候坏？", "{}什么时候坏？"),
+    ],
+)
+def test_what_followed_another_question_is_asked_by_itself(
+    code: str, first: str, later: str, whole: str
+) -> None:
+    pack = load_pack(code)
+    fact = Fact(later, "So.", before=(first, "Yes."))
+    made = OwnWorld([Fact(first, "Yes."), fact], pack, "Ada")
+    found = {made.by_itself(fact, Random(i)).lower() for i in range(900)}
+    about = pack.joiner.join(p.text for p in split(first, pack) if p.kind == "content")
+    assert whole.format(about).lower() in found
+    talks = islice(made.conversations(1, 256), 300)
+    alone = [t for t in talks for a, b in pairs(t) if b == "So." and a is t.messages[0].text]
+    assert len(alone) > 20
+
+
+def pairs(talk: Conversation) -> list[tuple[str, str]]:
+    texts = [message.text for message in talk.messages]
+    return list(zip(texts[::2], texts[1::2], strict=True))
 
 
 def test_an_answer_to_a_thing_names_it() -> None:

@@ -36,6 +36,7 @@ class Grammar:
     leaning: Sequence[str] = ()
     wide: bool = False  # without blanks between words
     joined: str = "and"
+    pronouns: Sequence[str] = ()  # stand for what the heading names
     places: Sequence[str] = ()  # begin what is no subject: "in" of "In the hall is …"
 
 
@@ -140,7 +141,7 @@ def _sentences(sentences: Iterable[str], heading: str, grammar: Grammar) -> Iter
         if leans:
             asked = _in_place_of_the_first(topic, sentence, grammar)
         elif topic.lower() not in sentence.lower():
-            asked = f"{topic}: {sentence}"
+            asked = _named(topic, sentence, grammar)
         yield Fact("", sentence, subject=asked, kind="sentence")
         if leans:
             continue
@@ -148,12 +149,23 @@ def _sentences(sentences: Iterable[str], heading: str, grammar: Grammar) -> Iter
             yield Fact("", sentence, subject=subject, kind="about")
 
 
+def _named(topic: str, sentence: str, grammar: Grammar) -> str:
+    """The sentence with its topic for the first word that stands for it, or in front."""
+    words = "|".join(sorted(grammar.pronouns, key=len, reverse=True)) or "(?!)"
+    found = re.search(words if grammar.wide else rf"(?<=\s)(?:{words})\b", sentence)
+    if found is None:
+        return f"{topic}: {sentence}"
+    return sentence[: found.start()] + topic + sentence[found.end() :]
+
+
 def _topic(before: str, heading: str, grammar: Grammar) -> str:
     """What a sentence that leans on the one before is about: the heading, but where that sentence
     does not speak of it, what that begins with.
     """
     words = [heading] if grammar.wide else heading.lower().split()
-    if not before or any(word in before.lower() for word in words if len(word) > 3 or grammar.wide):
+    said = before.lower()
+    named = any(word in said for word in words if len(word) > 3 or grammar.wide)
+    if not said or named or heading.lower() in said:
         return heading
     return before[: OPENING + 1] if grammar.wide else " ".join(before.split()[:OPENING])
 

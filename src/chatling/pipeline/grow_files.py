@@ -76,6 +76,7 @@ def _with_notes(source: Source, pack: Pack) -> Source:
         pack.words.get("leaning", ()),
         pack.wide,
         pack.notes.get("and", ","),
+        pack.words.get("pronouns", ()),
         pack.words.get("places", ()),
     )
     title = source.file.name.partition(".")[0]

@@ -2,6 +2,7 @@
 greetings and questions that nothing of theirs answers.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ TURNS = (0.5, 0.8, 0.93, 1.0)  # of a conversation, added up
 # of turns: about a fact, about something unknown; the rest is small talk
 FACTS, UNKNOWN = 0.64, 0.24
 OFTEN = {"sentence": 2}  # in so many more ways than others it may be asked for
+BY_ITSELF = 0.4  # of questions that followed others, those that say themselves what they are about
 FOLLOWING = 0.35  # of turns after one about a thing: its other attribute, or another thing
 LONGEST_NAME = 3  # words of what notes speak of, or of a language without blanks twice as many
 MOST = 3  # characters of a conversation for each token of the context
@@ -196,7 +198,7 @@ class OwnWorld:
         """The words of all facts about each topic."""
         found = defaultdict[str, set[str]](set)
         for fact in self.words.asked:
-            if topic := self._topics.get(fact.question):
+            if topic := self._topics.get((*fact.before, fact.question)[0]):
                 found[topic.name] |= own_names((fact.question, fact.answer))
         return found
 
@@ -211,8 +213,9 @@ class OwnWorld:
     def _asking(self) -> dict[str, set[str]]:
         """The words with which each name is asked about."""
         found = defaultdict[str, set[str]](set)
-        for topic in self._topics.values():
-            found[topic.name] |= self._patterns[topic.pattern]
+        for fact in self.words.asked:
+            if topic := self._topics.get((*fact.before, fact.question)[0]):
+                found[topic.name] |= asking(fact.question, self.pack)
         return found
 
     @cached_property
@@ -326,6 +329,8 @@ class OwnWorld:
             fact = waiting.pop()
             if not fact.before:
                 return [(self.words.ask(fact, rng), self.words.answer(fact), fact)]
+            if rng.random() < BY_ITSELF:
+                return [(self.by_itself(fact, rng), fact.answer, fact)]
             return self.led_up_to(fact, rng)
         pair = self.unknown(rng) if luck < FACTS + UNKNOWN else self.small_talk(rng)
         return [(*pair, None)]
@@ -335,6 +340,26 @@ class OwnWorld:
         turns = [*fact.before, fact.question, fact.answer]
         asked = [self.words.rephrased(text, rng, held_out) for text in turns[::2]]
         return [(q, a, None) for q, a in zip(asked, turns[1::2], strict=True)]
+
+    def by_itself(self, fact: Fact, rng: Random, held_out: bool = False) -> str:
+        """A question that followed another, with what that was about for the word that stood for
+        it, or beside it.
+        """
+        first, join = fact.before[0], self.pack.joiner.join
+        about = [piece.text for piece in split(first, self.pack) if piece.kind == "content"]
+        topic = self._topics.get(first)
+        name = topic.name if topic and (rng.random() < 0.6 or not about) else join(about)
+        question = fact.question.strip().rstrip(MARKS)
+        text = self._pronoun.sub(lambda _: name, question, count=1)
+        if text == question:
+            text = join((name, question) if rng.random() < 0.6 else (question, name))
+        return self.words.rephrased(text + self.pack.mark, rng, held_out, bare=False)
+
+    @cached_property
+    def _pronoun(self) -> re.Pattern[str]:
+        words = sorted(self.pack.words.get("pronouns", ()), key=len, reverse=True)
+        found = "|".join(words) or "(?!)"
+        return re.compile(found if self.pack.wide else rf"\b(?:{found})\b")
 
     def follow_up(self, last: Fact, rng: Random) -> Turn:
         """The same attribute of another thing, or another attribute of the same."""

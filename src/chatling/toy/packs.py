@@ -51,6 +51,7 @@ class Pack:
     typos: Mapping[str, Any] = field(default_factory=dict)
     smalltalk: Mapping[str, Any] = field(default_factory=dict)
     synonyms: tuple[tuple[str, ...], ...] = ()
+    answers: tuple[Mapping[str, Any], ...] = ()  # patterns of what may be asked for, and how
     language: str = ""
 
     @property

@@ -1,11 +1,13 @@
 """A user's facts in words: each as a question in many wordings, and its answer."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from random import Random
 
 from chatling.data.facts import Fact
+from chatling.toy.answers import parts
 from chatling.toy.packs import Pack
 from chatling.toy.rephrase import (
     MARKS,
@@ -24,6 +26,9 @@ DIRECTLY = 0.4  # of questions about an attribute, where a language has a questi
 SORT = 0.25  # of names, where it is known what they name
 ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
 STRETCHES = 0.5  # of questions made of a sentence's words, those that are its beginning or end
+PARTS = 0.35  # of questions made of a sentence's words, those that ask for a part of it by its kind
+CLAUSES = re.compile(r"[,;.!?](?=\s|$)|[，；。！？]")
+OPENING = 8  # characters by which a text is seen to begin as another
 ALONE = 0.4  # of questions about an attribute that only one thing has, those that name it alone
 
 
@@ -67,6 +72,8 @@ class Wordings:
             bare = self._keys[content(fact.question, self.pack)] == 1
             return self.rephrased(fact.question, rng, held_out, bare)
         if fact.kind == "sentence":
+            if rng.random() < PARTS and (asked := self._for_a_part(fact, rng)):
+                return self._typed(asked, rng, held_out)
             return self.in_words(self.some_words(fact, rng), rng, held_out)
         if fact.kind != "thing":
             return self._on(fact.subject, fact.kind, rng, held_out)
@@ -154,6 +161,46 @@ class Wordings:
                 break
         return [piece.text for piece in chosen]
 
+    def _for_a_part(self, fact: Fact, rng: Random) -> list[str] | None:
+        """A sentence without one of its parts, and the words that ask for this in front, or now and
+        then in its place; of the sentence the clause around it, without its heading or with it.
+        None where no such words tell it from others.
+        """
+        text, start = fact.subject, _own_words(fact)
+        found = [part for part in parts(text, self.pack) if part.start >= start]
+        if not found:
+            return None
+        part = rng.choice(found)
+        ends = [m.start() for m in CLAUSES.finditer(text)]
+        first = max((end for end in ends if end < part.start), default=start)
+        last = min((end for end in ends if end >= part.end), default=len(text))
+        spans = [(max(first, start), last), (start, len(text)), (0, len(text))]
+        for left, right in spans[rng.choice((0, 1, 2, 2)) :]:
+            before = self._leading_to(text[left : part.start])
+            after = split(text[part.end : right], self.pack)
+            if self._alone([*before, *after]):
+                return self._asked_for(before, after, rng.choice(part.asking), rng)
+        return None
+
+    def _asked_for(
+        self, before: Sequence[Word], after: Sequence[Word], asking: str, rng: Random
+    ) -> list[str]:
+        first, last = ([piece.text for piece in side] for side in (before, after))
+        if before and before[0].kind == "function":
+            first[0] = first[0].lower()
+        if self.pack.wide or rng.random() < (0.25 if first else 0.1):
+            return [*first, asking, *last]
+        return [asking, *(self._helped([*first, *last], rng) if first else last)]
+
+    def _leading_to(self, text: str) -> list[Word]:
+        """The words before a part, without what leads to it ("on", "in the")."""
+        words = list(split(text, self.pack))
+        for size in (1, 2):
+            lead = words[-size:]
+            if len(words) > size and lead[0].text.lower() in self.pack.words.get("places", ()):
+                return words[:-size] if all(p.kind == "function" for p in lead) else words
+        return words
+
     def _alone(self, chosen: Sequence[Word]) -> bool:
         """Whether a single sentence has these content words together."""
         key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
@@ -175,6 +222,9 @@ class Wordings:
             if at == 0 and not self.pack.wide:
                 words = self._helped(words, rng)
             words.insert(at, rng.choice(self.pack.words["question"]))
+        return self._typed(words, rng, held_out)
+
+    def _typed(self, words: Sequence[str], rng: Random, held_out: bool) -> str:
         joined = self._in_other_words(self.pack.joiner.join(words), rng)
         if rng.random() < 0.3:
             return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
@@ -235,3 +285,10 @@ class Wordings:
             for subject in self.things
             if " " in subject
         }
+
+
+def _own_words(fact: Fact) -> int:
+    """Where in the words by which a sentence may be asked for it begins itself, after a heading."""
+    own, told = fact.subject[::-1], fact.answer[::-1]
+    same = next((i for i, (a, b) in enumerate(zip(own, told, strict=False)) if a != b), len(told))
+    return 0 if fact.subject[:OPENING] == fact.answer[:OPENING] else len(own) - same
