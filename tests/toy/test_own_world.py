@@ -15,10 +15,8 @@ from chatling.messages import Conversation
 from chatling.toy.own_world import OwnWorld
 from chatling.toy.packs import (
     LANGUAGES,
-    UnknownNames,
     guess_language,
     load_pack,
-    own_names,
     own_words,
 )
 from chatling.toy.rephrase import content, moved, one_of, rephrase, split
@@ -86,66 +84,6 @@ def test_what_only_one_thing_has_is_asked_for_without_it(code: str) -> None:
     assert alone["Bo"] > max(alone["9"], alone["3"]) + 30  # where a slip may hide the name
 
 
-def test_what_nobody_said_of_a_known_name_is_unknown() -> None:
-    """Asked of another name in words that nothing said of this one has; not where it may be told
-    in other words: with a question word that asks for one thing, or a word of the same meaning.
-    """
-    told = {
-        "What does the {} cost?": ("saw", "lathe", "kiln", "drill"),
-        "What does the {} weigh?": ("saw", "lathe", "kiln", "drill", "plane"),
-        "Which shelf has the {}?": ("saw", "lathe", "kiln", "drill", "plane"),
-        "Who oils the {}?": ("lathe",),
-        "What is the price of the {} blade?": ("plane",),
-        "What holds the {} down?": ("plane",),
-        "Where is the {}?": ("saw",),
-    }
-    facts = [Fact(q.format(name), "Yes.") for q, names in told.items() for name in names]
-    made = OwnWorld(facts, load_pack("en"), "Ada")
-    untold = {
-        name: {name.join(pattern) for pattern in made._not_told(name)} for name in ("plane", "saw")
-    }
-    assert "Who oils the plane?" in untold["plane"]
-    assert "Where is the plane?" in untold["plane"]
-    assert "What does the plane cost?" not in untold["plane"]  # its price is told
-    assert "What holds the saw down?" in untold["saw"]
-    assert "What does the saw cost?" not in untold["saw"]
-
-
-@given(st.integers(0, 10**6))
-@settings(max_examples=150, deadline=None)
-def test_another_name_is_asked_about_in_words_that_nothing_says_of_it(seed: int) -> None:
-    told = {
-        "The big kiln": "The big kiln is fired on Mondays.",
-        "The lathe": "The lathe stands behind the green door.",
-        "The loom": "The loom stands under the stairs.",
-    }
-    facts = [Fact("", text, subject=text, kind="sentence") for text in told.values()]
-    facts += [Fact("", text, subject=name, kind="about") for name, text in told.items()]
-    facts.append(thing("The lathe", "Oil", "once a week"))
-    made, rng = OwnWorld(facts, pack := load_pack("en"), "Ada"), Random(seed)
-    words = made.words.some_words(rng.choice(facts[:3]), rng)
-    if (other := made._about_another(words, rng)) is None:
-        return
-    asked = content(" ".join(other), pack)
-    named = [name for name in told if content(name, pack) <= asked]
-    assert len(named) == 1  # what it was about is not in it any more
-    assert not content(" ".join(words), pack) >= content(named[0], pack)
-    assert not any(asked <= content(text, pack) for text in told.values())
-
-
-def test_of_a_name_of_several_words_one_may_stay() -> None:
-    facts = [
-        thing(f"{kind} {name}", "Price", "9") for kind in ("Cup", "Jug") for name in ["Ab", "Cd"]
-    ]
-    facts.append(thing("The hut", "Price", "3"))
-    made = OwnWorld(facts, load_pack("en"), "Ada")
-    names = made._unknown[False]
-    found = [made._strange("Cup Ab", names, Random(i)) for i in range(300)]
-    assert "Cup Ab" not in found
-    assert 60 < sum(name.startswith("Cup ") for name in found) < 240
-    assert not any("hut" in made._strange("The hut", names, Random(i)) for i in range(100))
-
-
 @pytest.mark.parametrize("code", LANGUAGES)
 def test_direct_questions_leave_the_attribute_to_their_question_word(code: str) -> None:
     attributes = {"en": ("Day", "Place"), "de": ("Tag", "Ort"), "zh": ("日期", "地点")}[code]
@@ -191,28 +129,6 @@ def test_a_word_that_moves_leaves_the_others_in_order(words: list[str], seed: in
     without = [[*each[:i], *each[i + 1 :]] for each in (words, found) for i in range(len(words))]
     assert sorted(found) == sorted(words)
     assert any(each in without[len(words) :] for each in without[: len(words)])
-
-
-@given(st.sampled_from(LANGUAGES), st.integers(0, 10**6), st.booleans())
-@settings(max_examples=100, deadline=None)
-def test_what_is_unknown_is_answered_honestly(code: str, seed: int, side: bool) -> None:
-    made = world(code)
-    question, reply = made.unknown(Random(seed), side)
-    assert len(question.strip("？?。.! ")) > 1  # more than a name's sign
-    assert made.pack.is_unknown(reply)
-    told = [fact.question for fact in made.facts] + [fact.subject for fact in made.facts]
-    if not own_names([question]) - own_names(told):  # a known name, with a sign of what is untold
-        assert code == "zh"
-        assert content(question, made.pack) not in {content(text, made.pack) for text in told}
-
-
-def test_names_for_tests_are_not_trained_on() -> None:
-    pack, rng = load_pack("en"), Random(3)
-    sides = [UnknownNames(pack, {"anna", "keller"}, side) for side in (False, True)]
-    train, test = ({names.person(rng) for _ in range(400)} for names in sides)
-    words = [{word for name in found for word in name.split()} for found in (train, test)]
-    assert not words[0] & words[1]
-    assert not {"Anna", "Keller"} & (words[0] | words[1])
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

@@ -55,5 +55,5 @@ def test_a_fact_is_asked_in_other_words() -> None:
     others = ("takes care of", "cares for", "minds", "is in charge of")
     assert all(any(other in text for text in asked) for other in others)
     assert sum("after" in text for text in asked) > 150
-    strange = [made.unknown(rng)[0].lower() for _ in range(300)]
+    strange = [made.unanswered.one(rng)[0].lower() for _ in range(300)]
     assert any("takes care of" in text for text in strange)
