@@ -52,7 +52,7 @@ WORLDS = {"en": ENGLISH, "zh": CHINESE}  # the built-in world of a language
 WORLD_SHARE = 0.12
 WORLD_WEIGHTS = {"arithmetic": 0.6, "unknown": 0.3, "unsafe": 0.1}
 LEAST, MOST = 2_000, 400_000  # conversations
-BASE_STEPS, SFT_SHARE, SFT_MOST = 100, 0.03, 960  # steps; conversations
+BASE_STEPS, SFT_SHARE, SFT_MOST = 50, 0.01, 320  # steps; conversations
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
 TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
@@ -200,9 +200,9 @@ mixture = [{{task = {talks}}}]
     vocab = 4096 if seen.pack.wide else 2048
     return f"""{head}
 [model]
-depth = 4
-width = 128
-head_width = 32
+depth = 2
+width = 192
+head_width = 48
 context = {context}  # holds the longest answer
 
 [tokenizer]

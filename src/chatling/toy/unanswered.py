@@ -52,7 +52,7 @@ class Unanswered:
         if self.words.things:
             makers.append((self._unknown_thing, 7))
         if self._spoken_of:
-            makers.append((self._untold, 5))
+            makers.append((self._untold, 7))
         if self.words.asked:
             makers.append((self._swapped, 8))
         if self.words.sentences:

@@ -7,7 +7,7 @@ from functools import cached_property
 from random import Random
 
 from chatling.data.facts import Fact
-from chatling.toy.answers import parts
+from chatling.toy.answers import Part, parts
 from chatling.toy.packs import Pack
 from chatling.toy.rephrase import (
     MARKS,
@@ -27,6 +27,7 @@ SORT = 0.25  # of names, where it is known what they name
 ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
 STRETCHES = 0.5  # of questions made of a sentence's words, those that are its beginning or end
 PARTS = 0.35  # of questions made of a sentence's words, those that ask for a part of it by its kind
+SHORTER = 0.3  # of these, those that leave another part out
 CLAUSES = re.compile(r"[,;.!?](?=\s|$)|[，；。！？]")
 OPENING = 8  # characters by which a text is seen to begin as another
 ALONE = 0.4  # of questions about an attribute that only one thing has, those that name it alone
@@ -176,11 +177,19 @@ class Wordings:
         last = min((end for end in ends if end >= part.end), default=len(text))
         spans = [(max(first, start), last), (start, len(text)), (0, len(text))]
         for left, right in spans[rng.choice((0, 1, 2, 2)) :]:
-            before = self._leading_to(text[left : part.start])
-            after = split(text[part.end : right], self.pack)
+            before = self._leading_to(self._shorter(text, left, part.start, found, rng))
+            after = split(self._shorter(text, part.end, right, found, rng), self.pack)
             if self._alone([*before, *after]):
                 return self._asked_for(before, after, rng.choice(part.asking), rng)
         return None
+
+    def _shorter(self, text: str, start: int, end: int, found: Sequence[Part], rng: Random) -> str:
+        """From `start` to `end`, now and then without another part."""
+        inside = [part for part in found if start <= part.start and part.end <= end]
+        if not inside or rng.random() > SHORTER:
+            return text[start:end]
+        part = rng.choice(inside)
+        return text[start : part.start] + text[part.end : end]
 
     def _asked_for(
         self, before: Sequence[Word], after: Sequence[Word], asking: str, rng: Random
@@ -238,7 +247,8 @@ class Wordings:
         if own and luck < 0.6:
             at = rng.choice(own)
             return [words[at], *words[:at], *words[at + 1 :]]
-        return [rng.choice(adding), *words] if adding and luck > 0.75 else words
+        helpers = (*adding, *helping)
+        return [rng.choice(helpers), *words] if adding and luck > 0.75 else words
 
     @cached_property
     def sentences(self) -> dict[str, tuple[Word, ...]]:
