@@ -49,3 +49,21 @@ def test_a_question_of_its_own_pattern_is_about_a_topic_that_it_names() -> None:
     assert found[alone].name == "drill press"
     assert found[alone].other("lathe") == "Who sharpens the lathe in May?"
     assert "Is the sawdust free?" not in found
+
+
+@pytest.mark.parametrize(
+    ("question", "name"),
+    [
+        ("洗衣机保修到哪一年？", "洗衣机"),
+        ("按摩椅放在哪个房间？", "按摩椅"),
+        ("相机是谁送的？", "相机"),
+        ("放大镜借给谁了？", "放大镜"),
+        ("谁订报纸？", None),
+    ],
+)
+def test_without_blanks_a_question_of_its_own_is_about_what_it_begins_with(
+    question: str, name: str | None
+) -> None:
+    topic = find_topics([question, "几点关门？"], load_pack("zh")).get(question)
+    assert (topic and topic.name) == name
+    assert topic is None or topic.other(topic.name) == question

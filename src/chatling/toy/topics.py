@@ -30,7 +30,8 @@ class Topic:
 def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
     """The topic of each question that has one. Of all its parts it is the one that stands in most
     patterns; of several such the shortest whose pattern has as many topics as the others', about.
-    A question with none, or one of its own, is about its words that stand in several questions.
+    A question with none, or one of its own, is about its words that stand in several questions; of
+    a language without blanks else about what it begins with, until a word of doing.
     """
     different = islice(dict.fromkeys(questions), COMPARED)
     parts = {question: list(_parts(question, pack)) for question in different}
@@ -53,7 +54,10 @@ def find_topics(questions: Sequence[str], pack: Pack) -> dict[str, Topic]:
         fitting = [part for part in fitting if len(topics[part.pattern]) >= enough]
         if fitting:
             found[question] = min(fitting, key=lambda part: len(part.name))
-    return found | dict(_recurring(found, list(parts), pack))
+    found |= dict(_recurring(found, list(parts), pack))
+    if pack.wide:
+        found |= dict(_leading(found, list(parts), pack))
+    return found
 
 
 def _recurring(
@@ -92,6 +96,24 @@ def _recurring(
         around = question[:start], question[end:]
         if any(piece.kind != "function" for side in around for piece in split(side, pack)):
             yield question, Topic(question[start:end], around)
+
+
+def _leading(
+    found: Mapping[str, Topic], questions: Sequence[str], pack: Pack
+) -> Iterator[tuple[str, Topic]]:
+    uses = Counter(topic.name for topic in found.values())
+    doing = tuple(pack.words.get("doing", ()))
+    for question in questions:
+        own = found.get(question)
+        words = split(question, pack)
+        if (own is not None and uses[own.name] > 1) or not words or words[0].kind != "content":
+            continue
+        name = words[0].text
+        at = next((i for i in range(2, len(name)) if name.startswith(doing, i)), len(name))
+        name = name[:at]
+        around = question[: (start := question.index(name))], question[start + at :]
+        if 1 < at <= LONGEST + 2 and split(around[1], pack):
+            yield question, Topic(name, around)
 
 
 def _spans(question: str, pack: Pack) -> Iterator[tuple[int, int]]:
