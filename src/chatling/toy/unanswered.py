@@ -11,7 +11,7 @@ from chatling.data.facts import Fact
 from chatling.toy.packs import UnknownNames, held_out_name, near_misses, own_names
 from chatling.toy.rephrase import asking, content, split
 from chatling.toy.topics import Topic
-from chatling.toy.wordings import Wordings
+from chatling.toy.wordings import PARTS, Wordings
 
 LONGEST_NAME = 3  # words of what notes speak of, or of a language without blanks twice as many
 
@@ -48,15 +48,15 @@ class Unanswered:
 
     def one(self, rng: Random, held_out: bool = False) -> tuple[str, str]:
         """A question, and the honest answer."""
-        makers: list[tuple[Callable[[Random, bool], str], int]] = [(self._generic, 3)]
+        makers: list[tuple[Callable[[Random, bool], str], int]] = [(self._generic, 2)]
         if self.words.things:
-            makers.append((self._unknown_thing, 7))
+            makers.append((self._unknown_thing, 8))
         if self._spoken_of:
             makers.append((self._untold, 7))
         if self.words.asked:
             makers.append((self._swapped, 8))
         if self.words.sentences:
-            makers.append((self._swapped_word, 4))
+            makers.append((self._swapped_word, 9))
         make = rng.choices([m for m, _ in makers], [w for _, w in makers])[0]
         return make(rng, held_out), self._reply(rng)
 
@@ -219,15 +219,23 @@ class Unanswered:
         return self.words.rephrased(fact.question.replace(old, names.any(rng), 1), rng, held_out)
 
     def _swapped_word(self, rng: Random, held_out: bool) -> str:
-        """Words of a sentence with one of them exchanged, or with another name in them of which the
-        facts speak, but do not say that.
+        """A sentence asked for as one that is told, with a content word exchanged, or with
+        another name in them of which the facts speak, but do not say that.
         """
         fact = rng.choice([fact for fact in self.facts if fact.kind == "sentence"])
-        words = self.words.some_words(fact, rng)
-        if other := self._about_another(words, rng):
+        asked = self.words.for_a_part(fact, rng) if rng.random() < PARTS else None
+        words = asked.words if asked else self.words.some_words(fact, rng)
+        if not asked and (other := self._about_another(words, rng)):
             return self.words.in_words(other, rng, held_out)
-        weights = [self._weight(word, 1) for word in words]
-        words[rng.choices(range(len(words)), weights)[0]] = self.names[held_out].any(rng)
+        inside = [
+            i
+            for i, word in enumerate(words)
+            if content(word, self.pack) and not (asked and i == asked.asking)
+        ]
+        weights = [self._weight(words[i], 1) for i in inside]
+        words[rng.choices(inside, weights)[0]] = self.names[held_out].any(rng)
+        if asked:
+            return self.words.typed(words, rng, held_out)
         return self.words.in_words(words, rng, held_out)
 
     def _about_another(self, words: Sequence[str], rng: Random) -> list[str] | None:

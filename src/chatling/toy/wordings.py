@@ -3,6 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
@@ -26,11 +27,19 @@ DIRECTLY = 0.4  # of questions about an attribute, where a language has a questi
 SORT = 0.25  # of names, where it is known what they name
 ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
 STRETCHES = 0.5  # of questions made of a sentence's words, those that are its beginning or end
-PARTS = 0.35  # of questions made of a sentence's words, those that ask for a part of it by its kind
+PARTS = 0.4  # of questions made of a sentence's words, those that ask for a part of it by its kind
 SHORTER = 0.3  # of these, those that leave another part out
 CLAUSES = re.compile(r"[,;.!?](?=\s|$)|[，；。！？]")
 OPENING = 8  # characters by which a text is seen to begin as another
 ALONE = 0.4  # of questions about an attribute that only one thing has, those that name it alone
+
+
+@dataclass
+class Asked:
+    """The words of a question, and which of them asks for a part of what is told."""
+
+    words: list[str]
+    asking: int
 
 
 class Wordings:
@@ -73,8 +82,8 @@ class Wordings:
             bare = self._keys[content(fact.question, self.pack)] == 1
             return self.rephrased(fact.question, rng, held_out, bare)
         if fact.kind == "sentence":
-            if rng.random() < PARTS and (asked := self._for_a_part(fact, rng)):
-                return self._typed(asked, rng, held_out)
+            if rng.random() < PARTS and (asked := self.for_a_part(fact, rng)):
+                return self.typed(asked.words, rng, held_out)
             return self.in_words(self.some_words(fact, rng), rng, held_out)
         if fact.kind != "thing":
             return self._on(fact.subject, fact.kind, rng, held_out)
@@ -162,7 +171,7 @@ class Wordings:
                 break
         return [piece.text for piece in chosen]
 
-    def _for_a_part(self, fact: Fact, rng: Random) -> list[str] | None:
+    def for_a_part(self, fact: Fact, rng: Random) -> Asked | None:
         """A sentence without one of its parts, and the words that ask for this in front, or now and
         then in its place; of the sentence the clause around it, without its heading or with it.
         None where no such words tell it from others.
@@ -193,13 +202,13 @@ class Wordings:
 
     def _asked_for(
         self, before: Sequence[Word], after: Sequence[Word], asking: str, rng: Random
-    ) -> list[str]:
+    ) -> Asked:
         first, last = ([piece.text for piece in side] for side in (before, after))
         if before and before[0].kind == "function":
             first[0] = first[0].lower()
         if self.pack.wide or rng.random() < (0.25 if first else 0.1):
-            return [*first, asking, *last]
-        return [asking, *(self._helped([*first, *last], rng) if first else last)]
+            return Asked([*first, asking, *last], len(first))
+        return Asked([asking, *(self._helped([*first, *last], rng) if first else last)], 0)
 
     def _leading_to(self, text: str) -> list[Word]:
         """The words before a part, without what leads to it ("on", "in the")."""
@@ -231,9 +240,10 @@ class Wordings:
             if at == 0 and not self.pack.wide:
                 words = self._helped(words, rng)
             words.insert(at, rng.choice(self.pack.words["question"]))
-        return self._typed(words, rng, held_out)
+        return self.typed(words, rng, held_out)
 
-    def _typed(self, words: Sequence[str], rng: Random, held_out: bool) -> str:
+    def typed(self, words: Sequence[str], rng: Random, held_out: bool) -> str:
+        """Words as a question that somebody types."""
         joined = self._in_other_words(self.pack.joiner.join(words), rng)
         if rng.random() < 0.3:
             return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
