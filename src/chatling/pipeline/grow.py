@@ -52,7 +52,7 @@ WORLDS = {"en": ENGLISH, "zh": CHINESE}  # the built-in world of a language
 WORLD_SHARE = 0.12
 WORLD_WEIGHTS = {"arithmetic": 0.6, "unknown": 0.3, "unsafe": 0.1}
 LEAST, MOST = 2_000, 400_000  # conversations
-BASE_STEPS, SFT_SHARE, SFT_MOST = 50, 0.01, 320  # steps; conversations
+BASE_STEPS = 50
 BATCHES = {20_000: 1024, 70_000: 2048, MOST: 4096}  # conversations up to which -> tokens of a step
 TEXT_CHARACTERS = 1_500_000  # that base reads, at most twice
 CONTEXTS = (128, 256, 512, 1024)
@@ -228,13 +228,6 @@ warmup = 20
 warmdown = 0.8
 answers_only = true  # how people type is nothing to imitate
 mixture = [{{task = {talks}}}]
-
-[sft]
-packed = false
-batch_conversations = 32
-pad_to_multiple_of = {context}
-learning_rate_fraction = 0.02
-mixture = [{{task = {talks}, count = {min(SFT_MOST, int(SFT_SHARE * count))}}}]
 {tail}"""
 
 
@@ -335,10 +328,6 @@ def _batch(count: int) -> int:
 
 def _filling(seconds: float, outline: Plan, rates: Throughput) -> int:
     took = {each.name: each.total for each in timetable(outline, rates)}
-    sft = took.pop("sft")
-    each = took.pop("mid", None)
-    if each is None:  # an origin has SFT alone, for all of them
-        each = sft
-    else:
-        took["sft"] = sft * SFT_MOST / (SFT_SHARE * LEAST)
+    # an origin has SFT alone, for all of them
+    each = took.pop("mid", None) or took.pop("sft")
     return max(LEAST, min(MOST, int((seconds - sum(took.values())) / (each / LEAST))))
