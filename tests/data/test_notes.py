@@ -2,12 +2,12 @@
 
 from inspect import cleandoc
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.data.facts import Fact, thing
-from chatling.data.notes import Grammar, note_facts
+from chatling.data.note_sentences import Grammar
+from chatling.data.notes import note_facts
 
 ENGLISH = Grammar(("is", "are"), ("it", "they"))
 NOTE = """# The rowing club
@@ -64,7 +64,7 @@ def test_a_sentence_is_asked_for_with_what_it_is_about() -> None:
         "It is kept in the old dairy.": "Big extractor is kept in the old dairy.",
         (costs := "The deposit is 15 pounds."): f"Big extractor: {costs}",
         (burns := "The copper smoker burns old sacking."): f"Smokers: {burns}",
-        "It hangs behind the hut door.": "The copper smoker hangs behind the hut door.",
+        (hangs := "It hangs behind the hut door."): f"Smokers: The copper smoker {hangs[3:]}",
         (cones := "blue one: pine cones, never paper"): f"Smokers: {cones}",
     }
 
@@ -73,7 +73,7 @@ def test_chinese_sentences_have_no_blanks() -> None:
     grammar = Grammar(("是",), ("她", "他"), True, "和")
     found = note_facts("奶奶是退休的老师。她是苏州人。", "家", grammar)
     assert Fact("", "奶奶是退休的老师。", subject="奶奶", kind="about") in found
-    assert [f.subject for f in found if f.answer == "她是苏州人。"] == ["奶奶是退是苏州人。"]
+    assert [f.subject for f in found if f.answer == "她是苏州人。"] == ["家: 奶奶是苏州人。"]
 
 
 def test_what_comes_before_a_heading_is_of_the_file() -> None:
@@ -110,19 +110,3 @@ def test_a_place_is_no_subject() -> None:
 def told(text: str, kind: str) -> list[tuple[str, str]]:
     found = note_facts(text, "notes", ENGLISH)
     return [(fact.subject, fact.answer) for fact in found if fact.kind == kind]
-
-
-@pytest.mark.parametrize(
-    ("note", "asked"),
-    [
-        ("# The fair\n\nNell Hathersage leads it.", "Nell Hathersage leads The fair."),
-        ("# The fair\n\nNell drives all of us there.", "Nell drives all of us The fair."),
-        ("# The fair\n\nNell is item number one.", "The fair: Nell is item number one."),
-        ("# The fair\n\nNell says the fair and it will do.", "Nell says the fair and it will do."),
-        ("# The fair\n\nThere is no paid staff.", "The fair: There is no paid staff."),
-    ],
-)
-def test_a_heading_stands_for_the_word_that_means_it(note: str, asked: str) -> None:
-    grammar = Grammar(("is",), ("it",), pronouns=("it", "there"))
-    found = [fact.subject for fact in note_facts(note, "x", grammar) if fact.kind == "sentence"]
-    assert found == [asked]

@@ -41,6 +41,8 @@ class Fact:
     kind: Literal["question", "thing", "about", "list", "sentence"] = "question"
     sort: str = field(default="", compare=False)
     """What the thing is one of, by the head of its column: a suit."""
+    under: str = field(default="", compare=False)
+    """The heading above its table."""
 
 
 @dataclass(frozen=True)
@@ -153,10 +155,13 @@ def _numbers_rows(name: str, values: Sequence[Any]) -> bool:
     return all(int(b) == int(a) + 1 for a, b in pairwise(texts))
 
 
-def thing(subject: str, attribute: str, value: str, head: str = "") -> Fact:
-    """A thing's attribute. Names of columns are read as words; `head` is that of the things."""
+def thing(subject: str, attribute: str, value: str, head: str = "", under: str = "") -> Fact:
+    """A thing's attribute. Names of columns are read as words; `head` is that of the things,
+    `under` the heading above the table.
+    """
     sort = "" if find_name([head], UNTELLING) else _words(head)
-    return Fact("", value, subject=subject, attribute=_words(attribute), kind="thing", sort=sort)
+    named = _words(attribute)
+    return Fact("", value, subject=subject, attribute=named, kind="thing", sort=sort, under=under)
 
 
 def _words(name: str) -> str:

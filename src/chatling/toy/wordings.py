@@ -28,8 +28,11 @@ SORT = 0.25  # of names, where it is known what they name
 ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
 STRETCHES = 0.5  # of questions made of a sentence's words, those that are its beginning or end
 PARTS = 0.4  # of questions made of a sentence's words, those that ask for a part of it by its kind
+UNDER = 0.25  # of questions about things of a table, those that name its heading
+BY_VALUE = 0.15  # of questions about an attribute, those that ask for the kind of its value
+CUT = 0.35  # of questions for a part, those without what "in" or "of" adds after it
 SHORTER = 0.3  # of these, those that leave another part out
-CLAUSES = re.compile(r"[,;.!?](?=\s|$)|[，；。！？]")
+CLAUSES = re.compile(r"[,;.!?(](?=\s|$|\w)|[，；。！？]| (?:and|und) ")
 OPENING = 8  # characters by which a text is seen to begin as another
 ALONE = 0.4  # of questions about an attribute that only one thing has, those that name it alone
 
@@ -87,15 +90,26 @@ class Wordings:
             return self.in_words(self.some_words(fact, rng), rng, held_out)
         if fact.kind != "thing":
             return self._on(fact.subject, fact.kind, rng, held_out)
-        if self._having[fact.attribute] == 1 and rng.random() < ALONE:
+        alone = self._having[fact.attribute] == 1 and rng.random() < ALONE
+        called = "" if alone else self.called(fact.subject, rng)
+        if called and fact.under and rng.random() < UNDER:
+            frame = rng.choice(self.pack.things.get("under", ("{h} {s}",)))
+            called = frame.format(s=called, h=fact.under)
+        kinds = [part.asking for part in parts(fact.answer, self.pack)]
+        if kinds and rng.random() < BY_VALUE:
+            words = [self.named(fact.attribute), called] if called else [self.named(fact.attribute)]
+            rng.shuffle(words)
+            words = self._helped(words, rng) if not self.pack.wide else words
+            return self.typed([rng.choice(rng.choice(kinds)), *words], rng, held_out)
+        if alone:
             return self._on(self.named(fact.attribute), "about", rng, held_out)
-        return self.about(self.called(fact.subject, rng), fact.attribute, rng, held_out)
+        return self.about(called, fact.attribute, rng, held_out)
 
     def kind(self, attribute: str) -> int | None:
         """Which of the language's kinds an attribute is of, of which one asks alike: days, places,
         prices.
         """
-        words = {attribute.lower(), attribute.lower().rpartition(" ")[2]}
+        words = {attribute.lower(), *attribute.lower().split()[:1], *attribute.lower().split()[-1:]}
         kinds = self.pack.things.get("kinds", ())
         return next((i for i, kind in enumerate(kinds) if words & set(kind["attributes"])), None)
 
@@ -184,13 +198,23 @@ class Wordings:
         ends = [m.start() for m in CLAUSES.finditer(text)]
         first = max((end for end in ends if end < part.start), default=start)
         last = min((end for end in ends if end >= part.end), default=len(text))
-        spans = [(max(first, start), last), (start, len(text)), (0, len(text))]
-        for left, right in spans[rng.choice((0, 1, 2, 2)) :]:
-            before = self._leading_to(self._shorter(text, left, part.start, found, rng))
+        spans = [(max(first, start), last, 0), (max(first, start), last, start)]
+        spans += [(start, len(text), 0), (start, len(text), start)]
+        for left, right, heading in spans[rng.choice((0, 1, 1, 2, 3)) :]:
+            ahead = text[:heading] + self._shorter(text, left, part.start, found, rng)
+            before = self._leading_to(ahead)
             after = split(self._shorter(text, part.end, right, found, rng), self.pack)
+            if rng.random() < CUT:
+                after = self._until_a_place(after)
             if self._alone([*before, *after]):
                 return self._asked_for(before, after, rng.choice(part.asking), rng)
         return None
+
+    def _until_a_place(self, words: Sequence[Word]) -> tuple[Word, ...]:
+        """Without what comes after "in", "of" and the like."""
+        places = self.pack.words.get("places", ())
+        ends = [i for i, piece in enumerate(words) if i and piece.text.lower() in places]
+        return tuple(words[: ends[0]] if ends else words)
 
     def _shorter(self, text: str, start: int, end: int, found: Sequence[Part], rng: Random) -> str:
         """From `start` to `end`, now and then without another part."""
@@ -309,6 +333,8 @@ class Wordings:
 
 def _own_words(fact: Fact) -> int:
     """Where in the words by which a sentence may be asked for it begins itself, after a heading."""
+    if (start := fact.subject.find(fact.answer[:OPENING])) >= 0:
+        return start
     own, told = fact.subject[::-1], fact.answer[::-1]
     same = next((i for i, (a, b) in enumerate(zip(own, told, strict=False)) if a != b), len(told))
-    return 0 if fact.subject[:OPENING] == fact.answer[:OPENING] else len(own) - same
+    return len(own) - same

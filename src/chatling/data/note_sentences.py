@@ -1,0 +1,164 @@
+"""What the sentences of a note are about: the heading, or what "it" and "she" stand for."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+LONGEST_SUBJECT = 5  # words, or of Chinese four times as many signs
+LONGEST_SORT = 3  # words of what something is: "our newsletter"
+OPENING = 3  # words of a sentence on which the next one leans; of Chinese a sign more
+PERSON = re.compile(r"(?:[^\W\d_a-z][\w'’-]+ ){1,2}[^\W\d_a-z][\w'’-]+")  # two or three capitals
+WORD = re.compile(r"\w+")
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The little words by which sentences are read: those of "X is Y", and those that lean on what
+    was said before.
+    """
+
+    copulas: Sequence[str] = ()
+    leaning: Sequence[str] = ()
+    wide: bool = False  # without blanks between words
+    joined: str = "and"
+    pronouns: Sequence[str] = ()  # stand for what was spoken of
+    persons: Sequence[str] = ()  # and of these for a person
+    pointing: Sequence[
+        str
+    ] = ()  # do so before "is" alone: "this" of "This is …", not of "This year"
+    existing: Sequence[str] = ()  # do not before "is": "there" of "There is …"
+    places: Sequence[str] = ()  # begin what is no subject: "in" of "In the hall is …"
+    small: Sequence[str] = ()  # tell nothing
+    determiners: Sequence[str] = ()  # begin what something is: "our" of "X is our Y"
+
+    def subject(self, sentence: str) -> str | None:
+        """X of "X is Y", where X is short and leans on nothing before."""
+        match = self._copula(sentence)
+        if match is None:
+            return None
+        subject = match[1].strip()
+        size = len(subject) / 4 if self.wide else len(subject.split())
+        fits = 0 < size <= LONGEST_SUBJECT and not self.begins(subject, self.places)
+        return subject if fits else None
+
+    def sort(self, sentence: str) -> str:
+        """Y of "X is our Y", where Y is short and no number."""
+        match = self._copula(sentence)
+        if match is None or self.wide:
+            return ""
+        first, *rest = re.split(r"[.,;:!?(]", sentence[match.end() - 1 :])[0].split()
+        name = " ".join(word for word in rest if word.lower() not in self.pronouns)
+        fits = 0 < len(rest) <= LONGEST_SORT and not re.search(r"\d", name)
+        return name if fits and first.lower() in self.determiners else ""
+
+    def _copula(self, sentence: str) -> re.Match[str] | None:
+        if not self.copulas:
+            return None
+        gap, words = "" if self.wide else r"\s+", "|".join(map(re.escape, self.copulas))
+        return re.match(rf"([^,;:()，；：、?？]+?){gap}(?:{words}){gap}\S", sentence)
+
+    def begins(self, text: str, words: Sequence[str]) -> bool:
+        if self.wide:
+            return text.startswith(tuple(words))
+        return any(word.lower().strip(",") in words for word in text.split(maxsplit=1)[:1])
+
+    def leaning_word(self, text: str, words: Sequence[str]) -> re.Match[str] | None:
+        """The first of the words that stands for something that was spoken of."""
+        gap = "" if self.wide else r"\s+"
+        found = "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)"
+        edges = found if self.wide else rf"(?<!\w)(?:{found})(?![\w'’])"
+        for match in re.finditer(edges, text, re.IGNORECASE):
+            being = any(re.match(gap + re.escape(c), text[match.end() :]) for c in self.copulas)
+            word = match[0].lower()
+            if not (being if word in self.existing else not being and word in self.pointing):
+                return match
+        return None
+
+    def person(self, text: str) -> str:
+        """The last name of several words with capitals."""
+        for name in reversed(PERSON.findall(text)):
+            words = [word for word in name.split() if word.lower() not in self.small]
+            if len(words) > 1:
+                return re.sub(r"['’]s$", "", " ".join(words))
+        return ""
+
+    def telling(self, text: str) -> list[str]:
+        """The words that tell something, in lower case; of Chinese the whole text."""
+        if self.wide:
+            return [text]
+        words = WORD.findall(text.lower())
+        return [word for word in words if word not in self.small] or words
+
+
+@dataclass
+class Said:
+    """What a note has spoken of under a heading, for the words that stand for it."""
+
+    heading: str
+    grammar: Grammar
+    before: str = ""  # the last sentence that leans on none
+    subject: str = ""  # X of "X is Y"
+    sort: str = ""  # and Y
+    person: str = ""
+
+    def leans(self, sentence: str) -> bool:
+        """Whether it begins with a word that stands for what was spoken of."""
+        first = self.grammar.leaning_word(sentence, self.grammar.leaning)
+        return first is not None and first.start() == 0
+
+    def asked(self, sentence: str) -> str:
+        """The words by which a sentence may be asked for: it with what it is about for the first
+        word that stands for that, and beside it where it does not say so.
+        """
+        text, sort = self._resolved(sentence), ""
+        if text != sentence and self.subject in text:
+            sort = self.sort
+        names = [name for name in (self.heading, sort) if name and not self._has(text, name)]
+        return ": ".join((*names, text))
+
+    def hear(self, sentence: str) -> None:
+        grammar, text, leans = self.grammar, self._resolved(sentence), self.leans(sentence)
+        if name := grammar.person(sentence):
+            self.person = name
+        if leans:
+            return
+        self.before = text
+        if (subject := grammar.subject(sentence)) and not name:
+            self.subject, self.sort = subject, grammar.sort(sentence)
+
+    def _resolved(self, sentence: str) -> str:
+        """The sentence with what it is about for the first word that stands for it: at its
+        beginning, or where it does not speak of its heading further on.
+        """
+        grammar = self.grammar
+        leans = self.leans(sentence)
+        words = grammar.leaning if leans else grammar.pronouns
+        match = grammar.leaning_word(sentence, words)
+        if match is None or (
+            not leans and (match.start() == 0 or self._has(sentence, self.heading))
+        ):
+            return sentence
+        topic = self._meant(match[0].lower(), sentence[: match.start()])
+        return sentence[: match.start()] + topic + sentence[match.end() :]
+
+    def _meant(self, word: str, ahead: str) -> str:
+        """The person spoken of last; or the heading, where the sentence before speaks of it; or
+        what that is about, was about before, or begins with. `ahead` is what the sentence says
+        before the word.
+        """
+        if word in self.grammar.persons and (person := self.grammar.person(ahead) or self.person):
+            return person
+        if not self.before or self._has(self.before, self.heading):
+            return self.heading
+        if self.subject or ahead:
+            return self.subject or self.heading
+        if self.grammar.wide:
+            return self.before[: OPENING + 1]
+        return " ".join(self.before.split()[:OPENING])
+
+    def _has(self, text: str, name: str) -> bool:
+        """Whether a text has all words of a name that tell something."""
+        if self.grammar.wide:
+            return name in text
+        said = set(WORD.findall(text.lower()))
+        return all(word in said for word in self.grammar.telling(name))

@@ -1,0 +1,50 @@
+"""What the sentences of notes are about."""
+
+import pytest
+
+from chatling.data.note_sentences import Grammar
+from chatling.data.notes import note_facts
+
+ENGLISH = Grammar(
+    copulas=("is", "are", "was", "has been"),
+    leaning=("it", "they", "he", "she", "there", "this", "that"),
+    pronouns=("it", "them", "he", "she", "his", "there"),
+    persons=("he", "she", "his"),
+    pointing=("this", "that"),
+    existing=("there",),
+    places=("in",),
+    small=("the", "our", "is", "of", "in", "we", "at"),
+    determiners=("a", "the", "our"),
+)
+
+
+@pytest.mark.parametrize(
+    ("note", "asked"),
+    [
+        # the heading, for a word inside or in front
+        ("# The fair\n\nNell leads it.", "Nell leads The fair."),
+        ("# The fair\n\nNell drives all of us there.", "Nell drives all of us The fair."),
+        ("# The fair\n\nBring a chair to sit on.", "The fair: Bring a chair to sit on."),
+        ("# The fair\n\nNell says the fair is hers and it will do.", None),
+        # no word that stands for anything
+        ("# The fair\n\nThere is no paid staff.", "The fair: There is no paid staff."),
+        ("# The fair\n\nThis year the rain won.", "The fair: This year the rain won."),
+        ("# The fair\n\nThis is our finest hour.", "The fair is our finest hour."),
+        # what a sentence before was about, and what that is
+        ("# The upright\n\nThe piano is old. Nell tunes it.", "The upright: Nell tunes The piano."),
+        ("# News\n\nThe Wag is our paper. Nell edits it.", "News: paper: Nell edits The Wag."),
+        ("# Our CD\n\nWe made one CD. It was recorded in 2016.", "Our CD was recorded in 2016."),
+        ("# Stools\n\nNell built them. They are kept in a shed.", "Stools are kept in a shed."),
+        # persons, in another sentence, another paragraph, the same sentence
+        ("# Choir\n\nMara Lindt is new. She plays the tuba.", "Choir: Mara Lindt plays the tuba."),
+        ("# Choir\n\nWe like Mara Lindt.\n\nBy day she repairs organs.",
+         "Choir: By day Mara Lindt repairs organs."),
+        ("# Choir\n\nAsk for Mara Lindt, she knows all.",
+         "Choir: Ask for Mara Lindt, Mara Lindt knows all."),
+    ],
+)  # fmt: skip
+def test_a_sentence_is_asked_for_with_what_it_is_about(note: str, asked: str | None) -> None:
+    facts = [fact for fact in note_facts(note, "x", ENGLISH) if fact.kind == "sentence"]
+    last = facts[-1]
+    assert last.subject == (asked or last.answer)
+    assert last.answer in note
