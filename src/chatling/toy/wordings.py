@@ -28,6 +28,7 @@ SORT = 0.25  # of names, where it is known what they name
 ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
 STRETCHES = 0.5  # of questions made of a sentence's words, those that are its beginning or end
 PARTS = 0.4  # of questions made of a sentence's words, those that ask for a part of it by its kind
+OPENING_NAMES = 0.3  # of sentences whose first word has a capital, those where it is a name
 UNDER = 0.25  # of questions about things of a table, those that name its heading
 BY_VALUE = 0.15  # of questions about an attribute, those that ask for the kind of its value
 CUT = 0.35  # of questions for a part, those without what "in" or "of" adds after it
@@ -195,20 +196,38 @@ class Wordings:
         if not found:
             return None
         part = rng.choice(found)
-        ends = [m.start() for m in CLAUSES.finditer(text)]
-        first = max((end for end in ends if end < part.start), default=start)
-        last = min((end for end in ends if end >= part.end), default=len(text))
+        if (
+            part.start == start
+            and " " not in text[start : part.end]
+            and rng.random() > OPENING_NAMES
+        ):
+            return None
+        breaks = list(CLAUSES.finditer(text))
+        first = max((each.end() for each in breaks if each.end() <= part.start), default=start)
+        last = min((each.start() for each in breaks if each.start() >= part.end), default=len(text))
         spans = [(max(first, start), last, 0), (max(first, start), last, start)]
         spans += [(start, len(text), 0), (start, len(text), start)]
         for left, right, heading in spans[rng.choice((0, 1, 1, 2, 3)) :]:
-            ahead = text[:heading] + self._shorter(text, left, part.start, found, rng)
-            before = self._leading_to(ahead)
+            head = split(text[:heading], self.pack)
+            before = self._leading_to(self._shorter(text, left, part.start, found, rng))
             after = split(self._shorter(text, part.end, right, found, rng), self.pack)
             if rng.random() < CUT:
                 after = self._until_a_place(after)
-            if self._alone([*before, *after]):
-                return self._asked_for(before, after, rng.choice(part.asking), rng)
+            if self._alone([*head, *before, *after]):
+                asked = self._asked_for(before, after, rng.choice(part.asking), rng)
+                return self._with_heading(asked, head, rng)
         return None
+
+    def _with_heading(self, asked: Asked, head: Sequence[Word], rng: Random) -> Asked:
+        """A question, and in front or after it what it is about: "for the fair"."""
+        words = [piece.text for piece in head]
+        if not words or rng.random() < 0.4:
+            return Asked([*words, *asked.words], len(words) + asked.asking)
+        if head[0].kind == "function" and rng.random() < 0.5:
+            del words[0]
+        joining = self.pack.words.get("joining", ())
+        between = rng.choice(joining).split() if joining and rng.random() < 0.8 else []
+        return Asked([*asked.words, *between, *words], asked.asking)
 
     def _until_a_place(self, words: Sequence[Word]) -> tuple[Word, ...]:
         """Without what comes after "in", "of" and the like."""
