@@ -92,15 +92,12 @@ def _table(block: list[str], heading: str) -> Iterator[Fact]:
 def _list(items: list[str], said: Said) -> Iterator[Fact]:
     """Items with a colon are facts of their own; short ones are told together."""
     heading, grammar = said.heading, said.grammar
-    pairs = [PAIR.fullmatch(item) for item in items]
-    if all(pairs):
-        yield from (thing(heading, pair[1], pair[2]) for pair in pairs if pair)
-        telling = [
-            pair[0] for pair in pairs if pair and _size(pair[2], grammar) >= SHORTEST_TELLING
-        ]
-        yield from _sentences(telling, said)
+    pairs = [pair for item in items if (pair := PAIR.fullmatch(item))]
+    yield from (thing(heading, pair[1], pair[2]) for pair in pairs)
+    short = {pair[0] for pair in pairs if _size(pair[2], grammar) < SHORTEST_TELLING}
+    yield from _sentences((item for item in items if item not in short), said)
+    if len(pairs) == len(items):
         return
-    yield from _sentences(items, said)
     told = _enumerated(items, grammar)
     if len(items) in ITEMS and len(told) <= LONGEST_ANSWER:
         yield Fact("", told, subject=heading, kind="list")

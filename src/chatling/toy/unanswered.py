@@ -56,7 +56,7 @@ class Unanswered:
         if self.words.asked:
             makers.append((self._swapped, 8))
         if self.words.sentences:
-            makers.append((self._swapped_word, 9))
+            makers.append((self._swapped_word, 7))
         make = rng.choices([m for m, _ in makers], [w for _, w in makers])[0]
         return make(rng, held_out), self._reply(rng)
 

@@ -26,8 +26,9 @@ SYNONYM = 0.3  # of questions, where a word has one
 DIRECTLY = 0.4  # of questions about an attribute, where a language has a question for its kind
 SORT = 0.25  # of names, where it is known what they name
 ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
-STRETCHES = 0.5  # of questions made of a sentence's words, those that are its beginning or end
-PARTS = 0.4  # of questions made of a sentence's words, those that ask for a part of it by its kind
+STRETCHES = 0.75  # of questions made of a sentence's words, those that are its beginning or end
+BEGINNING = 0.65  # of these, its beginning: what is asked for is told after it
+PARTS = 0.5  # of questions made of a sentence's words, those that ask for a part of it by its kind
 OPENING_NAMES = 0.3  # of sentences whose first word has a capital, those where it is a name
 UNDER = 0.25  # of questions about things of a table, those that name its heading
 BY_VALUE = 0.15  # of questions about an attribute, those that ask for the kind of its value
@@ -169,10 +170,12 @@ class Wordings:
         """
         words, chosen = self.sentences[fact.subject], list[Word]()
         inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
+        own = split(fact.subject[_own_words(fact) :], self.pack)
         for _ in range(6):
-            if len(words) > 3 and rng.random() < STRETCHES:
-                size = rng.randint(2, len(words) - 1)
-                chosen = list(words[:size] if rng.random() < 0.5 else words[-size:])
+            if rng.random() < STRETCHES:
+                told = own if len(own) > 3 and rng.random() < 0.5 else words
+                size = rng.randint(min(2, len(told)), max(2, len(told) - 1))
+                chosen = list(told[:size] if rng.random() < BEGINNING else told[-size:])
                 if self._alone(chosen):
                     break
                 continue
@@ -267,7 +270,7 @@ class Wordings:
         key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
         return sum(key <= found for found in self._sentence_words) == 1
 
-    def in_words(self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.35) -> str:
+    def in_words(self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.15) -> str:
         """A question of content words; of some of them the ending is `cut`, as another form of the
         word would have it.
         """
