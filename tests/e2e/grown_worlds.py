@@ -1,6 +1,6 @@
 # ruff: noqa: SIM905 - columns of words read better than lists of strings
 """Made-up worlds for `chatling grow`, and how well what is grown of them answers: three that are
-made here, and three in `worlds` by an author who had not seen the program (bees, tea, zhou).
+made here, and six in `worlds` by authors who had not seen the program.
 
 `python tests/e2e/grown_worlds.py [--seed N] [--minutes N] [WORLD…]` grows an assistant of each in
 `CHATLING_HOME`, writes its answers to `worlds/<run>.answers.jsonl` there and prints a table. A

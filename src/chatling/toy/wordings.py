@@ -29,6 +29,7 @@ ROTATED = 0.2  # of questions made of a sentence's words, those whose later part
 STRETCHES = 0.75  # of questions made of a sentence's words, those that are its beginning or end
 BEGINNING = 0.65  # of these, its beginning: what is asked for is told after it
 PARTS = 0.5  # of questions made of a sentence's words, those that ask for a part of it by its kind
+ARTICLE = 0.35  # of questions made of a sentence's words, those with one more
 OPENING_NAMES = 0.3  # of sentences whose first word has a capital, those where it is a name
 UNDER = 0.25  # of questions about things of a table, those that name its heading
 BY_VALUE = 0.15  # of questions about an attribute, those that ask for the kind of its value
@@ -88,8 +89,9 @@ class Wordings:
             return self.rephrased(fact.question, rng, held_out, bare)
         if fact.kind == "sentence":
             if rng.random() < PARTS and (asked := self.for_a_part(fact, rng)):
-                return self.typed(asked.words, rng, held_out)
-            return self.in_words(self.some_words(fact, rng), rng, held_out)
+                return self.typed(self._with_article(asked.words, rng), rng, held_out)
+            words = self._with_article(self.some_words(fact, rng), rng)
+            return self.in_words(words, rng, held_out)
         if fact.kind != "thing":
             return self._on(fact.subject, fact.kind, rng, held_out)
         alone = self._having[fact.attribute] == 1 and rng.random() < ALONE
@@ -102,7 +104,8 @@ class Wordings:
             words = [self.named(fact.attribute), called] if called else [self.named(fact.attribute)]
             rng.shuffle(words)
             words = self._helped(words, rng) if not self.pack.wide else words
-            return self.typed([rng.choice(rng.choice(kinds)), *words], rng, held_out)
+            words = [rng.choice(rng.choice(kinds)), *words]
+            return self.typed(self._with_article(words, rng), rng, held_out)
         if alone:
             return self._on(self.named(fact.attribute), "about", rng, held_out)
         return self.about(called, fact.attribute, rng, held_out)
@@ -264,6 +267,19 @@ class Wordings:
             if len(words) > size and lead[0].text.lower() in self.pack.words.get("places", ()):
                 return words[:-size] if all(p.kind == "function" for p in lead) else words
         return words
+
+    def _with_article(self, words: list[str], rng: Random) -> list[str]:
+        """Now and then with an article in front of one of the content words that has none."""
+        articles = self.pack.words.get("articles", ())
+        places = [
+            i
+            for i, word in enumerate(words)
+            if content(word, self.pack) and not (i and not content(words[i - 1], self.pack))
+        ]
+        if not articles or not places or rng.random() > ARTICLE:
+            return words
+        at = rng.choice(places)
+        return [*words[:at], rng.choice(articles), *words[at:]]
 
     def _alone(self, chosen: Sequence[Word]) -> bool:
         """Whether a single sentence has these content words together."""
