@@ -217,7 +217,7 @@ embedding_lr = 0.04
 [base]
 steps = {BASE_STEPS}
 batch_tokens = {batch}
-warmup = 20
+warmup = 12
 warmdown = 0.5
 validation_tokens = 65536
 
