@@ -13,7 +13,7 @@ ENGLISH = Grammar(
     pointing=("this", "that"),
     existing=("there",),
     places=("in",),
-    small=("the", "our", "is", "of", "in", "we", "at"),
+    small=("the", "our", "is", "of", "in", "we", "at", "by"),
     determiners=("a", "the", "our"),
 )
 
@@ -35,10 +35,15 @@ ENGLISH = Grammar(
         ("# News\n\nThe Wag is our paper. Nell edits it.", "News: paper: Nell edits The Wag."),
         ("# Our CD\n\nWe made one CD. It was recorded in 2016.", "Our CD was recorded in 2016."),
         ("# Stools\n\nNell built them. They are kept in a shed.", "Stools are kept in a shed."),
+        ("# Bus\n\nThe pump is old. This washing machine is new.",
+         "Bus: This washing machine is new."),
+        ("# Bus\n\nThe Green Hall is old. It has 80 seats.", "Bus: The Green Hall has 80 seats."),
+        ("# Bus\n\nThe pump is (very) old. It drips a lot.", "Bus: The pump drips a lot."),
         # persons, in another sentence, another paragraph, the same sentence
         ("# Choir\n\nMara Lindt is new. She plays the tuba.", "Choir: Mara Lindt plays the tuba."),
         ("# Choir\n\nWe like Mara Lindt.\n\nBy day she repairs organs.",
          "Choir: By day Mara Lindt repairs organs."),
+        ("# Choir\n\nMara Lindt sings. Nell says she is loud.", "Choir: Nell says she is loud."),
         ("# Choir\n\nAsk for Mara Lindt, she knows all.",
          "Choir: Ask for Mara Lindt, Mara Lindt knows all."),
     ],

@@ -110,3 +110,9 @@ def test_a_place_is_no_subject() -> None:
 def told(text: str, kind: str) -> list[tuple[str, str]]:
     found = note_facts(text, "notes", ENGLISH)
     return [(fact.subject, fact.answer) for fact in found if fact.kind == kind]
+
+
+def test_times_and_addresses_are_no_keys() -> None:
+    note = "# Choir\n\n- rehearsal at 19:30 in the hall\n- see https://a.org/a\n- fee: 9 pounds\n"
+    keys = [fact.attribute for fact in note_facts(note, "x", ENGLISH) if fact.kind == "thing"]
+    assert keys == ["fee"]

@@ -42,6 +42,9 @@ from chatling.toy.wordings import Wordings
         ),
         ("de", "es ist blau, seit 1987", {"blau": "welche Farbe", "1987": "in welchem Jahr"}),
         ("zh", "婚礼在十月六号晚上七点", {"十月六号": "哪天", "晚上七点": "几点"}),
+        ("en", "It costs 12.50 € at the door.", {"12.50 €": "how much"}),
+        ("en", "We have 2000 books.", {"2000 books": "how many books"}),
+        ("de", "es kostet 1500 Euro", {"1500 Euro": "wie viel"}),
         ("zh", "它是绿色的，三百元", {"绿色": "什么颜色", "三百元": "多少钱"}),
     ],
 )
@@ -51,6 +54,17 @@ def test_parts_of_a_sentence_are_told_by_their_kind(
     found = {text[each.start : each.end]: each.asking for each in parts(text, load_pack(code))}
     for part, asking in told.items():
         assert asking in found[part]
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("zh", "大家一起吃饭，多放一点盐，一般都在"),
+        ("en", "There are chairs. Every member weighs some."),
+    ],
+)
+def test_other_words_are_no_such_parts(code: str, text: str) -> None:
+    assert parts(text, load_pack(code)) == []
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

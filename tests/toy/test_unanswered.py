@@ -1,11 +1,14 @@
 """What nobody told: of names that no file has, and of known names what is not said of them."""
 
+from itertools import islice
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.data.facts import Fact, thing
+from chatling.data.notes import note_facts
 from chatling.toy.own_world import OwnWorld
 from chatling.toy.packs import LANGUAGES, UnknownNames, load_pack, own_names
 from chatling.toy.rephrase import content
@@ -109,3 +112,32 @@ def test_names_for_tests_are_not_trained_on() -> None:
     assert words[0] & titles
     assert not words[0] & words[1] - titles
     assert not {"Anna", "Keller"} & (words[0] | words[1])
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        "# Club\nWe are in the old school.",
+        "# Shop\nWe are now closed.\n\nWe are now closed on Mondays.",
+        "# Shop\nThe price is (roughly) 12 pounds.",
+        "# X\n\n# Y\n\nOn!\n\nIt is.",
+        "# 店\n\n大家一起吃饭。多放一点盐。",
+    ],
+)
+def test_short_notes_make_conversations(note: str) -> None:
+    """Whatever a note says, there are questions that it answers, and others that it does not."""
+    pack = load_pack("zh" if "。" in note else "en")
+    facts = note_facts(note, "note", pack.grammar)
+    made = OwnWorld(facts, pack, "Ada")
+    talks = list(islice(made.conversations(1, 256), 400))
+    answers = {message.text for talk in talks for message in talk.messages[1::2]}
+    assert {fact.answer for fact in facts} <= answers
+    assert any(pack.is_unknown(answer) for answer in answers)
+
+
+def test_what_a_sentence_says_of_a_name_is_not_asked_as_unknown() -> None:
+    note = "# Winter fair\nThe winter fair is on 2 December in the hall."
+    facts = [*note_facts(note, "note", load_pack("en").grammar), thing("Gala", "Date", "3 May")]
+    made = OwnWorld(facts, load_pack("en"), "Ada")
+    assert "Date" not in unanswered(made)._not_told("The winter fair")
+    assert "Date" not in unanswered(made)._not_told("Winter fair")

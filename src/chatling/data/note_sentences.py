@@ -7,7 +7,9 @@ from dataclasses import dataclass
 LONGEST_SUBJECT = 5  # words, or of Chinese four times as many signs
 LONGEST_SORT = 3  # words of what something is: "our newsletter"
 OPENING = 3  # words of a sentence on which the next one leans; of Chinese a sign more
-PERSON = re.compile(r"(?:[^\W\d_a-z][\w'’-]+ ){1,2}[^\W\d_a-z][\w'’-]+")  # two or three capitals
+CAPITAL = r"(?<!\w)[A-ZÀ-ÖØ-Þ][\w'’-]+"
+PERSON = re.compile(rf"(?:{CAPITAL} ){{1,2}}{CAPITAL}")  # two or three words
+NOT_INSIDE = "(?<![吉其])"  # of 吉他 and 其他, which are no pronouns
 WORD = re.compile(r"\w+")
 
 
@@ -32,7 +34,7 @@ class Grammar:
     determiners: Sequence[str] = ()  # begin what something is: "our" of "X is our Y"
 
     def subject(self, sentence: str) -> str | None:
-        """X of "X is Y", where X is short and leans on nothing before."""
+        """X of "X is Y", where X is short and no place."""
         match = self._copula(sentence)
         if match is None:
             return None
@@ -46,7 +48,10 @@ class Grammar:
         match = self._copula(sentence)
         if match is None or self.wide:
             return ""
-        first, *rest = re.split(r"[.,;:!?(]", sentence[match.end() - 1 :])[0].split()
+        words = re.split(r"[.,;:!?(]", sentence[match.end() - 1 :])[0].split()
+        if not words:
+            return ""
+        first, *rest = words
         name = " ".join(word for word in rest if word.lower() not in self.pronouns)
         fits = 0 < len(rest) <= LONGEST_SORT and not re.search(r"\d", name)
         return name if fits and first.lower() in self.determiners else ""
@@ -66,9 +71,11 @@ class Grammar:
         """The first of the words that stands for something that was spoken of."""
         gap = "" if self.wide else r"\s+"
         found = "|".join(map(re.escape, sorted(words, key=len, reverse=True))) or "(?!)"
-        edges = found if self.wide else rf"(?<!\w)(?:{found})(?![\w'’])"
+        edges = rf"{NOT_INSIDE}(?:{found})" if self.wide else rf"(?<!\w)(?:{found})(?![\w'’])"
+        being_words = "|".join(map(re.escape, self.copulas)) or "(?!)"
+        is_next = re.compile(rf"{gap}(?:{being_words})" + ("" if self.wide else r"(?!\w)"))
         for match in re.finditer(edges, text, re.IGNORECASE):
-            being = any(re.match(gap + re.escape(c), text[match.end() :]) for c in self.copulas)
+            being = is_next.match(text, match.end()) is not None
             word = match[0].lower()
             if not (being if word in self.existing else not being and word in self.pointing):
                 return match
@@ -81,6 +88,11 @@ class Grammar:
             if len(words) > 1:
                 return re.sub(r"['’]s$", "", " ".join(words))
         return ""
+
+    def names_one(self, text: str) -> bool:
+        """Whether a text names somebody by one word."""
+        names = [word for word in re.findall(CAPITAL, text) if word.lower() not in self.small]
+        return bool(names) and not self.person(text)
 
     def telling(self, text: str) -> list[str]:
         """The words that tell something, in lower case; of Chinese the whole text."""
@@ -123,7 +135,7 @@ class Said:
         if leans:
             return
         self.before = text
-        if (subject := grammar.subject(sentence)) and not name:
+        if (subject := grammar.subject(sentence)) and subject != name:
             self.subject, self.sort = subject, grammar.sort(sentence)
 
     def _resolved(self, sentence: str) -> str:
@@ -138,7 +150,10 @@ class Said:
             not leans and (match.start() == 0 or self._has(sentence, self.heading))
         ):
             return sentence
-        topic = self._meant(match[0].lower(), sentence[: match.start()])
+        ahead = sentence[: match.start()]
+        if match[0].lower() in grammar.persons and grammar.names_one(ahead):
+            return sentence
+        topic = self._meant(match[0].lower(), ahead)
         return sentence[: match.start()] + topic + sentence[match.end() :]
 
     def _meant(self, word: str, ahead: str) -> str:

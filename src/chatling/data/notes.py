@@ -13,7 +13,7 @@ from chatling.data.note_sentences import Grammar, Said
 HEADING = re.compile(r"#{1,6}\s+(.+?)\s*#*$")
 ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s+(?:\[.\]\s+)?(.+)")
 PAIR = re.compile(
-    r"(?:\*\*|__)?([^\s:：|*_][^:：|*_]{0,38}?)(?:\*\*|__)?\s*[:：]\s*(?:\*\*|__)?\s*(\S.*)"
+    r"(?:\*\*|__)?([^\s:：|*_][^:：|*_]{0,38}?)(?:\*\*|__)?\s*(?:(?<!\d)[:：]|[:：](?!\d))(?!//)\s*(?:\*\*|__)?\s*(\S.*)"
 )
 RULE = re.compile(r"[\s|:+-]*-[\s|:+-]*")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[^\W_a-z])|(?<=[。！？])")

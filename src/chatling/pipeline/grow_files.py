@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from chatling.data.facts import Fact, Source, read_source
-from chatling.data.note_sentences import Grammar
 from chatling.data.notes import note_facts
 from chatling.data.readers import find_files
 from chatling.errors import DataError
@@ -72,22 +71,8 @@ def understand(wish: Wish) -> Understood:
 
 def _with_notes(source: Source, pack: Pack) -> Source:
     """With the facts that its texts hold, whose rules go by the language."""
-    words = pack.words
-    grammar = Grammar(
-        words.get("copulas", ()),
-        words.get("leaning", ()),
-        pack.wide,
-        pack.notes.get("and", ","),
-        words.get("pronouns", ()),
-        words.get("persons", ()),
-        words.get("pointing", ()),
-        words.get("existing", ()),
-        words.get("places", ()),
-        words.get("function", ()),
-        words.get("determiners", ()),
-    )
     title = source.file.name.partition(".")[0]
-    found = [fact for text in source.texts for fact in note_facts(text, title, grammar)]
+    found = [fact for text in source.texts for fact in note_facts(text, title, pack.grammar)]
     return replace(source, facts=(*source.facts, *found))
 
 

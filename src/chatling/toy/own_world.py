@@ -2,11 +2,9 @@
 greetings and questions that nothing of theirs answers.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from random import Random
 
 from chatling.data.facts import Fact
@@ -109,7 +107,7 @@ class OwnWorld:
             fact = waiting.pop()
             if not fact.before:
                 return [(self.words.ask(fact, rng), self.words.answer(fact), fact)]
-            if rng.random() < BY_ITSELF:
+            if len(fact.before) == 2 and rng.random() < BY_ITSELF:
                 return [(self.by_itself(fact, rng), fact.answer, fact)]
             return self.led_up_to(fact, rng)
         pair = self.unanswered.one(rng) if luck < FACTS + UNKNOWN else self.small_talk(rng)
@@ -121,25 +119,24 @@ class OwnWorld:
         asked = [self.words.rephrased(text, rng, held_out) for text in turns[::2]]
         return [(q, a, None) for q, a in zip(asked, turns[1::2], strict=True)]
 
-    def by_itself(self, fact: Fact, rng: Random, held_out: bool = False) -> str:
-        """A question that followed another, with what that was about for the word that stood for
-        it, or beside it.
+    def by_itself(self, fact: Fact, rng: Random) -> str:
+        """A second question, with what the first was about for the word that stood for it, or
+        beside it; as it is where it names something else.
         """
         first, join = fact.before[0], self.pack.joiner.join
         about = [piece.text for piece in split(first, self.pack) if piece.kind == "content"]
         topic = self._topics.get(first)
         name = topic.name if topic and (rng.random() < 0.6 or not about) else join(about)
         question = fact.question.strip().rstrip(MARKS)
-        text = self._pronoun.sub(lambda _: name, question, count=1)
-        if text == question:
+        grammar, low = self.pack.grammar, question.lower()
+        others = {each.name.lower() for each in self._topics.values()} - {name.lower()}
+        if any(other in low for other in others):
+            text = question
+        elif match := grammar.leaning_word(question, grammar.pronouns):
+            text = question[: match.start()] + name + question[match.end() :]
+        else:
             text = join((name, question) if rng.random() < 0.6 else (question, name))
-        return self.words.rephrased(text + self.pack.mark, rng, held_out, bare=False)
-
-    @cached_property
-    def _pronoun(self) -> re.Pattern[str]:
-        words = sorted(self.pack.words.get("pronouns", ()), key=len, reverse=True)
-        found = "|".join(words) or "(?!)"
-        return re.compile(found if self.pack.wide else rf"\b(?:{found})\b")
+        return self.words.rephrased(text + self.pack.mark, rng, bare=False)
 
     def follow_up(self, last: Fact, rng: Random) -> Turn:
         """The same attribute of another thing, or another attribute of the same."""

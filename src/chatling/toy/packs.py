@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 from zlib import crc32
 
+from chatling.data.note_sentences import Grammar
 from chatling.tasks.tables import load_table
 
 LANGUAGES = ("en", "de", "zh")
@@ -59,6 +60,24 @@ class Pack:
     def wide(self) -> bool:
         """Whether words stand side by side, without a blank."""
         return not self.joiner
+
+    @property
+    def grammar(self) -> Grammar:
+        """How sentences are read."""
+        words = self.words
+        return Grammar(
+            words.get("copulas", ()),
+            words.get("leaning", ()),
+            self.wide,
+            self.notes.get("and", ","),
+            words.get("pronouns", ()),
+            words.get("persons", ()),
+            words.get("pointing", ()),
+            words.get("existing", ()),
+            words.get("places", ()),
+            (*words.get("function", ()), *words.get("question", ())),
+            words.get("determiners", ()),
+        )
 
     def is_unknown(self, answer: str) -> bool:
         """Whether an answer says that it does not know."""
@@ -164,7 +183,7 @@ class UnknownNames:
 
     def made_up(self, rng: Random) -> str:
         """A word of two or three syllables, of a language without blanks half of the time of two
-        or three signs of the pack's things, in the half asked for and not one of the files'.
+        or three signs of the pack's things, on the side asked for and not one of the files'.
         """
         table = self._pack.unknown
         while True:

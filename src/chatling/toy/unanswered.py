@@ -33,9 +33,7 @@ class Unanswered:
         """
         self.words, self.pack, self.facts = words, words.pack, words.facts
         self._topics, self._told_names = topics, tuple(names)
-        self._having = tuple(
-            dict.fromkeys(fact.attribute for fact in self.facts if fact.kind == "thing")
-        )
+        self._having = tuple(words.having)
         alone = {content(f.question, self.pack) for f in words.asked if not f.before}
         self._rare = Counter(word for key in alone for word in key)
         noted = [fact.subject for fact in self.facts if fact.kind in ("about", "list")]
@@ -71,13 +69,14 @@ class Unanswered:
 
     def _unknown_thing(self, rng: Random, held_out: bool) -> str:
         subject = rng.choice(tuple(self.words.things))
-        attribute = rng.choice(self._having)
+        attribute = rng.choice(tuple(self.words.having))
         name = self._strange(subject, self.names[held_out], rng)
         first, _, rest = subject.partition(" ")
         article = rest and first.lower() in self.pack.words["function"]
         if article and not name.startswith(f"{first} ") and rng.random() < 0.6:
             name = f"{first.lower()} {name}"
-        return self.words.about(name, attribute, rng, held_out)
+        like = rng.choice(self.words.having[attribute])
+        return self.words.of_thing(like, name, rng, held_out)
 
     def _strange(self, name: str, names: UnknownNames, rng: Random) -> str:
         """A name that nobody told. Of a name of several words now and then one stays: another cup's
@@ -131,14 +130,22 @@ class Unanswered:
         told = self.words.things.get(name)
         if told is not None:
             kinds = {self.words.kind(attribute) for attribute in told} - {None}
+            asked = self.words.asked_of(name)
             return [
                 attribute
                 for attribute in self._having
-                if attribute not in told and self.words.kind(attribute) not in kinds
+                if attribute not in told
+                and self.words.kind(attribute) not in kinds
+                and not content(attribute, self.pack) & asked
             ]
         if name not in self._told_names:  # of which notes speak
-            about = content(name, self.pack)
-            return [a for a in self._having if not self.words.tells(about | content(a, self.pack))]
+            about, asked = content(name, self.pack), self.words.asked_of(name)
+            return [
+                a
+                for a in self._having
+                if not content(a, self.pack) & asked
+                and not self.words.tells(about | content(a, self.pack))
+            ]
         return [pattern for pattern in self._patterns if self._is_untold(pattern, name)]
 
     def _is_untold(self, pattern: tuple[str, str], name: str) -> bool:
@@ -152,8 +159,11 @@ class Unanswered:
         about = content(" ".join(pattern), self.pack)
         if not about or words & asked - set(self.pack.words["open"]):
             return False
-        alike = {w for group in self._meanings if about & group for w in group} | about
-        return not own_names(alike) & self._told_of[name]
+        return not own_names(self._alike(about)) & self._told_of[name]
+
+    def _alike(self, words: frozenset[str]) -> set[str]:
+        """The words, and others of their meaning."""
+        return {w for group in self._meanings if words & group for w in group} | words
 
     @cached_property
     def _meanings(self) -> list[frozenset[str]]:
@@ -192,7 +202,7 @@ class Unanswered:
         fresh = [
             frame
             for frame in self.pack.unknown["untold"]
-            if not any(word in told for word in content(frame.format(n=""), self.pack))
+            if not any(word in told for word in self._alike(content(frame.format(n=""), self.pack)))
         ]
         return {side: [f for f in fresh if held_out_name(f) == side] for side in (False, True)}
 
@@ -232,8 +242,11 @@ class Unanswered:
             for i, word in enumerate(words)
             if content(word, self.pack) and not (asked and i == asked.asking)
         ]
+        if not inside:
+            return self._generic(rng, held_out)
         weights = [self._weight(words[i], 1) for i in inside]
         words[rng.choices(inside, weights)[0]] = self.names[held_out].any(rng)
+        words = self.words.with_article(words, rng)
         if asked:
             return self.words.typed(words, rng, held_out)
         return self.words.in_words(words, rng, held_out)

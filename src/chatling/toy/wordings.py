@@ -13,6 +13,7 @@ from chatling.toy.packs import Pack
 from chatling.toy.rephrase import (
     MARKS,
     Word,
+    asking,
     content,
     framed,
     hurried,
@@ -34,8 +35,8 @@ OPENING_NAMES = 0.3  # of sentences whose first word has a capital, those where 
 UNDER = 0.25  # of questions about things of a table, those that name its heading
 BY_VALUE = 0.15  # of questions about an attribute, those that ask for the kind of its value
 CUT = 0.35  # of questions for a part, those without what "in" or "of" adds after it
-SHORTER = 0.3  # of these, those that leave another part out
-CLAUSES = re.compile(r"[,;.!?(](?=\s|$|\w)|[，；。！？]| (?:and|und) ")
+SHORTER = 0.3  # of either side of a question for a part, those that leave another part out
+CLAUSES = re.compile(r"[,;.!?](?=\s|$)|\(|[，；。！？]| (?:and|und) ")
 OPENING = 8  # characters by which a text is seen to begin as another
 ALONE = 0.4  # of questions about an attribute that only one thing has, those that name it alone
 
@@ -66,7 +67,10 @@ class Wordings:
         for fact in facts:
             if fact.kind == "thing":
                 self.things[fact.subject][fact.attribute] = fact
-        self._having = Counter(fact.attribute for fact in facts if fact.kind == "thing")
+        self.having: dict[str, list[Fact]] = defaultdict(list)
+        for each in self.things.values():
+            for attribute, fact in each.items():
+                self.having[attribute].append(fact)
         self._sorts = {fact.subject: self.named(fact.sort) for fact in facts if fact.sort}
 
     def answer(self, fact: Fact) -> str:
@@ -89,34 +93,42 @@ class Wordings:
             return self.rephrased(fact.question, rng, held_out, bare)
         if fact.kind == "sentence":
             if rng.random() < PARTS and (asked := self.for_a_part(fact, rng)):
-                return self.typed(self._with_article(asked.words, rng), rng, held_out)
-            words = self._with_article(self.some_words(fact, rng), rng)
+                return self.typed(self.with_article(asked.words, rng), rng, held_out)
+            words = self.with_article(self.some_words(fact, rng), rng)
             return self.in_words(words, rng, held_out)
         if fact.kind != "thing":
             return self._on(fact.subject, fact.kind, rng, held_out)
-        alone = self._having[fact.attribute] == 1 and rng.random() < ALONE
-        called = "" if alone else self.called(fact.subject, rng)
-        if called and fact.under and rng.random() < UNDER:
+        alone = len(self.having[fact.attribute]) == 1 and rng.random() < ALONE
+        return self.of_thing(fact, "" if alone else self.called(fact.subject, rng), rng, held_out)
+
+    def of_thing(self, fact: Fact, name: str, rng: Random, held_out: bool) -> str:
+        """What is told of a thing, asked of a `name`, or by its attribute alone."""
+        attribute = self.named(fact.attribute)
+        if name and fact.under and rng.random() < UNDER:
             frame = rng.choice(self.pack.things.get("under", ("{h} {s}",)))
-            called = frame.format(s=called, h=fact.under)
+            name = frame.format(s=name, h=fact.under)
         kinds = [part.asking for part in parts(fact.answer, self.pack)]
         if kinds and rng.random() < BY_VALUE:
-            words = [self.named(fact.attribute), called] if called else [self.named(fact.attribute)]
+            words = [attribute, name] if name else [attribute]
             rng.shuffle(words)
             words = self._helped(words, rng) if not self.pack.wide else words
             words = [rng.choice(rng.choice(kinds)), *words]
-            return self.typed(self._with_article(words, rng), rng, held_out)
-        if alone:
-            return self._on(self.named(fact.attribute), "about", rng, held_out)
-        return self.about(called, fact.attribute, rng, held_out)
+            return self.typed(self.with_article(words, rng), rng, held_out)
+        if not name:
+            return self._on(attribute, "about", rng, held_out)
+        return self.about(name, fact.attribute, rng, held_out)
 
     def kind(self, attribute: str) -> int | None:
         """Which of the language's kinds an attribute is of, of which one asks alike: days, places,
         prices.
         """
-        words = {attribute.lower(), *attribute.lower().split()[:1], *attribute.lower().split()[-1:]}
+        whole, small = attribute.lower(), self.pack.words.get("function", ())
+        first, _, rest = whole.partition(" ")
+        named = [whole, whole.rpartition(" ")[2]]
+        named += [first] if rest.partition(" ")[0] in small else []  # "kept at", "number of seats"
         kinds = self.pack.things.get("kinds", ())
-        return next((i for i, kind in enumerate(kinds) if words & set(kind["attributes"])), None)
+        places = [i for name in named for i, k in enumerate(kinds) if name in k["attributes"]]
+        return next(iter(places), None)
 
     @cached_property
     def _direct(self) -> dict[str, list[str]]:
@@ -124,7 +136,7 @@ class Wordings:
         where no thing has two of the kind.
         """
         found = dict[str, list[str]]()
-        for attribute in self._having:
+        for attribute in self.having:
             if (kind := self.kind(attribute)) is not None:
                 alike = [
                     sum(self.kind(other) == kind for other in told)
@@ -179,7 +191,7 @@ class Wordings:
                 told = own if len(own) > 3 and rng.random() < 0.5 else words
                 size = rng.randint(min(2, len(told)), max(2, len(told) - 1))
                 chosen = list(told[:size] if rng.random() < BEGINNING else told[-size:])
-                if self._alone(chosen):
+                if self._alone(fact, chosen):
                     break
                 continue
             count = rng.choice((2, 2, 3, 3, 4, 5, 6))
@@ -188,7 +200,7 @@ class Wordings:
             chosen = (
                 list(words[places[0] : places[-1] + 1]) if whole else [words[i] for i in places]
             )
-            if self._alone(chosen):
+            if self._alone(fact, chosen):
                 break
         return [piece.text for piece in chosen]
 
@@ -219,7 +231,7 @@ class Wordings:
             after = split(self._shorter(text, part.end, right, found, rng), self.pack)
             if rng.random() < CUT:
                 after = self._until_a_place(after)
-            if self._alone([*head, *before, *after]):
+            if self._alone(fact, [*head, *before, *after]):
                 asked = self._asked_for(before, after, rng.choice(part.asking), rng)
                 return self._with_heading(asked, head, rng)
         return None
@@ -268,23 +280,26 @@ class Wordings:
                 return words[:-size] if all(p.kind == "function" for p in lead) else words
         return words
 
-    def _with_article(self, words: list[str], rng: Random) -> list[str]:
+    def with_article(self, words: list[str], rng: Random) -> list[str]:
         """Now and then with an article in front of one of the content words that has none."""
         articles = self.pack.words.get("articles", ())
         places = [
             i
             for i, word in enumerate(words)
-            if content(word, self.pack) and not (i and not content(words[i - 1], self.pack))
+            if content(word, self.pack)
+            and not asking(word, self.pack)
+            and not (i and not content(words[i - 1], self.pack))
         ]
         if not articles or not places or rng.random() > ARTICLE:
             return words
         at = rng.choice(places)
         return [*words[:at], rng.choice(articles), *words[at:]]
 
-    def _alone(self, chosen: Sequence[Word]) -> bool:
-        """Whether a single sentence has these content words together."""
+    def _alone(self, fact: Fact, chosen: Sequence[Word]) -> bool:
+        """Whether a sentence alone has these content words together."""
         key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
-        return sum(key <= found for found in self._sentence_words) == 1
+        own = {piece.text.lower() for piece in self.sentences[fact.subject]}
+        return bool(key) and key <= own and sum(key <= told for told in self._sentence_words) == 1
 
     def in_words(self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.15) -> str:
         """A question of content words; of some of them the ending is `cut`, as another form of the
@@ -331,6 +346,18 @@ class Wordings:
             if any(piece.kind == "content" for piece in words)
             else (Word(text, "content"),)
             for text, words in found.items()
+        }
+
+    def asked_of(self, name: str) -> set[str]:
+        """The content words that ask for a part of some sentence about a name."""
+        about = content(name, self.pack)
+        return {
+            word
+            for fact in self.facts
+            if fact.kind == "sentence" and about <= content(fact.subject, self.pack)
+            for part in parts(fact.subject, self.pack)
+            for words in part.asking
+            for word in content(words, self.pack)
         }
 
     def tells(self, words: frozenset[str]) -> bool:
