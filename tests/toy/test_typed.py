@@ -33,7 +33,8 @@ def test_a_name_is_never_changed(seed: int) -> None:
     name = made_up("country", rng, held_out=False)
     relation = rng.choice(list(relations().values()))
     fact = rng.choice(relation.facts)
-    for named in (name, *(word for word in fact.keys[0].split() if len(word) > 3)):
+    keys = [word for word in fact.keys[0].split() if len(word) > 3 and word != "your"]  # "ur"
+    for named in (name, *keys):
         assert named.lower() in typed(f"What do you know about {named}?", rng).lower()
 
 
