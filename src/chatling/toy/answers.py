@@ -19,6 +19,14 @@ class Part:
     asking: tuple[str, ...]
 
 
+@dataclass
+class PartQuestion:
+    """The words of a question, and which of them asks for a part of what is told."""
+
+    words: list[str]
+    asking: int
+
+
 def parts(text: str, pack: Pack) -> list[Part]:
     """The parts that a pack's patterns tell, in order. Each belongs to the first pattern that has
     it.

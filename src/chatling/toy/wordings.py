@@ -3,12 +3,11 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from random import Random
 
 from chatling.data.facts import Fact
-from chatling.toy.answers import Part, parts
+from chatling.toy.answers import Part, PartQuestion, parts
 from chatling.toy.packs import Pack
 from chatling.toy.rephrase import (
     MARKS,
@@ -39,14 +38,6 @@ SHORTER = 0.3  # of either side of a question for a part, those that leave anoth
 CLAUSES = re.compile(r"[,;.!?](?=\s|$)|\(|[，；。！？]| (?:and|und) ")
 OPENING = 8  # characters by which a text is seen to begin as another
 ALONE = 0.4  # of questions about an attribute that only one thing has, those that name it alone
-
-
-@dataclass
-class Asked:
-    """The words of a question, and which of them asks for a part of what is told."""
-
-    words: list[str]
-    asking: int
 
 
 class Wordings:
@@ -102,7 +93,7 @@ class Wordings:
         return self.of_thing(fact, "" if alone else self.called(fact.subject, rng), rng, held_out)
 
     def of_thing(self, fact: Fact, name: str, rng: Random, held_out: bool) -> str:
-        """What is told of a thing, asked of a `name`, or by its attribute alone."""
+        """A question about an attribute: that of a `name`, or with no name by itself."""
         attribute = self.named(fact.attribute)
         if name and fact.under and rng.random() < UNDER:
             frame = rng.choice(self.pack.things.get("under", ("{h} {s}",)))
@@ -204,7 +195,7 @@ class Wordings:
                 break
         return [piece.text for piece in chosen]
 
-    def for_a_part(self, fact: Fact, rng: Random) -> Asked | None:
+    def for_a_part(self, fact: Fact, rng: Random) -> PartQuestion | None:
         """A sentence without one of its parts, and the words that ask for this in front, or now and
         then in its place; of the sentence the clause around it, without its heading or with it.
         None where no such words tell it from others.
@@ -236,16 +227,16 @@ class Wordings:
                 return self._with_heading(asked, head, rng)
         return None
 
-    def _with_heading(self, asked: Asked, head: Sequence[Word], rng: Random) -> Asked:
+    def _with_heading(self, asked: PartQuestion, head: Sequence[Word], rng: Random) -> PartQuestion:
         """A question, and in front or after it what it is about: "for the fair"."""
         words = [piece.text for piece in head]
         if not words or rng.random() < 0.4:
-            return Asked([*words, *asked.words], len(words) + asked.asking)
+            return PartQuestion([*words, *asked.words], len(words) + asked.asking)
         if head[0].kind == "function" and rng.random() < 0.5:
             del words[0]
         joining = self.pack.words.get("joining", ())
         between = rng.choice(joining).split() if joining and rng.random() < 0.8 else []
-        return Asked([*asked.words, *between, *words], asked.asking)
+        return PartQuestion([*asked.words, *between, *words], asked.asking)
 
     def _until_a_place(self, words: Sequence[Word]) -> tuple[Word, ...]:
         """Without what comes after "in", "of" and the like."""
@@ -263,13 +254,13 @@ class Wordings:
 
     def _asked_for(
         self, before: Sequence[Word], after: Sequence[Word], asking: str, rng: Random
-    ) -> Asked:
+    ) -> PartQuestion:
         first, last = ([piece.text for piece in side] for side in (before, after))
         if before and before[0].kind == "function":
             first[0] = first[0].lower()
         if self.pack.wide or rng.random() < (0.25 if first else 0.1):
-            return Asked([*first, asking, *last], len(first))
-        return Asked([asking, *(self._helped([*first, *last], rng) if first else last)], 0)
+            return PartQuestion([*first, asking, *last], len(first))
+        return PartQuestion([asking, *(self._helped([*first, *last], rng) if first else last)], 0)
 
     def _leading_to(self, text: str) -> list[Word]:
         """The words before a part, without what leads to it ("on", "in the")."""
