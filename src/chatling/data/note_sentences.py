@@ -25,9 +25,7 @@ class Grammar:
     joined: str = "and"
     pronouns: Sequence[str] = ()  # stand for what was spoken of
     persons: Sequence[str] = ()  # and of these for a person
-    pointing: Sequence[
-        str
-    ] = ()  # do so before "is" alone: "this" of "This is …", not of "This year"
+    pointing: Sequence[str] = ()  # do so before "is" alone: "this" of "This is …"
     existing: Sequence[str] = ()  # do not before "is": "there" of "There is …"
     places: Sequence[str] = ()  # begin what is no subject: "in" of "In the hall is …"
     small: Sequence[str] = ()  # tell nothing
@@ -129,6 +127,7 @@ class Said:
         return ": ".join((*names, text))
 
     def hear(self, sentence: str) -> None:
+        """Remember what a sentence speaks of, for those after it."""
         grammar, text, leans = self.grammar, self._resolved(sentence), self.leans(sentence)
         if name := grammar.person(sentence):
             self.person = name

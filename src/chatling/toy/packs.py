@@ -66,17 +66,17 @@ class Pack:
         """How sentences are read."""
         words = self.words
         return Grammar(
-            words.get("copulas", ()),
-            words.get("leaning", ()),
-            self.wide,
-            self.notes.get("and", ","),
-            words.get("pronouns", ()),
-            words.get("persons", ()),
-            words.get("pointing", ()),
-            words.get("existing", ()),
-            words.get("places", ()),
-            (*words.get("function", ()), *words.get("question", ())),
-            words.get("determiners", ()),
+            copulas=words.get("copulas", ()),
+            leaning=words.get("leaning", ()),
+            wide=self.wide,
+            joined=self.notes.get("and", ","),
+            pronouns=words.get("pronouns", ()),
+            persons=words.get("persons", ()),
+            pointing=words.get("pointing", ()),
+            existing=words.get("existing", ()),
+            places=words.get("places", ()),
+            small=(*words.get("function", ()), *words.get("question", ())),
+            determiners=words.get("determiners", ()),
         )
 
     def is_unknown(self, answer: str) -> bool:
