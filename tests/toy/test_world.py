@@ -1,7 +1,6 @@
 """The training conversations and the base corpus: deterministic, short, worked correctly, fast."""
 
 import re
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -145,12 +144,6 @@ def test_small_talk_has_one_answer_a_question_and_telling_keys() -> None:
         assert len(intent.held_out) >= 4
         for text in (*intent.training, *intent.held_out):
             assert asked.setdefault(text.lower().strip("?!."), intent.name) == intent.name, text
-
-
-def test_speed() -> None:
-    start = time.process_time()
-    conversations(5, 20_000)
-    assert time.process_time() - start < 3
 
 
 def test_corpus_is_parquet_shards_the_last_for_validation(tmp_path: Path) -> None:
