@@ -91,7 +91,7 @@ def test_a_sentence_is_asked_for_a_part_in_the_words_around_it() -> None:
     asked = {
         " ".join(found.words)
         for i in range(400)
-        if (found := words.for_a_part(facts[0], Random(i)))
+        if (found := words.sentences.for_a_part(facts[0], Random(i)))
     }
     assert "who leads the Swarm Evening" in asked
     assert any(each.startswith("what time ") and "begins" in each for each in asked)

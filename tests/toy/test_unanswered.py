@@ -58,7 +58,7 @@ def test_another_name_is_asked_about_in_words_that_nothing_says_of_it(seed: int)
     facts += [Fact("", text, subject=name, kind="about") for name, text in told.items()]
     facts.append(thing("The lathe", "Oil", "once a week"))
     made, rng = OwnWorld(facts, pack := load_pack("en"), "Ada"), Random(seed)
-    words = made.words.some_words(rng.choice(facts[:3]), rng)
+    words = made.words.sentences.some_words(rng.choice(facts[:3]), rng)
     if (other := unanswered(made)._about_another(words, rng)) is None:
         return
     asked = content(" ".join(other), pack)

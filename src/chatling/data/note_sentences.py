@@ -11,6 +11,7 @@ CAPITAL = r"(?<!\w)[A-ZÀ-ÖØ-Þ][\w'’-]+"
 PERSON = re.compile(rf"(?:{CAPITAL} ){{1,2}}{CAPITAL}")  # two or three words
 NOT_INSIDE = "(?<![吉其])"  # of 吉他 and 其他, which are no pronouns
 WORD = re.compile(r"\w+")
+CLAUSE = re.compile(r"[,;:(]")
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,12 @@ class Grammar:
         subject = match[1].strip()
         size = len(subject) / 4 if self.wide else len(subject.split())
         fits = 0 < size <= LONGEST_SUBJECT and not self.begins(subject, self.places)
-        return subject if fits else None
+        return subject if fits and (self.wide or self._names(subject.split())) else None
+
+    def _names(self, subject: Sequence[str]) -> bool:
+        """Whether a subject names something by itself, as "Once he" and "When she" do not."""
+        leaning = {*self.pronouns, *self.existing}
+        return not self.unnamed(subject[:1]) and not leaning & {w.lower() for w in subject}
 
     def sort(self, sentence: str) -> str:
         """Y of "X is our Y", where Y is short and no number."""
@@ -53,6 +59,11 @@ class Grammar:
         name = " ".join(word for word in rest if word.lower() not in self.pronouns)
         fits = 0 < len(rest) <= LONGEST_SORT and not re.search(r"\d", name)
         return name if fits and first.lower() in self.determiners else ""
+
+    def is_person(self, sentence: str) -> bool:
+        """Whether Y of "X is Y" is somebody, so that no "it" stands for X."""
+        match = self._copula(sentence)
+        return bool(self.persons and match and PERSON.match(sentence, match.end() - 1))
 
     def _copula(self, sentence: str) -> re.Match[str] | None:
         if not self.copulas:
@@ -91,6 +102,25 @@ class Grammar:
         """Whether a text names somebody by one word."""
         names = [word for word in re.findall(CAPITAL, text) if word.lower() not in self.small]
         return bool(names) and not self.person(text)
+
+    def said_before(self, ahead: str) -> bool:
+        """Whether a word after `ahead` leans on what stands there, in another clause, or on
+        nothing: "if it rains".
+        """
+        words = WORD.findall(ahead.lower())
+        return bool(CLAUSE.search(ahead)) or all(word in self.small for word in words)
+
+    def unnamed(self, first: Sequence[str]) -> bool:
+        """Whether the first words of a sentence name nothing, or several things."""
+        word = first[0].lower()
+        return (word in self.small and word not in self.determiners) or self.joined in first
+
+    def ending(self, sentence: str) -> str:
+        """The last words of a sentence, without little ones among them."""
+        words, found = sentence.rstrip(".!?").split(), list[str]()
+        while words and len(found) < OPENING and words[-1].lower() not in self.small:
+            found.insert(0, words.pop())
+        return " ".join(found)
 
     def telling(self, text: str) -> list[str]:
         """The words that tell something, in lower case; of Chinese the whole text."""
@@ -133,6 +163,8 @@ class Said:
             self.person = name
         if leans:
             return
+        if grammar.is_person(sentence):
+            return
         self.before = text
         if (subject := grammar.subject(sentence)) and subject != name:
             self.subject, self.sort = subject, grammar.sort(sentence)
@@ -150,25 +182,31 @@ class Said:
         ):
             return sentence
         ahead = sentence[: match.start()]
-        if match[0].lower() in grammar.persons and grammar.names_one(ahead):
+        if match[0].lower() in grammar.persons:
+            if grammar.names_one(ahead):
+                return sentence
+        elif not leans and not grammar.wide and grammar.said_before(ahead):
             return sentence
         topic = self._meant(match[0].lower(), ahead)
         return sentence[: match.start()] + topic + sentence[match.end() :]
 
     def _meant(self, word: str, ahead: str) -> str:
         """The person spoken of last; or the heading, where the sentence before speaks of it; or
-        what that is about, was about before, or begins with. `ahead` is what the sentence says
+        what that is about, was about before, or begins with; or ends with, where it begins with
+        "we" or names several. `ahead` is what the sentence says
         before the word.
         """
-        if word in self.grammar.persons and (person := self.grammar.person(ahead) or self.person):
+        grammar = self.grammar
+        if word in grammar.persons and (person := grammar.person(ahead) or self.person):
             return person
         if not self.before or self._has(self.before, self.heading):
             return self.heading
         if self.subject or ahead:
             return self.subject or self.heading
-        if self.grammar.wide:
+        if grammar.wide:
             return self.before[: OPENING + 1]
-        return " ".join(self.before.split()[:OPENING])
+        first = self.before.split()[:OPENING]
+        return (grammar.unnamed(first) and grammar.ending(self.before)) or " ".join(first)
 
     def _has(self, text: str, name: str) -> bool:
         """Whether a text has all words of a name that tell something."""

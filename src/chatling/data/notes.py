@@ -10,7 +10,8 @@ from dataclasses import replace
 from chatling.data.facts import Fact, subject_column, thing
 from chatling.data.note_sentences import Grammar, Said
 
-HEADING = re.compile(r"#{1,6}\s+(.+?)\s*#*$")
+HEADING = re.compile(r"#{1,6}\s+(.+?)\s*#*$|(?:\*\*|__)([^*_]+?):?(?:\*\*|__):?\s*$")
+UNDERLINE = re.compile(r"=+\s*$|-{3,}\s*$")  # of the line before, which is a heading then
 ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s+(?:\[.\]\s+)?(.+)")
 PAIR = re.compile(
     r"(?:\*\*|__)?([^\s:：|*_][^:：|*_]{0,38}?)(?:\*\*|__)?\s*(?:(?<!\d)[:：]|[:：](?!\d))(?!//)\s*(?:\*\*|__)?\s*(\S.*)"
@@ -23,6 +24,8 @@ LONGEST_ANSWER = 400  # characters
 SHORTEST_SENTENCE = 12
 SHORTEST_TELLING = 3  # words of a value, by which it may be asked for
 ITEMS = range(2, 13)  # of a list that is told as a whole
+LONGEST_TITLE = 10  # words of a first line without a mark, or of Chinese twice as many signs
+TITLE = re.compile(r"[^,;:(–—，；：（]*?(?= [-–—] |[,;:(–—，；：（]|$)")
 
 
 def note_facts(text: str, title: str, grammar: Grammar) -> list[Fact]:
@@ -31,11 +34,21 @@ def note_facts(text: str, title: str, grammar: Grammar) -> list[Fact]:
     """
     found: list[Fact] = []
     named = " ".join(title.replace("_", " ").replace("-", " ").split())
-    said = Said(named, grammar)
-    for heading, block in _blocks(text, named):
+    said, blocks = Said(named, grammar), list(_blocks(text, named))
+    title = _title(blocks, grammar)
+    for i, (heading, block) in enumerate(blocks):
+        if title and heading == named:
+            heading = title
         if heading != said.heading:
             said = Said(heading, grammar)
-        found += _block_facts(block, said)
+        if i == 0 and title and not any(map(str.isdigit, block[0])):
+            continue  # it says no more
+        if i + 1 < len(blocks) and _introduces(block, blocks[i + 1]):
+            continue
+        if i and _introduces(blocks[i - 1][1], blocks[i]):
+            found += _block_facts(block, Said(_up_to_a_mark(blocks[i - 1][1][0]), grammar))
+        else:
+            found += _block_facts(block, said)
     return _joined(found)
 
 
@@ -44,13 +57,40 @@ def _blocks(text: str, heading: str) -> Iterator[tuple[str, list[str]]]:
     block: list[str] = []
     for line in [*text.splitlines(), ""]:
         title = HEADING.match(line)
+        if UNDERLINE.match(line) and len(block) == 1 and "|" not in block[0]:
+            heading, block = _plain(block[0]), []
+            continue
         if block and (title or not line.strip()):
             yield heading, block
             block = []
         if title:
-            heading = _plain(title[1])
+            heading = _plain(title[1] or title[2])
         elif line.strip():
             block.append(line)
+
+
+def _title(blocks: Sequence[tuple[str, list[str]]], grammar: Grammar) -> str:
+    """The first line of a note without headings, where it stands alone, is short and no sentence:
+    up to a mark.
+    """
+    if len(blocks) < 2 or len(blocks[0][1]) > 1 or blocks[0][0] != blocks[-1][0]:
+        return ""
+    line = _plain(blocks[0][1][0])
+    if line.endswith((*MARKS, ":", "：")) or ITEM.match(line) or "|" in line:
+        return ""
+    fits = _size(line, grammar) <= LONGEST_TITLE and not grammar.subject(line)
+    return _up_to_a_mark(line) if fits and not PAIR.fullmatch(line) else ""
+
+
+def _up_to_a_mark(line: str) -> str:
+    found = TITLE.match(_plain(line))
+    return found[0].strip() if found else ""
+
+
+def _introduces(block: Sequence[str], after: tuple[str, list[str]]) -> bool:
+    """Whether a block is one line with a colon in front of a list."""
+    alone = len(block) == 1 and block[0].rstrip().endswith((":", "：")) and not ITEM.match(block[0])
+    return alone and all(ITEM.match(line) for line in after[1])
 
 
 def _plain(text: str) -> str:

@@ -137,6 +137,18 @@ def clause(words: tuple[Word, ...], pack: Pack) -> str:
     return pack.joiner.join(texts)
 
 
+def helped(words: Sequence[str], pack: Pack, rng: Random) -> list[str]:
+    """Words with a helping verb in front: one of theirs, or now and then another one."""
+    adding, helping = pack.words["dropped"], pack.words["copulas"]
+    own = [i for i, word in enumerate(words) if word.lower() in (*adding, *helping)]
+    luck = rng.random()
+    if own and luck < 0.6:
+        at = rng.choice(own)
+        return [words[at], *words[:at], *words[at + 1 :]]
+    helpers = (*adding, *helping)
+    return [rng.choice(helpers), *words] if adding and luck > 0.75 else list(words)
+
+
 def framed(text: str, pack: Pack, rng: Random, held_out: bool = False) -> str:
     """A question without its mark in one of the pack's frames; most frames in one kind of
     wording.

@@ -53,7 +53,7 @@ class Unanswered:
             makers.append((self._untold, 7))
         if self.words.asked:
             makers.append((self._swapped, 8))
-        if self.words.sentences:
+        if self.words.sentences.facts:
             makers.append((self._swapped_word, 7))
         make = rng.choices([m for m, _ in makers], [w for _, w in makers])[0]
         return make(rng, held_out), self._reply(rng)
@@ -130,7 +130,7 @@ class Unanswered:
         told = self.words.things.get(name)
         if told is not None:
             kinds = {self.words.kind(attribute) for attribute in told} - {None}
-            asked = self.words.asked_of(name)
+            asked = self.words.sentences.asked_of(name)
             return [
                 attribute
                 for attribute in self._having
@@ -139,12 +139,12 @@ class Unanswered:
                 and not content(attribute, self.pack) & asked
             ]
         if name not in self._told_names:  # of which notes speak
-            about, asked = content(name, self.pack), self.words.asked_of(name)
+            about, asked = content(name, self.pack), self.words.sentences.asked_of(name)
             return [
                 a
                 for a in self._having
                 if not content(a, self.pack) & asked
-                and not self.words.tells(about | content(a, self.pack))
+                and not self.words.sentences.tells(about | content(a, self.pack))
             ]
         return [pattern for pattern in self._patterns if self._is_untold(pattern, name)]
 
@@ -232,9 +232,9 @@ class Unanswered:
         """A sentence asked for as one that is told, with a content word exchanged, or with
         another name in them of which the facts speak, but do not say that.
         """
-        fact = rng.choice([fact for fact in self.facts if fact.kind == "sentence"])
-        asked = self.words.for_a_part(fact, rng) if rng.random() < PARTS else None
-        words = asked.words if asked else self.words.some_words(fact, rng)
+        fact = rng.choice(self.words.sentences.facts)
+        asked = self.words.sentences.for_a_part(fact, rng) if rng.random() < PARTS else None
+        words = asked.words if asked else self.words.sentences.some_words(fact, rng)
         if not asked and (other := self._about_another(words, rng)):
             return self.words.in_words(other, rng, held_out)
         inside = [
@@ -261,7 +261,12 @@ class Unanswered:
         asked = content(" ".join(rest), self.pack)
         about = self._contents.get(name, frozenset())
         told = {part for a in self.words.things.get(name, ()) for part in content(a, self.pack)}
-        if not asked or not about or asked & (about | told) or self.words.tells(asked | about):
+        if (
+            not asked
+            or not about
+            or asked & (about | told)
+            or self.words.sentences.tells(asked | about)
+        ):
             return None
         rest.insert(rng.randint(0, len(rest)), self.words.called(name, rng))
         return rest

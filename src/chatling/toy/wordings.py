@@ -1,42 +1,35 @@
 """A user's facts in words: each as a question in many wordings, and its answer."""
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cached_property
 from random import Random
 
 from chatling.data.facts import Fact
-from chatling.toy.answers import Part, PartQuestion, parts
+from chatling.toy.answers import parts
 from chatling.toy.packs import Pack
 from chatling.toy.rephrase import (
     MARKS,
-    Word,
     asking,
     content,
     framed,
+    helped,
     hurried,
     lowered,
     rephrase,
     split,
 )
+from chatling.toy.sentence_questions import SentenceQuestions
 from chatling.toy.synonyms import Synonyms
 
 SYNONYM = 0.3  # of questions, where a word has one
 DIRECTLY = 0.4  # of questions about an attribute, where a language has a question for its kind
 SORT = 0.25  # of names, where it is known what they name
 ROTATED = 0.2  # of questions made of a sentence's words, those whose later part comes first
-STRETCHES = 0.75  # of questions made of a sentence's words, those that are its beginning or end
-BEGINNING = 0.65  # of these, its beginning: what is asked for is told after it
 PARTS = 0.5  # of questions made of a sentence's words, those that ask for a part of it by its kind
 ARTICLE = 0.35  # of questions made of a sentence's words, those with one more
-OPENING_NAMES = 0.3  # of sentences whose first word has a capital, those where it is a name
 UNDER = 0.25  # of questions about things of a table, those that name its heading
-BY_VALUE = 0.15  # of questions about an attribute, those that ask for the kind of its value
-CUT = 0.35  # of questions for a part, those without what "in" or "of" adds after it
-SHORTER = 0.3  # of either side of a question for a part, those that leave another part out
-CLAUSES = re.compile(r"[,;.!?](?=\s|$)|\(|[，；。！？]| (?:and|und) ")
-OPENING = 8  # characters by which a text is seen to begin as another
+BY_VALUE = 0.25  # of questions about an attribute, those that ask for the kind of its value
 ALONE = 0.4  # of questions about an attribute that only one thing has, those that name it alone
 
 
@@ -62,6 +55,7 @@ class Wordings:
         for each in self.things.values():
             for attribute, fact in each.items():
                 self.having[attribute].append(fact)
+        self.sentences = SentenceQuestions(facts, pack)
         self._sorts = {fact.subject: self.named(fact.sort) for fact in facts if fact.sort}
 
     def answer(self, fact: Fact) -> str:
@@ -83,9 +77,9 @@ class Wordings:
             bare = self._keys[content(fact.question, self.pack)] == 1
             return self.rephrased(fact.question, rng, held_out, bare)
         if fact.kind == "sentence":
-            if rng.random() < PARTS and (asked := self.for_a_part(fact, rng)):
+            if rng.random() < PARTS and (asked := self.sentences.for_a_part(fact, rng)):
                 return self.typed(self.with_article(asked.words, rng), rng, held_out)
-            words = self.with_article(self.some_words(fact, rng), rng)
+            words = self.with_article(self.sentences.some_words(fact, rng), rng)
             return self.in_words(words, rng, held_out)
         if fact.kind != "thing":
             return self._on(fact.subject, fact.kind, rng, held_out)
@@ -102,7 +96,9 @@ class Wordings:
         if kinds and rng.random() < BY_VALUE:
             words = [attribute, name] if name else [attribute]
             rng.shuffle(words)
-            words = self._helped(words, rng) if not self.pack.wide else words
+            if not self.pack.wide:
+                being = rng.choice(self.pack.words["copulas"])
+                words = [being, *words] if rng.random() < 0.5 else helped(words, self.pack, rng)
             words = [rng.choice(rng.choice(kinds)), *words]
             return self.typed(self.with_article(words, rng), rng, held_out)
         if not name:
@@ -139,8 +135,19 @@ class Wordings:
         return found
 
     def _on(self, topic: str, kind: str, rng: Random, held_out: bool) -> str:
-        frame = rng.choice(self.pack.notes.get(kind, ("{x}",)))
-        return self.rephrased(frame.format(x=topic), rng, held_out)
+        """A question about a topic; a heading that is a question asks by itself, and what is an
+        attribute, too, is asked for by its kind elsewhere.
+        """
+        words, frames = split(topic, self.pack), self.pack.notes.get(kind, ("{x}",))
+        if words and words[0].kind == "question":
+            return self.rephrased(topic.rstrip(MARKS) + self.pack.mark, rng, held_out)
+        if topic.lower() in self._attributes:
+            frames = [f for f in frames if not asking(f, self.pack) - set(self.pack.words["open"])]
+        return self.rephrased(rng.choice(frames).format(x=topic), rng, held_out)
+
+    @cached_property
+    def _attributes(self) -> set[str]:
+        return {attribute.lower() for attribute in self.having}
 
     def about(
         self, subject: str, attribute: str, rng: Random, held_out: bool, unnamed: bool = True
@@ -170,107 +177,6 @@ class Wordings:
     def _in_other_words(self, text: str, rng: Random) -> str:
         return self._synonyms.other(text, rng) if rng.random() < SYNONYM else text
 
-    def some_words(self, fact: Fact, rng: Random) -> list[str]:
-        """What a sentence says without its end or its beginning, some content words of it in order,
-        or all words of a part of it, which no other sentence has together where there are such.
-        """
-        words, chosen = self.sentences[fact.subject], list[Word]()
-        inside = [i for i, piece in enumerate(words) if piece.kind == "content"]
-        own = split(fact.subject[_own_words(fact) :], self.pack)
-        for _ in range(6):
-            if rng.random() < STRETCHES:
-                told = own if len(own) > 3 and rng.random() < 0.5 else words
-                size = rng.randint(min(2, len(told)), max(2, len(told) - 1))
-                chosen = list(told[:size] if rng.random() < BEGINNING else told[-size:])
-                if self._alone(fact, chosen):
-                    break
-                continue
-            count = rng.choice((2, 2, 3, 3, 4, 5, 6))
-            places = sorted(rng.sample(inside, min(len(inside), count)))
-            whole = rng.random() < 0.5
-            chosen = (
-                list(words[places[0] : places[-1] + 1]) if whole else [words[i] for i in places]
-            )
-            if self._alone(fact, chosen):
-                break
-        return [piece.text for piece in chosen]
-
-    def for_a_part(self, fact: Fact, rng: Random) -> PartQuestion | None:
-        """A sentence without one of its parts, and the words that ask for this in front, or now and
-        then in its place; of the sentence the clause around it, without its heading or with it.
-        None where no such words tell it from others.
-        """
-        text, start = fact.subject, _own_words(fact)
-        found = [part for part in parts(text, self.pack) if part.start >= start]
-        if not found:
-            return None
-        part = rng.choice(found)
-        if (
-            part.start == start
-            and " " not in text[start : part.end]
-            and rng.random() > OPENING_NAMES
-        ):
-            return None
-        breaks = list(CLAUSES.finditer(text))
-        first = max((each.end() for each in breaks if each.end() <= part.start), default=start)
-        last = min((each.start() for each in breaks if each.start() >= part.end), default=len(text))
-        spans = [(max(first, start), last, 0), (max(first, start), last, start)]
-        spans += [(start, len(text), 0), (start, len(text), start)]
-        for left, right, heading in spans[rng.choice((0, 1, 1, 2, 3)) :]:
-            head = split(text[:heading], self.pack)
-            before = self._leading_to(self._shorter(text, left, part.start, found, rng))
-            after = split(self._shorter(text, part.end, right, found, rng), self.pack)
-            if rng.random() < CUT:
-                after = self._until_a_place(after)
-            if self._alone(fact, [*head, *before, *after]):
-                asked = self._asked_for(before, after, rng.choice(part.asking), rng)
-                return self._with_heading(asked, head, rng)
-        return None
-
-    def _with_heading(self, asked: PartQuestion, head: Sequence[Word], rng: Random) -> PartQuestion:
-        """A question, and in front or after it what it is about: "for the fair"."""
-        words = [piece.text for piece in head]
-        if not words or rng.random() < 0.4:
-            return PartQuestion([*words, *asked.words], len(words) + asked.asking)
-        if head[0].kind == "function" and rng.random() < 0.5:
-            del words[0]
-        joining = self.pack.words.get("joining", ())
-        between = rng.choice(joining).split() if joining and rng.random() < 0.8 else []
-        return PartQuestion([*asked.words, *between, *words], asked.asking)
-
-    def _until_a_place(self, words: Sequence[Word]) -> tuple[Word, ...]:
-        """Without what comes after "in", "of" and the like."""
-        places = self.pack.words.get("places", ())
-        ends = [i for i, piece in enumerate(words) if i and piece.text.lower() in places]
-        return tuple(words[: ends[0]] if ends else words)
-
-    def _shorter(self, text: str, start: int, end: int, found: Sequence[Part], rng: Random) -> str:
-        """From `start` to `end`, now and then without another part."""
-        inside = [part for part in found if start <= part.start and part.end <= end]
-        if not inside or rng.random() > SHORTER:
-            return text[start:end]
-        part = rng.choice(inside)
-        return text[start : part.start] + text[part.end : end]
-
-    def _asked_for(
-        self, before: Sequence[Word], after: Sequence[Word], asking: str, rng: Random
-    ) -> PartQuestion:
-        first, last = ([piece.text for piece in side] for side in (before, after))
-        if before and before[0].kind == "function":
-            first[0] = first[0].lower()
-        if self.pack.wide or rng.random() < (0.25 if first else 0.1):
-            return PartQuestion([*first, asking, *last], len(first))
-        return PartQuestion([asking, *(self._helped([*first, *last], rng) if first else last)], 0)
-
-    def _leading_to(self, text: str) -> list[Word]:
-        """The words before a part, without what leads to it ("on", "in the")."""
-        words = list(split(text, self.pack))
-        for size in (1, 2):
-            lead = words[-size:]
-            if len(words) > size and lead[0].text.lower() in self.pack.words.get("places", ()):
-                return words[:-size] if all(p.kind == "function" for p in lead) else words
-        return words
-
     def with_article(self, words: list[str], rng: Random) -> list[str]:
         """Now and then with an article in front of one of the content words that has none."""
         articles = self.pack.words.get("articles", ())
@@ -286,12 +192,6 @@ class Wordings:
         at = rng.choice(places)
         return [*words[:at], rng.choice(articles), *words[at:]]
 
-    def _alone(self, fact: Fact, chosen: Sequence[Word]) -> bool:
-        """Whether a sentence alone has these content words together."""
-        key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
-        own = {piece.text.lower() for piece in self.sentences[fact.subject]}
-        return bool(key) and key <= own and sum(key <= told for told in self._sentence_words) == 1
-
     def in_words(self, words: Sequence[str], rng: Random, held_out: bool, cut: float = 0.15) -> str:
         """A question of content words; of some of them the ending is `cut`, as another form of the
         word would have it.
@@ -306,7 +206,7 @@ class Wordings:
         if self.pack.words and rng.random() < 0.7:
             at = 0 if rng.random() < 0.75 else rng.randint(0, len(words))
             if at == 0 and not self.pack.wide:
-                words = self._helped(words, rng)
+                words = helped(words, self.pack, rng)
             words.insert(at, rng.choice(self.pack.words["question"]))
         return self.typed(words, rng, held_out)
 
@@ -316,51 +216,6 @@ class Wordings:
         if rng.random() < 0.3:
             return hurried(joined[:1].upper() + joined[1:], self.pack, rng)
         return hurried(framed(joined, self.pack, rng, held_out), self.pack, rng)
-
-    def _helped(self, words: list[str], rng: Random) -> list[str]:
-        """With a helping verb in front: one of theirs, or now and then another one."""
-        adding, helping = self.pack.words["dropped"], self.pack.words["copulas"]
-        own = [i for i, word in enumerate(words) if word.lower() in (*adding, *helping)]
-        luck = rng.random()
-        if own and luck < 0.6:
-            at = rng.choice(own)
-            return [words[at], *words[:at], *words[at + 1 :]]
-        helpers = (*adding, *helping)
-        return [rng.choice(helpers), *words] if adding and luck > 0.75 else words
-
-    @cached_property
-    def sentences(self) -> dict[str, tuple[Word, ...]]:
-        """The words by which each sentence may be asked for."""
-        found = {f.subject: split(f.subject, self.pack) for f in self.facts if f.kind == "sentence"}
-        return {
-            text: words
-            if any(piece.kind == "content" for piece in words)
-            else (Word(text, "content"),)
-            for text, words in found.items()
-        }
-
-    def asked_of(self, name: str) -> set[str]:
-        """The content words that ask for a part of some sentence about a name."""
-        about = content(name, self.pack)
-        return {
-            word
-            for fact in self.facts
-            if fact.kind == "sentence" and about <= content(fact.subject, self.pack)
-            for part in parts(fact.subject, self.pack)
-            for words in part.asking
-            for word in content(words, self.pack)
-        }
-
-    def tells(self, words: frozenset[str]) -> bool:
-        """Whether a sentence has all of these content words, in lower case."""
-        return any(words <= told for told in self._sentence_words)
-
-    @cached_property
-    def _sentence_words(self) -> list[frozenset[str]]:
-        return [
-            frozenset(piece.text.lower() for piece in words if piece.kind == "content")
-            for words in self.sentences.values()
-        ]
 
     def named(self, name: str) -> str:
         return name.lower() if self.pack.code == "en" and not name.isupper() else name
@@ -385,12 +240,3 @@ class Wordings:
             for subject in self.things
             if " " in subject
         }
-
-
-def _own_words(fact: Fact) -> int:
-    """Where in the words by which a sentence may be asked for it begins itself, after a heading."""
-    if (start := fact.subject.find(fact.answer[:OPENING])) >= 0:
-        return start
-    own, told = fact.subject[::-1], fact.answer[::-1]
-    same = next((i for i, (a, b) in enumerate(zip(own, told, strict=False)) if a != b), len(told))
-    return len(own) - same
