@@ -2,12 +2,14 @@
 
 from inspect import cleandoc
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chatling.data.facts import Fact, thing
 from chatling.data.note_sentences import Grammar
 from chatling.data.notes import note_facts
+from chatling.toy.packs import load_pack
 
 ENGLISH = Grammar(("is", "are"), ("it", "they"))
 NOTE = """# The rowing club
@@ -80,6 +82,40 @@ def test_what_comes_before_a_heading_is_of_the_file() -> None:
     assert (
         note_facts("Bring a towel and a friend.", "pool_rules", ENGLISH)[0].subject == "pool rules"
     )
+
+
+@pytest.mark.parametrize(
+    ("note", "headings"),
+    [
+        ("Carols at Fernlea\n\nWe sing.\n\nThey clap.", {"Carols at Fernlea"}),
+        ("Fete - 22 June, on the lawn\n\nWe sing.", {"Fete"}),
+        ("The fair is on Sunday.\n\nWe sing.", {"file"}),
+        ("- tea\n\nWe sing.", {"file"}),
+        ("Rules\n=====\nNo dogs here.\n\nCosts\n---\nTea is free.", {"Rules", "Costs"}),
+        ("**Rules**\n\nNo dogs here.\n\n__Costs:__\nTea is free.", {"Rules", "Costs"}),
+        ("Keys:\n\n- Ivo\n- Nell\n\nThe code is 4.", {"Keys", "file"}),
+        ("Black folders, with a dot:\n\n- alto: red\n- bass: blue", {"Black folders"}),
+    ],
+)
+def test_lines_that_stand_alone_are_headings(note: str, headings: set[str]) -> None:
+    """Underlined, bold, with a colon before a list, or the first one of a note without others."""
+    facts = note_facts(note, "file", ENGLISH)
+    assert {f.subject for f in facts if f.kind in ("about", "list", "thing")} - {
+        "The fair", "The code", "Tea",
+    } == headings  # fmt: skip
+
+
+def test_a_first_line_that_tells_something_is_a_fact_too() -> None:
+    facts = note_facts("Fete - 22 June, on the lawn\n\nWe sing.", "file", ENGLISH)
+    assert "Fete - 22 June, on the lawn" in {fact.answer for fact in facts}
+
+
+def test_what_leans_names_nothing() -> None:
+    note = "# Choir\n\nWhen she is away, we rest. Once he was late. There are six. We are loud."
+    pack = load_pack("en")
+    assert {f.subject for f in note_facts(note, "x", pack.grammar) if f.kind == "about"} == {
+        "Choir"
+    }
 
 
 @given(st.text("ab. is-|:#\n*1?", max_size=120))

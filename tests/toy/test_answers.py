@@ -1,14 +1,11 @@
 """What a sentence may be asked for, in each language."""
 
 from itertools import pairwise
-from random import Random
 
 import pytest
 
-from chatling.data.facts import Fact
 from chatling.toy.answers import parts
 from chatling.toy.packs import LANGUAGES, load_pack
-from chatling.toy.wordings import Wordings
 
 
 @pytest.mark.parametrize(
@@ -79,21 +76,3 @@ def test_parts_do_not_overlap_and_ask_in_whole_words(code: str) -> None:
     assert len(found) >= 4
     assert all(a.end <= b.start for a, b in pairwise(found))
     assert not any("{" in words or "None" in words for each in found for words in each.asking)
-
-
-def test_a_sentence_is_asked_for_a_part_in_the_words_around_it() -> None:
-    text = "Nell leads the Swarm Evening, and it begins at 7 pm."
-    facts = [
-        Fact("", text, subject=text, kind="sentence"),
-        Fact("", "Ivo leads the choir.", subject="Ivo leads the choir.", kind="sentence"),
-    ]
-    words = Wordings(facts, load_pack("en"))
-    asked = {
-        " ".join(found.words)
-        for i in range(400)
-        if (found := words.sentences.for_a_part(facts[0], Random(i)))
-    }
-    assert "who leads the Swarm Evening" in asked
-    assert any(each.startswith("what time ") and "begins" in each for each in asked)
-    told = [each for each in asked if "leads" in each]  # which is said of the choir, too
-    assert all("Swarm" in each or "begins" in each or "Nell" in each for each in told)

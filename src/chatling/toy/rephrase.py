@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from random import Random
 
-from chatling.toy.packs import LETTERS, WORD, Pack, load_pack
+from chatling.toy.packs import LETTERS, WORD, Pack, held_out_name, load_pack
 
 PARTS = re.compile(r"\[([^]]*)\]")
 MARKS = " .!?。！？:：,，;；…"
@@ -19,6 +19,7 @@ MOVED = 0.3  # of those that keep it, one word is somewhere else
 FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.3, 0.25, 0.06, 0.3
 # of questions in one kind of wording: any words beside them, half of the time those of the frames
 CHATTER = 0.3
+STORIES = 0.08  # and with a story around it
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def rephrase(
     inside = [p for p in words if p.kind == "content"]
     asking = [p.text for p in words if p.kind == "question"]
     if len(inside) < 2 and luck > WAYS[0]:
-        luck = rng.choice((WAYS[0] - 0.01, WAYS[3] - 0.01))
+        luck = rng.choice((WAYS[0] - 0.01, WAYS[3] - 0.01, WAYS[4] - 0.01))
     join = pack.joiner.join
     text = question.strip().rstrip(MARKS)
     if luck < MOVED * WAYS[0] and not pack.wide and len(words) > 2:
@@ -107,9 +108,7 @@ def rephrase(
         mixed = [p.text for p in inside]
         if rng.random() < 0.3:
             rng.shuffle(mixed)
-        forms = [
-            each for each in topics if (asking and "{w}" in each) or (bare and "{w}" not in each)
-        ]
+        forms = [each for each in topics if (asking if "{w}" in each else bare and len(inside) > 1)]
         if forms:
             form = rng.choice(forms)
             return hurried(form.format(t=join(mixed), w=join(asking)), pack, rng)
@@ -161,10 +160,20 @@ def framed(text: str, pack: Pack, rng: Random, held_out: bool = False) -> str:
         rng.shuffle(pair)
         return ("，" if pack.wide else ", ").join(pair) + rng.choice((pack.mark, "", "."))
     frame = rng.choice(frames) if held_out or rng.random() < FRAMED else "{Q}"
+    if not held_out and pack.unknown and rng.random() < STORIES:
+        frame = rng.choice(pack.frames["stories"])
     asked = text + pack.mark
     return frame.format(
-        Q=asked[:1].upper() + asked[1:], q=lowered(asked, pack), b=lowered(text, pack)
+        Q=asked[:1].upper() + asked[1:],
+        q=lowered(asked, pack),
+        b=lowered(text, pack),
+        t=rng.choice(_training_things(pack.code)) if "{t}" in frame else "",
     )
+
+
+@cache
+def _training_things(code: str) -> tuple[str, ...]:
+    return tuple(n for n in load_pack(code).unknown["things"] if not held_out_name(n))
 
 
 @cache

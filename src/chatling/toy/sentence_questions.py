@@ -18,6 +18,7 @@ OPENING_NAMES = 0.3  # of sentences whose first word has a capital, those where 
 CUT = 0.35  # of questions for a part, those without what "in" or "of" adds after it
 RESUMED = 0.15  # of questions for a part, those with a word for what stands in front: "it"
 SHORTER = 0.3  # of either side of a question for a part, those that leave another part out
+ONE_NAME = 0.25  # of names of two words beside each other, those of which one is said
 CLAUSES = re.compile(r"[,;.!?](?=\s|$)|\(|[，；。！？]| (?:and|und) ")
 OPENING = 8  # characters by which a text is seen to begin as another
 
@@ -116,15 +117,28 @@ class SentenceQuestions:
         spans = [(max(first, start), last, 0), (max(first, start), last, start)]
         spans += [(start, len(text), 0), (start, len(text), start)]
         for left, right, heading in spans[rng.choice((0, 1, 1, 2, 3)) :]:
-            head = split(text[:heading], self.pack)
+            head = self._one_name(split(text[:heading], self.pack), rng)
             before = self._leading_to(self._shorter(text, left, part.start, found, rng))
-            after = split(self._shorter(text, part.end, right, found, rng), self.pack)
+            before = self._one_name(before, rng)
+            rest = split(self._shorter(text, part.end, right, found, rng), self.pack)
+            after = self._one_name(rest, rng)
             if rng.random() < CUT:
-                after = self._until_a_place(after)
+                after = list(self._until_a_place(after))
             if self._alone(fact, [*head, *before, *after]):
                 asked = self._asked_for(before, after, rng.choice(part.asking), rng)
                 return self._with_heading(asked, head, rng)
         return None
+
+    def _one_name(self, words: Sequence[Word], rng: Random) -> list[Word]:
+        """Words without one of two with capitals beside each other now and then: "Tobias" for
+        "Tobias Renwick".
+        """
+        named = [w.kind == "content" and w.text[:1].isupper() for w in words]
+        pairs = [i for i in range(1, len(words)) if named[i - 1] and named[i]]
+        if not pairs or rng.random() > ONE_NAME:
+            return list(words)
+        out = rng.choice(pairs) - (rng.random() < 0.3)
+        return [word for i, word in enumerate(words) if i != out]
 
     def _with_heading(self, asked: PartQuestion, head: Sequence[Word], rng: Random) -> PartQuestion:
         """A question, and in front or after it what it is about: "for the fair"."""

@@ -52,7 +52,7 @@ class Unanswered:
         if self._spoken_of:
             makers.append((self._untold, 7))
         if self.words.asked:
-            makers.append((self._swapped, 8))
+            makers.append((self._swapped, 12))
         if self.words.sentences.facts:
             makers.append((self._swapped_word, 7))
         make = rng.choices([m for m, _ in makers], [w for _, w in makers])[0]

@@ -88,22 +88,27 @@ class Wordings:
 
     def of_thing(self, fact: Fact, name: str, rng: Random, held_out: bool) -> str:
         """A question about an attribute: that of a `name`, or with no name by itself."""
-        attribute = self.named(fact.attribute)
+        attribute = self._asked_as(fact.attribute, rng)
         if name and fact.under and rng.random() < UNDER:
             frame = rng.choice(self.pack.things.get("under", ("{h} {s}",)))
             name = frame.format(s=name, h=fact.under)
         kinds = [part.asking for part in parts(fact.answer, self.pack)]
         if kinds and rng.random() < BY_VALUE:
-            words = [attribute, name] if name else [attribute]
-            rng.shuffle(words)
-            if not self.pack.wide:
-                being = rng.choice(self.pack.words["copulas"])
-                words = [being, *words] if rng.random() < 0.5 else helped(words, self.pack, rng)
-            words = [rng.choice(rng.choice(kinds)), *words]
-            return self.typed(self.with_article(words, rng), rng, held_out)
+            return self._by_value(attribute, name, rng.choice(rng.choice(kinds)), rng, held_out)
         if not name:
             return self._on(attribute, "about", rng, held_out)
         return self.about(name, fact.attribute, rng, held_out)
+
+    def _by_value(self, a: str, name: str, asked: str, rng: Random, held_out: bool) -> str:
+        """An attribute asked for with words for the kind of its value: "when", "how much"."""
+        if self.pack.wide or rng.random() < 0.5:
+            frames = self.pack.things["valued" if name else "valued_alone"]
+            text = rng.choice(frames).format(w=asked, a=a, s=name)
+            return self.typed([text], rng, held_out)
+        words = [a, name] if name else [a]
+        rng.shuffle(words)
+        words = [asked, *helped(words, self.pack, rng)]
+        return self.typed(self.with_article(words, rng), rng, held_out)
 
     def kind(self, attribute: str) -> int | None:
         """Which of the language's kinds an attribute is of, of which one asks alike: days, places,
@@ -153,16 +158,17 @@ class Wordings:
         self, subject: str, attribute: str, rng: Random, held_out: bool, unnamed: bool = True
     ) -> str:
         """With `unnamed` the question may leave it to its question word what is asked for."""
+        asked = self._asked_as(attribute, rng)
         if rng.random() < 0.2:
-            words = [subject, self.named(attribute)]
+            words = [subject, asked]
             rng.shuffle(words)
             return self.in_words(words, rng, held_out, cut=0.0)
         direct = [f for f in self._direct.get(attribute, ()) if unnamed or "{a}" in f]
         if direct and rng.random() < DIRECTLY:
-            text = rng.choice(direct).format(s=subject, a=self.named(attribute))
+            text = rng.choice(direct).format(s=subject, a=asked)
             return self.rephrased(text[:1].upper() + text[1:], rng, held_out)
         frames = self.pack.things["held_out" if held_out else "training"]
-        text = rng.choice(frames).format(s=subject, a=self.named(attribute))
+        text = rng.choice(frames).format(s=subject, a=asked)
         text = text[:1].upper() + text[1:]
         if rng.random() < 0.25:
             return self.rephrased(text, rng, held_out)
@@ -219,6 +225,13 @@ class Wordings:
 
     def named(self, name: str) -> str:
         return name.lower() if self.pack.code == "en" and not name.isupper() else name
+
+    def _asked_as(self, attribute: str, rng: Random) -> str:
+        """An attribute's name; of "kept at" half the time "kept"."""
+        name = self.named(attribute)
+        bare, _, last = name.rpartition(" ")
+        place = last in self.pack.words.get("places", ())
+        return bare if bare and place and rng.random() < 0.5 else name
 
     def called(self, subject: str, rng: Random) -> str:
         """A thing's name, or one word of it that no other thing has."""
