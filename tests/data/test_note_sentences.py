@@ -46,8 +46,6 @@ ENGLISH = Grammar(
         ("# Choir\n\nMara Lindt sings. Nell says she is loud.", "Choir: Nell says she is loud."),
         ("# Choir\n\nAsk for Mara Lindt, she knows all.",
          "Choir: Ask for Mara Lindt, Mara Lindt knows all."),
-        # somebody is nothing that costs something
-        ("# Our CD\n\nThe singer was Mara Lindt. It costs £10.", "Our CD costs £10."),
         # what a sentence ends with, where it begins with "we" or names several
         ("# Ways\n\nMusic and stools go in Ivo's van. It is painted blue.",
          "Ways: Ivo's van is painted blue."),
@@ -55,7 +53,12 @@ ENGLISH = Grammar(
         # in another clause, or for nothing
         ("# Ghent\n\nWe stay at the Zilverhof; it is by the canal.",
          "Ghent: We stay at the Zilverhof; it is by the canal."),
-        ("# The fair\n\nIf it rains, we stay.", "The fair: If it rains, we stay."),
+        ("# Rooms\n\nThe hall is big. In summer, it is closed.",
+         "Rooms: In summer, The hall is closed."),
+        ("# Rooms\n\nThe oven is new. If it smokes, call Ivo.",
+         "Rooms: If The oven smokes, call Ivo."),
+        ("# Practice\n\nWe rehearse every Tuesday. It costs five pounds.",
+         "Practice costs five pounds."),
     ],
 )  # fmt: skip
 def test_a_sentence_is_asked_for_with_what_it_is_about(note: str, asked: str | None) -> None:

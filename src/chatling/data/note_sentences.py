@@ -30,6 +30,7 @@ class Grammar:
     existing: Sequence[str] = ()  # do not before "is": "there" of "There is …"
     places: Sequence[str] = ()  # begin what is no subject: "in" of "In the hall is …"
     small: Sequence[str] = ()  # tell nothing
+    clauses: Sequence[str] = ()  # begin what is no subject, either: "when" of "When she is …"
     determiners: Sequence[str] = ()  # begin what something is: "our" of "X is our Y"
 
     def subject(self, sentence: str) -> str | None:
@@ -44,8 +45,8 @@ class Grammar:
 
     def _names(self, subject: Sequence[str]) -> bool:
         """Whether a subject names something by itself, as "Once he" and "When she" do not."""
-        leaning = {*self.pronouns, *self.existing}
-        return not self.unnamed(subject[:1]) and not leaning & {w.lower() for w in subject}
+        words = [word.lower().strip(",") for word in subject]
+        return words[0] not in self.clauses and not {*self.pronouns, *self.existing} & {*words}
 
     def sort(self, sentence: str) -> str:
         """Y of "X is our Y", where Y is short and no number."""
@@ -59,11 +60,6 @@ class Grammar:
         name = " ".join(word for word in rest if word.lower() not in self.pronouns)
         fits = 0 < len(rest) <= LONGEST_SORT and not re.search(r"\d", name)
         return name if fits and first.lower() in self.determiners else ""
-
-    def is_person(self, sentence: str) -> bool:
-        """Whether Y of "X is Y" is somebody, so that no "it" stands for X."""
-        match = self._copula(sentence)
-        return bool(self.persons and match and PERSON.match(sentence, match.end() - 1))
 
     def _copula(self, sentence: str) -> re.Match[str] | None:
         if not self.copulas:
@@ -104,23 +100,30 @@ class Grammar:
         return bool(names) and not self.person(text)
 
     def said_before(self, ahead: str) -> bool:
-        """Whether a word after `ahead` leans on what stands there, in another clause, or on
-        nothing: "if it rains".
+        """Whether a word after `ahead` leans on a clause there: "we sleep at the inn, it …"."""
+        return bool(CLAUSE.search(ahead)) and not self.begins(ahead, (*self.places, *self.clauses))
+
+    def object(self, sentence: str) -> str:
+        """What a sentence ends with that begins with "we" or names several: after "a", or of
+        several after any little word.
         """
-        words = WORD.findall(ahead.lower())
-        return bool(CLAUSE.search(ahead)) or all(word in self.small for word in words)
-
-    def unnamed(self, first: Sequence[str]) -> bool:
-        """Whether the first words of a sentence name nothing, or several things."""
-        word = first[0].lower()
-        return (word in self.small and word not in self.determiners) or self.joined in first
-
-    def ending(self, sentence: str) -> str:
-        """The last words of a sentence, without little ones among them."""
         words, found = sentence.rstrip(".!?").split(), list[str]()
         while words and len(found) < OPENING and words[-1].lower() not in self.small:
             found.insert(0, words.pop())
-        return " ".join(found)
+        first, said = words[:OPENING], " ".join(found)
+        several = self.joined in first
+        if not words or not (several or self._names_nothing(first)) or re.search(r"\d", said):
+            return ""
+        return said if several or words[-1].lower() in self.determiners else ""
+
+    def opening(self, sentence: str) -> str:
+        """The first words of a sentence, but for "we" and the like."""
+        first = sentence.split()[:OPENING]
+        return "" if self._names_nothing(first) else " ".join(first)
+
+    def _names_nothing(self, first: Sequence[str]) -> bool:
+        word = first[0].lower()
+        return word in self.small and word not in self.determiners
 
     def telling(self, text: str) -> list[str]:
         """The words that tell something, in lower case; of Chinese the whole text."""
@@ -163,8 +166,6 @@ class Said:
             self.person = name
         if leans:
             return
-        if grammar.is_person(sentence):
-            return
         self.before = text
         if (subject := grammar.subject(sentence)) and subject != name:
             self.subject, self.sort = subject, grammar.sort(sentence)
@@ -193,8 +194,7 @@ class Said:
     def _meant(self, word: str, ahead: str) -> str:
         """The person spoken of last; or the heading, where the sentence before speaks of it; or
         what that is about, was about before, or begins with; or ends with, where it begins with
-        "we" or names several. `ahead` is what the sentence says
-        before the word.
+        "we" or names several. `ahead` is what the sentence says before the word.
         """
         grammar = self.grammar
         if word in grammar.persons and (person := grammar.person(ahead) or self.person):
@@ -205,8 +205,7 @@ class Said:
             return self.subject or self.heading
         if grammar.wide:
             return self.before[: OPENING + 1]
-        first = self.before.split()[:OPENING]
-        return (grammar.unnamed(first) and grammar.ending(self.before)) or " ".join(first)
+        return grammar.object(self.before) or grammar.opening(self.before) or self.heading
 
     def _has(self, text: str, name: str) -> bool:
         """Whether a text has all words of a name that tell something."""

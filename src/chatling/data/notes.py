@@ -10,7 +10,8 @@ from dataclasses import replace
 from chatling.data.facts import Fact, subject_column, thing
 from chatling.data.note_sentences import Grammar, Said
 
-HEADING = re.compile(r"#{1,6}\s+(.+?)\s*#*$|(?:\*\*|__)([^*_]+?):?(?:\*\*|__):?\s*$")
+HEADING = re.compile(r"#{1,6}\s+(.+?)\s*#*$")
+BOLD = re.compile(r"(?:\*\*|__)([^*_]+?):?(?:\*\*|__):?\s*$")
 UNDERLINE = re.compile(r"=+\s*$|-{3,}\s*$")  # of the line before, which is a heading then
 ITEM = re.compile(r"\s*(?:[-*+•]|\d+[.)])\s+(?:\[.\]\s+)?(.+)")
 PAIR = re.compile(
@@ -22,75 +23,98 @@ MARKS = (".", "!", "?", "。", "！", "？")
 MARKUP = re.compile(r"\*\*|__|`|(?<!!)\[([^\]]+)\]\([^)]*\)")
 LONGEST_ANSWER = 400  # characters
 SHORTEST_SENTENCE = 12
-SHORTEST_TELLING = 3  # words of a value, by which it may be asked for
+SHORTEST_TELLING = 3  # words of a value or a title, by which it may be asked for
 ITEMS = range(2, 13)  # of a list that is told as a whole
-LONGEST_TITLE = 10  # words of a first line without a mark, or of Chinese twice as many signs
+LONGEST_TITLE = 10  # words, or of Chinese twice as many signs
 TITLE = re.compile(r"[^,;:(–—，；：（]*?(?= [-–—] |[,;:(–—，；：（]|$)")
 
 
 def note_facts(text: str, title: str, grammar: Grammar) -> list[Fact]:
     """The facts of a note. What stands before its first heading belongs to its title, which is the
-    name of its file.
+    name of its file; in a note without headings short lines may be some.
     """
     found: list[Fact] = []
     named = " ".join(title.replace("_", " ").replace("-", " ").split())
-    said, blocks = Said(named, grammar), list(_blocks(text, named))
-    title = _title(blocks, grammar)
-    for i, (heading, block) in enumerate(blocks):
-        if title and heading == named:
-            heading = title
-        if heading != said.heading:
-            said = Said(heading, grammar)
-        if i == 0 and title and not any(map(str.isdigit, block[0])):
-            continue  # it says no more
-        if i + 1 < len(blocks) and _introduces(block, blocks[i + 1]):
-            continue
-        if i and _introduces(blocks[i - 1][1], blocks[i]):
-            found += _block_facts(block, Said(_up_to_a_mark(blocks[i - 1][1][0]), grammar))
-        else:
-            found += _block_facts(block, said)
+    said = Said(named, grammar)
+    blocks = list(_blocks(text, grammar))
+    if not any(heading for heading, _ in blocks):
+        blocks = list(_under_short_lines([block for _, block in blocks], grammar))
+    for heading, block in blocks:
+        if (heading or named) != said.heading:
+            said = Said(heading or named, grammar)
+        found += _block_facts(block, said)
     return _joined(found)
 
 
-def _blocks(text: str, heading: str) -> Iterator[tuple[str, list[str]]]:
-    """(heading, lines) of everything between blank lines."""
-    block: list[str] = []
-    for line in [*text.splitlines(), ""]:
-        title = HEADING.match(line)
-        if UNDERLINE.match(line) and len(block) == 1 and "|" not in block[0]:
+def _blocks(text: str, grammar: Grammar) -> Iterator[tuple[str, list[str]]]:
+    """(heading, lines) of everything between blank lines and rules."""
+    heading, block = "", list[str]()
+    lines = [*text.splitlines(), ""]
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+        rule = UNDERLINE.match(line) is not None
+        if rule and len(block) == 1 and _is_title(block[0], grammar):
             heading, block = _plain(block[0]), []
             continue
-        if block and (title or not line.strip()):
+        title = _heading(line, after, grammar) if not block or HEADING.match(line) else ""
+        if block and (title or rule or not line.strip()):
             yield heading, block
             block = []
         if title:
-            heading = _plain(title[1] or title[2])
-        elif line.strip():
+            heading = title
+        elif line.strip() and not rule:
             block.append(line)
 
 
-def _title(blocks: Sequence[tuple[str, list[str]]], grammar: Grammar) -> str:
-    """The first line of a note without headings, where it stands alone, is short and no sentence:
-    up to a mark.
+def _heading(line: str, after: str, grammar: Grammar) -> str:
+    """The text of a line with `#`, or of a short one in bold that is not above another."""
+    if match := HEADING.match(line):
+        return _plain(match[1])
+    bold = BOLD.match(line) if not BOLD.match(after) else None
+    return _plain(bold[1]) if bold and _is_title(bold[1], grammar) else ""
+
+
+def _is_title(line: str, grammar: Grammar) -> bool:
+    """Whether a line is short and neither an item, a pair nor a sentence."""
+    text = _plain(line)
+    odd = re.search(r"://|!\[|<|\||[.!,:。！，：]$", text) or not re.search(r"\w", text)
+    item = ITEM.match(line) or PAIR.fullmatch(text)
+    return not odd and not item and _size(text, grammar) <= LONGEST_TITLE
+
+
+def _under_short_lines(
+    blocks: Sequence[list[str]], grammar: Grammar
+) -> Iterator[tuple[str, list[str]]]:
+    """(heading, lines) of a note without headings: its first line is one where it stands alone and
+    is a title, and so is a line with a colon for the list after it.
     """
-    if len(blocks) < 2 or len(blocks[0][1]) > 1 or blocks[0][0] != blocks[-1][0]:
-        return ""
-    line = _plain(blocks[0][1][0])
-    if line.endswith((*MARKS, ":", "：")) or ITEM.match(line) or "|" in line:
-        return ""
-    fits = _size(line, grammar) <= LONGEST_TITLE and not grammar.subject(line)
-    return _up_to_a_mark(line) if fits and not PAIR.fullmatch(line) else ""
+    title, intro = _first_line(blocks, grammar), ""
+    for i, (block, after) in enumerate(zip(blocks, [*blocks[1:], []], strict=False)):
+        if i == 0 and title == _plain(block[0]) and _size(title, grammar) <= SHORTEST_TELLING:
+            continue
+        if intro:
+            yield intro, block
+            intro = ""
+        elif not (intro := _introduced(block, after, grammar)):
+            yield title, block
 
 
-def _up_to_a_mark(line: str) -> str:
-    found = TITLE.match(_plain(line))
+def _first_line(blocks: Sequence[list[str]], grammar: Grammar) -> str:
+    """The title that the first of several blocks is, up to a mark; or nothing."""
+    if len(blocks) < 2 or len(blocks[0]) > 1 or not _is_title(blocks[0][0], grammar):
+        return ""
+    line = _plain(blocks[0][0])
+    found = TITLE.match(line) if not grammar.subject(line) else None
     return found[0].strip() if found else ""
 
 
-def _introduces(block: Sequence[str], after: tuple[str, list[str]]) -> bool:
-    """Whether a block is one line with a colon in front of a list."""
-    alone = len(block) == 1 and block[0].rstrip().endswith((":", "：")) and not ITEM.match(block[0])
-    return alone and all(ITEM.match(line) for line in after[1])
+def _introduced(block: Sequence[str], after: Sequence[str], grammar: Grammar) -> str:
+    """The title that is one line with a colon in front of a list; or nothing."""
+    line = _plain(block[0])
+    title = line.rstrip(":： ")
+    whole = TITLE.fullmatch(title) and _is_title(title, grammar)
+    alone = len(block) == 1 and title != line and whole
+    listed = bool(after) and all(ITEM.match(each) for each in after)
+    return title if alone and listed else ""
 
 
 def _plain(text: str) -> str:

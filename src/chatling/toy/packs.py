@@ -76,6 +76,7 @@ class Pack:
             existing=words.get("existing", ()),
             places=words.get("places", ()),
             small=(*words.get("function", ()), *words.get("question", ())),
+            clauses=words.get("clauses", ()),
             determiners=words.get("determiners", ()),
         )
 

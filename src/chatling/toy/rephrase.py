@@ -88,7 +88,7 @@ def rephrase(
     inside = [p for p in words if p.kind == "content"]
     asking = [p.text for p in words if p.kind == "question"]
     if len(inside) < 2 and luck > WAYS[0]:
-        luck = rng.choice((WAYS[0] - 0.01, WAYS[3] - 0.01, WAYS[4] - 0.01))
+        luck = rng.choice([way - 0.01 for way in (WAYS[0], WAYS[3], *(WAYS[4:] if inside else ()))])
     join = pack.joiner.join
     text = question.strip().rstrip(MARKS)
     if luck < MOVED * WAYS[0] and not pack.wide and len(words) > 2:

@@ -171,29 +171,30 @@ class SentenceQuestions:
         first, last = ([piece.text for piece in side] for side in (before, after))
         if before and before[0].kind == "function":
             first[0] = first[0].lower()
-        if (resuming := self.pack.words.get("resuming")) and rng.random() < RESUMED:
-            return self._resumed(first, last, asking, rng.choice(resuming), rng)
+        if not first and rng.random() < RESUMED and (resumed := self._resumed(last, asking, rng)):
+            return resumed
         if self.pack.wide or rng.random() < (0.25 if first else 0.1):
             return PartQuestion([*first, asking, *last], len(first))
         return PartQuestion(
             [asking, *(helped([*first, *last], self.pack, rng) if first else last)], 0
         )
 
-    def _resumed(
-        self, first: list[str], last: list[str], asking: str, it: str, rng: Random
-    ) -> PartQuestion:
-        """ "the boat, who built it": some words stand in front, and one for them in their place."""
-        if first:
-            at = 1 + rng.choice(self._telling(first))
-            front, rest = first[:at], helped([it, *first[at:], *last], self.pack, rng)
-        else:
-            at = rng.choice(self._telling(last))
-            front, rest = [last[at]], [*last[:at], it, *last[at + 1 :]]
+    def _resumed(self, words: list[str], asking: str, rng: Random) -> PartQuestion | None:
+        """ "the boat, who built it": what has an article or a capital stands in front, and a word
+        for it in its place; None where there is nothing of the kind.
+        """
+        resuming, articles = (self.pack.words.get(w, ()) for w in ("resuming", "articles"))
+        named = [i for i, word in enumerate(words) if i and word[:1].isupper()]
+        named += [i for i, word in enumerate(words[:-1]) if i and word.lower() in articles]
+        if not resuming or not named:
+            return None
+        start = rng.choice(named)
+        end = start + 1
+        while end < len(words) and content(words[end], self.pack):
+            end += 1
+        front = words[start:end]
+        rest = [*words[:start], rng.choice(resuming), *words[end:]]
         return PartQuestion([*front[:-1], f"{front[-1]},", asking, *rest], len(front))
-
-    def _telling(self, words: Sequence[str]) -> Sequence[int]:
-        """The places of content words; of all words where there are none."""
-        return [i for i, w in enumerate(words) if content(w, self.pack)] or range(len(words))
 
     def _leading_to(self, text: str) -> list[Word]:
         """The words before a part, without what leads to it ("on", "in the")."""

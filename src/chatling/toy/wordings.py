@@ -17,7 +17,6 @@ from chatling.toy.rephrase import (
     hurried,
     lowered,
     rephrase,
-    split,
 )
 from chatling.toy.sentence_questions import SentenceQuestions
 from chatling.toy.synonyms import Synonyms
@@ -143,12 +142,19 @@ class Wordings:
         """A question about a topic; a heading that is a question asks by itself, and what is an
         attribute, too, is asked for by its kind elsewhere.
         """
-        words, frames = split(topic, self.pack), self.pack.notes.get(kind, ("{x}",))
-        if words and words[0].kind == "question":
-            return self.rephrased(topic.rstrip(MARKS) + self.pack.mark, rng, held_out)
+        frames, free = self.pack.notes.get(kind, ("{x}",)), set(self.pack.words.get("open", ()))
+        if self._asks(topic):
+            return self.rephrased(topic.rstrip(MARKS) + self.pack.mark, rng, held_out, bare=False)
         if topic.lower() in self._attributes:
-            frames = [f for f in frames if not asking(f, self.pack) - set(self.pack.words["open"])]
+            frames = [frame for frame in frames if not asking(frame, self.pack) - free]
         return self.rephrased(rng.choice(frames).format(x=topic), rng, held_out)
+
+    def _asks(self, topic: str) -> bool:
+        """Whether a heading is a question: by its mark, or by its first word."""
+        first = topic.partition(" ")[0].lower()
+        counting = self.pack.words.get("counting", ())
+        asks = not self.pack.wide and first not in counting and bool(asking(first, self.pack))
+        return asks or topic.endswith(("?", "？"))
 
     @cached_property
     def _attributes(self) -> set[str]:
@@ -227,11 +233,16 @@ class Wordings:
         return name.lower() if self.pack.code == "en" and not name.isupper() else name
 
     def _asked_as(self, attribute: str, rng: Random) -> str:
-        """An attribute's name; of "kept at" half the time "kept"."""
+        """An attribute's name; of "kept at" half the time "kept", where that is no other's."""
         name = self.named(attribute)
         bare, _, last = name.rpartition(" ")
-        place = last in self.pack.words.get("places", ())
-        return bare if bare and place and rng.random() < 0.5 else name
+        if not bare or last not in self.pack.words.get("places", ()) or rng.random() < 0.5:
+            return name
+        return (
+            bare
+            if sum(f"{each} ".startswith(f"{bare} ") for each in self._attributes) == 1
+            else name
+        )
 
     def called(self, subject: str, rng: Random) -> str:
         """A thing's name, or one word of it that no other thing has."""
