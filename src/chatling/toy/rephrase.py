@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from random import Random
 
-from chatling.toy.packs import LETTERS, WORD, Pack, held_out_name, load_pack
+from chatling.toy.packs import LETTERS, WORD, Pack, load_pack
 
 PARTS = re.compile(r"\[([^]]*)\]")
 MARKS = " .!?。！？:：,，;；…"
@@ -19,7 +19,7 @@ MOVED = 0.3  # of those that keep it, one word is somewhere else
 FRAMED, TYPO, LOWER, UPPER, UNMARKED = 0.6, 0.3, 0.25, 0.06, 0.3
 # of questions in one kind of wording: any words beside them, half of the time those of the frames
 CHATTER = 0.3
-STORIES = 0.08  # and with a story around it
+STORIES = 0.06  # and with a story around it
 
 
 @dataclass(frozen=True)
@@ -167,13 +167,7 @@ def framed(text: str, pack: Pack, rng: Random, held_out: bool = False) -> str:
         Q=asked[:1].upper() + asked[1:],
         q=lowered(asked, pack),
         b=lowered(text, pack),
-        t=rng.choice(_training_things(pack.code)) if "{t}" in frame else "",
     )
-
-
-@cache
-def _training_things(code: str) -> tuple[str, ...]:
-    return tuple(n for n in load_pack(code).unknown["things"] if not held_out_name(n))
 
 
 @cache
