@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from chatling.config.recipe import Recipe
-from chatling.config.stages import FinetuneConfig, LoopConfig, MixtureEntry
+from chatling.config.stages import DPOConfig, FinetuneConfig, LoopConfig, MixtureEntry
 from chatling.data.config import POCKET, DataConfig
 from chatling.data.loaders import PretrainBatches
 from chatling.data.packing import PackedRows
@@ -161,6 +161,15 @@ def test_questions_are_those_of_the_run_s_own_data(tmp_path: Path) -> None:
     assert found[-1].judge
     assert found[0].judge((Part("text", "I don't know."),)) is False
     assert found[-1].judge((Part("text", "Ada."),)) is None
+
+
+def test_preferences_that_own_questions_watch_show_these(tmp_path: Path) -> None:
+    """As `improve` trains: no conversations and no evaluation, but what must not be unlearned."""
+    held = tmp_path / "held-out.jsonl"
+    turns = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Ada."}]
+    held.write_text(json.dumps({"messages": turns, "key": "Ada", "skill": "rephrased"}))
+    recipe = Recipe(dpo=DPOConfig(data="pairs", watch=(str(held),)))
+    assert [task[0].messages[0].text for task in own_questions(recipe).values()] == ["Who?"]
 
 
 def test_looking_leaves_no_trace_in_the_weights(

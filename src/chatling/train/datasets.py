@@ -88,9 +88,11 @@ class Sources:
 
 def own_questions(recipe: Recipe) -> dict[str, Task]:
     """Held-out questions of what the conversations of a recipe are made of, by topic: those of
-    your own that it is evaluated on, else of the built-in world each skill, of files each file.
+    your own that it is evaluated on or that watch its preferences, else of the built-in world each
+    skill, of files each file.
     """
-    asked = recipe.eval.chat if recipe.eval else ()
+    watched = recipe.dpo.watch if recipe.dpo else ()
+    asked = recipe.eval.chat if recipe.eval else watched
     found = {t.name: t for name in asked if is_own(name) for t in judged_tasks(own_file(name))}
     if found:
         return found
