@@ -110,6 +110,24 @@ def test_from_pairs_to_a_model_that_is_kept(
     assert improve.undecided(run) is None
 
 
+def test_what_was_not_learned_is_tried_once_more(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(improve, "LEARNED", 1.1)  # nothing is enough
+    write_pairs(run, 20)
+    assert main(["improve", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("once more, at twice the rate") == 1
+    new = RunFolder.open("mine-improved-1")
+    dpo = frozen_recipe(new).dpo
+    assert dpo is not None
+    assert dpo.learning_rate_fraction == improve.AGAIN * improve.RATE
+    trained = read_manifest(new.model("dpo"))
+    assert main(["improve", "mine"]) == 0
+    assert "once more" not in capsys.readouterr().out
+    assert read_manifest(new.model("dpo")) == trained
+
+
 @pytest.mark.parametrize("count", [0, 7])
 def test_too_little_to_learn_from(
     run: RunFolder, count: int, capsys: pytest.CaptureFixture[str]

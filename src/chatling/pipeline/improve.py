@@ -16,7 +16,7 @@ from chatling.config.stages import DPOConfig, OriginConfig
 from chatling.data.preferences import Preference, read_preferences
 from chatling.errors import RunError
 from chatling.evals.chat import Result, chat_task_names, evaluate_chat, write_chat
-from chatling.files import remove, temporary_name
+from chatling.files import remove, temporary_name, write_atomic
 from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.messages import Conversation, Message
 from chatling.pipeline.runner import frozen_recipe
@@ -45,6 +45,9 @@ TRAINED, MIXED = 1080, 120
 # of base's rate. Enough for a few dozen pairs to change a habit (docs/LOG.md): what it costs of old
 # skills is taken back, where there are questions that show it
 RATE, CAREFUL_RATE = 0.15, 0.1
+# of the held-out pairs, by which the better answer is likelier; with fewer it is tried once more,
+# at so many times the rate
+LEARNED, AGAIN = 0.5, 2.0
 WRITTEN_WEIGHT = 0.2  # of the next-token loss of answers that a person wrote
 STAGE = "dpo"
 
@@ -81,6 +84,19 @@ class Improvement:
     @property
     def kept(self) -> bool:
         return (self.folder / "kept.json").exists()
+
+    def try_harder(self) -> float | None:
+        """Where too few of the held-out pairs were learned for the first time, the recipe gets a
+        higher rate. The share of those that were; None where it stays as it is.
+        """
+        recipe, share = self.recipe, _preferred(self.run)[1]
+        assert recipe.dpo is not None
+        rate = recipe.dpo.learning_rate_fraction
+        if share >= LEARNED or rate != RATE:
+            return None
+        harder = replace(recipe, dpo=replace(recipe.dpo, learning_rate_fraction=AGAIN * rate))
+        write_atomic(self.folder / "recipe.toml", to_toml(harder))
+        return share
 
     def keep(self) -> None:
         write_json(self.folder / "kept.json", {"kept": True})
@@ -272,8 +288,6 @@ def compare(improvement: Improvement, old: Engine, new: Engine) -> Comparison:
     recipe, run = improvement.recipe, improvement.run
     assert recipe.dpo is not None
     asked = list(dict.fromkeys(pair.prompt for pair in improvement.held_out()))
-    lines = read_metrics(run.stage(STAGE) / "metrics.jsonl")
-    start, end = lines[0], lines[-1]
     sources = open_sources(recipe, _nothing)
     _, tasks = watched_questions(recipe.dpo.watch, recipe.dpo.watch_questions, sources)
     before, after = (
@@ -285,10 +299,18 @@ def compare(improvement: Improvement, old: Engine, new: Engine) -> Comparison:
     said = (prompt.messages[-1].text for prompt in asked)
     return Comparison(
         tuple(zip(said, _replies(old, asked), _replies(new, asked), strict=True)),
-        (start["val_preferred"], end["val_preferred"]),
-        end.get("share", 1.0),
+        _preferred(run),
+        read_metrics(run.stage(STAGE) / "metrics.jsonl")[-1].get("share", 1.0),
         (before, after),
     )
+
+
+def _preferred(run: RunFolder) -> tuple[float, float]:
+    """In which share of the held-out pairs the better answer is the likelier one, before training
+    and after.
+    """
+    lines = read_metrics(run.stage(STAGE) / "metrics.jsonl")
+    return lines[0]["val_preferred"], lines[-1]["val_preferred"]
 
 
 def _replies(engine: Engine, prompts: Sequence[Conversation]) -> Iterator[str]:
