@@ -11,7 +11,7 @@ from chatling.data.facts import Fact, thing
 from chatling.data.notes import note_facts
 from chatling.toy.own_world import OwnWorld
 from chatling.toy.packs import LANGUAGES, UnknownNames, load_pack, own_names
-from chatling.toy.rephrase import content
+from chatling.toy.rephrase import asking, content
 from chatling.toy.unanswered import Unanswered
 
 
@@ -98,9 +98,21 @@ def test_what_is_unknown_is_answered_honestly(code: str, seed: int, side: bool) 
     assert len(question.strip("？?。.! ")) > 1  # more than a name's sign
     assert made.pack.is_unknown(reply)
     told = [fact.question for fact in made.facts] + [fact.subject for fact in made.facts]
-    if not own_names([question]) - own_names(told):  # a known name, with a sign of what is untold
-        assert code == "zh"
-        assert content(question, made.pack) not in {content(text, made.pack) for text in told}
+    if not own_names([question]) - own_names(told):  # a known name, and another question word
+        words = [content(text, made.pack) | asking(text, made.pack) for text in (question, *told)]
+        assert words[0] not in words[1:]
+
+
+def test_a_known_name_alone_is_not_asked_as_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chatling.toy.rephrase.TYPO", 0)  # of "width", too, "with" may be left
+    facts = [thing(name, "Instrument", name[::-1]) for name in ("Mara Lindt", "Kofi Ray")]
+    facts += [Fact(f"Who is {name}?", f"{name} is here.") for name in ("Ada", "Ben")]
+    facts += [Fact("When is Ada up?", "At six."), Fact("Is Ada in?", "She is.")]
+    made = OwnWorld(facts, pack := load_pack("en"), "Emil")
+    asked = [unanswered(made)._untold(Random(seed), False) for seed in range(6000)]
+    names = content("Mara Lindt Kofi Ray Ada Ben", pack)
+    assert any(names >= content(text, pack) for text in asked)  # "When is Ben up?"
+    assert not [text for text in asked if names >= content(text, pack) | asking(text, pack)]
 
 
 def test_names_for_tests_are_not_trained_on() -> None:
@@ -112,6 +124,14 @@ def test_names_for_tests_are_not_trained_on() -> None:
     assert words[0] & titles
     assert not words[0] & words[1] - titles
     assert not {"Anna", "Keller"} & (words[0] | words[1])
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+def test_a_strange_name_is_more_than_words_that_may_be_left_out(code: str) -> None:
+    pack, rng = load_pack(code), Random(1)
+    names = UnknownNames(pack, (), near=("Will", "For", "Der", "Lange", "的"))
+    makers = [names.person, names.thing, names.attribute, names.any]
+    assert all(content(maker(rng), pack) for maker in makers for _ in range(20000))
 
 
 @pytest.mark.parametrize(

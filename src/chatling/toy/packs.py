@@ -131,20 +131,22 @@ class UnknownNames:
         those of the files.
         """
         self._pack, self._known, self._held_out = pack, frozenset(known), held_out
+        self._small = frozenset(pack.grammar.small)
 
         def new(kind: str) -> list[str]:
-            return [
-                word
-                for word in pack.unknown[kind]
-                if held_out_name(word) == held_out and not self.is_known(word)
-            ]
+            return [word for word in pack.unknown[kind] if self._is_new(word)]
 
         self._first, self._last, self._things = new("first"), new("last"), new("things")
         self._attributes = new("attributes")
         self._signs = sorted({*"".join(pack.unknown["things"])})
-        self._near = [
-            name for name in near if held_out_name(name) == held_out and not self.is_known(name)
-        ]
+        self._near = [name for name in near if self._is_new(name)]
+
+    def _is_new(self, name: str) -> bool:
+        """Whether it is on the side asked for, not known, and more than words like "will" and "for"
+        that a question may go without.
+        """
+        new = held_out_name(name) == self._held_out and not self.is_known(name)
+        return new and not own_words([name]) <= self._small
 
     def is_known(self, name: str) -> bool:
         """Whether one of its words stands in the files, or of a language without blanks all of its
@@ -195,7 +197,7 @@ class UnknownNames:
                     rng.choice(table["onsets"]) + rng.choice(table["vowels"])
                     for _ in range(rng.choice((1, 2, 2)))
                 ) + rng.choice(table["codas"])
-            if held_out_name(word) == self._held_out and not self.is_known(word):
+            if self._is_new(word):
                 return word.capitalize()
 
 

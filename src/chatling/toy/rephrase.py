@@ -225,7 +225,7 @@ def typo(text: str, pack: Pack, rng: Random) -> str:
         places = [match.start() for match in re.finditer(re.escape(wrong), text)]
         at = rng.choice(places)
         return text[:at] + typed + text[at + len(wrong) :]
-    words = [match for match in LETTERS.finditer(text) if len(match[0]) >= (2 if pack.wide else 4)]
+    words = [match for match in LETTERS.finditer(text) if len(match[0]) >= (3 if pack.wide else 4)]
     if not words:
         return text
     word = rng.choice(words)

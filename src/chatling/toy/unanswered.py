@@ -101,17 +101,23 @@ class Unanswered:
         name, luck = rng.choice(self._spoken_of), rng.random()
         called, frames = self.words.called(name, rng), self._never_told[held_out]
         if luck < 0.35 and frames:
-            text = rng.choice(frames).format(n=called)
-            return self.words.rephrased(text, rng, held_out)
+            return self._asked(rng.choice(frames).format(n=called), called, rng, held_out)
         if luck < 0.5 and self._topics:
             return self._asked_otherwise(rng, held_out)
         if luck < 0.85 and (missing := self._missing(name)):
             part = rng.choice(missing)
             if isinstance(part, tuple):
-                return self.words.rephrased(name.join(part), rng, held_out)
+                return self._asked(name.join(part), name, rng, held_out)
             thing = name in self.words.things
             return self.words.about(called, part, rng, held_out, unnamed=thing)
         return self.words.about(called, self.names[held_out].attribute(rng), rng, held_out)
+
+    def _asked(self, text: str, name: str, rng: Random, held_out: bool) -> str:
+        """A question about a known name: with no content word beside it, it does not go without its
+        question word, for the name alone asks for what is told.
+        """
+        beside = content(text, self.pack) - content(name, self.pack)
+        return self.words.rephrased(text, rng, held_out, bare=bool(beside))
 
     def _asked_otherwise(self, rng: Random, held_out: bool) -> str:
         """A known question in which another word stands beside the topic."""
@@ -154,7 +160,7 @@ class Unanswered:
         has, nor others of their meaning.
         """
         words, asked = self._patterns[pattern], self._asking[name]
-        if not words & asked:
+        if words and not words & asked:
             return True
         about = content(" ".join(pattern), self.pack)
         if not about or words & asked - set(self.pack.words["open"]):
