@@ -48,3 +48,16 @@ def test_a_sentence_that_is_one_part_is_asked_for(note: str, code: str) -> None:
     words = Wordings(note_facts(note, "x", pack.grammar), pack)
     for fact in words.facts:
         assert all(words.ask(fact, Random(i)).strip() for i in range(300))
+
+
+def test_only_what_holds_a_part_of_the_kind_is_another_answer() -> None:
+    """ "what time" asks the first, although others have "tea break", too."""
+    note = (
+        "# Rehearsals\n\n- tea break: 8.25 pm, a quarter of an hour\n\n# Tea break\n\nMara runs it."
+    )
+    pack = load_pack("en")
+    facts = [f for f in note_facts(note, "x", pack.grammar) if f.kind == "sentence"]
+    found = (SentenceQuestions(facts, pack).for_a_part(facts[0], Random(i)) for i in range(600))
+    asked = {" ".join(each.words) for each in found if each}
+    assert {"what time is tea break", "what time tea break"} & asked
+    assert not {"who tea break", "who is tea break"} & asked

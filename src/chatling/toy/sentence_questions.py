@@ -64,11 +64,23 @@ class SentenceQuestions:
             for word in content(words, self.pack)
         }
 
-    def _alone(self, fact: Fact, chosen: Sequence[Word]) -> bool:
-        """Whether a sentence alone has these content words together."""
+    def _alone(self, fact: Fact, chosen: Sequence[Word], asking: str = "") -> bool:
+        """Whether a sentence alone has these content words together, of those in which the words of
+        `asking` may ask for a part.
+        """
         key = {piece.text.lower() for piece in chosen if piece.kind == "content"}
         own = {piece.text.lower() for piece in self._words[fact.subject]}
-        return bool(key) and key <= own and sum(key <= told for told in self._sentence_words) == 1
+        told = zip(self._sentence_words, self._asking, strict=True)
+        having = sum(key <= words and (not asking or asking in parts) for words, parts in told)
+        return bool(key) and key <= own and having == 1
+
+    @cached_property
+    def _asking(self) -> list[frozenset[str]]:
+        """The words that ask for a part of each sentence."""
+        return [
+            frozenset(words for part in parts(text, self.pack) for words in part.asking)
+            for text in self._words
+        ]
 
     def some_words(self, fact: Fact, rng: Random) -> list[str]:
         """What a sentence says without its end or its beginning, some content words of it in order,
@@ -105,6 +117,7 @@ class SentenceQuestions:
         if not found:
             return None
         part = rng.choice(found)
+        asking = rng.choice(part.asking)
         if (
             part.start == start
             and " " not in text[start : part.end]
@@ -124,8 +137,8 @@ class SentenceQuestions:
             after = self._one_name(rest, rng)
             if rng.random() < CUT:
                 after = list(self._until_a_place(after))
-            if self._alone(fact, [*head, *before, *after]):
-                asked = self._asked_for(before, after, rng.choice(part.asking), rng)
+            if self._alone(fact, [*head, *before, *after], asking):
+                asked = self._asked_for(before, after, asking, rng)
                 return self._with_heading(asked, head, rng)
         return None
 
