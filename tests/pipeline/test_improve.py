@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from chatling.cli import main
 from chatling.config.recipe import Recipe, load_recipe, to_toml
+from chatling.config.stages import MixtureEntry
 from chatling.pipeline import improve
 from chatling.pipeline.runner import frozen_recipe
 from chatling.run_dir import RunFolder, read_manifest
@@ -32,9 +34,15 @@ def pair(i: int, worse: str = "I think that it is %d, my dear friend.") -> dict[
     }
 
 
-def write_pairs(run: RunFolder, count: int) -> None:
+def polite(i: int) -> dict[str, Any]:
+    found = pair(i)
+    found["chosen"][0]["content"] = "Gladly! " + found["rejected"][0]["content"]
+    return found
+
+
+def write_pairs(run: RunFolder, count: int, make: Callable[[int], dict[str, Any]] = pair) -> None:
     run.feedback.mkdir(exist_ok=True)
-    lines = "".join(json.dumps(pair(i)) + "\n" for i in range(count))
+    lines = "".join(json.dumps(make(i)) + "\n" for i in range(count))
     (run.feedback / "pairs.jsonl").write_text(lines)
 
 
@@ -126,6 +134,57 @@ def test_what_was_not_learned_is_tried_once_more(
     assert main(["improve", "mine"]) == 0
     assert "once more" not in capsys.readouterr().out
     assert read_manifest(new.model("dpo")) == trained
+
+
+def test_what_the_pairs_add_is_added_to_what_it_was_trained_on(
+    run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chatling.pipeline.improve_talks.TAUGHT", 300)
+    write_pairs(run, 20, polite)
+    assert main(["improve", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert "Your pairs add 'Gladly!' in front of an answer, and that alone: 300 conv" in said
+    assert "The better answer is the likelier one in" in said
+    new = RunFolder.open("mine-improved-1")
+    (found,) = improve.improvements(run)
+    assert (found.stage, new.finished_stage()) == ("sft", "sft")
+    recipe = frozen_recipe(new)
+    assert recipe.sft is not None
+    assert (recipe.dpo, recipe.mid) == (None, None)
+    (entry,) = recipe.sft.mixture
+    talks = [json.loads(line)["messages"] for line in Path(entry.task).read_text().splitlines()]
+    answers = [
+        "".join(part["text"] for part in turn["content"] if part["type"] == "text")
+        if isinstance(turn["content"], list)
+        else turn["content"]
+        for talk in talks
+        for turn in talk[1::2]
+    ]
+    assert all(answer.startswith("Gladly! ") for answer in answers)
+    held_out = {repr(each.prompt.to_dict()["messages"]) for each in found.held_out()}
+    assert not held_out & {repr(talk[:1]) for talk in talks}
+    assert len(talks) == 300 + 16 * 4  # the pairs' own, four times
+
+    # another one goes on from it, with the conversations that it was trained on
+    write_pairs(new, 20, lambda i: polite(i + 100))
+    assert main(["improve", "mine-improved-1", "--keep"]) == 0
+    capsys.readouterr()
+    second = improve.begin(new, print)
+    assert second.run.name == "mine-improved-2"
+    assert "300 conversations that it was trained on" in capsys.readouterr().out
+    taught = (second.folder / "talks.jsonl").read_text()
+    assert "Gladly! " in taught
+    assert "Gladly! Gladly!" not in taught
+
+
+def test_without_what_it_was_trained_on_pairs_that_add_are_like_others(run: RunFolder) -> None:
+    """The files are gone, or they are the Hub's, which are not downloaded for this."""
+    recipe = frozen_recipe(run)
+    assert recipe.mid is not None
+    gone = replace(recipe.mid, mixture=(MixtureEntry("/nowhere/talks.jsonl"),))
+    (run.path / "recipe.toml").write_text(to_toml(replace(recipe, mid=gone, sft=None, rl=None)))
+    write_pairs(run, 20, polite)
+    assert improve.begin(run, print).stage == "dpo"
 
 
 @pytest.mark.parametrize("count", [0, 7])

@@ -57,7 +57,7 @@ def run(command: Command, words: list[str]) -> None:
     old = open_engine(
         RunFolder.open(found.facts["source"]), found.facts["stage"], max_batch_size=improve.ROWS
     )
-    new = open_engine(found.run, improve.STAGE, max_batch_size=improve.ROWS)
+    new = open_engine(found.run, found.stage, max_batch_size=improve.ROWS)
     seen = improve.compare(found, old, new)
     show_comparison(Console(width=None if sys.stdout.isatty() else 120), *seen)
     if given.keep or _asked(found) == "keep":

@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from chatling.config.recipe import Recipe, from_toml, read_text, to_toml
-from chatling.config.stages import DPOConfig, OriginConfig
+from chatling.config.stages import DPOConfig, FinetuneConfig, OriginConfig
+from chatling.data.additions import common_additions
 from chatling.data.preferences import Preference, read_preferences
 from chatling.errors import RunError
 from chatling.evals.chat import Result, chat_task_names, evaluate_chat, write_chat
 from chatling.files import remove, temporary_name, write_atomic
 from chatling.inference.engine import Engine, Request, SamplingParams
 from chatling.messages import Conversation, Message
+from chatling.pipeline.improve_talks import changed_talks, entries, sft_on
 from chatling.pipeline.runner import frozen_recipe
 from chatling.run_dir import (
     MANIFEST,
@@ -30,7 +32,7 @@ from chatling.run_dir import (
     write_json,
 )
 from chatling.serve.feedback import CORRECTIONS, PAIRS
-from chatling.tokenizer.chat_template import parse_completion, render_prompt
+from chatling.tokenizer.chat_template import parse_completion, render, render_prompt
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.datasets import open_sources
 from chatling.train.metrics import read_metrics
@@ -45,11 +47,11 @@ TRAINED, MIXED = 1080, 120
 # of base's rate. Enough for a few dozen pairs to change a habit (docs/LOG.md): what it costs of old
 # skills is taken back, where there are questions that show it
 RATE, CAREFUL_RATE = 0.15, 0.1
+TALKS = "talks.jsonl"
 # of the held-out pairs, by which the better answer is likelier; with fewer it is tried once more,
 # at so many times the rate
 LEARNED, AGAIN = 0.5, 2.0
 WRITTEN_WEIGHT = 0.2  # of the next-token loss of answers that a person wrote
-STAGE = "dpo"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,11 @@ class Improvement:
         return from_toml(Recipe, read_text(path), str(path))
 
     @property
+    def stage(self) -> str:
+        """The one stage that it has."""
+        return "dpo" if self.recipe.dpo else "sft"
+
+    @property
     def kept(self) -> bool:
         return (self.folder / "kept.json").exists()
 
@@ -89,12 +96,13 @@ class Improvement:
         """Where too few of the held-out pairs were learned for the first time, the recipe gets a
         higher rate. The share of those that were; None where it stays as it is.
         """
-        recipe, share = self.recipe, _preferred(self.run)[1]
-        assert recipe.dpo is not None
-        rate = recipe.dpo.learning_rate_fraction
-        if share >= LEARNED or rate != RATE:
+        recipe = self.recipe
+        if recipe.dpo is None or recipe.dpo.learning_rate_fraction != RATE:
             return None
-        harder = replace(recipe, dpo=replace(recipe.dpo, learning_rate_fraction=AGAIN * rate))
+        share: float = read_metrics(self.run.stage("dpo") / "metrics.jsonl")[-1]["val_preferred"]
+        if share >= LEARNED:
+            return None
+        harder = replace(recipe, dpo=replace(recipe.dpo, learning_rate_fraction=AGAIN * RATE))
         write_atomic(self.folder / "recipe.toml", to_toml(harder))
         return share
 
@@ -146,6 +154,7 @@ def begin(run: RunFolder, note: Callable[[str], None]) -> Improvement:
     number = 1 + (int(last[0].run.name.rpartition("-")[2]) if last else 0)
     new = Improvement(RunFolder(run.path.absolute().with_name(f"{_family(run)}-improved-{number}")))
     learned, held_out = _split(pairs)
+    talks = changed_talks(recipe, common_additions(learned), learned, held_out, note)
     made = BUILT_IN.get(_world(recipe) or "")
     times = max(1, round(TRAINED / len(learned)))
     count = max(MIXED, times * len(learned) // 3)
@@ -157,7 +166,12 @@ def begin(run: RunFolder, note: Callable[[str], None]) -> Improvement:
         _write(folder / "pairs" / "valid.jsonl", held_out)
         facts = {"source": str(run.path.absolute()), "stage": stage, "pairs": len(pairs)}
         write_json(folder / "origin.json", facts)
-        own = _recipe(recipe, new, facts, written=_has_lines(run.feedback / CORRECTIONS))
+        if talks:
+            rows = [json.dumps(talk.to_dict(), ensure_ascii=False) + "\n" for talk in talks]
+            (folder / TALKS).write_text("".join(rows), "utf-8")
+            own = _alone(recipe, new, facts, sft=sft_on(new.folder / TALKS, recipe))
+        else:
+            own = _with_dpo(recipe, new, facts, written=_has_lines(run.feedback / CORRECTIONS))
         (folder / "recipe.toml").write_text(to_toml(own), "utf-8")
     return new
 
@@ -211,8 +225,7 @@ def _contrasts(recipe: Recipe, count: int, note: Callable[[str], None]) -> list[
     """Of the files of conversations that a run was trained on, each answer against that to other
     messages: what is known stays apart.
     """
-    tables = [table for table in (recipe.mid, recipe.sft) if table]
-    own = [e for table in tables for e in table.mixture if e.is_file and Path(e.task).is_file()]
+    own = [e for e in entries(recipe) if e.is_file and Path(e.task).is_file()]
     if not own:
         return []
     talks = open_sources(recipe, note).mixture(own, 0, "train", count)
@@ -226,21 +239,16 @@ def _contrasts(recipe: Recipe, count: int, note: Callable[[str], None]) -> list[
 
 def _world(recipe: Recipe) -> str | None:
     """The built-in world that a run's conversations are of, if they are."""
-    tables = [table for table in (recipe.mid, recipe.sft) if table]
-    names = [entry.task for table in tables for entry in table.mixture]
+    names = [entry.task for entry in entries(recipe)]
     names += [recipe.dpo.data, *recipe.dpo.watch] if recipe.dpo else []
     return next((name for name in names if name in BUILT_IN), None)
 
 
-def _recipe(source: Recipe, new: Improvement, facts: dict[str, Any], *, written: bool) -> Recipe:
+def _with_dpo(source: Recipe, new: Improvement, facts: dict[str, Any], *, written: bool) -> Recipe:
     """The source's, with DPO alone. `written` says that some answers are the person's own, which
     the model would not give by itself: these are learned as in SFT, too.
     """
-    before = source.dpo or DPOConfig(data=PAIRS)
-    world = _world(source)
-    names = before.watch or (source.eval.chat if source.eval else ()) or ((world,) if world else ())
-    # programs are not run unasked
-    watch = tuple(name for name in chat_task_names(names) if name != "HumanEval")
+    before, watch = source.dpo or DPOConfig(data=PAIRS), _watched(source)
     dpo = replace(
         before,
         data=str(new.folder / "pairs"),
@@ -254,6 +262,25 @@ def _recipe(source: Recipe, new: Improvement, facts: dict[str, Any], *, written:
         pad_to_multiple_of=min(before.pad_to_multiple_of, 32),
         watch=watch,
     )
+    return _alone(source, new, facts, dpo=dpo)
+
+
+def _watched(source: Recipe) -> tuple[str, ...]:
+    """The chat tasks that show what became of old skills."""
+    world, watched = _world(source), source.dpo.watch if source.dpo else ()
+    names = watched or (source.eval.chat if source.eval else ()) or ((world,) if world else ())
+    # programs are not run unasked
+    return tuple(name for name in chat_task_names(names) if name != "HumanEval")
+
+
+def _alone(
+    source: Recipe,
+    new: Improvement,
+    facts: dict[str, Any],
+    sft: FinetuneConfig | None = None,
+    dpo: DPOConfig | None = None,
+) -> Recipe:
+    """The source's, with one stage."""
     machine = source.machine
     if machine.kernel != "flex":  # a few dozen steps do not pay for compilation
         machine = replace(machine, compile="off")
@@ -263,7 +290,7 @@ def _recipe(source: Recipe, new: Improvement, facts: dict[str, Any], *, written:
         machine=machine,
         origin=OriginConfig(facts["source"], None, facts["stage"]),
         mid=None,
-        sft=None,
+        sft=sft,
         dpo=dpo,
         rl=None,
         eval=None,
@@ -284,33 +311,46 @@ class Comparison(NamedTuple):
 
 
 def compare(improvement: Improvement, old: Engine, new: Engine) -> Comparison:
-    """Ask both models. Writes the new one's `evals/dpo-chat.json`."""
-    recipe, run = improvement.recipe, improvement.run
-    assert recipe.dpo is not None
-    asked = list(dict.fromkeys(pair.prompt for pair in improvement.held_out()))
-    sources = open_sources(recipe, _nothing)
-    _, tasks = watched_questions(recipe.dpo.watch, recipe.dpo.watch_questions, sources)
+    """Ask both models. Writes the new one's `evals/STAGE-chat.json`."""
+    recipe, run, stage = improvement.recipe, improvement.run, improvement.stage
+    pairs = improvement.held_out()
+    asked = list(dict.fromkeys(pair.prompt for pair in pairs))
+    watch = _watched(frozen_recipe(RunFolder(Path(improvement.facts["source"]))))
+    questions = (recipe.dpo or DPOConfig(data=PAIRS)).watch_questions
+    _, tasks = watched_questions(watch, questions, open_sources(recipe, _nothing))
     before, after = (
         evaluate_chat(engine, engine.tokenizer, tasks, MOST_TOKENS) for engine in (old, new)
     )
     if tasks:
         facts = {"questions": max(map(len, tasks)), "samples": 1}
-        write_chat(run, STAGE, after, [], **facts, seed=recipe.seed, temperature=0.0)
+        write_chat(run, stage, after, [], **facts, seed=recipe.seed, temperature=0.0)
     said = (prompt.messages[-1].text for prompt in asked)
     return Comparison(
         tuple(zip(said, _replies(old, asked), _replies(new, asked), strict=True)),
-        _preferred(run),
-        read_metrics(run.stage(STAGE) / "metrics.jsonl")[-1].get("share", 1.0),
+        (_preferred(old, pairs), _preferred(new, pairs)),
+        read_metrics(run.stage(stage) / "metrics.jsonl")[-1].get("share", 1.0),
         (before, after),
     )
 
 
-def _preferred(run: RunFolder) -> tuple[float, float]:
-    """In which share of the held-out pairs the better answer is the likelier one, before training
-    and after.
-    """
-    lines = read_metrics(run.stage(STAGE) / "metrics.jsonl")
-    return lines[0]["val_preferred"], lines[-1]["val_preferred"]
+def _preferred(engine: Engine, pairs: Sequence[Preference]) -> float:
+    """In which share of the pairs that fit the context the better answer is the likelier one."""
+    found = [
+        (_logprob(engine, pair, pair.chosen), _logprob(engine, pair, pair.rejected))
+        for pair in pairs
+    ]
+    known = [(a, b) for a, b in found if a is not None and b is not None]
+    return sum(a > b for a, b in known) / max(1, len(known))
+
+
+def _logprob(engine: Engine, pair: Preference, answer: Message) -> float | None:
+    """The log-probability of an answer; None where it does not fit."""
+    talk = render(engine.tokenizer, Conversation((*pair.prompt.messages, answer)))
+    if len(talk.ids) >= engine.context:
+        return None
+    (done,) = engine.generate([Request(tuple(talk.ids), SamplingParams(max_tokens=1), echo=True)])
+    scores = zip(done.prompt_logprobs, talk.mask[1:], strict=True)
+    return sum(score for score, trained in scores if trained)
 
 
 def _replies(engine: Engine, prompts: Sequence[Conversation]) -> Iterator[str]:

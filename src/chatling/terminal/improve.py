@@ -33,7 +33,8 @@ def show_comparison(
         return
     say("\nOld skills, on questions that decided nothing:")
     show_results({"before": skills[0], "after": skills[1]}, console)
-    means = [sum(result.accuracy for result in found) / len(found) for found in skills]
+    whole = ([r.accuracy for r in found if not r.part] for found in skills)
+    means = [sum(accuracies) / len(accuracies) for accuracies in whole]
     say(f"mean: {means[0]:.1%} before, {means[1]:.1%} after.")
     if share < SHARES[0]:
         say(f"Only {share:.0%} of the way that training went is kept: more cost old skills.")
