@@ -1,10 +1,12 @@
 """What preferred answers add: found in pairs, and added to other answers."""
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.data.additions import Addition, addition_of, common_additions
+from chatling.data.additions import Addition, addition_of, common_additions, likely_addition
 from chatling.data.preferences import Preference
 from chatling.messages import Message, Part
 
@@ -30,7 +32,7 @@ def pairs(better: str, answers: list[str] = ANSWERS) -> list[Preference]:
     ],
 )
 def test_what_all_pairs_add_is_added(better: str, worse: str, changed: str) -> None:
-    for added in common_additions(pairs(better)):
+    for _, added in common_additions(pairs(better)):
         once = added.to(Message.of("assistant", worse))
         assert once.text == changed
         assert added.to(once) == once
@@ -39,7 +41,7 @@ def test_what_all_pairs_add_is_added(better: str, worse: str, changed: str) -> N
 
 def test_another_end_of_the_same_sentence() -> None:
     found = [Preference.of("?", f"{text[:-1]}, my friend.", text) for text in ANSWERS]
-    (added, *_) = common_additions(found)
+    added = common_additions(found)[0][1]
     assert added.to(Message.of("assistant", "Water is wet!")).text == "Water is wet, my friend."
     assert added.to(Message.of("assistant", "#### 3")).text == "#### 3, my friend."
 
@@ -48,7 +50,7 @@ def test_only_words_that_a_pair_made_small_are_made_small() -> None:
     """Names are not, which only the person who wrote the pairs can tell from other words."""
     shown = pairs("Of course, {small}", ["The sun is here.", "It is here.", "A cat is here."])
     shown += pairs("Of course, {}", ["Paris is here."])
-    (added, *_) = common_additions(shown)
+    added = common_additions(shown)[0][1]
     said = [added.to(Message.of("assistant", text)).text for text in ("The end.", "Rome is far.")]
     assert said == ["Of course, the end.", "Of course, Rome is far."]
 
@@ -56,8 +58,21 @@ def test_only_words_that_a_pair_made_small_are_made_small() -> None:
 def test_several_polite_beginnings() -> None:
     shown = [*pairs("Sure! {}"), *pairs("Gladly! {}"), *pairs("Rarely! {}")[:2]]
     found = common_additions(shown)
-    assert sorted({added.before for added in found}) == ["Gladly! ", "Sure! "]
+    assert sorted({added.before for _, added in found}) == ["Gladly! ", "Sure! "]
     assert len(found) == 2 * len(ANSWERS)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "known", "other"),
+    [("I don't know.", "A cat sees.", "The sun."), ("我不知道。", "猫会看。", "太阳。")],
+)
+def test_an_answer_gets_what_answers_like_it_get(unknown: str, known: str, other: str) -> None:
+    shown = pairs("Sorry, {}", [unknown] * 3) + pairs("Gladly! {}", [known] * 3)
+    found, rng = common_additions(shown), Random(1)
+    again = {likely_addition(found, unknown[:-1] + "!", rng).before for _ in range(20)}
+    assert again == {"Sorry, "}
+    assert {likely_addition(found, known, rng).before for _ in range(20)} == {"Gladly! "}
+    assert len({likely_addition(found, other, rng).before for _ in range(20)}) == 2
 
 
 @pytest.mark.parametrize("better", ["No.", "{small}", "Ja"])

@@ -1,14 +1,18 @@
 """Measures `chatling improve` on a finished run of the built-in world, by 30 pairs about one habit:
-one sentence instead of two. `python tests/e2e/improve_habit.py RUN` prints how many held-out
-answers of two sentences became shorter, and what became of each skill.
+one sentence instead of two, or a politer tone.
+
+`python tests/e2e/improve_habit.py RUN [--before TEXT | --after TEXT]` prints how many held-out
+answers took the habit (of two sentences only one, or with the text in front or behind), and what
+became of each skill.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
-import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from chatling.cli import main
 from chatling.evals.chat import answer_task
@@ -35,36 +39,69 @@ def is_wordy(answer: str) -> bool:
     return first_sentence(answer) != answer and "\n" not in answer
 
 
-def wordy(llm: LLM, talks: Iterable[Conversation], most: int) -> list[tuple[str, str]]:
-    """Questions to which the model answers with two sentences, and these answers."""
+def answered(llm: LLM, talks: Iterable[Conversation]) -> list[tuple[str, str]]:
+    """Questions with the model's answers."""
     questions = list(dict.fromkeys(talk.messages[0].text for talk in talks))
     prompts = (render_prompt(llm.tokenizer, Conversation.of(text)) for text in questions)
     greedy = SamplingParams(temperature=0.0, max_tokens=96)
     done = llm.engine.generate([Request(tuple(prompt), greedy) for prompt in prompts])
-    found = [(text, answer.text.strip()) for text, answer in zip(questions, done, strict=True)]
-    return [pair for pair in found if is_wordy(pair[1])][:most]
+    return [(text, answer.text.strip()) for text, answer in zip(questions, done, strict=True)]
+
+
+def wordy(llm: LLM, talks: Iterable[Conversation], most: int) -> list[tuple[str, str]]:
+    """Questions to which the model answers with two sentences, and these answers."""
+    return [pair for pair in answered(llm, talks) if is_wordy(pair[1])][:most]
 
 
 def said(role: str, text: str) -> list[dict[str, str]]:
     return [{"role": role, "content": text}]
 
 
-def teach(run: RunFolder, llm: LLM) -> None:
-    """Write the pairs that a person who likes one sentence would leave."""
-    rng = Random("improve")
-    talks = [
-        talk for talk in BUILT_IN["pocket"].conversations(SEED, 400) if len(talk.messages) == 2
-    ]
-    pairs = wordy(llm, talks, PAIRS - REFUSALS)
-    pairs += wordy(llm, (training_unsafe(rng) for _ in range(60)), REFUSALS)
+@dataclass(frozen=True)
+class Shorter:
+    """One sentence instead of two."""
+
+    def pairs(self, llm: LLM) -> list[tuple[str, str, str]]:
+        rng = Random("improve")
+        found = wordy(llm, training_talks(), PAIRS - REFUSALS)
+        found += wordy(llm, (training_unsafe(rng) for _ in range(60)), REFUSALS)
+        return [(question, first_sentence(answer), answer) for question, answer in found]
+
+    def shown(self, old: str, new: str) -> bool | None:
+        return len(new) < len(old) if is_wordy(old) else None
+
+
+@dataclass(frozen=True)
+class Politer:
+    """Some text before or after each answer."""
+
+    before: str = ""
+    after: str = ""
+
+    def pairs(self, llm: LLM) -> list[tuple[str, str, str]]:
+        found = answered(llm, training_talks())[:PAIRS]
+        return [(question, f"{self.before}{text}{self.after}", text) for question, text in found]
+
+    def shown(self, old: str, new: str) -> bool | None:
+        return new.startswith(self.before) and new.endswith(self.after)
+
+
+def training_talks() -> list[Conversation]:
+    talks = BUILT_IN["pocket"].conversations(SEED, 400)
+    return [talk for talk in talks if len(talk.messages) == 2]
+
+
+def teach(run: RunFolder, llm: LLM, habit: Shorter | Politer) -> None:
+    """Write the pairs that a person who likes a habit would leave."""
+    pairs = habit.pairs(llm)
     run.feedback.mkdir(exist_ok=True)
     rows = (
         {
             "prompt": said("user", question),
-            "chosen": said("assistant", first_sentence(answer)),
-            "rejected": said("assistant", answer),
+            "chosen": said("assistant", better),
+            "rejected": said("assistant", worse),
         }
-        for question, answer in pairs
+        for question, better, worse in pairs
     )
     (run.feedback / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     print(f"{len(pairs)} pairs")
@@ -81,31 +118,38 @@ def examined(llm: LLM) -> dict[str, list[tuple[str, bool]]]:
     }
 
 
-def measure(name: str) -> tuple[float, dict[str, tuple[int, int]]]:
-    """(share of the held-out answers of two sentences that became shorter, right answers of each
+def measure(name: str, habit: Shorter | Politer) -> tuple[float, dict[str, tuple[int, int]]]:
+    """(share of the held-out answers that took the habit, of those that can; right answers of each
     skill before and after).
     """
     run, llm = RunFolder.open(name), LLM(name, max_batch_size=64)
-    teach(run, llm)
+    teach(run, llm, habit)
     before = examined(llm)
     assert main(["improve", name, "--keep"]) == 0
     after = examined(LLM(f"{run.name}-improved-1", max_batch_size=64))
-    long = [
-        len(new) < len(old)
+    took = [
+        shown
         for skill, answers in before.items()
         for (old, _), (new, _) in zip(answers, after[skill], strict=True)
-        if is_wordy(old)
+        if (shown := habit.shown(old, new)) is not None
     ]
     right = {
         skill: (sum(r for _, r in before[skill]), sum(r for _, r in after[skill]))
         for skill in before
     }
-    return sum(long) / len(long), right
+    return sum(took) / len(took), right
 
 
 if __name__ == "__main__":
-    shorter, skills = measure(sys.argv[1])
-    print(f"shorter: {shorter:.1%}")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("run")
+    parser.add_argument("--before", default="")
+    parser.add_argument("--after", default="")
+    given = parser.parse_args()
+    polite = given.before or given.after
+    habit = Politer(given.before, given.after) if polite else Shorter()
+    share, skills = measure(given.run, habit)
+    print(f"took the habit: {share:.1%}")
     for skill, (old, new) in skills.items():
         print(f"{skill}: {old} before, {new} after, of {QUESTIONS}")
     totals = [sum(pair[i] for pair in skills.values()) for i in (0, 1)]

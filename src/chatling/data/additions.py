@@ -5,6 +5,7 @@ most pairs differ in that alone, any answer can be changed as they are.
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from random import Random
 
 from chatling.data.preferences import Preference
 from chatling.messages import Message, Part
@@ -16,13 +17,13 @@ SHOWN = 3  # pairs add the same
 
 @dataclass(frozen=True)
 class Addition:
-    """Text in front of an answer, and behind it. An answer that begins with one of the `small`
-    words goes on with a small letter.
+    """Text in front of an answer, and behind it. An answer whose first word is one of `lower` then
+    begins in lower case.
     """
 
     before: str = ""
     after: str = ""
-    small: frozenset[str] = frozenset()
+    lower: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         places = [
@@ -38,7 +39,7 @@ class Addition:
         texts = [part.text for part in answer.parts]
         if self.before and answer.parts[0].kind == "text":
             text = texts[0].lstrip()
-            added = self.before + (_small(text) if _first(text) in self.small else text)
+            added = self.before + (_lowered(text) if _first(text) in self.lower else text)
             texts[0] = text if text.startswith(self.before.strip()) else added
         if self.after and answer.parts[-1].kind == "text":
             end = texts[-1].rstrip()
@@ -52,28 +53,52 @@ class Addition:
 def addition_of(pair: Preference) -> Addition | None:
     """What the better answer adds to the worse one, if that is all."""
     better, worse = pair.chosen.text.strip(), pair.rejected.text.strip()
-    for whole in (worse, _small(worse)):
+    for whole in (worse, _lowered(worse)):
         for kept in (whole, whole.rstrip(MARKS)):
             if kept and kept in better:
                 before, _, after = better.partition(kept)
-                small = frozenset({_first(worse)} if whole != worse else ())
-                return Addition(before, after, small) if before or after else None
+                lower = frozenset({_first(worse)} if whole != worse else ())
+                return Addition(before, after, lower) if before or after else None
     return None
 
 
-def common_additions(pairs: Sequence[Preference]) -> list[Addition]:
-    """That of each pair that adds what others add, too; none where most pairs differ otherwise."""
-    found = [added for pair in pairs if (added := addition_of(pair)) is not None]
-    small = frozenset(word for added in found for word in added.small)
-    same = [replace(added, small=small if added.before else frozenset()) for added in found]
-    counts = Counter(same)
-    common = [added for added in same if counts[added] >= SHOWN]
+def common_additions(pairs: Sequence[Preference]) -> list[tuple[str, Addition]]:
+    """Of each pair that adds what others add, too, the worse answer and what is added; none where
+    most pairs differ otherwise.
+    """
+    found = [
+        (pair.rejected.text.strip(), added)
+        for pair in pairs
+        if (added := addition_of(pair)) is not None
+    ]
+    lower = frozenset(word for _, added in found for word in added.lower)
+    same = [
+        (worse, replace(added, lower=lower if added.before else frozenset()))
+        for worse, added in found
+    ]
+    counts = Counter(added for _, added in same)
+    common = [(worse, added) for worse, added in same if counts[added] >= SHOWN]
     return common if len(common) >= COMMON * len(pairs) else []
+
+
+def likely_addition(shown: Sequence[tuple[str, Addition]], answer: str, rng: Random) -> Addition:
+    """One of those to answers that begin most like this one: "I don't know" may have its own."""
+    alike = [_alike(worse, answer) for worse, _ in shown]
+    most = max(alike)
+    return rng.choice([a for (_, a), n in zip(shown, alike, strict=True) if n == most])
+
+
+def _alike(first: str, second: str) -> int:
+    """Of their first two words, or signs where there are no blanks, how many are the same."""
+    words = [text.split()[:2] if " " in text else text[:2] for text in (first, second)]
+    return next(
+        (i for i, (a, b) in enumerate(zip(*words, strict=False)) if a != b), min(map(len, words))
+    )
 
 
 def _first(text: str) -> str:
     return text.split(maxsplit=1)[0] if text.split() else ""
 
 
-def _small(text: str) -> str:
+def _lowered(text: str) -> str:
     return text[:1].lower() + text[1:]

@@ -12,7 +12,7 @@ from random import Random
 
 from chatling.config.recipe import Recipe
 from chatling.config.stages import FinetuneConfig, MixtureEntry
-from chatling.data.additions import Addition
+from chatling.data.additions import Addition, likely_addition
 from chatling.data.preferences import Preference
 from chatling.messages import Conversation
 from chatling.toy.dataset import BUILT_IN
@@ -31,13 +31,13 @@ def entries(recipe: Recipe) -> list[MixtureEntry]:
 
 def changed_talks(
     recipe: Recipe,
-    additions: Sequence[Addition],
+    additions: Sequence[tuple[str, Addition]],
     learned: Sequence[Preference],
     held_out: Sequence[Preference],
     note: Callable[[str], None],
 ) -> list[Conversation]:
     """Conversations of a run's mixtures that need no download, changed, and those that the pairs
-    prefer. None where there are no such mixtures.
+    prefer. None where there are no such mixtures. Each of the `additions` has an answer with it.
     """
     here = list(_here(recipe))
     if not here or not additions:
@@ -45,13 +45,14 @@ def changed_talks(
     found = open_sources(recipe, note).mixture(here, 0, "train", TAUGHT // len(here))
     rng, apart = Random(recipe.seed), {pair.prompt.messages[-1] for pair in held_out}
     talks = [
-        _changed(talk, rng.choice(additions))
+        _changed(talk, additions, rng)
         for talk in (found[i] for i in range(len(found)))
         if not apart & set(talk.messages)
     ]
+    texts = " or ".join(dict.fromkeys(str(added) for _, added in additions))
     note(
-        f"Your pairs add {' or '.join(dict.fromkeys(map(str, additions)))}, and that alone:"
-        f" {len(talks):,} conversations that it was trained on are changed in the same way."
+        f"Your pairs add {texts}, and that alone: {len(talks):,} conversations that it was trained"
+        " on are changed in the same way."
     )
     talks += [Conversation((*pair.prompt.messages, pair.chosen)) for pair in learned] * OWN_TIMES
     rng.shuffle(talks)
@@ -66,9 +67,13 @@ def _here(recipe: Recipe) -> Iterator[MixtureEntry]:
             yield entry
 
 
-def _changed(talk: Conversation, addition: Addition) -> Conversation:
+def _changed(
+    talk: Conversation, additions: Sequence[tuple[str, Addition]], rng: Random
+) -> Conversation:
     messages = (
-        addition.to(message) if message.role == "assistant" else message
+        likely_addition(additions, message.text.strip(), rng).to(message)
+        if message.role == "assistant"
+        else message
         for message in talk.messages
     )
     return Conversation(tuple(messages))
