@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatling.data.additions import Addition, addition_of, common_additions, likely_addition
+from chatling.data.additions import Addition, CommonAdditions, addition_of
 from chatling.data.preferences import Preference
 from chatling.messages import Message, Part
 
@@ -22,8 +22,18 @@ def pairs(better: str, answers: list[str] = ANSWERS) -> list[Preference]:
     ]
 
 
+def said(text: str) -> Message:
+    return Message.of("assistant", text)
+
+
+def changed(shown: list[Preference], text: str, times: int = 20) -> set[str]:
+    """What becomes of an answer, whatever the random choices are."""
+    additions = CommonAdditions(shown)
+    return {additions.to(said(text), Random(seed)).text for seed in range(times)}
+
+
 @pytest.mark.parametrize(
-    ("better", "worse", "changed"),
+    ("better", "worse", "result"),
     [
         ("Gladly! {}", "Water is wet.", "Gladly! Water is wet."),
         ("{} I hope that helps.", "Water is wet.", "Water is wet. I hope that helps."),
@@ -31,35 +41,44 @@ def pairs(better: str, answers: list[str] = ANSWERS) -> list[Preference]:
         ("很乐意。{}", "水是湿的。", "很乐意。水是湿的。"),
     ],
 )
-def test_what_all_pairs_add_is_added(better: str, worse: str, changed: str) -> None:
-    for _, added in common_additions(pairs(better)):
-        once = added.to(Message.of("assistant", worse))
-        assert once.text == changed
-        assert added.to(once) == once
-    assert len(common_additions(pairs(better))) == len(ANSWERS)
+def test_what_all_pairs_add_is_added(better: str, worse: str, result: str) -> None:
+    assert changed(pairs(better), worse) == {result}
+    assert changed(pairs(better), result) == {result}  # once
 
 
-def test_another_end_of_the_same_sentence() -> None:
-    found = [Preference.of("?", f"{text[:-1]}, my friend.", text) for text in ANSWERS]
-    added = common_additions(found)[0][1]
-    assert added.to(Message.of("assistant", "Water is wet!")).text == "Water is wet, my friend."
-    assert added.to(Message.of("assistant", "#### 3")).text == "#### 3, my friend."
+@pytest.mark.parametrize(
+    ("marked", "end", "text", "result"),
+    [
+        (".", ", my friend.", "Water is wet.", "Water is wet, my friend."),
+        (".", ", my friend.", "#### 3", "#### 3, my friend."),
+        (".", ", my friend.", "Is it wet?", "Is it wet?"),  # and no statement
+        (".", " :)", "Water is wet.", "Water is wet :)"),
+        (".", "哦。", "天是蓝的.", "天是蓝的哦。"),
+    ],
+)
+def test_another_end_of_the_same_sentence(marked: str, end: str, text: str, result: str) -> None:
+    shown = [Preference.of("?", text.removesuffix(marked) + end, text) for text in ANSWERS]
+    assert changed(shown, text) == {result}
 
 
 def test_only_words_that_a_pair_made_small_are_made_small() -> None:
-    """Names are not, which only the person who wrote the pairs can tell from other words."""
+    """Names are not, which only the person who wrote the pairs can tell from other words; nor is
+    anything behind a whole sentence.
+    """
     shown = pairs("Of course, {small}", ["The sun is here.", "It is here.", "A cat is here."])
     shown += pairs("Of course, {}", ["Paris is here."])
-    added = common_additions(shown)[0][1]
-    said = [added.to(Message.of("assistant", text)).text for text in ("The end.", "Rome is far.")]
-    assert said == ["Of course, the end.", "Of course, Rome is far."]
+    assert changed(shown, "The end.") == {"Of course, the end."}
+    assert changed(shown, "Rome is far.") == {"Of course, Rome is far."}
+    assert changed(shown + pairs("Gladly! {}", ["The sun."] * 4), "The end.") == {
+        "Of course, the end.",
+        "Gladly! The end.",
+    }
 
 
 def test_several_polite_beginnings() -> None:
     shown = [*pairs("Sure! {}"), *pairs("Gladly! {}"), *pairs("Rarely! {}")[:2]]
-    found = common_additions(shown)
-    assert sorted({added.before for _, added in found}) == ["Gladly! ", "Sure! "]
-    assert len(found) == 2 * len(ANSWERS)
+    assert changed(shown, "Water.") == {"Sure! Water.", "Gladly! Water."}
+    assert changed(shown, "Gladly! Water.") == {"Gladly! Water."}  # with one of them
 
 
 @pytest.mark.parametrize(
@@ -67,41 +86,39 @@ def test_several_polite_beginnings() -> None:
     [("I don't know.", "A cat sees.", "The sun."), ("我不知道。", "猫会看。", "太阳。")],
 )
 def test_an_answer_gets_what_answers_like_it_get(unknown: str, known: str, other: str) -> None:
-    shown = pairs("Sorry, {}", [unknown] * 3) + pairs("Gladly! {}", [known] * 3)
-    found, rng = common_additions(shown), Random(1)
-    again = {likely_addition(found, unknown[:-1] + "!", rng).before for _ in range(20)}
-    assert again == {"Sorry, "}
-    assert {likely_addition(found, known, rng).before for _ in range(20)} == {"Gladly! "}
-    assert len({likely_addition(found, other, rng).before for _ in range(20)}) == 2
+    shown = pairs("Sorry, {}", [unknown] * 4)
+    assert changed(shown, other) == {other}  # of which no pair tells anything
+    assert changed(shown, unknown[:-1] + "!") == {f"Sorry, {unknown[:-1]}!"}
+    shown += pairs("Gladly! {}", [known, *ANSWERS])
+    assert changed(shown, unknown) == {f"Sorry, {unknown}"}
+    assert changed(shown, other) == {f"Gladly! {other}"}
 
 
 @pytest.mark.parametrize("better", ["No.", "{small}", "Ja"])
 def test_other_pairs_add_nothing(better: str) -> None:
-    assert common_additions(pairs(better)) == []
+    assert not CommonAdditions(pairs(better))
     mixed = [*pairs("Gladly! {}"), *pairs(better)[:3]]
-    assert common_additions(mixed) == []  # a third of them is about something else
+    assert not CommonAdditions(mixed)  # a third of them is about something else
 
 
 def test_each_with_a_text_of_its_own_is_no_habit() -> None:
     shown = [Preference.of("?", f"{i}! {text}", text) for i, text in enumerate(ANSWERS)]
-    assert common_additions(shown) == []
+    assert not CommonAdditions(shown)
 
 
 def test_calculations_stay_whole() -> None:
     parts = (Part("python", "1+1"), Part("output", "2"), Part("text", "2. "))
     answer = Message("assistant", parts)
-    changed = Addition("Sure! ", " Bye.").to(answer)
-    assert changed.parts == (*parts[:2], Part("text", "2. Bye."))
+    assert Addition("Sure! ", " Bye.").to(answer).parts == (*parts[:2], Part("text", "2. Bye."))
     assert Addition("Sure! ").to(answer) == answer
 
 
 @given(TEXTS, TEXTS, st.text("abZé好", min_size=1, max_size=8))
 def test_found_is_what_was_added(before: str, after: str, answer: str) -> None:
     better = f"{before}{answer}{after}"
-    if not (before + after).strip():
-        return
     found = addition_of(Preference.of("?", better, answer))
+    if better.strip() == answer:
+        assert found is None
+        return
     assert found is not None
-    told = not answer.startswith(before.strip()) and not answer.endswith(after.strip())
-    if answer not in before and told:
-        assert found.to(Message.of("assistant", answer)).text.strip() == better.strip()
+    assert found.to(said(answer)).text == better.strip()

@@ -36,7 +36,8 @@ def pair(i: int, worse: str = "I think that it is %d, my dear friend.") -> dict[
 
 def polite(i: int) -> dict[str, Any]:
     found = pair(i)
-    found["chosen"][0]["content"] = "Gladly! " + found["rejected"][0]["content"]
+    found["rejected"][0]["content"] = f"{i} is what you asked for."
+    found["chosen"][0]["content"] = f"Gladly! {i} is what you asked for."
     return found
 
 
@@ -140,10 +141,13 @@ def test_what_the_pairs_add_is_added_to_what_it_was_trained_on(
     run: RunFolder, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chatling.pipeline.improve_talks.TAUGHT", 300)
+    monkeypatch.setattr("chatling.pipeline.improve_talks.ENOUGH", 300)
     write_pairs(run, 20, polite)
     assert main(["improve", "mine"]) == 0
     said = capsys.readouterr().out
-    assert "Your pairs add 'Gladly!' in front of an answer, and that alone: 300 conv" in said
+    assert "Most of your pairs add 'Gladly!' in front of an answer, and nothing else: so do" in said
+    assert "now 300 of 300 conversations" in said
+    assert "Old skills" in said
     assert "The better answer is the likelier one in" in said
     new = RunFolder.open("mine-improved-1")
     (found,) = improve.improvements(run)
@@ -171,17 +175,34 @@ def test_what_the_pairs_add_is_added_to_what_it_was_trained_on(
     capsys.readouterr()
     second = improve.begin(new, print)
     assert second.run.name == "mine-improved-2"
-    assert "300 conversations that it was trained on" in capsys.readouterr().out
+    assert "now 0 of 300 conversations" in capsys.readouterr().out
     taught = (second.folder / "talks.jsonl").read_text()
     assert "Gladly! " in taught
     assert "Gladly! Gladly!" not in taught
 
+    # other pairs are learned by DPO, held by the tasks of the run that it all began with
+    write_pairs(new, 20)
+    third = improve.begin(new, print)
+    assert third.recipe.dpo is not None
+    assert third.recipe.dpo.watch == ("pocket", "free")
+    assert third.recipe.dpo.learning_rate_fraction == improve.RATE
+    learned = (third.folder / "pairs" / "train.jsonl").read_text().splitlines()
+    assert len(learned) == 64 + improve.MIXED
 
-def test_without_what_it_was_trained_on_pairs_that_add_are_like_others(run: RunFolder) -> None:
-    """The files are gone, or they are the Hub's, which are not downloaded for this."""
-    recipe = frozen_recipe(run)
+
+@pytest.mark.parametrize("found", ["gone", "few", "some"])
+def test_without_what_it_was_trained_on_pairs_that_add_are_like_others(
+    run: RunFolder, tmp_path: Path, found: str
+) -> None:
+    """The files are gone, hold little, or some are the Hub's, which are not downloaded for this."""
+    recipe, own = frozen_recipe(run), tmp_path / "talks.jsonl"
     assert recipe.mid is not None
-    gone = replace(recipe.mid, mixture=(MixtureEntry("/nowhere/talks.jsonl"),))
+    if found != "gone":
+        turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}]
+        count = 200 if found == "few" else 5000
+        own.write_text((json.dumps({"messages": turns}) + "\n") * count)
+    mixture = [MixtureEntry(str(own)), *([MixtureEntry("SmolTalk")] if found == "some" else [])]
+    gone = replace(recipe.mid, mixture=tuple(mixture))
     (run.path / "recipe.toml").write_text(to_toml(replace(recipe, mid=gone, sft=None, rl=None)))
     write_pairs(run, 20, polite)
     assert improve.begin(run, print).stage == "dpo"

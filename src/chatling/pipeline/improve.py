@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from chatling.config.recipe import Recipe, from_toml, read_text, to_toml
 from chatling.config.stages import DPOConfig, FinetuneConfig, OriginConfig
-from chatling.data.additions import common_additions
 from chatling.data.preferences import Preference, read_preferences
 from chatling.errors import RunError
 from chatling.evals.chat import Result, chat_task_names, evaluate_chat, write_chat
@@ -154,15 +153,9 @@ def begin(run: RunFolder, note: Callable[[str], None]) -> Improvement:
     number = 1 + (int(last[0].run.name.rpartition("-")[2]) if last else 0)
     new = Improvement(RunFolder(run.path.absolute().with_name(f"{_family(run)}-improved-{number}")))
     learned, held_out = _split(pairs)
-    talks = changed_talks(recipe, common_additions(learned), learned, held_out, note)
-    made = BUILT_IN.get(_world(recipe) or "")
-    times = max(1, round(TRAINED / len(learned)))
-    count = max(MIXED, times * len(learned) // 3)
-    mixed = made.preferences("train", recipe.seed, count) if made else []
-    mixed += _contrasts(recipe, count, note)
+    talks = changed_talks(recipe, learned, held_out, note)
     with building_folder(new.folder) as folder:
         (folder / "pairs").mkdir()
-        _write(folder / "pairs" / "train.jsonl", [*learned * times, *mixed])
         _write(folder / "pairs" / "valid.jsonl", held_out)
         facts = {"source": str(run.path.absolute()), "stage": stage, "pairs": len(pairs)}
         write_json(folder / "origin.json", facts)
@@ -171,7 +164,9 @@ def begin(run: RunFolder, note: Callable[[str], None]) -> Improvement:
             (folder / TALKS).write_text("".join(rows), "utf-8")
             own = _alone(recipe, new, facts, sft=sft_on(new.folder / TALKS, recipe))
         else:
-            own = _with_dpo(recipe, new, facts, written=_has_lines(run.feedback / CORRECTIONS))
+            mixed = _mixed(_trained(run), learned, note)
+            _write(folder / "pairs" / "train.jsonl", mixed)
+            own = _with_dpo(run, recipe, new, facts)
         (folder / "recipe.toml").write_text(to_toml(own), "utf-8")
     return new
 
@@ -221,6 +216,26 @@ def _row(pair: Preference) -> dict[str, Any]:
     return {"prompt": prompt, "chosen": said(pair.chosen), "rejected": said(pair.rejected)}
 
 
+def _mixed(
+    recipe: Recipe, learned: Sequence[Preference], note: Callable[[str], None]
+) -> list[Preference]:
+    """The pairs, repeated, and others that keep apart what is known."""
+    made, times = BUILT_IN.get(_world(recipe) or ""), max(1, round(TRAINED / len(learned)))
+    count = max(MIXED, times * len(learned) // 3)
+    others = made.preferences("train", recipe.seed, count) if made else []
+    return [*list(learned) * times, *others, *_contrasts(recipe, count, note)]
+
+
+def _trained(run: RunFolder) -> Recipe:
+    """The recipe of the run that a run is an improvement of, or an improvement's improvement."""
+    while (path := run.path / "improve" / "origin.json").is_file():
+        source = RunFolder(Path(read_json(path)["source"]))
+        if not source.path.is_dir():
+            break
+        run = source
+    return frozen_recipe(run)
+
+
 def _contrasts(recipe: Recipe, count: int, note: Callable[[str], None]) -> list[Preference]:
     """Of the files of conversations that a run was trained on, each answer against that to other
     messages: what is known stays apart.
@@ -244,11 +259,12 @@ def _world(recipe: Recipe) -> str | None:
     return next((name for name in names if name in BUILT_IN), None)
 
 
-def _with_dpo(source: Recipe, new: Improvement, facts: dict[str, Any], *, written: bool) -> Recipe:
-    """The source's, with DPO alone. `written` says that some answers are the person's own, which
-    the model would not give by itself: these are learned as in SFT, too.
+def _with_dpo(run: RunFolder, source: Recipe, new: Improvement, facts: dict[str, Any]) -> Recipe:
+    """The source's, with DPO alone. Answers that a person wrote, which the model would not give by
+    itself, are learned as in SFT, too.
     """
-    before, watch = source.dpo or DPOConfig(data=PAIRS), _watched(source)
+    trained, written = _trained(run), _has_lines(run.feedback / CORRECTIONS)
+    before, watch = source.dpo or trained.dpo or DPOConfig(data=PAIRS), _watched(trained)
     dpo = replace(
         before,
         data=str(new.folder / "pairs"),
@@ -303,7 +319,7 @@ class Comparison(NamedTuple):
     # of the person's held-out prompts: what was asked, and both answers
     answers: tuple[tuple[str, str, str], ...]
     # share of the held-out pairs of which the better answer is the likelier one
-    preferred: tuple[float, float]
+    preferred: tuple[float | None, float | None]
     # of the way that training went; less than 1 where more of it would have cost old skills
     share: float
     # of old skills, on questions that decided nothing
@@ -315,7 +331,7 @@ def compare(improvement: Improvement, old: Engine, new: Engine) -> Comparison:
     recipe, run, stage = improvement.recipe, improvement.run, improvement.stage
     pairs = improvement.held_out()
     asked = list(dict.fromkeys(pair.prompt for pair in pairs))
-    watch = _watched(frozen_recipe(RunFolder(Path(improvement.facts["source"]))))
+    watch = _watched(_trained(run))
     questions = (recipe.dpo or DPOConfig(data=PAIRS)).watch_questions
     _, tasks = watched_questions(watch, questions, open_sources(recipe, _nothing))
     before, after = (
@@ -333,14 +349,14 @@ def compare(improvement: Improvement, old: Engine, new: Engine) -> Comparison:
     )
 
 
-def _preferred(engine: Engine, pairs: Sequence[Preference]) -> float:
+def _preferred(engine: Engine, pairs: Sequence[Preference]) -> float | None:
     """In which share of the pairs that fit the context the better answer is the likelier one."""
     found = [
         (_logprob(engine, pair, pair.chosen), _logprob(engine, pair, pair.rejected))
         for pair in pairs
     ]
     known = [(a, b) for a, b in found if a is not None and b is not None]
-    return sum(a > b for a, b in known) / max(1, len(known))
+    return sum(a > b for a, b in known) / len(known) if known else None
 
 
 def _logprob(engine: Engine, pair: Preference, answer: Message) -> float | None:

@@ -12,16 +12,18 @@ from random import Random
 
 from chatling.config.recipe import Recipe
 from chatling.config.stages import FinetuneConfig, MixtureEntry
-from chatling.data.additions import Addition, likely_addition
+from chatling.data.additions import CommonAdditions
 from chatling.data.preferences import Preference
+from chatling.hardware.distributed import launched_size
 from chatling.messages import Conversation
 from chatling.toy.dataset import BUILT_IN
 from chatling.train.datasets import open_sources
 
 TAUGHT = 40_000  # conversations, about
+ENOUGH = 1_000
 OWN_TIMES = 4  # the preferred answers are among them
 RATE = 0.5  # of mid's
-ROWS = 32  # of the context in a step, at most
+ROWS = 32  # of the context in a step, about, on all devices
 
 
 def entries(recipe: Recipe) -> list[MixtureEntry]:
@@ -31,49 +33,45 @@ def entries(recipe: Recipe) -> list[MixtureEntry]:
 
 def changed_talks(
     recipe: Recipe,
-    additions: Sequence[tuple[str, Addition]],
     learned: Sequence[Preference],
     held_out: Sequence[Preference],
     note: Callable[[str], None],
 ) -> list[Conversation]:
-    """Conversations of a run's mixtures that need no download, changed, and those that the pairs
-    prefer. None where there are no such mixtures. Each of the `additions` has an answer with it.
+    """Conversations like those that a run was trained on, with what the pairs add, and the pairs'
+    own. None where the pairs differ otherwise, or what it was trained on would have to be
+    downloaded, or is too little to keep what it can do.
     """
-    here = list(_here(recipe))
-    if not here or not additions:
+    additions, every = CommonAdditions(learned), entries(recipe)
+    here = list(_here(every))
+    if not additions or not here or len(here) < len({entry.task for entry in every}):
         return []
     found = open_sources(recipe, note).mixture(here, 0, "train", TAUGHT // len(here))
     rng, apart = Random(recipe.seed), {pair.prompt.messages[-1] for pair in held_out}
-    talks = [
-        _changed(talk, additions, rng)
-        for talk in (found[i] for i in range(len(found)))
-        if not apart & set(talk.messages)
-    ]
-    texts = " or ".join(dict.fromkeys(str(added) for _, added in additions))
+    before = [found[i] for i in range(len(found)) if not apart & set(found[i].messages)]
+    if len(before) < ENOUGH:
+        return []
+    talks = [_changed(talk, additions, rng) for talk in before]
+    count = sum(one != other for one, other in zip(talks, before, strict=True))
     note(
-        f"Your pairs add {texts}, and that alone: {len(talks):,} conversations that it was trained"
-        " on are changed in the same way."
+        f"Most of your pairs add {additions}, and nothing else: so do now {count:,} of"
+        f" {len(talks):,} conversations like those that it was trained on."
     )
     talks += [Conversation((*pair.prompt.messages, pair.chosen)) for pair in learned] * OWN_TIMES
     rng.shuffle(talks)
     return talks
 
 
-def _here(recipe: Recipe) -> Iterator[MixtureEntry]:
-    for entry in {e.task: e for e in entries(recipe)}.values():
+def _here(found: Sequence[MixtureEntry]) -> Iterator[MixtureEntry]:
+    for entry in {e.task: e for e in found}.values():
         if entry.task in BUILT_IN:  # which has any number of them
             yield replace(entry, epochs=1, count=TAUGHT)
         elif entry.is_file and Path(entry.task).is_file():
             yield entry
 
 
-def _changed(
-    talk: Conversation, additions: Sequence[tuple[str, Addition]], rng: Random
-) -> Conversation:
+def _changed(talk: Conversation, additions: CommonAdditions, rng: Random) -> Conversation:
     messages = (
-        likely_addition(additions, message.text.strip(), rng).to(message)
-        if message.role == "assistant"
-        else message
+        additions.to(message, rng) if message.role == "assistant" else message
         for message in talk.messages
     )
     return Conversation(tuple(messages))
@@ -83,14 +81,15 @@ def sft_on(file: Path, source: Recipe) -> FinetuneConfig:
     """SFT on a file of such conversations, for a run with the recipe `source`."""
     table = source.mid or source.sft
     assert table is not None  # they are of one of its mixtures
-    rate = table.learning_rate_fraction
+    rate, size = table.learning_rate_fraction, launched_size()
+    rows = -(-ROWS // size) * size
     return replace(
         table,
         mixture=(MixtureEntry(str(file)),),
         validation=(),
         packed=True,
         answers_only=True,
-        batch_tokens=min(table.batch_tokens, ROWS * source.model.context),
+        batch_tokens=min(table.batch_tokens, rows * source.model.context),
         epochs=1,
         warmup=2,
         warmdown=1.0,

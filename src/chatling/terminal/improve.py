@@ -15,7 +15,7 @@ SHOWN = 12  # held-out questions
 def show_comparison(
     console: Console,
     answers: Sequence[tuple[str, str, str]],
-    preferred: tuple[float, float],
+    preferred: tuple[float | None, float | None],
     share: float,
     skills: tuple[Sequence[Result], Sequence[Result]],
 ) -> None:
@@ -26,8 +26,11 @@ def show_comparison(
     if len(answers) > SHOWN:
         say(f"and {len(answers) - SHOWN} more.")
     before, after = preferred
-    say(f"\nThe better answer is the likelier one in {before:.0%} of your held-out pairs before,")
-    say(f"and in {after:.0%} after.")
+    if before is None or after is None:
+        say("\nNone of your held-out pairs fits the model's context.")
+    else:
+        say(f"\nThe better answer is the likelier one in {before:.0%} of your held-out pairs")
+        say(f"before, and in {after:.0%} after.")
     if not skills[0]:
         say("Nothing tells whether old skills were kept: this run is not evaluated on any task.")
         return
