@@ -205,7 +205,9 @@ def test_without_what_it_was_trained_on_pairs_that_add_are_like_others(
     gone = replace(recipe.mid, mixture=tuple(mixture))
     (run.path / "recipe.toml").write_text(to_toml(replace(recipe, mid=gone, sft=None, rl=None)))
     write_pairs(run, 20, polite)
-    assert improve.begin(run, print).stage == "dpo"
+    notes = list[str]()
+    assert improve.begin(run, notes.append).stage == "dpo"
+    assert any("'Gladly!' in front of an answer. Of what the run was" in note for note in notes)
 
 
 @pytest.mark.parametrize("count", [0, 7])

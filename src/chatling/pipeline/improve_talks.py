@@ -41,14 +41,15 @@ def changed_talks(
     own. None where the pairs differ otherwise, or what it was trained on would have to be
     downloaded, or is too little to keep what it can do.
     """
-    additions, every = CommonAdditions(learned), entries(recipe)
-    here = list(_here(every))
-    if not additions or not here or len(here) < len({entry.task for entry in every}):
+    if not (additions := CommonAdditions(learned)):
         return []
-    found = open_sources(recipe, note).mixture(here, 0, "train", TAUGHT // len(here))
     rng, apart = Random(recipe.seed), {pair.prompt.messages[-1] for pair in held_out}
-    before = [found[i] for i in range(len(found)) if not apart & set(found[i].messages)]
+    before = [talk for talk in _talks(recipe, note) if not apart & set(talk.messages)]
     if len(before) < ENOUGH:
+        note(
+            f"Most of your pairs add {additions}. Of what the run was trained on too little is here"
+            " to add it there as well; DPO may not learn words that the model never says."
+        )
         return []
     talks = [_changed(talk, additions, rng) for talk in before]
     count = sum(one != other for one, other in zip(talks, before, strict=True))
@@ -59,6 +60,16 @@ def changed_talks(
     talks += [Conversation((*pair.prompt.messages, pair.chosen)) for pair in learned] * OWN_TIMES
     rng.shuffle(talks)
     return talks
+
+
+def _talks(recipe: Recipe, note: Callable[[str], None]) -> list[Conversation]:
+    """Those of a run's mixtures, if all of them are here."""
+    every = entries(recipe)
+    here = list(_here(every))
+    if not here or len(here) < len({entry.task for entry in every}):
+        return []
+    found = open_sources(recipe, note).mixture(here, 0, "train", TAUGHT // len(here))
+    return [found[i] for i in range(len(found))]
 
 
 def _here(found: Sequence[MixtureEntry]) -> Iterator[MixtureEntry]:
