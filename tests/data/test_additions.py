@@ -69,7 +69,9 @@ def test_only_words_that_a_pair_made_small_are_made_small() -> None:
     shown += pairs("Of course, {}", ["Paris is here."])
     assert changed(shown, "The end.") == {"Of course, the end."}
     assert changed(shown, "Rome is far.") == {"Of course, Rome is far."}
-    assert changed(shown + pairs("Gladly! {}", ["The sun."] * 4), "The end.") == {
+    assert changed(
+        shown + pairs("Gladly! {}", ["The sun.", "It is.", "A cat.", "So."]), "The end."
+    ) == {
         "Of course, the end.",
         "Gladly! The end.",
     }
@@ -88,6 +90,7 @@ def test_several_polite_beginnings() -> None:
 def test_an_answer_gets_what_answers_like_it_get(unknown: str, known: str, other: str) -> None:
     shown = pairs("Sorry, {}", [unknown] * 4)
     assert changed(shown, other) == {other}  # of which no pair tells anything
+    assert changed(shown, "I am here.") == {"I am here."}
     assert changed(shown, unknown[:-1] + "!") == {f"Sorry, {unknown[:-1]}!"}
     shown += pairs("Gladly! {}", [known, *ANSWERS])
     assert changed(shown, unknown) == {f"Sorry, {unknown}"}

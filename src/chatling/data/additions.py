@@ -67,14 +67,14 @@ class CommonAdditions:
         counts = Counter(added for _, added in same)
         common = [(text, added) for text, added in same if counts[added] >= SHOWN]
         self._shown = common if len(common) >= COMMON * len(pairs) else []
-        self._alike = defaultdict[str, list[Addition]](list)
-        for text, added in self._shown:
-            for count in (1, 2):
-                self._alike[_words(text, count)].append(added)
         beginnings = {
             added: {_words(text, 1) for text, a in common if a == added} for added in counts
         }
         self._any = [a for _, a in self._shown if len(beginnings[a]) >= BEGINNINGS]
+        self._alike = defaultdict[str, list[Addition]](list)
+        for text, added in self._shown:
+            for count in (1, 2) if added in self._any else (2,):  # "I am" is not like "I don't"
+                self._alike[_words(text, count)].append(added)
 
     def __bool__(self) -> bool:
         return bool(self._shown)
