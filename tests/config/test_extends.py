@@ -17,7 +17,7 @@ FINGERPRINTS = {
     "d32": "f3d2c7f608870597",
     "folder": "e7dfea7df313e48f",
     "laptop": "60aa86e734d4bdf4",
-    "pocket": "e7e6e6d96ec6c738",
+    "pocket": "1edd4974d4f7c560",
     "pocket-zh": "edd8bad4c2297f66",
     "spark": "dcf075b9ef7d963e",
     "spark-modern": "b7b569e2ff65ac25",

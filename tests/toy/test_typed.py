@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from chatling.toy.language import CHINESE, Random
 from chatling.toy.relations import relations
-from chatling.toy.typed import common_words, surrounded, typed, typed_about, typo
+from chatling.toy.typed import common_words, idle_words, surrounded, typed, typed_about, typo
 from chatling.toy.unknown import made_up
 
 QUESTION = "What is the capital of Pakistan?"
@@ -73,3 +73,12 @@ def test_what_is_said_beside_a_chinese_question_leaves_it_whole(seed: int) -> No
 def test_words_of_questions_are_known() -> None:
     assert {"what", "capital", "tell", "please", "young"} <= common_words()
     assert not {"paris", "france", "oink"} & common_words()
+
+
+def test_words_at_random_ask_for_nothing() -> None:
+    idle = set(idle_words())
+    assert len(idle) > 300
+    assert {"hiya", "wonderful"} <= idle
+    assert not {"capital", "eat", "color", "paris", "cow", "opposite", "bigger"} & idle
+    said = " ".join(surrounded(QUESTION, Random(seed)).lower() for seed in range(900))
+    assert len(idle & set(said.split())) > 250

@@ -1,5 +1,6 @@
 """The facts of the pocket world as slots of templates: `facts.toml`, and what is made from it."""
 
+from collections.abc import Mapping
 from functools import cache
 from itertools import combinations, pairwise, product
 
@@ -17,6 +18,15 @@ def with_article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
+def plural(noun: str, irregular: Mapping[str, str]) -> str:
+    """ "windows", "cherries", "leaves"."""
+    if noun in irregular:
+        return irregular[noun]
+    if noun.endswith("y") and noun[-2] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
 def inflected(slots: Slots, language: Language = ENGLISH) -> Slots:
     """The slots, and the forms that follow from them: possessives, nouns with their article.
     Where the language has no such forms, every noun is its own.
@@ -26,6 +36,11 @@ def inflected(slots: Slots, language: Language = ENGLISH) -> Slots:
     if name := slots.get("c"):
         possessive = f"{name}'" if name.endswith("s") else f"{name}'s"
         return slots | {"cs": possessive, "bare": name.removeprefix("the ")}
+    article, _, noun = slots.get("x", "").partition(" ")
+    if article in ("a", "an"):
+        slots = slots | {"several": plural(noun, language.table("grammar")["plurals"])}
+    elif several := slots.get("pl"):
+        slots = slots | {"several": several}
     nouns = {"an": "s", "a_kind": "kind", "a_sound": "sound", "a_young": "young"}
     forms = {form: with_article(slots[of]) for form, of in nouns.items() if slots.get(of)}
     if home := slots.get("lives"):

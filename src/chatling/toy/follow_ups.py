@@ -23,15 +23,16 @@ LONG = ("order", "compare", "about", "amount", "superlative")
 
 
 @cache
-def _relation_wheel(language: Language) -> tuple[list[Relation], list[int]]:
+def _relation_wheel(language: Language, fewest: int) -> tuple[list[Relation], list[int]]:
     """The relations, and their shares added up."""
     found = list(relations(language).values())
-    return found, list(accumulate(SHARES.get(each.name, len(each.facts)) for each in found))
+    shares = (max(fewest, SHARES.get(each.name, len(each.facts))) for each in found)
+    return found, list(accumulate(shares))
 
 
-def random_fact(rng: Random) -> tuple[Relation, Fact]:
-    """A relation by its number of facts, then any of its facts."""
-    found, cumulative = _relation_wheel(rng.language)
+def random_fact(rng: Random, fewest: int = 0) -> tuple[Relation, Fact]:
+    """A relation by its number of facts, or by `fewest` if it has less, then any of its facts."""
+    found, cumulative = _relation_wheel(rng.language, fewest)
     relation = rng.choices(found, cum_weights=cumulative)[0]
     return relation, rng.choice(relation.facts)
 

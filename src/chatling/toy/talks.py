@@ -11,7 +11,7 @@ from chatling.toy.follow_ups import random_fact, same_relation, same_subject, su
 from chatling.toy.language import Random
 from chatling.toy.relations import Fact, Relation
 from chatling.toy.templates import ask, fill
-from chatling.toy.typed import typed
+from chatling.toy.typed import renamed, typed
 from chatling.toy.unknown import made_up, replies, unknown_slots
 from chatling.toy.words import spelled, training_counting, training_spelling, words
 
@@ -66,7 +66,7 @@ def _chain(rng: Random) -> Conversation:
     )
     return Conversation.of(
         *(ask(relation, before, rng), relation.reply(before)),
-        *(_again(name, rng), relation.reply(first)),
+        *(_again(renamed(name, rng), rng), relation.reply(first)),
         *(typed(last, rng, alone=True), other.reply(second)),
     )
 
@@ -85,7 +85,7 @@ def _three(rng: Random) -> Conversation:
         third = first
     turns = [ask(relation, first, rng), relation.reply(first)]
     for fact in (second, third):
-        turns += [_again(subject(relation, fact), rng), relation.reply(fact)]
+        turns += [_again(renamed(subject(relation, fact), rng), rng), relation.reply(fact)]
     return Conversation.of(*turns)
 
 
@@ -130,7 +130,7 @@ def _stranger(rng: Random) -> Conversation:
             *(ask(relation, fact, rng), relation.reply(fact)), _again(name, rng), reply
         )
     first = typed(fill("{Q}?", rng.choice(relation.phrasings["direct"]).format(**slots)), rng)
-    known = _again(subject(relation, fact), rng)
+    known = _again(renamed(subject(relation, fact), rng), rng)
     return Conversation.of(first, reply, known, relation.reply(fact))
 
 

@@ -5,7 +5,7 @@ import re
 from chatling.toy.facts import Slots, capitalized
 from chatling.toy.language import Random
 from chatling.toy.relations import Fact, Relation
-from chatling.toy.typed import typed
+from chatling.toy.typed import renamed, typed
 
 # how often each way of asking is taken, added up; where a relation lacks one, the next is
 WAYS = {
@@ -18,6 +18,8 @@ WAYS = {
 }
 # of questions where two answers can be named, those that name two, or one that may be wrong
 CHOICES, CLAIMS = 0.09, 0.03
+SEVERAL = 0.25  # of questions about a thing, those about several of it
+VERBS = {"is": "are", "does": "do", "has": "have", "was": "were"}
 REVERSED = 0.2  # of questions that can be asked from the answer back
 
 
@@ -28,12 +30,38 @@ def fill(wrapper: str, phrase: str, topic: str = "") -> str:
 
 def ask(relation: Relation, fact: Fact, rng: Random) -> str:
     """One of the many training questions for a fact."""
+    return typed(renamed(_question(relation, fact, rng), rng), rng)
+
+
+def _question(relation: Relation, fact: Fact, rng: Random) -> str:
     if relation.value and rng.random() < CHOICES + CLAIMS:
-        return typed(choice(relation, fact.slots, rng, fact.slots[relation.value]), rng)
+        return choice(relation, fact.slots, rng, fact.slots[relation.value])
     backward = relation.phrasings.get("reversed")
     if backward and rng.random() < REVERSED:
-        return typed(fill(_direct(rng), rng.choice(backward).format(**fact.slots)), rng)
-    return typed(utterance(relation, fact.slots, rng), rng)
+        asked = rng.choice(backward)
+        if _asks_for(asked, fact, relation) == [fact]:
+            return fill(_direct(rng), asked.format(**fact.slots))
+    asked = utterance(relation, fact.slots, rng)
+    if "several" in fact.slots and rng.random() < SEVERAL:
+        return _of_several(asked, fact.slots)
+    return asked
+
+
+def _of_several(question: str, slots: Slots) -> str:
+    """About windows instead of a window."""
+    one, many = slots.get("an") or slots["x"], slots["several"]
+    for verb, verbs in VERBS.items():
+        question = question.replace(f"{verb} {one}", f"{verbs} {many}")
+        question = question.replace(f"{capitalized(verb)} {one}", f"{capitalized(verbs)} {many}")
+        question = question.replace(f"{one} {verb}", f"{many} {verbs}")
+        question = question.replace(f"{capitalized(one)} {verb}", f"{capitalized(many)} {verbs}")
+    return question.replace(one, many).replace(capitalized(one), capitalized(many))
+
+
+def _asks_for(backward: str, fact: Fact, relation: Relation) -> list[Fact]:
+    """The facts that a question from the answer back may mean: a calf is the young of several."""
+    asked = backward.format(**fact.slots)
+    return [each for each in relation.facts if backward.format(**each.slots) == asked]
 
 
 def _direct(rng: Random) -> str:

@@ -3,6 +3,7 @@ letter gone, no capitals, no mark. Each happens by itself, so that most question
 """
 
 import re
+from collections.abc import Iterable
 from functools import cache
 
 from chatling.toy.facts import capitalized
@@ -10,8 +11,10 @@ from chatling.toy.language import ENGLISH, Random
 from chatling.toy.relations import relations
 
 # how often each happens
-SURROUNDED, SHORTENED, DROPPED, TYPO = 0.17, 0.12, 0.08, 0.12
-UNMARKED, LOWER, UPPER, TAIL = 0.35, 0.4, 0.02, 0.06
+SURROUNDED, SHORTENED, DROPPED, TYPO = 0.22, 0.12, 0.08, 0.12
+RENAMED = 0.35  # of what has another name
+ANYTHING = 0.5  # of the stories around a question, those that are words at random
+UNMARKED, LOWER, UPPER, TAIL = 0.35, 0.4, 0.04, 0.06
 BESIDE = 0.25  # in a language without blanks
 MARKS = "?.! "
 SHORTEST_TYPO = 4  # letters; a shorter word becomes another
@@ -39,7 +42,7 @@ def typed(text: str, rng: Random, alone: bool = False) -> str:
     if not alone and rng.random() < SURROUNDED:
         text = surrounded(text, rng)
     if rng.random() < SHORTENED:
-        text = _shortened(text, rng)
+        text = _instead(table["short"], text, rng)
     if rng.random() < DROPPED:
         text = _dropped(text, rng)
     if rng.random() < TYPO:
@@ -86,7 +89,9 @@ def surrounded(text: str, rng: Random) -> str:
     if rng.random() < 0.5:
         said = capitalized(rng.choice(table["greetings"])) + rng.choice((", ", "! ", " ", ". "))
     if rng.random() < 0.5 or not said:
-        said += capitalized(rng.choice(table["stories"]))
+        said += capitalized(
+            _anything(rng) if rng.random() < ANYTHING else rng.choice(table["stories"])
+        )
         said += rng.choice((". ", ": ", ", ", " - ", "! "))
     if rng.random() < 0.4:
         request = rng.choice(table["asking"])
@@ -95,26 +100,64 @@ def surrounded(text: str, rng: Random) -> str:
     return said + (text if said.endswith(("! ", ". ", "? ")) else lowered(text))
 
 
+def _anything(rng: Random) -> str:
+    """A few words at random, so that no story misleads because it was never heard."""
+    return " ".join(rng.choices(idle_words(), k=rng.randint(2, 6)))
+
+
+@cache
+def idle_words() -> tuple[str, ...]:
+    """Words of small talk and of what surrounds questions that ask for nothing themselves."""
+    table, talk = ENGLISH.table("typed"), ENGLISH.table("smalltalk")
+    texts = [
+        *(t for kind in ("greetings", "stories", "asking", "thanks") for t in table[kind]),
+        *(t for intent in talk.values() for t in intent["training"]),
+    ]
+    little = {*table["dropped"], *ENGLISH.table("dialogue")["fillers"]}
+    asking = _words(
+        t for each in relations().values() for ts in each.phrasings.values() for t in ts
+    )
+    return tuple(sorted(_words(texts) - (asking - little) - _fact_words()))
+
+
 def lowered(text: str) -> str:
     """Without the capital of its first word, unless that is a name."""
     first = text.partition(" ")[0].lower()
     return text[:1].lower() + text[1:] if first in common_words() and first != "i" else text
 
 
-def _shortened(text: str, rng: Random) -> str:
-    """With one of its words in a short form."""
-    known = rng.language.table("typed")["short"]
+def renamed(text: str, rng: Random) -> str:
+    """With what a thing is called as well."""
+    names = rng.language.table("typed").get("names")
+    return _instead(names, text, rng) if names and rng.random() < RENAMED else text
+
+
+def _instead(known: tuple[tuple[str, str], ...], text: str, rng: Random) -> str:
+    """With another form of one of its words."""
     found = [
-        (whole, match)
-        for whole, short in known
-        if (match := re.search(rf"\b{re.escape(whole)}\b", text, re.IGNORECASE))
+        (match, forms) for word, forms in _forms(known) if (match := word.search(text)) is not None
     ]
     if not found:
         return text
-    whole, match = rng.choice(found)
-    short = rng.choice([form for known_whole, form in known if known_whole == whole])
-    form = capitalized(short) if match[0][:1].isupper() else short
+    match, forms = rng.choice(found)
+    form = rng.choice(forms)
+    if match[0][:1].isupper():
+        form = capitalized(form)
     return text[: match.start()] + form + text[match.end() :]
+
+
+@cache
+def _forms(
+    known: tuple[tuple[str, str], ...],
+) -> tuple[tuple[re.Pattern[str], tuple[str, ...]], ...]:
+    """Each word with its other forms."""
+    forms: dict[str, list[str]] = {}
+    for word, form in known:
+        forms.setdefault(word, []).append(form)
+    return tuple(
+        (re.compile(rf"\b{re.escape(word)}\b", re.IGNORECASE), tuple(others))
+        for word, others in forms.items()
+    )
 
 
 def _dropped(text: str, rng: Random) -> str:
@@ -153,6 +196,11 @@ def common_words() -> frozenset[str]:
         *(t for kind in ("spell", "count") for t in ENGLISH.table("words")[kind]),
         *ENGLISH.table("unsafe")["asked"],
     ]
+    return _words(texts)
+
+
+def _words(texts: Iterable[str]) -> frozenset[str]:
+    """In lower case, without the slots."""
     plain = (re.sub(r"\{[^}]*\}", " ", text) for text in texts)
     return frozenset(word.lower() for text in plain for word in re.findall("[A-Za-z]+", text))
 
@@ -160,13 +208,15 @@ def common_words() -> frozenset[str]:
 @cache
 def typo_words() -> frozenset[str]:
     """Of these, long ones that are part of no fact and are not spelled."""
-    facts = {
-        word.lower()
-        for relation in relations().values()
-        for fact in relation.facts
-        for text in fact.slots.values()
-        for word in re.findall("[A-Za-z]+", text)
-    }
     spelled = set(ENGLISH.table("words")["extra"])
-    kept = facts | (spelled - {"capital", "continent", "country", "opposite", "animal", "letter"})
+    kept = _fact_words() | (
+        spelled - {"capital", "continent", "country", "opposite", "animal", "letter"}
+    )
     return frozenset(word for word in common_words() - kept if len(word) >= SHORTEST_TYPO)
+
+
+@cache
+def _fact_words() -> frozenset[str]:
+    """Of the names and values of all facts."""
+    facts = (fact for relation in relations().values() for fact in relation.facts)
+    return _words(text for fact in facts for text in fact.slots.values())

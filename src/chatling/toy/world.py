@@ -22,16 +22,16 @@ from chatling.toy.unsafe import training_harmless, training_unsafe
 from chatling.toy.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
-    "facts": 0.225,
-    "spelling": 0.09,
-    "arithmetic": 0.18,
-    "counting": 0.075,
+    "facts": 0.295,
+    "spelling": 0.08,
+    "arithmetic": 0.14,
+    "counting": 0.06,
     "counting_by_hand": 0.02,
-    "unknown": 0.095,
-    "identity": 0.165,
+    "unknown": 0.1,
+    "identity": 0.155,
     "follow_up": 0.05,
-    "talk": 0.075,
-    "unsafe": 0.015,
+    "talk": 0.07,
+    "unsafe": 0.02,
     "harmless": 0.01,
 }
 CHINESE_WEIGHTS: Mapping[str, float] = {
@@ -53,7 +53,7 @@ BEFORE, AFTER = (
 
 
 def training_fact(rng: Random) -> Conversation:
-    relation, fact = random_fact(rng)
+    relation, fact = random_fact(rng, rng.language.table("grammar")["fewest"])
     return Conversation.of(ask(relation, fact, rng), relation.reply(fact))
 
 
