@@ -37,7 +37,6 @@ from chatling.report.figures import (
 from chatling.run_dir import size
 from chatling.tokenizer.chat_template import parse_completion, render, render_prompt
 from chatling.toy.dataset import BUILT_IN
-from chatling.train.checkpoint import load_model
 from chatling.train.rollouts import advantages
 
 FOLDER = Path(__file__).with_name("figures")
@@ -142,17 +141,18 @@ def attention(run: Run) -> Figure:
 
 
 def probabilities(run: Run) -> Figure:
-    """The base model's likeliest tokens, and what SFT's gives them where the question was asked."""
-    begun = run.tokenizer.encode(BEGUN)
-    first = run.likeliest("base", [run.tokenizer.bos, *begun], 5)
-    later = dict(run.likeliest("sft", [*run.prompt(QUESTION), *begun], run.tokenizer.vocab_size))
+    """The likeliest tokens after SFT, where the question was asked, and of the base model."""
+    begun, size = run.tokenizer.encode(BEGUN), run.tokenizer.vocab_size
+    base = dict(run.likeliest("base", [run.tokenizer.bos, *begun], size))
+    later = dict(run.likeliest("sft", [*run.prompt(QUESTION), *begun], size))
+    names = list(dict.fromkeys([*list(later)[:1], *list(base)]))[:5]
     found = bars(
         "probabilities",
         f"Probabilities of the next token after “{BEGUN}”",
-        [name for name, _ in first],
+        names,
         [
-            Bars("base model", [chance for _, chance in first]),
-            Bars("after SFT, asked", [later[name] for name, _ in first]),
+            Bars("base model", [base[name] for name in names]),
+            Bars("after SFT, asked", [later[name] for name in names]),
         ],
     )
     assert found
@@ -186,12 +186,11 @@ def loss(run: Run) -> Figure:
 def written(run: Run) -> Figure:
     fresh = GPT(run.model("base").config).eval()
     fresh.initialize(torch.Generator().manual_seed(1))
-    halfway = sorted((run.folder.stage("base") / "checkpoints").glob("step_*"))[0]
     moments = [
         ("fresh weights", fresh),
-        (f"base, step {int(halfway.name[5:])}", load_model(halfway).eval()),
         (f"base, step {len(run.lines('base'))}", run.model("base")),
         ("after mid", run.model("mid")),
+        ("after SFT", run.model("sft")),
     ]
     ids = (run.tokenizer.bos, *run.tokenizer.encode(BEGUN))
     sheet = Sheet(
