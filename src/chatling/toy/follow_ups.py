@@ -26,7 +26,7 @@ LONG = ("order", "compare", "about", "amount", "superlative")
 def _relation_wheel(language: Language, fewest: int) -> tuple[list[Relation], list[int]]:
     """The relations, and their shares added up."""
     found = list(relations(language).values())
-    shares = (max(fewest, SHARES.get(each.name, len(each.facts))) for each in found)
+    shares = (SHARES.get(each.name) or max(fewest, len(each.facts)) for each in found)
     return found, list(accumulate(shares))
 
 

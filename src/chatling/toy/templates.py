@@ -18,8 +18,19 @@ WAYS = {
 }
 # of questions where two answers can be named, those that name two, or one that may be wrong
 CHOICES, CLAIMS = 0.09, 0.03
-SEVERAL = 0.25  # of questions about a thing, those about several of it
+SEVERAL = 0.4  # of questions about a thing that allow it, those about several
 VERBS = {"is": "are", "does": "do", "has": "have", "was": "were"}
+# what keeps a sentence about one: words for it, another verb behind it, another subject before it
+SINGULAR = re.compile(
+    r"\b(?:its?|itself|he|she|his|hers?|him|that (?:person|animal|thing)|one|total|mother is|am)\b",
+    re.IGNORECASE,
+)
+UNLESS = (
+    r"\b(?:as|into|becoming|becomes?|became|every|each|this|that|not|isn't|(?:is|was) called) {0}"
+    r"|{0} (?!is\b|has\b|does\b|was\b)[a-z]+s\b"
+    r"|\b(?:of|for|on|to|from|by|like|with|in|about|under|at|that|between|than) {0}"
+    r" (?:is|has|does|was)\b|\b[a-z]+'s {0}|{0}'s"
+)
 REVERSED = 0.2  # of questions that can be asked from the answer back
 
 
@@ -30,7 +41,8 @@ def fill(wrapper: str, phrase: str, topic: str = "") -> str:
 
 def ask(relation: Relation, fact: Fact, rng: Random) -> str:
     """One of the many training questions for a fact."""
-    return typed(renamed(_question(relation, fact, rng), rng), rng)
+    question = renamed(_question(relation, fact, rng), rng)
+    return typed(renamed(question, rng, "ordinals") if "n" in fact.slots else question, rng)
 
 
 def _question(relation: Relation, fact: Fact, rng: Random) -> str:
@@ -41,21 +53,28 @@ def _question(relation: Relation, fact: Fact, rng: Random) -> str:
         asked = rng.choice(backward)
         if _asks_for(asked, fact, relation) == [fact]:
             return fill(_direct(rng), asked.format(**fact.slots))
-    asked = utterance(relation, fact.slots, rng)
-    if "several" in fact.slots and rng.random() < SEVERAL:
-        return _of_several(asked, fact.slots)
-    return asked
+    return of_several(utterance(relation, fact.slots, rng), fact.slots, rng)
 
 
-def _of_several(question: str, slots: Slots) -> str:
-    """About windows instead of a window."""
+def of_several(question: str, slots: Slots, rng: Random) -> str:
+    """Now and then about windows instead of a window, where the sentence allows it."""
+    if "several" not in slots or rng.random() >= SEVERAL:
+        return question
     one, many = slots.get("an") or slots["x"], slots["several"]
+    thing = rf"\b{re.escape(one)}\b"
+    if SINGULAR.search(question) or re.search(UNLESS.format(thing), question, re.IGNORECASE):
+        return question
     for verb, verbs in VERBS.items():
-        question = question.replace(f"{verb} {one}", f"{verbs} {many}")
-        question = question.replace(f"{capitalized(verb)} {one}", f"{capitalized(verbs)} {many}")
-        question = question.replace(f"{one} {verb}", f"{many} {verbs}")
-        question = question.replace(f"{capitalized(one)} {verb}", f"{capitalized(many)} {verbs}")
-    return question.replace(one, many).replace(capitalized(one), capitalized(many))
+        question = re.sub(rf"\b{verb} {thing}", f"{verbs} {many}", question)
+        question = re.sub(
+            rf"\b{capitalized(verb)} {thing}", f"{capitalized(verbs)} {many}", question
+        )
+        question = re.sub(rf"{thing} {verb}\b", f"{many} {verbs}", question)
+        question = re.sub(
+            rf"\b{re.escape(capitalized(one))} {verb}\b", f"{capitalized(many)} {verbs}", question
+        )
+    question = re.sub(thing, many, question)
+    return re.sub(rf"\b{re.escape(capitalized(one))}\b", capitalized(many), question)
 
 
 def _asks_for(backward: str, fact: Fact, relation: Relation) -> list[Fact]:

@@ -107,7 +107,7 @@ def _anything(rng: Random) -> str:
 
 @cache
 def idle_words() -> tuple[str, ...]:
-    """Words of small talk and of what surrounds questions that ask for nothing themselves."""
+    """Words of small talk, and of what surrounds questions, that ask for no fact."""
     table, talk = ENGLISH.table("typed"), ENGLISH.table("smalltalk")
     texts = [
         *(t for kind in ("greetings", "stories", "asking", "thanks") for t in table[kind]),
@@ -126,9 +126,9 @@ def lowered(text: str) -> str:
     return text[:1].lower() + text[1:] if first in common_words() and first != "i" else text
 
 
-def renamed(text: str, rng: Random) -> str:
-    """With what a thing is called as well."""
-    names = rng.language.table("typed").get("names")
+def renamed(text: str, rng: Random, table: str = "names") -> str:
+    """With what a thing is called as well, by a table of `typed.toml`."""
+    names = rng.language.table("typed").get(table)
     return _instead(names, text, rng) if names and rng.random() < RENAMED else text
 
 

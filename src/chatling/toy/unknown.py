@@ -8,7 +8,7 @@ from chatling.messages import Conversation
 from chatling.toy.facts import Slots, capitalized, inflected, with_article
 from chatling.toy.language import ENGLISH, Language, Random
 from chatling.toy.relations import relations
-from chatling.toy.templates import CHOICES, choice, fill, utterance
+from chatling.toy.templates import CHOICES, choice, fill, of_several, utterance
 from chatling.toy.typed import typed
 
 # what is asked about, and how often, added up; of the rest, a planet
@@ -89,7 +89,7 @@ def unknown_question(rng: Random, held_out: bool) -> str:
         if not held_out:
             if relation.value and rng.random() < CHOICES:
                 return choice(relation, slots, rng)
-            return utterance(relation, slots, rng)
+            return of_several(utterance(relation, slots, rng), slots, rng)
         return capitalized(rng.choice(phrases["facts"][relation.name]).format(**slots))
     phrase = rng.choice(phrases[kind])
     count = rng.choice((1, 2, 2)) if kind == "person" else 1
