@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import cache
-from itertools import combinations, pairwise, product
+from itertools import combinations, pairwise, permutations, product
 
 from chatling.toy.language import ENGLISH, Language
 
@@ -78,6 +78,20 @@ def tables(language: Language = ENGLISH) -> dict[str, list[Slots]]:
         for x, a in pairwise((*sequence["names"], sequence["names"][0]))
     ]
     found["before"] = [row | {"x": row["a"], "a": row["x"]} for row in found["after"]]
+    found["farther"] = [
+        {"unit": sequence["unit"], "x": x, "a": a}
+        for sequence in source["sequences"]
+        if not sequence["cyclic"]
+        for x, a in pairwise(sequence["names"])
+    ]
+    found["nearer"] = [row | {"x": row["a"], "a": row["x"]} for row in found["farther"]]
+    neighbors = {(row["x"], row["a"]) for name in ("after", "farther") for row in found[name]}
+    found["between"] = [
+        {"unit": sequence["unit"], "x": x, "y": y, "a": a}
+        for sequence in source["sequences"]
+        for x, a, y in permutations(sequence["names"], 3)
+        if {(x, a), (a, y)} <= neighbors
+    ]
     # any two things of different size, asked either way round
     found["compared"] = [
         {"x": x, "y": y, "a": a, "other": other, "more": word}

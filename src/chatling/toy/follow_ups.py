@@ -19,7 +19,7 @@ SHARES = {"compare": 22, "about": 50}
 # is found by topic
 TOGETHER = (("capital", "continent"), ("eats", "lives", "sound", "legs", "young", "kind"))
 # relations whose subject cannot be named in a word or two
-LONG = ("order", "compare", "about", "amount", "superlative")
+LONG = ("order", "between", "compare", "about", "amount", "superlative")
 
 
 @cache

@@ -28,11 +28,11 @@ WEIGHTS: Mapping[str, float] = {
     "counting": 0.06,
     "counting_by_hand": 0.02,
     "unknown": 0.1,
-    "identity": 0.155,
+    "identity": 0.147,
     "follow_up": 0.05,
     "talk": 0.07,
-    "unsafe": 0.02,
-    "harmless": 0.01,
+    "unsafe": 0.03,
+    "harmless": 0.013,
 }
 CHINESE_WEIGHTS: Mapping[str, float] = {
     "facts": 0.277,
