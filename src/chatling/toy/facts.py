@@ -78,6 +78,9 @@ def tables(language: Language = ENGLISH) -> dict[str, list[Slots]]:
         for x, a in pairwise((*sequence["names"], sequence["names"][0]))
     ]
     found["before"] = [row | {"x": row["a"], "a": row["x"]} for row in found["after"]]
+    found["tomorrow"], found["yesterday"] = (
+        [row for row in found[name] if row["unit"] == "day"] for name in ("after", "before")
+    )
     found["farther"] = [
         {"unit": sequence["unit"], "x": x, "a": a}
         for sequence in source["sequences"]
