@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -60,11 +61,16 @@ IN_PAGE = """([asked, limit]) => {
 
 
 @node
-@pytest.mark.parametrize(("digits", "steps"), [(1, 100), (2, 0), (3, 0)])
-def test_the_pages_engine_gives_our_tokens_logits_and_answers(learned, folder, digits, steps):
+@pytest.mark.parametrize(
+    ("preset", "digits", "steps"),
+    [("classic", 1, 100), ("classic", 2, 0), ("classic", 3, 0), ("modern", 1, 100)],
+)
+def test_the_pages_engine_gives_our_tokens_logits_and_answers(
+    learned, folder, preset, digits, steps
+):
     import torch
 
-    source = learned("classic", digits, steps)
+    source = learned(preset, digits, steps)
     export(source, "html", folder, "f32")
     asked, texts = prompts(source), verify.sample_texts()
     given = {"page": str(PAGE), "html": str(next(folder.glob("*.html"))), "texts": texts}
@@ -137,8 +143,12 @@ def test_a_changed_weight_or_field_is_refused(learned, folder):
 
 
 def test_models_that_no_page_holds_are_refused_in_a_sentence(learned, folder, monkeypatch):
-    with pytest.raises(RecipeError, match="classic"):
-        export(learned("modern", steps=0), "html", folder)
+    extended = learned("modern", steps=0)
+    longer = replace(extended.model.config, yarn_factor=2.0, yarn_context=64)
+    monkeypatch.setattr(extended.model, "config", longer)
+    with pytest.raises(RecipeError, match="extend"):
+        export(extended, "html", folder)
+    monkeypatch.undo()
     monkeypatch.setattr(html, "MOST_BYTES", 1000)
     with pytest.raises(RecipeError, match="gguf"):
         export(learned(), "html", folder)

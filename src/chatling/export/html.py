@@ -4,6 +4,7 @@ page.
 
 import base64
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,9 @@ from torch import Tensor
 
 from chatling.errors import RecipeError
 from chatling.export import verify
-from chatling.export.hf import require_classic
 from chatling.export.source import Source
 from chatling.files import write_atomic
-from chatling.model.config import parameter_counts
+from chatling.model.config import ModelConfig, parameter_counts
 from chatling.model.gpt import GPT
 from chatling.run_dir import size
 from chatling.tokenizer.bpe import Tokenizer
@@ -26,7 +26,7 @@ PAGE = Path(__file__).with_name("page")
 MOST_BYTES = 60_000_000  # of a page; what a browser still opens at once
 FIELDS = (
     "depth", "width", "heads", "kv_heads", "vocab_size", "context", "mlp_width", "rope_theta",
-    "norm_eps", "softcap",
+    "norm_eps", "softcap", "windows", "qk_scale", "middle_layer",
 )  # fmt: skip
 
 
@@ -35,9 +35,13 @@ def file_name(source: Source) -> str:
 
 
 def write(source: Source, folder: Path, dtype: str) -> None:
-    """`<run>.html`. Raises RecipeError for a modern model, or one too large for a page."""
+    """`<run>.html`. Raises RecipeError for an extended model, or one too large for a page."""
     config = source.model.config
-    require_classic(config, "The page")
+    if config.yarn_factor > 1 or config.two_rotations:
+        raise RecipeError(
+            "The page has no code for an extended model's rotations.",
+            "Export it with `hf`, which takes its code along, or from a stage before `extend`.",
+        )
     count = parameter_counts(config)["total"]
     expected = count * (4 if dtype == "f32" else 1) * 4 / 3
     if expected > MOST_BYTES:
@@ -71,22 +75,26 @@ def _packed(source: Source, dtype: str) -> tuple[dict[str, Any], bytes]:
     for name, tensor in source.model.state_dict().items():
         values = tensor.numpy()
         entry: dict[str, Any] = {"shape": list(values.shape)}
-        if dtype == "f32":
+        if dtype == "f32" or values.ndim == 1:  # a few scalars gain nothing in eight bits
             entry["offset"] = place(values)
         else:
             scale = np.maximum(np.abs(values).max(1) / 127, 1e-12).astype(np.float32)
             entry["offset"] = place(np.round(values / scale[:, None]).astype(np.int8))
             entry["scale"] = place(scale)
         tensors[name] = entry
-    config = source.model.config.to_dict()
     tokenizer = source.tokenizer
     meta = {
-        "config": {name: config[name] for name in FIELDS},
+        "config": _fields(source.model.config),
         "tensors": tensors,
         "digits": tokenizer.digits,
         "pieces": [base64.b64encode(piece).decode() for piece in tokenizer.pieces],
     }
     return meta, bytes(weights)
+
+
+def _fields(config: ModelConfig) -> dict[str, Any]:
+    """What the page has to know beside the tensors, which tell the parts of the model."""
+    return {name: getattr(config, name) for name in FIELDS} | {"windows": list(config.windows)}
 
 
 def _between(page: str, opening: str) -> str:
@@ -100,13 +108,11 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     data = base64.b64decode(_between(page, '<script type="text/plain" id="weights">'))
     weights = {}
     for name, entry in meta["tensors"].items():
-        rows, columns = entry["shape"]
+        shape = entry["shape"]
         kind = np.int8 if "scale" in entry else np.float32
-        values: Any = np.frombuffer(data, kind, rows * columns, entry["offset"]).reshape(
-            rows, columns
-        )
+        values: Any = np.frombuffer(data, kind, math.prod(shape), entry["offset"]).reshape(shape)
         if "scale" in entry:
-            scale = np.frombuffer(data, np.float32, rows, entry["scale"])
+            scale = np.frombuffer(data, np.float32, shape[0], entry["scale"])
             values = values * scale[:, None]
         weights[name] = torch.from_numpy(values.astype(np.float32))
     return meta, weights
@@ -116,9 +122,8 @@ def check(source: Source, folder: Path, dtype: str) -> list[str]:
     """Read the page back: fields, tokenizer, and the logits of its weights."""
     path = folder / file_name(source)
     meta, weights = read(path)
-    config = source.model.config.to_dict()
-    for name in FIELDS:
-        verify.same(name, config[name], meta["config"][name])
+    for name, value in _fields(source.model.config).items():
+        verify.same(name, value, meta["config"][name])
     pieces = [base64.b64decode(piece) for piece in meta["pieces"]]
     written = Tokenizer(pieces, meta["digits"])
     verify.same("tokenizer", source.tokenizer.fingerprint, written.fingerprint)

@@ -60,7 +60,7 @@ class Model {
     this.headWidth = this.config.width / this.config.heads;
     this.weights = {};
     for (const [name, { offset, shape, scale }] of Object.entries(meta.tensors)) {
-      const [rows, columns] = shape;
+      const [rows, columns = 1] = shape;
       if (scale === undefined) { this.weights[name] = new Float32Array(buffer, offset, rows * columns); continue; }
       const rounded = new Int8Array(buffer, offset, rows * columns), scales = new Float32Array(buffer, scale, rows);
       const values = new Float32Array(rows * columns);
@@ -96,6 +96,27 @@ class Model {
     return out;
   }
 
+  embedding(id) {
+    const { width } = this.config;
+    return this.norm(this.weights["embed_tokens.weight"].slice(id * width, (id + 1) * width));
+  }
+
+  // gates that look at the first few channels
+  gates(name, x) {
+    const weight = this.weights[name], inputs = x.subarray(0, weight.length / this.gateCount(name));
+    return this.product(name, inputs).map((z) => 1 / (1 + Math.exp(-z)));
+  }
+
+  gateCount(name) { return name === "smear_gate.weight" ? 1 : this.config.kv_heads; }
+
+  // values of a layer, with the token's second embedding where it has one
+  valuesOf(id, layer, h) {
+    const v = this.product(`layers.${layer}.self_attn.v_proj.weight`, h), more = this.weights[`value_embeds.${layer}.weight`];
+    if (more === undefined) return v;
+    const gates = this.gates(`layers.${layer}.self_attn.value_gate.weight`, h);
+    return v.map((value, i) => value + 3 * gates[Math.floor(i / this.headWidth)] * more[id * v.length + i]);
+  }
+
   // rotary embedding, then norm, head by head
   rotate(x, position) {
     const width = this.headWidth, half = width / 2;
@@ -108,24 +129,25 @@ class Model {
       }
       this.norm(x, start, width);
     }
-    return x;
+    return x.map((value) => value * this.config.qk_scale);
   }
 
   attend(q, layer, position) {
     const { heads, kv_heads } = this.config, width = this.headWidth, stride = kv_heads * width;
     const keys = this.keys[layer], values = this.values[layer];
     const y = new Float32Array(q.length), scores = new Float64Array(position + 1);
+    const window = this.config.windows[layer] || position + 1, oldest = Math.max(0, position - window + 1);
     for (let head = 0; head < heads; head++) {
       const from = Math.floor(head * kv_heads / heads) * width, at = head * width;
       let top = -Infinity, total = 0;
-      for (let t = 0; t <= position; t++) {
+      for (let t = oldest; t <= position; t++) {
         let dot = 0;
         for (let i = 0; i < width; i++) dot += q[at + i] * keys[t * stride + from + i];
         scores[t] = dot / Math.sqrt(width);
         top = Math.max(top, scores[t]);
       }
-      for (let t = 0; t <= position; t++) total += scores[t] = Math.exp(scores[t] - top);
-      for (let t = 0; t <= position; t++) {
+      for (let t = oldest; t <= position; t++) total += scores[t] = Math.exp(scores[t] - top);
+      for (let t = oldest; t <= position; t++) {
         for (let i = 0, p = scores[t] / total; i < width; i++) y[at + i] += p * values[t * stride + from + i];
       }
     }
@@ -134,21 +156,30 @@ class Model {
 
   // logits after one more token
   step(id) {
-    const { width, depth, kv_heads, softcap } = this.config, position = this.ids.length;
-    const stride = kv_heads * this.headWidth;
+    const { width, depth, kv_heads, softcap, middle_layer } = this.config, position = this.ids.length;
+    const stride = kv_heads * this.headWidth, smear = this.weights.smear_scale;
+    const scales = this.weights.residual_scales, inputs = this.weights.input_scales, backout = this.weights.backout_scale;
     this.ids.push(id);
-    const x = this.norm(this.weights["embed_tokens.weight"].slice(id * width, (id + 1) * width));
-    const add = (y) => { for (let i = 0; i < width; i++) x[i] += y[i]; };
+    let x = this.embedding(id), middle = null;
+    const add = (y, factor = 1) => { for (let i = 0; i < width; i++) x[i] += factor * y[i]; };
+    if (smear && position) {
+      const [gate] = this.gates("smear_gate.weight", x);
+      add(this.embedding(this.ids[position - 1]), smear[0] * gate);
+    }
+    const first = x.slice();
     for (let layer = 0; layer < depth; layer++) {
       const name = (part) => `layers.${layer}.${part}.weight`;
+      if (scales) x = x.map((value, i) => scales[layer] * value + inputs[layer] * first[i]);
       const h = this.norm(x.slice());
       const q = this.rotate(this.product(name("self_attn.q_proj"), h), position);
       this.keys[layer].set(this.rotate(this.product(name("self_attn.k_proj"), h), position), position * stride);
-      this.values[layer].set(this.product(name("self_attn.v_proj"), h), position * stride);
+      this.values[layer].set(this.valuesOf(id, layer, h), position * stride);
       add(this.product(name("self_attn.o_proj"), this.attend(q, layer, position)));
       const hidden = this.product(name("mlp.fc1"), this.norm(x.slice()));
       add(this.product(name("mlp.fc2"), hidden.map((value) => Math.max(value, 0) ** 2)));
+      if (layer === middle_layer) middle = x.slice();
     }
+    if (backout) add(middle, -backout[0]);
     return this.product("lm_head.weight", this.norm(x)).map((z) => softcap * Math.tanh(z / softcap));
   }
 }
