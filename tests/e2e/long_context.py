@@ -28,6 +28,10 @@ mid = "none"
 sft = "none"
 dpo = "none"
 rl = "none"
+[model]
+preset = "classic"
+depth = 4
+head_width = 32
 [data]
 source = "{source}"
 [base]

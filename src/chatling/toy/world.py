@@ -22,17 +22,17 @@ from chatling.toy.unsafe import training_harmless, training_unsafe
 from chatling.toy.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
-    "facts": 0.295,
-    "spelling": 0.08,
-    "arithmetic": 0.14,
-    "counting": 0.06,
+    "facts": 0.28,
+    "spelling": 0.1,
+    "arithmetic": 0.125,
+    "counting": 0.075,
     "counting_by_hand": 0.02,
     "unknown": 0.1,
-    "identity": 0.147,
+    "identity": 0.14,
     "follow_up": 0.05,
-    "talk": 0.07,
-    "unsafe": 0.03,
-    "harmless": 0.013,
+    "talk": 0.056,
+    "unsafe": 0.04,
+    "harmless": 0.014,
 }
 CHINESE_WEIGHTS: Mapping[str, float] = {
     "facts": 0.277,
