@@ -22,10 +22,10 @@ from chatling.toy.unsafe import training_harmless, training_unsafe
 from chatling.toy.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
-    "facts": 0.28,
-    "spelling": 0.1,
+    "facts": 0.29,
+    "spelling": 0.095,
     "arithmetic": 0.125,
-    "counting": 0.075,
+    "counting": 0.07,
     "counting_by_hand": 0.02,
     "unknown": 0.1,
     "identity": 0.14,
