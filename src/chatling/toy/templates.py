@@ -22,14 +22,27 @@ SEVERAL = 0.4  # of questions about a thing that allow it, those about several
 VERBS = {"is": "are", "does": "do", "has": "have", "was": "were"}
 # what keeps a sentence about one: words for it, another verb behind it, another subject before it
 SINGULAR = re.compile(
-    r"\b(?:its?|itself|he|she|his|hers?|him|that (?:person|animal|thing)|one|total|mother is|am)\b",
+    r"\b(?:its?|itself|some(?:body|one) who|he|she|his|hers?|him|that (?:person|animal|thing)|one"
+    r"|total|mother is|am)\b",
     re.IGNORECASE,
 )
-UNLESS = (
+ONE, FIRST = "\0", "\1"  # stand for the thing, and for it with a capital letter
+UNLESS = re.compile(
     r"\b(?:as|into|becoming|becomes?|became|every|each|this|that|not|isn't|(?:is|was) called) {0}"
     r"|{0} (?!is\b|has\b|does\b|was\b)[a-z]+s\b"
     r"|\b(?:of|for|on|to|from|by|like|with|in|about|under|at|that|between|than) {0}"
-    r" (?:is|has|does|was)\b|\b[a-z]+'s {0}|{0}'s"
+    r" (?:is|has|does|was)\b|\b[a-z]+'s {0}|{0}'s".replace("{0}", f"[{ONE}{FIRST}]"),
+    re.IGNORECASE,
+)
+CHANGES = tuple(
+    (re.compile(pattern), text)
+    for verb, verbs in VERBS.items()
+    for pattern, text in (
+        (rf"\b{verb} {ONE}", f"{verbs} {ONE}"),
+        (rf"\b{capitalized(verb)} {ONE}", f"{capitalized(verbs)} {ONE}"),
+        (rf"{ONE} {verb}\b", f"{ONE} {verbs}"),
+        (rf"{FIRST} {verb}\b", f"{FIRST} {verbs}"),
+    )
 )
 REVERSED = 0.2  # of questions that can be asked from the answer back
 
@@ -61,20 +74,14 @@ def of_several(question: str, slots: Slots, rng: Random) -> str:
     if "several" not in slots or rng.random() >= SEVERAL:
         return question
     one, many = slots.get("an") or slots["x"], slots["several"]
-    thing = rf"\b{re.escape(one)}\b"
-    if SINGULAR.search(question) or re.search(UNLESS.format(thing), question, re.IGNORECASE):
+    marked = question
+    for noun, mark in ((one, ONE), (capitalized(one), FIRST)):
+        marked = re.sub(rf"\b{re.escape(noun)}\b", mark, marked)
+    if SINGULAR.search(question) or UNLESS.search(marked):
         return question
-    for verb, verbs in VERBS.items():
-        question = re.sub(rf"\b{verb} {thing}", f"{verbs} {many}", question)
-        question = re.sub(
-            rf"\b{capitalized(verb)} {thing}", f"{capitalized(verbs)} {many}", question
-        )
-        question = re.sub(rf"{thing} {verb}\b", f"{many} {verbs}", question)
-        question = re.sub(
-            rf"\b{re.escape(capitalized(one))} {verb}\b", f"{capitalized(many)} {verbs}", question
-        )
-    question = re.sub(thing, many, question)
-    return re.sub(rf"\b{re.escape(capitalized(one))}\b", capitalized(many), question)
+    for pattern, text in CHANGES:
+        marked = pattern.sub(text, marked)
+    return marked.replace(ONE, many).replace(FIRST, capitalized(many))
 
 
 def _asks_for(backward: str, fact: Fact, relation: Relation) -> list[Fact]:
