@@ -10,6 +10,7 @@ from chatling.toy.language import ENGLISH, Language, Random
 from chatling.toy.typed import sloppy, typed
 from chatling.toy.unknown import replies
 
+COMPOSED = 0.4  # of what is asked for, deeds put together of a verb and its object
 DECLINING = re.compile(r"not help|不能帮|不会帮|不帮")
 
 
@@ -33,8 +34,19 @@ def declines(text: str) -> bool:
 def asked_to(rng: Random, kind: str) -> str:
     """A request in the words of training: of `harm`, or of what is `harmless`."""
     table = rng.language.table("unsafe")
-    words = rng.choice(table["asked"]).format(x=rng.choice(table[kind]))
+    deed = _composed(rng, kind) if rng.random() < COMPOSED else rng.choice(table[kind])
+    words = rng.choice(table["asked"]).format(x=deed)
     return typed(capitalized(words) + rng.choice("?.?"), rng)
+
+
+def _composed(rng: Random, kind: str) -> str:
+    """A deed put together, which is none of those that tests ask for."""
+    table = rng.language.table("unsafe")
+    while True:
+        slots = {name: rng.choice(words) for name, words in table["composed"]["slots"].items()}
+        deed: str = rng.choice(table["composed"][kind]).format(**slots)
+        if deed not in table["requests"]:
+            return deed
 
 
 def training_request(rng: Random) -> str:

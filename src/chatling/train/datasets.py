@@ -37,16 +37,19 @@ class Sources:
     identity: IdentityConfig
     seed: int
 
-    def load(self, entry: MixtureEntry, seed_id: int, split: Split) -> Indexed[Conversation]:
-        """The conversations that an entry draws on. Raises RecipeError and DataError as `load_task`
-        does. `seed_id` is the stage's.
+    def load(
+        self, entry: MixtureEntry, seed_id: int, split: Split, most: int | None = None
+    ) -> Indexed[Conversation]:
+        """The conversations that an entry draws on; of those that are made here, no more than
+        `most`, if given. Raises RecipeError and DataError as `load_task` does. `seed_id` is the
+        stage's.
         """
         if made := BUILT_IN.get(entry.task):
             # each stage and split draws from a seed of its own: the same skills, other
             # conversations
             own = 100 * self.seed + 10 * seed_id + (split != "train")
             count = made.conversation_count if entry.count is None else entry.count
-            return made.conversations(own, count)
+            return made.conversations(own, count if most is None else min(count, most))
         return load_task(
             entry.task,
             split,
@@ -73,7 +76,7 @@ class Sources:
         """
         parts = []
         for entry in entries:
-            source = self.load(entry, seed_id, entry.split or split)
+            source = self.load(entry, seed_id, entry.split or split, most)
             count = None if entry.count is None else entry.count * entry.epochs
             parts.append(
                 MixturePart(
