@@ -59,7 +59,7 @@ class Stub(Sequence[Conversation]):
 class Complete(Sources):
     """Every data set at its full length, without the data."""
 
-    def load(self, entry: MixtureEntry, stage: str, split: Any) -> Stub:
+    def load(self, entry: MixtureEntry, stage: str, split: Any, most: Any = None) -> Stub:
         length = (
             entry.count
             if not TASKS[entry.task].repo and entry.count is not None

@@ -12,7 +12,7 @@ from chatling.toy.language import ENGLISH, Random
 from chatling.toy.typed import typed_about
 
 HELD_OUT_ONE_IN = 6
-EVERYDAY = 0.35  # of the words that training spells, those of the longer list
+EVERYDAY = 0.3  # of the words that training spells, those of the longer list
 
 
 @cache
