@@ -105,9 +105,10 @@ def attention(run: Run) -> Figure:
     country = run.shown(ids).index("␣France")
     layer = max(range(len(seen)), key=lambda i: float(seen[i][:, -1, country].max()))
     labels = [label if len(label) < 9 else label[:3] + "…" for label in run.shown(ids)]
-    heads, n, cell = seen[layer], len(ids), 168 / len(ids)
-    sheet = Sheet("attention", f"Attention in the four heads of layer {layer + 1}", 440)
-    for head, weights in enumerate(heads[:4]):
+    heads, n, cell = seen[layer][:4], len(ids), 168 / len(ids)
+    height = 220 * -(-len(heads) // 2)
+    sheet = Sheet("attention", f"Attention in the heads of layer {layer + 1}", height)
+    for head, weights in enumerate(heads):
         left, top = 34 + 196 * (head % 2), 12 + 222 * (head // 2)
         sheet.text(left + 84, top - 4, f"head {head + 1}", MUTED, "center", small=2)
         for i in range(n):
@@ -135,7 +136,7 @@ def attention(run: Run) -> Figure:
             )
     most = max(range(len(heads)), key=lambda i: float(heads[i][-1, country]))
     return sheet.done(
-        f"Four triangles, one a head: row i shows how much token i takes from each earlier one. After “{BEGUN}” head {most + 1}"
+        f"A triangle for each head: row i shows how much token i takes from each earlier one. After “{BEGUN}” head {most + 1}"
         f" of layer {layer + 1} gives France {float(heads[most][-1, country]):.0%}. Above the diagonal nothing is seen."
     )
 

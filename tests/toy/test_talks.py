@@ -10,7 +10,7 @@ from chatling.toy.heldout import refuses
 from chatling.toy.language import Random
 from chatling.toy.relations import relations
 from chatling.toy.talks import KINDS, training_talk
-from chatling.toy.words import everyday_words, spelled
+from chatling.toy.words import spelled, words
 
 from .shared import calculator_calls
 
@@ -44,7 +44,7 @@ def test_what_is_spelled_was_in_the_talk(talks: list[Conversation]) -> None:
         if match := re.fullmatch(r"(\w+) is spelled ([\w-]+)\.", talk.messages[-1].text):
             word, letters = match.groups()
             assert letters == spelled(word)
-            assert word in everyday_words()
+            assert word in words()
             before = " ".join(m.text.lower() for m in talk.messages[:-1])
             assert re.search(rf"\b{word}\b", before)
             spellings += 1

@@ -18,7 +18,7 @@ from chatling.toy.language import Random
 from chatling.toy.relations import relations
 from chatling.toy.smalltalk import intents
 from chatling.toy.unknown import held_out_name, known_words, made_up
-from chatling.toy.words import everyday_words, spelled, tallied, words
+from chatling.toy.words import spelled, tallied, words
 
 from .shared import calculator_calls
 
@@ -67,7 +67,7 @@ def test_spelling_is_right_for_every_word() -> None:
         letters.replace("-", "") == word and set(letters[1::2]) <= {"-"}
         for word, letters in spellings
     )
-    assert set(words()) <= {word for word, _ in spellings} <= set(everyday_words())
+    assert {word for word, _ in spellings} == set(words())
 
 
 @given(st.text("abcdeé", min_size=1, max_size=12), st.sampled_from("abcdeé"))
@@ -124,7 +124,7 @@ def test_weights_choose_the_skills() -> None:
 
 def test_default_weights_are_kept_in_the_mixture(many: list[Conversation]) -> None:
     share = sum(
-        c.messages[-1].text.split(" is spelled ")[0] in everyday_words()
+        c.messages[-1].text.split(" is spelled ")[0] in words()
         for c in many
         if len(c.messages) == 2 and " is spelled " in c.messages[-1].text
     ) / len(many)

@@ -22,7 +22,7 @@ from chatling.toy.language import CHINESE, ENGLISH, Language, Random
 from chatling.toy.relations import Fact, Relation, relations
 from chatling.toy.smalltalk import training_identity
 from chatling.toy.unknown import training_unknown
-from chatling.toy.words import spelled, tallied, training_pair, training_words
+from chatling.toy.words import spelled, tallied, training_pair, words
 from chatling.toy.world import training_fact, training_follow_up
 
 SHARD_CHARACTERS = 1_000_000
@@ -100,8 +100,7 @@ def _question(rng: Random) -> Conversation:
 
 
 def _spelling(rng: Random) -> str:
-    known = training_words(rng)
-    chosen = [rng.choice(known) for _ in range(rng.randint(3, 6))]
+    chosen = [rng.choice(words()) for _ in range(rng.randint(3, 6))]
     return " ".join(_filled("spellings", rng, w=word, s=spelled(word)) for word in chosen)
 
 

@@ -161,10 +161,10 @@ def _spelling(rng: Random) -> Question:
 
 def _counting(rng: Random) -> Question:
     """Half in seen phrasings of unseen pairs, half in unseen phrasings of any pair."""
-    word, letter = words.random_pair(rng, words.words())
+    word, letter = words.random_pair(rng)
     seen = rng.random() < 0.5
     while seen and not words.is_held_out(word, letter):
-        word, letter = words.random_pair(rng, words.words())
+        word, letter = words.random_pair(rng)
     table = rng.language.table("words" if seen else "heldout")
     question = sloppy(rng.choice(table["count"]), rng).format(w=word, l=letter)
     conversation = words.counting(word, letter, question)

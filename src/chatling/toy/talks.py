@@ -13,13 +13,7 @@ from chatling.toy.relations import Fact, Relation
 from chatling.toy.templates import ask, fill
 from chatling.toy.typed import renamed, typed
 from chatling.toy.unknown import made_up, replies, unknown_slots
-from chatling.toy.words import (
-    spelled,
-    training_counting,
-    training_spelling,
-    training_words,
-    words,
-)
+from chatling.toy.words import spelled, training_counting, training_spelling, words
 
 MOST = 1_000  # of a result
 LONGEST_SUM = 100  # characters
@@ -114,7 +108,7 @@ def _letters_again(rng: Random) -> Conversation:
     """Another word spelled, in a word or two; or letters counted twice."""
     if rng.random() < 0.4:
         return _joined(training_counting(rng), training_counting(rng))
-    word = rng.choice(training_words(rng))
+    word = rng.choice(words())
     again = Conversation.of(_again(word, rng), f"{word} is spelled {spelled(word)}.")
     return _joined(training_spelling(rng), again)
 

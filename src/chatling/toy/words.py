@@ -12,7 +12,6 @@ from chatling.toy.language import ENGLISH, Random
 from chatling.toy.typed import typed_about
 
 HELD_OUT_ONE_IN = 6
-EVERYDAY = 0.3  # of the words that training spells, those of the longer list
 
 
 @cache
@@ -33,14 +32,8 @@ def words() -> tuple[str, ...]:
 
 
 @cache
-def everyday_words() -> tuple[str, ...]:
-    """Words that people may ask for besides: those of the world alone would be learned by heart."""
-    return tuple(sorted({*ENGLISH.table("words")["everyday"], *words()}))
-
-
-@cache
-def _repetitive(known: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(word for word in known if len(set(word)) < len(word))
+def _repetitive_words() -> tuple[str, ...]:
+    return tuple(word for word in words() if len(set(word)) < len(word))
 
 
 def spelled(word: str) -> str:
@@ -75,33 +68,27 @@ def counting(word: str, letter: str, question: str, by_hand: bool = False) -> Co
     return Conversation((Message.of("user", question), Message("assistant", parts)))
 
 
-def random_pair(rng: Random, known: tuple[str, ...]) -> tuple[str, str]:
-    """One of the `known` words and a letter: absent one time in eight, repeated in nearly half, so
-    that "1" is no safe guess. Held-out pairs come up too.
+def random_pair(rng: Random) -> tuple[str, str]:
+    """A word and a letter: absent one time in eight, repeated in nearly half, so that "1" is no
+    safe guess. Held-out pairs come up too.
     """
     luck = rng.random()
     if luck < 0.45:
-        word = rng.choice(_repetitive(known))
+        word = rng.choice(_repetitive_words())
         return word, rng.choice([letter for letter in word if word.count(letter) > 1])
-    word = rng.choice(known)
+    word = rng.choice(words())
     return word, rng.choice(word if luck < 0.875 else ascii_lowercase)
-
-
-def training_words(rng: Random) -> tuple[str, ...]:
-    """The words of the world, or these and everyday ones."""
-    return everyday_words() if rng.random() < EVERYDAY else words()
 
 
 def training_pair(rng: Random) -> tuple[str, str]:
     """A random pair that is not held out."""
-    known = training_words(rng)
-    while is_held_out(*(pair := random_pair(rng, known))):
+    while is_held_out(*(pair := random_pair(rng))):
         pass
     return pair
 
 
 def training_spelling(rng: Random) -> Conversation:
-    word = rng.choice(training_words(rng))
+    word = rng.choice(words())
     question = rng.choice(ENGLISH.table("words")["spell"])
     return spelling(word, typed_about(question, rng, w=word))
 

@@ -23,14 +23,14 @@ from chatling.toy.words import training_counting, training_spelling
 
 WEIGHTS: Mapping[str, float] = {
     "facts": 0.29,
-    "spelling": 0.1,
-    "arithmetic": 0.125,
-    "counting": 0.07,
+    "spelling": 0.082,
+    "arithmetic": 0.14,
+    "counting": 0.06,
     "counting_by_hand": 0.02,
     "unknown": 0.1,
-    "identity": 0.14,
+    "identity": 0.145,
     "follow_up": 0.05,
-    "talk": 0.051,
+    "talk": 0.059,
     "unsafe": 0.04,
     "harmless": 0.014,
 }
