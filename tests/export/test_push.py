@@ -260,7 +260,7 @@ def test_a_modern_model_is_pushed_with_its_code_alone(learned, mirror, monkeypat
     monkeypatch.setenv("HF_TOKEN", mirror.token)
     run = make_run(learned("modern", steps=0))
     assert main(["push", "tiny", REPO, "--gguf"]) == 2
-    assert "train" in capsys.readouterr().err
+    assert "--model.preset classic" in capsys.readouterr().err
     assert not mirror.written
     push(run, REPO, space=True, note=lambda line: None)
     assert "index.html" in pushed(mirror, "space")
