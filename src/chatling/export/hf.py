@@ -44,9 +44,7 @@ def require_classic(config: ModelConfig, where: str) -> None:
     if not is_classic(config):
         modern = is_classic(replace(config, yarn_factor=1.0, yarn_context=0))
         part = "YaRN's attention" if modern else "the modern preset's parts"
-        other = (
-            'extend with scaling = "theta"' if modern else "take `--model.preset classic`"
-        )
+        other = 'extend with scaling = "theta"' if modern else "take `--model.preset classic`"
         raise RecipeError(
             f"{where} has no code for {part}.",
             f"Export it with `hf`, which takes its code along, or {other}.",
