@@ -264,7 +264,7 @@ def test_a_foreign_config_of_another_shape(run: Path, content: str) -> None:
 def test_foreign_weights_of_another_type_or_shape(run: Path) -> None:
     path = run / "base/model/model.safetensors"
     right = load_file(path)
-    name = sorted(right)[0]
+    name = "embed_tokens.weight"
     for tensors in (
         {**right, name: right[name].to(torch.int64)},
         {**right, name: right[name][:1]},

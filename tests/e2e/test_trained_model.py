@@ -14,7 +14,8 @@ from chatling.train.checkpoint import load_model
 
 
 def test_trained_logits_equal_transformers(trained: Callable[..., Path]) -> None:
-    model = load_model(trained() / "sft/model")
+    classic = trained("--model.preset", "classic", aligned=False)
+    model = load_model(classic / "sft/model")
     ids = torch.randint(
         0, model.config.vocab_size, (2, 64), generator=torch.Generator().manual_seed(0)
     )

@@ -8,6 +8,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from chatling.errors import DataError
 from chatling.messages import Conversation
 from chatling.tasks.identity import IdentityConfig
 from chatling.tasks.registry import TASKS, expected_length
+from chatling.toy.dataset import BUILT_IN
 from chatling.train.datasets import Sources, notes
 
 # DESIGN, section 5
@@ -185,3 +187,21 @@ def test_what_an_entry_will_come_to_is_known_beforehand(
     entry: MixtureEntry, expected: int | None
 ) -> None:
     assert entry.expected == expected
+
+
+def test_a_generated_source_makes_no_more_than_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    pocket = BUILT_IN["pocket"]
+
+    def counted(seed: int, count: int) -> Any:
+        made.append(count)
+        return pocket.conversations(seed, count)
+
+    counting = {**BUILT_IN, "pocket": replace(pocket, conversations=counted)}
+    monkeypatch.setattr("chatling.train.datasets.BUILT_IN", counting)
+    sources = Sources(lambda: Fetcher(), IdentityConfig(), 1)
+    entry = MixtureEntry("pocket", count=50)
+    taken = sources.mixture((entry,), 1, "validation", most=8)
+    assert made == [8]
+    assert len(taken) == 8
+    assert len(sources.mixture((entry,), 1, "train")) == made[-1] == 50

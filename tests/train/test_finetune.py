@@ -36,7 +36,9 @@ def test_senseless_numbers_are_refused(changes: dict) -> None:
 class Counting(Sources):
     """Twelve conversations a source; notes what it was asked for."""
 
-    def load(self, entry: MixtureEntry, stage: str, split: str) -> list[Conversation]:
+    def load(
+        self, entry: MixtureEntry, stage: str, split: str, most: int | None = None
+    ) -> list[Conversation]:
         self.identity.asked.append((entry.task, split))
         return [Conversation.of(f"{entry.task} {split} {i}?", f"{i}.") for i in range(12)]
 

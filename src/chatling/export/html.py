@@ -38,8 +38,9 @@ def write(source: Source, folder: Path, dtype: str) -> None:
     """`<run>.html`. Raises RecipeError for an extended model, or one too large for a page."""
     config = source.model.config
     if config.yarn_factor > 1 or config.two_rotations:
+        part = "YaRN's attention" if config.yarn_factor > 1 else "layers that rotate otherwise"
         raise RecipeError(
-            "The page has no code for an extended model's rotations.",
+            f"The page has no code for {part}.",
             "Export it with `hf`, which takes its code along, or from a stage before `extend`.",
         )
     count = parameter_counts(config)["total"]
