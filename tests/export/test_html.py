@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chatling.errors import DataError, RecipeError
@@ -103,6 +103,13 @@ expressions = st.recursive(
     ),
     max_leaves=6,
 )
+# floats below 2 ** -1022 have fewer digits than others
+SUBNORMAL = [
+    f"{a}e-{b}/{c}"
+    for a in ("1", "2.2250738585072", "4.9", "7.41")
+    for b in (290, 300, 308)
+    for c in ("1e8", "1000000000000", "3e15", "1e16", "7e15/9e15", "1e20")
+]
 counts = st.tuples(
     st.text("abcé😀' \"\\", max_size=8), st.text("ab😀", max_size=2), st.sampled_from("'\"")
 ).map(lambda t: f"{t[2]}{t[0]}{t[2]}.count({t[2]}{t[1]}{t[2]})")
@@ -110,6 +117,7 @@ counts = st.tuples(
 
 @node
 @settings(max_examples=3, deadline=None)
+@example(SUBNORMAL)
 @given(st.lists(st.one_of(expressions, counts, st.text(max_size=12)), min_size=200, max_size=300))
 def test_the_pages_calculator_is_ours(texts):
     script = """

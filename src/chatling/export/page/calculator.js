@@ -31,10 +31,12 @@ function toFloat({ n, d }) {
   if (n === 0n) return 0;
   const sign = n < 0n ? -1 : 1;
   if (n < 0n) n = -n;
-  const shift = 66 - (bits(n) - bits(d));
-  let whole = shift >= 0 ? (n << BigInt(shift)) / d : n / (d << BigInt(-shift));
-  const rest = shift >= 0 ? (n << BigInt(shift)) % d : n % (d << BigInt(-shift));
-  if (rest) whole |= 1n;  // sticky, so that Number() rounds once
+  const shift = Math.min(66 - (bits(n) - bits(d)), 1074);  // 2 ** -1074 is the smallest float
+  const [above, below] = shift >= 0 ? [n << BigInt(shift), d] : [n, d << BigInt(-shift)];
+  const rest = above % below;
+  let whole = above / below;
+  if (whole >= 1n << 53n) { if (rest) whole |= 1n; }  // sticky, so that Number() rounds once
+  else if (2n * rest > below || (2n * rest === below && whole % 2n)) whole++;  // a subnormal float
   return sign * Number(whole) * 2 ** Math.min(-shift, 900) * 2 ** Math.max(0, -shift - 900);
 }
 
