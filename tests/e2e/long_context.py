@@ -32,6 +32,8 @@ rl = "none"
 preset = "classic"
 depth = 4
 head_width = 32
+[optim]
+head_lr = 0.004
 [data]
 source = "{source}"
 [base]

@@ -158,8 +158,9 @@ def test_models_that_no_page_holds_are_refused_in_a_sentence(learned, folder, mo
         export(extended, "html", folder)
     monkeypatch.undo()
     monkeypatch.setattr(html, "MOST_BYTES", 1000)
-    with pytest.raises(RecipeError, match="gguf"):
-        export(learned(), "html", folder)
+    for preset, other in (("classic", "gguf"), ("modern", "hf")):
+        with pytest.raises(RecipeError, match=f"Export with `{other}`"):
+            export(learned(preset, steps=0), "html", folder)
     assert not folder.exists()
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from chatling.errors import RecipeError
 from chatling.export import verify
+from chatling.export.hf import is_classic
 from chatling.export.source import Source
 from chatling.files import write_atomic
 from chatling.model.config import ModelConfig, parameter_counts
@@ -48,7 +49,9 @@ def write(source: Source, folder: Path, dtype: str) -> None:
     if expected > MOST_BYTES:
         raise RecipeError(
             f"The page would have {size(expected)}; browsers take about {size(MOST_BYTES)}.",
-            "Export with `gguf`, which llama.cpp and Ollama run.",
+            "Export with `gguf`, which llama.cpp and Ollama run."
+            if is_classic(config)
+            else "Export with `hf`, which takes its code along.",
         )
     meta, weights = _packed(source, dtype)
     texts = {

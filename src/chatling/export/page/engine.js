@@ -101,19 +101,17 @@ class Model {
     return this.norm(this.weights["embed_tokens.weight"].slice(id * width, (id + 1) * width));
   }
 
-  // gates that look at the first few channels
-  gates(name, x) {
-    const weight = this.weights[name], inputs = x.subarray(0, weight.length / this.gateCount(name));
+  // so many gates that look at the first few channels
+  gates(name, x, count) {
+    const inputs = x.subarray(0, this.weights[name].length / count);
     return this.product(name, inputs).map((z) => 1 / (1 + Math.exp(-z)));
   }
-
-  gateCount(name) { return name === "smear_gate.weight" ? 1 : this.config.kv_heads; }
 
   // values of a layer, with the token's second embedding where it has one
   valuesOf(id, layer, h) {
     const v = this.product(`layers.${layer}.self_attn.v_proj.weight`, h), more = this.weights[`value_embeds.${layer}.weight`];
     if (more === undefined) return v;
-    const gates = this.gates(`layers.${layer}.self_attn.value_gate.weight`, h);
+    const gates = this.gates(`layers.${layer}.self_attn.value_gate.weight`, h, this.config.kv_heads);
     return v.map((value, i) => value + 3 * gates[Math.floor(i / this.headWidth)] * more[id * v.length + i]);
   }
 
@@ -163,7 +161,7 @@ class Model {
     let x = this.embedding(id), middle = null;
     const add = (y, factor = 1) => { for (let i = 0; i < width; i++) x[i] += factor * y[i]; };
     if (smear && position) {
-      const [gate] = this.gates("smear_gate.weight", x);
+      const [gate] = this.gates("smear_gate.weight", x, 1);
       add(this.embedding(this.ids[position - 1]), smear[0] * gate);
     }
     const first = x.slice();
